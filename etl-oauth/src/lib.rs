@@ -1,5 +1,6 @@
 //! etl-oauth
 pub mod grant;
+pub mod keeper;
 pub mod provider;
 pub mod secrets;
 pub mod store;
