@@ -1,5 +1,7 @@
 //! etl-oauth
+pub mod api;
 pub mod grant;
+pub mod guard;
 pub mod keeper;
 pub mod provider;
 pub mod secrets;

@@ -9,6 +9,7 @@ mod policy;
 mod revoke;
 
 pub use clock::Clock;
+pub(crate) use flight::count;
 pub use machine::{Event, Need, Outcome, Renewal, Step};
 pub use persist::Kept;
 pub use policy::{Policy, Renew};
