@@ -1,1 +1,4 @@
 //! etl-oauth
+pub mod api;
+pub mod job;
+mod words;
