@@ -111,21 +111,18 @@ impl Config {
         let public_url = strings.required("public_url", "the function's URL as a browser sees it", public_url);
         let gateway_url = strings.parsed("gateway_url", gateway_url);
         let store = strings.choice("store", &[("gateway", StoreKind::Gateway)]);
-        let job = strings.parsed("job", |text| {
-            Job::parse(text).map_err(|_| "is none of gumroad and none".to_owned())
-        });
+        let job = strings.choice("job", &Job::NAMES);
         strings.choice::<()>("grant", &[("authorization_code", ())]);
         strings.choice::<()>("invoke_auth", &[("none", ())]);
-        let renew = strings.choice("renew", &[
-            ("before_expiry", Renew::BeforeExpiry),
-            ("each_run", Renew::EachRun),
-            ("on_401", Renew::On401),
-        ]);
+        let renew = strings.choice(
+            "renew",
+            &[("before_expiry", Renew::BeforeExpiry), ("each_run", Renew::EachRun), ("on_401", Renew::On401)],
+        );
         let durations = ["renew_before", "token_timeout", "lease", "state_lifetime"].map(|name| strings.duration(name));
         let [renew_before, token_timeout, lease, state_lifetime] = durations;
         let show_result = strings.boolean("show_result");
-        let enable_auth =
-            strings.choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
+        let enable_auth = strings
+            .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
         let provider = provider(&mut strings);
 
         let operator = secrets.is_mounted("etl-oauth-operator");
@@ -135,7 +132,9 @@ impl Config {
         let token_timeout = token_timeout.unwrap_or(Duration::from_secs(10));
         let lease = lease.unwrap_or(Duration::from_secs(30));
         if token_timeout >= lease {
-            strings.mistake("token_timeout must be shorter than lease: a call may not outlast the lease that guards it".into());
+            strings.mistake(
+                "token_timeout must be shorter than lease: a call may not outlast the lease that guards it".into(),
+            );
         }
         needed(&mut strings, &secrets, provider.as_ref());
 
@@ -156,8 +155,11 @@ impl Config {
                     job: job.unwrap_or(Job::Gumroad),
                     state_lifetime: state_lifetime.unwrap_or(Duration::from_secs(600)),
                     show_result: show_result.unwrap_or(false),
-                    enable_auth: enable_auth
-                        .unwrap_or(if operator { EnableAuth::Operator } else { EnableAuth::FirstVisit }),
+                    enable_auth: enable_auth.unwrap_or(if operator {
+                        EnableAuth::Operator
+                    } else {
+                        EnableAuth::FirstVisit
+                    }),
                 })
             }
             _ => Err(Mistakes(mistakes)),
@@ -209,7 +211,8 @@ fn provider(strings: &mut Strings<'_>) -> Option<Provider> {
     match Provider::new(&name, definition, overrides) {
         Ok(provider) => {
             if provider.authorize_url.is_none() {
-                strings.mistake(format!("provider {name} has no authorization endpoint: set the variable authorize_url"));
+                strings
+                    .mistake(format!("provider {name} has no authorization endpoint: set the variable authorize_url"));
             }
             Some(provider)
         }
@@ -228,10 +231,12 @@ fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provid
     } else {
         &["oauth2-access-token", "oauth2-refresh-token"]
     };
-    let client: &[&str] = if public_client { &["oauth2-client-id"] } else { &["oauth2-client-id", "oauth2-client-secret"] };
+    let client: &[&str] =
+        if public_client { &["oauth2-client-id"] } else { &["oauth2-client-id", "oauth2-client-secret"] };
     for name in client.iter().chain(&["basic-auth-password"]).chain(tokens) {
         if let Err(err) = secrets.require(name) {
-            let hint = if tokens.contains(name) { " (its value is `empty` before the first authorisation)" } else { "" };
+            let hint =
+                if tokens.contains(name) { " (its value is `empty` before the first authorisation)" } else { "" };
             strings.mistake(format!("{err}{hint}"));
         }
     }
@@ -243,7 +248,8 @@ fn endpoint(text: &str) -> Result<Url, String> {
 
 /// The gateway is inside the cluster, where http is the rule.
 fn gateway_url(text: &str) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|_| "is not an absolute URL such as http://gateway.openfaas:8080".to_owned())?;
+    let url: Url =
+        text.parse().map_err(|_| "is not an absolute URL such as http://gateway.openfaas:8080".to_owned())?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err("must begin with http:// or https://".into());
     }

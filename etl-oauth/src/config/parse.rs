@@ -33,7 +33,12 @@ impl<'a> Strings<'a> {
         parse(&text).map_err(|why| self.mistake(format!("{name} {why}"))).ok()
     }
 
-    pub(super) fn required<T>(&mut self, name: &str, what: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+    pub(super) fn required<T>(
+        &mut self,
+        name: &str,
+        what: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
         if self.text(name).is_none() {
             self.mistake(format!("{name} is not set: it is {what}"));
         }

@@ -81,7 +81,7 @@ fn every_mistake_is_told_at_once_and_names_its_variable_or_secret() {
         "renew must be before_expiry or each_run or on_401",
         "show_result must be true or 1 or false or 0",
         "client_auth is set to `magic`, expected one of `basic`",
-        "job is none of",
+        "job must be none or gumroad",
         "store must be gateway",
         "secret oauth2-client-id is missing",
         "secret oauth2-client-secret is empty",
