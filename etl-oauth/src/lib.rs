@@ -1,4 +1,5 @@
 //! etl-oauth
 pub mod api;
 pub mod job;
+pub mod pages;
 mod words;
