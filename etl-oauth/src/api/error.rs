@@ -9,6 +9,9 @@ use crate::keeper::KeeperError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
+    /// Nobody said where it is.
+    #[error("the API's address is not known: set the variable api_url")]
+    NotConfigured,
     /// There is no token to call it with.
     #[error(transparent)]
     Token(#[from] KeeperError),
@@ -90,6 +93,7 @@ impl ApiError {
             Self::Token(KeeperError::Disabled { .. }) => "disabled",
             Self::Token(KeeperError::NeedsAuthorisation { .. }) => "needs_authorisation",
             Self::Token(KeeperError::Failed { failure, .. }) => failure.class().as_str(),
+            Self::NotConfigured => "config",
             Self::Refused { .. } => "token_refused",
             Self::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => "rate_limited",
             Self::Status { .. } => "api_error",
@@ -114,6 +118,7 @@ impl ApiError {
             Self::Status { .. } => "Check the job: the API does not take what it asks for.",
             Self::Unreachable { .. } => "Check that the function can reach api_url.",
             Self::Malformed { .. } | Self::TooLarge { .. } => "Check api_url, and the job's idea of the API.",
+            Self::NotConfigured => "Set api_url and deploy again.",
             Self::Unsendable { .. } => "Authorise again.",
         }
     }

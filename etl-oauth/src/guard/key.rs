@@ -42,7 +42,7 @@ impl Key {
     }
 
     /// Seals `plain` for `purpose`, as text that fits into a URL.
-    pub(super) fn seal(&self, purpose: &str, plain: &[u8]) -> Result<String, Unspecified> {
+    pub(crate) fn seal(&self, purpose: &str, plain: &[u8]) -> Result<String, Unspecified> {
         let mut sealed = plain.to_vec();
         let nonce = self.aead.seal_in_place_append_tag(Aad::from(purpose), &mut sealed)?;
         let whole = [nonce.as_ref().as_slice(), &sealed].concat();
@@ -50,7 +50,7 @@ impl Key {
     }
 
     /// Opens what was sealed for the same purpose; `None` for anything else.
-    pub(super) fn open(&self, purpose: &str, text: &str) -> Option<Vec<u8>> {
+    pub(crate) fn open(&self, purpose: &str, text: &str) -> Option<Vec<u8>> {
         let mut whole = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (nonce, sealed) = whole.split_at_mut_checked(NONCE)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;

@@ -16,8 +16,9 @@ pub use policy::{Policy, Renew};
 pub use revoke::Revoked;
 
 use std::{
+    collections::VecDeque,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -31,7 +32,7 @@ use crate::{
     grant::{Client, Wire},
     provider::Provider,
     store::{Store, StoreError, Stored, TokenStore},
-    token::{Failure, State, Tokens},
+    token::{Failure, Renewal as LastRenewal, State, Tokens},
 };
 
 /// Where the client's credentials come from, asked anew for every call: a rotated secret must not need a restart.
@@ -74,6 +75,8 @@ struct Inner {
     unsaved: AtomicBool,
     /// The last call to the store went well.
     store_ok: AtomicBool,
+    /// The last renewals, newest first.
+    history: Mutex<VecDeque<LastRenewal>>,
     /// Unix milliseconds before which an unreachable store is left alone.
     store_again_at: AtomicI64,
 }
@@ -151,6 +154,7 @@ impl Keeper {
             leased: AtomicBool::new(false),
             unsaved: AtomicBool::new(false),
             store_ok: AtomicBool::new(true),
+            history: Mutex::default(),
             store_again_at: AtomicI64::new(i64::MIN),
         }))
     }
@@ -159,6 +163,18 @@ impl Keeper {
     #[must_use]
     pub fn account(&self) -> &str {
         &self.0.account
+    }
+
+    /// The store's name.
+    #[must_use]
+    pub fn store_kind(&self) -> &'static str {
+        self.0.parts.store.kind()
+    }
+
+    /// The last renewals of this replica, newest first.
+    #[must_use]
+    pub fn history(&self) -> Vec<LastRenewal> {
+        self.0.history.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// The newest record that this replica knows of, without asking the store.

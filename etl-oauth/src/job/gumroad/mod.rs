@@ -44,6 +44,21 @@ pub async fn run(api: &Api, now: Timestamp) -> Result<Report, JobError> {
     Ok(Report::of(&walk.sales, walk.unreadable, now))
 }
 
+/// Sums up the `sales` of the API's answers, without asking it.
+///
+/// ```
+/// use etl_oauth::job::gumroad;
+///
+/// let sale = serde_json::json!({"created_at": "2026-11-20T08:00:00Z", "price": 2499, "currency_symbol": "$"});
+/// let report = gumroad::sum_up(&[sale], "2026-11-21T12:00:00Z".parse()?);
+/// assert!(report.text().contains("This week: 24.99 USD (1 sale)"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn sum_up(sales: &[Value], now: Timestamp) -> Report {
+    let read: Vec<_> = sales.iter().filter_map(Sale::read).collect();
+    Report::of(&read, (sales.len() - read.len()) as u64, now)
+}
+
 /// One page, as leniently as it can be read.
 #[derive(Debug, Deserialize)]
 struct Answer {

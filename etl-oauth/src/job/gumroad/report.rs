@@ -152,7 +152,11 @@ impl Report {
         Ok(())
     }
 
-    pub(in crate::job) fn outcome(&self) -> Result<Outcome, JobError> {
+    /// The report for every reader.
+    ///
+    /// # Errors
+    /// [`JobError::Show`], should the template fail.
+    pub fn outcome(&self) -> Result<Outcome, JobError> {
         Ok(Outcome {
             json: serde_json::to_value(self).map_err(|_| askama::Error::Fmt)?,
             html: Fragment { report: self }.render()?,
