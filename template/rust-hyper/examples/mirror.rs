@@ -2,6 +2,8 @@
 //! answers. As an example it runs on the template's own server, configured by the environment like any function;
 //! `--bare` serves it without a watchdog, to put it behind another one.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a function for tests, which may die of surprise")]
+
 use std::{
     collections::BTreeMap,
     future::Future,

@@ -23,16 +23,26 @@
 //! - [`main`] is all that a function needs. [`Watchdog`] is the same server for tests and other programs.
 
 mod call;
+mod chunked;
 mod clock;
 mod config;
 mod duration;
+mod entry;
 mod gate;
+mod head;
 mod lock;
 mod log;
+mod message;
 mod metrics;
 mod process;
 mod reply;
+mod scrape;
 mod server;
+mod shared;
+mod sniff;
+mod target;
+mod traffic;
+mod wire;
 
 pub use config::{Config, ConfigError};
 pub use process::main;

@@ -4,19 +4,26 @@ use std::{
     convert::Infallible,
     fmt,
     future::Future,
-    io,
+    io::{self, ErrorKind},
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::Request;
+use http_body::{Body, Frame};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -25,13 +32,17 @@ use tokio::{
 
 use crate::{
     Config, Function,
-    call::{Shared, answer},
+    call::answer,
     duration::Go,
     gate::Gate,
+    head,
     lock::Lock,
     log::Log,
     metrics::Metrics,
-    reply::{Reply, own},
+    scrape,
+    shared::Shared,
+    traffic::Traffic,
+    wire::{Protocol, Wire},
 };
 
 /// A watchdog that listens and does not serve yet.
@@ -54,9 +65,9 @@ use crate::{
 /// # Ok::<(), watchdog::BoxError>(())
 /// ```
 pub struct Watchdog {
-    listener: TcpListener,
+    listener: Listener,
     address: SocketAddr,
-    metrics: Option<(TcpListener, SocketAddr)>,
+    metrics: Option<(Listener, SocketAddr)>,
     shared: Arc<Shared>,
 }
 
@@ -154,13 +165,13 @@ impl Watchdog {
         let (closing, closed) = watch::channel(false);
         let mut aside = JoinSet::new();
         if let Some((listener, _)) = metrics {
-            aside.spawn(serve_metrics(listener, Arc::clone(&shared)));
+            aside.spawn(scrape::serve(listener, Arc::clone(&shared)));
         }
         aside.spawn(fold_metrics(Arc::clone(&shared)));
 
-        let mut connections = JoinSet::new();
+        let mut connections = Connections { tasks: JoinSet::new(), shared: Arc::clone(&shared), function, closed };
         tokio::select! {
-            () = accept(&listener, &mut connections, &shared, &function, &closed) => {}
+            () = connections.accept(&listener) => {}
             () = shutdown => {}
         }
         log.say(format_args!("SIGTERM: no new connections in {}", Go(config.healthcheck_interval)));
@@ -170,17 +181,13 @@ impl Watchdog {
             log.say(format_args!("Unable to mark server as unhealthy: {error}"));
         }
         tokio::select! {
-            () = accept(&listener, &mut connections, &shared, &function, &closed) => {}
+            () = connections.accept(&listener) => {}
             () = tokio::time::sleep(config.healthcheck_interval) => {}
         }
         drop(listener);
         log.say(format_args!("No new connections allowed, draining: {} requests", shared.gate.inside()));
         closing.send_replace(true);
-        let drained = async {
-            while connections.join_next().await.is_some() {}
-            shared.gate.empty().await;
-        };
-        if tokio::time::timeout(config.write_timeout, drained).await.is_err() {
+        if tokio::time::timeout(config.write_timeout, connections.drained()).await.is_err() {
             log.say("the time to drain is over, what is left is cut");
         }
         log.say(format_args!("Exiting. Active connections: {}", shared.gate.inside()));
@@ -196,7 +203,7 @@ fn log_error(source: io::Error) -> BindError {
     BindError { what: "cannot start the log".into(), source }
 }
 
-async fn listen(name: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
+async fn listen(name: &str, address: SocketAddr) -> Result<(Listener, SocketAddr), BindError> {
     let error = |source| BindError { what: format!("cannot listen on {address} ({name})"), source };
     let listener = match TcpListener::bind(address).await {
         // A machine without IPv6 has no dual-stack wildcard.
@@ -207,98 +214,117 @@ async fn listen(name: &str, address: SocketAddr) -> Result<(TcpListener, SocketA
     }
     .map_err(error)?;
     let address = listener.local_addr().map_err(error)?;
-    Ok((listener, address))
+    Ok((Listener(listener), address))
 }
 
-/// Accepts until it is dropped.
-async fn accept<F: Function>(
-    listener: &TcpListener,
-    connections: &mut JoinSet<()>,
-    shared: &Arc<Shared>,
-    function: &F,
-    closed: &watch::Receiver<bool>,
-) {
-    loop {
-        let Some(stream) = next(listener, &shared.log).await else { continue };
-        // Reap the finished ones, or the set grows with every connection there ever was.
-        while connections.try_join_next().is_some() {}
-        connections.spawn(serve(stream, Arc::clone(shared), function.clone(), closed.clone()));
+/// A listener whose hitches are told and waited out.
+pub(crate) struct Listener(TcpListener);
+
+impl Listener {
+    /// Waits for the next connection.
+    pub(crate) async fn next(&self, log: &Log) -> TcpStream {
+        loop {
+            match self.0.accept().await {
+                Ok((stream, _)) => {
+                    // Answers are written whole; waiting to fill a packet would only delay them.
+                    let _ = stream.set_nodelay(true);
+                    return stream;
+                }
+                // The one connection that was about to come is gone.
+                Err(error) if [ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset].contains(&error.kind()) => {}
+                Err(error) => {
+                    // Out of file descriptors, most likely: connections have to end before another try makes sense.
+                    log.say(format_args!("cannot accept a connection: {error}"));
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
     }
 }
 
-async fn next(listener: &TcpListener, log: &Log) -> Option<TcpStream> {
-    match listener.accept().await {
-        Ok((stream, _)) => {
-            // Answers are written whole; waiting to fill a packet would only delay them.
-            let _ = stream.set_nodelay(true);
-            Some(stream)
+/// The connections of the function's port.
+struct Connections<F> {
+    tasks: JoinSet<()>,
+    shared: Arc<Shared>,
+    function: F,
+    closed: watch::Receiver<bool>,
+}
+
+impl<F: Function> Connections<F> {
+    /// Accepts until it is dropped.
+    async fn accept(&mut self, listener: &Listener) {
+        loop {
+            let stream = listener.next(&self.shared.log).await;
+            // The finished ones are taken out, or the set would grow with every connection there ever was.
+            while self.tasks.try_join_next().is_some() {}
+            let connection = serve(stream, Arc::clone(&self.shared), self.function.clone(), self.closed.clone());
+            self.tasks.spawn(connection);
         }
-        Err(error) => {
-            // Out of file descriptors, most likely: connections have to end before another try makes sense. An error
-            // of the one connection that was about to come is gone with it.
-            let own = [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset];
-            if !own.contains(&error.kind()) {
-                log.say(format_args!("cannot accept a connection: {error}"));
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            None
-        }
+    }
+
+    async fn drained(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+        self.shared.gate.empty().await;
     }
 }
 
 async fn serve<F: Function>(stream: TcpStream, shared: Arc<Shared>, function: F, mut closed: watch::Receiver<bool>) {
-    let read_timeout = shared.config.read_timeout;
-    let service = service_fn(move |request: Request<Incoming>| {
-        let call = answer(Arc::clone(&shared), function.clone(), request);
-        async move { Ok::<_, Infallible>(call.await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout((!read_timeout.is_zero()).then_some(read_timeout))
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = async { drop(closed.wait_for(|closed| *closed).await) } => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    let traffic = Arc::new(Traffic::default());
+    let mut wire = Wire::new(stream, Arc::clone(&traffic), shared.config.read_timeout);
+    let protocol = tokio::select! {
+        protocol = wire.protocol() => protocol,
+        // Nothing was asked yet.
+        () = told(&mut closed) => return,
     };
-    // A client that hung up or sent nonsense is its own affair; the log has a line for each call.
-    drop(result);
-}
-
-async fn serve_metrics(listener: TcpListener, shared: Arc<Shared>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let Some(stream) = next(&listener, &shared.log).await else { continue };
-        while connections.try_join_next().is_some() {}
-        let shared = Arc::clone(&shared);
-        connections.spawn(async move {
-            let service = service_fn(|request: Request<Incoming>| {
-                let response = scrape(&shared, &request);
-                async move { Ok::<_, Infallible>(response) }
+    match protocol {
+        None => {}
+        Some(Protocol::Http1 { lines }) => {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let call = answer(Arc::clone(&shared), function.clone(), request, Some(Arc::clone(&traffic)));
+                async move { Ok::<_, Infallible>(call.await) }
             });
-            let limit = Duration::from_millis(500);
-            let _ = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(limit)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
+            let connection = http1::Builder::new()
+                // The wire has limits of its own for the head, and counts its lines.
+                .header_read_timeout(None)
+                .max_headers(lines)
+                .max_buf_size(2 * head::LIMIT)
+                .serve_connection(wire, service)
+                .with_upgrades();
+            let mut connection = std::pin::pin!(connection);
+            let done = tokio::select! {
+                done = connection.as_mut() => done,
+                () = told(&mut closed) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            // A client that hung up or sent nonsense is its own affair; the log has a line for each call.
+            drop(done);
+        }
+        Some(Protocol::Http2) => {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let call = answer(Arc::clone(&shared), function.clone(), request, None);
+                async move { Ok::<_, Infallible>(call.await) }
+            });
+            let connection =
+                http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).serve_connection(wire, service);
+            let mut connection = std::pin::pin!(connection);
+            let done = tokio::select! {
+                done = connection.as_mut() => done,
+                () = told(&mut closed) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            drop(done);
+        }
     }
 }
 
-fn scrape(shared: &Shared, request: &Request<Incoming>) -> Response<Reply<http_body_never::Never>> {
-    if request.uri().path() != "/metrics" {
-        return own(StatusCode::NOT_FOUND, Some("text/plain; charset=utf-8"), "404 page not found\n");
-    }
-    let text = Bytes::from(shared.metrics.render(shared.gate.inside()));
-    let mut response = own(StatusCode::OK, None, text);
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
+/// Waits for the word that the drain has begun.
+async fn told(closed: &mut watch::Receiver<bool>) {
+    // The sender lives as long as the server runs.
+    drop(closed.wait_for(|closed| *closed).await);
 }
 
 async fn fold_metrics(shared: Arc<Shared>) {
@@ -309,25 +335,14 @@ async fn fold_metrics(shared: Arc<Shared>) {
     }
 }
 
-mod http_body_never {
-    use std::{
-        convert::Infallible,
-        pin::Pin,
-        task::{Context, Poll},
-    };
+/// The body that no answer of the watchdog's own has.
+pub(crate) enum Silent {}
 
-    use bytes::Bytes;
-    use http_body::{Body, Frame};
+impl Body for Silent {
+    type Data = Bytes;
+    type Error = Infallible;
 
-    /// The body that no answer of the watchdog's own has.
-    pub(super) enum Never {}
-
-    impl Body for Never {
-        type Data = Bytes;
-        type Error = Infallible;
-
-        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            match *self {}
-        }
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match *self {}
     }
 }
