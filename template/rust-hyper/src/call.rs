@@ -3,7 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     panic::AssertUnwindSafe,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -118,8 +118,17 @@ async fn ready<F: Function>(
         return own(StatusCode::TOO_MANY_REQUESTS, None, "");
     }
     let Some(path) = &shared.config.ready_path else { return own(StatusCode::OK, None, "") };
-    let (mut head, body) = request.into_parts();
+    let (mut head, mut body) = request.into_parts();
     head.uri = Uri::from(path.clone());
+    // The question is the watchdog's own, and has no body.
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers.remove(header::TRANSFER_ENCODING);
+    while !body.is_end_stream() {
+        match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => break,
+        }
+    }
     let request = Request::from_parts(head, body);
     let entry = Entry::new(shared, &request, None).uncounted();
     run(shared, function, request, entry, traffic).await
@@ -165,6 +174,15 @@ impl Failure {
 
 type Outcome<B> = Result<Response<Gathered<B>>, Failure>;
 
+/// What is to be found out about a function's answer before it is sent.
+#[derive(Clone, Copy)]
+struct Gather {
+    /// Its length, if it is short.
+    first: bool,
+    /// Its type, if the function has not said it.
+    kind: bool,
+}
+
 /// Calls the function and makes its answer, or why there is none, the client's.
 async fn run<F: Function>(
     shared: &Arc<Shared>,
@@ -176,7 +194,8 @@ async fn run<F: Function>(
     let started = entry.started();
     let is_stream = wants_stream(request.headers());
     let keep_trailers = request.version() == Version::HTTP_2;
-    let gather = !is_stream && request.method() != Method::HEAD;
+    let gather =
+        Gather { first: !is_stream && request.method() != Method::HEAD, kind: request.method() != Method::HEAD };
     let write_end = started.checked_add(shared.config.write_timeout);
     let exec_end = exec_limit(&shared.config, request.headers()).and_then(|limit| started.checked_add(limit));
     let end = exec_end.filter(|_| !is_stream).into_iter().chain(write_end).min();
@@ -253,15 +272,15 @@ async fn supervise<B: Send + 'static>(
 async fn invoke<F: Function>(
     mut function: F,
     request: Request<Incoming>,
-    gather: bool,
+    gather: Gather,
 ) -> Result<Response<Gathered<F::Body>>, BoxError> {
     poll_fn(|cx| function.poll_ready(cx)).await.map_err(Into::into)?;
     let (mut head, body) = function.call(request).await.map_err(Into::into)?.into_parts();
-    let body = match gather && body.size_hint().exact().is_none() {
+    let body = match gather.first && body.size_hint().exact().is_none() {
         true => Gathered::read(body).await?,
         false => Gathered::Not(body),
     };
-    if !head.headers.contains_key(header::CONTENT_TYPE) {
+    if gather.kind && !head.headers.contains_key(header::CONTENT_TYPE) {
         return sniffed(Response::from_parts(head, body)).await;
     }
     // A length of the function's own would contradict the one that was found.

@@ -81,8 +81,12 @@ pub(crate) fn prepare_response<B>(response: &mut Response<B>) {
     }
 }
 
-/// Whether the client asks for a stream: by the first `Accept`, whatever the type of the answer will be.
+/// Whether the client asks for a stream: by the first `Accept`, whatever the type of the answer will be, or by wanting
+/// a websocket.
 pub(crate) fn wants_stream(headers: &HeaderMap) -> bool {
+    if headers.get(header::UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        return true;
+    }
     let Some(accept) = headers.get(header::ACCEPT) else { return false };
     let accept = accept.as_bytes();
     let has = |kind: &[u8]| accept.windows(kind.len()).any(|window| window.eq_ignore_ascii_case(kind));

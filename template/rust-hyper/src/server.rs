@@ -288,6 +288,7 @@ async fn serve<F: Function>(stream: TcpStream, shared: Arc<Shared>, function: F,
                 .header_read_timeout(None)
                 .max_headers(lines)
                 .max_buf_size(2 * head::LIMIT)
+                .title_case_headers(true)
                 .serve_connection(wire, service)
                 .with_upgrades();
             let mut connection = std::pin::pin!(connection);

@@ -1,8 +1,11 @@
 //! What a connection's two ends, the bytes and the calls, have to know of each other.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::Waker,
 };
 
 use tokio::time::Instant;
@@ -19,6 +22,8 @@ pub(crate) struct Traffic {
     streaming: AtomicBool,
     upgraded: AtomicBool,
     cut: Mutex<Option<Instant>>,
+    idle_since: Mutex<Option<Instant>>,
+    waiting: Mutex<Option<Waker>>,
     /// Of a websocket: ends with the connection.
     entry: Mutex<Option<Entry>>,
 }
@@ -27,11 +32,22 @@ impl Traffic {
     /// A head went to hyper; the next one waits until the answer is written.
     pub(crate) fn begin(&self, has_body: bool) {
         self.unread.store(has_body, Relaxed);
+        self.late.store(false, Relaxed);
         self.busy.store(true, Relaxed);
     }
 
     pub(crate) fn is_busy(&self) -> bool {
         self.busy.load(Relaxed)
+    }
+
+    /// When the last answer was written.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        *lock(&self.idle_since)
+    }
+
+    /// Wakes `waker` when the answer is written. hyper does not read again of itself after a read that had to wait.
+    pub(crate) fn wake_when_written(&self, waker: &Waker) {
+        *lock(&self.waiting) = Some(waker.clone());
     }
 
     /// All of the request's body went to hyper.
@@ -64,7 +80,7 @@ impl Traffic {
 
     /// From the answer 101 on the bytes are the function's own.
     pub(crate) fn upgrade(&self, entry: Entry) {
-        *self.entry.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry);
+        *lock(&self.entry) = Some(entry);
         self.upgraded.store(true, Relaxed);
         self.set_cut(None);
     }
@@ -75,11 +91,11 @@ impl Traffic {
 
     /// When writing has to be over.
     pub(crate) fn set_cut(&self, at: Option<Instant>) {
-        *self.cut.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        *lock(&self.cut) = at;
     }
 
     pub(crate) fn cut(&self) -> Option<Instant> {
-        *self.cut.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.cut)
     }
 }
 
@@ -95,9 +111,19 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.streaming.store(false, Relaxed);
-        if !self.0.is_upgraded() {
-            self.0.busy.store(false, Relaxed);
+        let traffic = &*self.0;
+        if traffic.is_upgraded() {
+            return;
+        }
+        traffic.streaming.store(false, Relaxed);
+        *lock(&traffic.idle_since) = Some(Instant::now());
+        traffic.busy.store(false, Relaxed);
+        if let Some(waker) = lock(&traffic.waiting).take() {
+            waker.wake();
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

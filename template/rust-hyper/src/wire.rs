@@ -141,10 +141,11 @@ impl Wire {
             let started = !self.input.is_empty();
             match self.poll_fill(cx)? {
                 Poll::Ready(()) if started => {}
-                Poll::Ready(()) => self.read_alarm.set(self.read_timeout),
+                Poll::Ready(()) => self.read_alarm.set(Instant::now(), self.read_timeout),
                 Poll::Pending => {
                     if !self.read_alarm.is_set() {
-                        self.read_alarm.set(self.read_timeout);
+                        let since = self.traffic.idle_since().unwrap_or_else(Instant::now);
+                        self.read_alarm.set(since, self.read_timeout);
                     }
                     ready!(self.read_alarm.poll(cx));
                     self.input.clear();
@@ -200,7 +201,7 @@ impl Wire {
             Poll::Ready(()) => Poll::Ready(Ok(())),
             Poll::Pending => {
                 if !self.read_alarm.is_set() {
-                    self.read_alarm.set(self.read_timeout);
+                    self.read_alarm.set(Instant::now(), self.read_timeout);
                 }
                 ready!(self.read_alarm.poll(cx));
                 self.traffic.set_late();
@@ -212,15 +213,23 @@ impl Wire {
     /// While a call runs, hyper reads to see whether the client is still there. What it has sent ahead waits; a client
     /// that has closed its own side may still want the answer, unless that is a stream.
     fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            if self.ended {
-                return if self.traffic.is_streaming() { Poll::Ready(Ok(())) } else { Poll::Pending };
-            }
-            if self.input.len() >= INPUT_LARGE {
+        while !self.ended && self.input.len() < INPUT_LARGE {
+            if self.poll_fill(cx)?.is_pending() {
+                if self.input.is_empty() {
+                    // Nobody will wake hyper when the answer is written, so the limit of the wait for the next request
+                    // is set going now; see `poll_head` for how it is counted.
+                    self.read_alarm.keep_going(cx, self.read_timeout);
+                } else {
+                    self.traffic.wake_when_written(cx.waker());
+                }
                 return Poll::Pending;
             }
-            ready!(self.poll_fill(cx)?);
         }
+        if self.ended && self.traffic.is_streaming() {
+            return Poll::Ready(Ok(()));
+        }
+        self.traffic.wake_when_written(cx.waker());
+        Poll::Pending
     }
 
     /// Gives hyper what there is for it; `true` if that was something.
@@ -324,7 +333,10 @@ impl Read for Wire {
                         return Poll::Ready(Ok(()));
                     }
                 }
-                State::Refused if this.traffic.is_busy() => return Poll::Pending,
+                State::Refused if this.traffic.is_busy() => {
+                    this.traffic.wake_when_written(cx.waker());
+                    return Poll::Pending;
+                }
                 State::Refused => return Poll::Ready(Ok(())),
                 _ if this.ended => return Poll::Ready(Ok(())),
                 State::Raw => ready!(this.poll_fill(cx)?),
@@ -388,8 +400,20 @@ struct Alarm {
 }
 
 impl Alarm {
-    fn set(&mut self, after: Option<Duration>) {
-        self.at = after.and_then(|after| Instant::now().checked_add(after));
+    fn set(&mut self, since: Instant, limit: Option<Duration>) {
+        self.at = limit.and_then(|limit| since.checked_add(limit));
+    }
+
+    /// Makes sure that the task is woken within `limit`, although the alarm is off.
+    fn keep_going(&mut self, cx: &mut Context<'_>, limit: Option<Duration>) {
+        let Some(limit) = limit else { return };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        while timer.as_mut().poll(cx).is_ready() {
+            match Instant::now().checked_add(limit) {
+                Some(at) => timer.as_mut().reset(at),
+                None => return,
+            }
+        }
     }
 
     fn set_at(&mut self, at: Instant) {

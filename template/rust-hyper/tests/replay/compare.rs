@@ -66,7 +66,7 @@ fn headers(want: &Value, got: &Value) -> bool {
 /// The connection's own headers of `/echo` are not part of the record.
 fn body_json(want: &Value, got: &Value) -> bool {
     let mut got = got.clone();
-    if let Some(headers) = got["headers"].as_object_mut() {
+    if let Some(headers) = got.get_mut("headers").and_then(Value::as_object_mut) {
         for name in ["content-length", "transfer-encoding"] {
             headers.remove(name);
         }
