@@ -7,7 +7,7 @@
 #
 # PROFILE   release (default) or dev
 # TARGET    what to build for; default: this machine
-# FEATURES  features of the watchdog, separated by commas
+# FEATURES  features of the watchdog, separated by commas; default: none
 # CARGO_TARGET_DIR is honoured, and may be shared by several contexts.
 set -eu
 
@@ -51,7 +51,7 @@ case ${1:-build} in
 dependencies)
     # Only saves time: what cannot be built from the manifest alone is built with the function.
     cargo test --quiet --no-run --profile "$profile" --manifest-path function/Cargo.toml >&2 || true
-    cargo build --profile "$profile" --target "$target" --features "${FEATURES:-}" >&2 || true
+    cargo build --profile "$profile" --target "$target" --no-default-features --features "${FEATURES:-}" >&2 || true
     ;;
 test)
     # Copied files are often older than what was built before them; cargo goes by their times.
@@ -60,7 +60,7 @@ test)
     ;;
 build)
     find src function -name target -prune -o -name '*.rs' -exec touch {} +
-    cargo build --profile "$profile" --target "$target" --features "${FEATURES:-}" --bin "$binary" >&2
+    cargo build --profile "$profile" --target "$target" --no-default-features --features "${FEATURES:-}" --bin "$binary" >&2
     folder=$profile
     [ "$profile" != dev ] || folder=debug
     output=${CARGO_TARGET_DIR:-$PWD/target}

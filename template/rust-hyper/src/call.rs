@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::{
     BoxError, Function,
+    auth::Denied,
     config::Config,
     duration,
     entry::Entry,
@@ -29,6 +30,7 @@ use crate::{
 
 const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 const DURATION: HeaderName = HeaderName::from_static("x-duration-seconds");
+const AUTH_SECONDS: HeaderName = HeaderName::from_static("x-auth-seconds");
 const TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
 
 /// Answers one request. `traffic` is that of an HTTP/1 connection; requests of HTTP/2 have none of their own.
@@ -137,13 +139,22 @@ async fn ready<F: Function>(
 async fn limited<F: Function>(
     shared: &Arc<Shared>,
     function: F,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     traffic: Option<&Arc<Traffic>>,
 ) -> Response<Reply<F::Body>> {
     let ticket = shared.gate.enter();
     let is_in = ticket.is_some();
     let mut entry = Entry::new(shared, &request, ticket);
     if is_in {
+        if let Some(auth) = &shared.auth {
+            if let Err(denied) = auth.check(request.headers()).await {
+                return deny(denied, entry);
+            }
+            let seconds = format!("{:.6}", entry.started().elapsed().as_secs_f64());
+            if let Ok(seconds) = HeaderValue::try_from(seconds) {
+                request.headers_mut().insert(AUTH_SECONDS, seconds);
+            }
+        }
         return run(shared, function, request, entry, traffic).await;
     }
     // The gate only refuses when it has a limit.
@@ -153,6 +164,19 @@ async fn limited<F: Function>(
     entry.set_length(Some(body.len() as u64));
     let mut response = own(entry.status, Some("text/plain"), body);
     response.headers_mut().insert(INTERNAL, HeaderValue::from_static("faas-middleware"));
+    response.map(|body| body.with_entry(entry))
+}
+
+fn deny<B>(denied: Denied, mut entry: Entry) -> Response<Reply<B>> {
+    entry.status = denied.status();
+    entry.set_denied();
+    let mut response = own(entry.status, Some("text/plain; charset=utf-8"), denied.message());
+    let headers = response.headers_mut();
+    if denied.status() == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=IAM function invoke"));
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(INTERNAL, HeaderValue::from_static("faas-middleware"));
     response.map(|body| body.with_entry(entry))
 }
 
@@ -229,7 +253,7 @@ async fn run<F: Function>(
         }
         Err(failure) => {
             if let Failure::Error(error) = &failure {
-                shared.log.say(format_args!("the function failed: {error}"));
+                shared.log.error(format_args!("the function failed: {error}"));
             }
             entry.status = failure.status();
             entry.set_length(Some(0));

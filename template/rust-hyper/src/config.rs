@@ -1,7 +1,7 @@
 //! What the environment says: of-watchdog's variables, read in three steps, text, typed, built.
 
 use std::{
-    env, fmt,
+    env, fmt, fs,
     net::{Ipv6Addr, SocketAddr},
     num::NonZeroUsize,
     path::PathBuf,
@@ -10,7 +10,10 @@ use std::{
 
 use http::uri::PathAndQuery;
 
-use crate::duration;
+use crate::{auth, duration};
+
+/// Where Kubernetes tells a pod its namespace.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// How a watchdog behaves. Made by [`Config::from_strings`] or [`Config::from_env`].
 ///
@@ -38,6 +41,7 @@ pub struct Config {
     pub(crate) lock_file: PathBuf,
     pub(crate) log_callid: bool,
     pub(crate) log_format: LogFormat,
+    pub(crate) auth: Option<auth::Settings>,
     /// Settings that are accepted and have no effect, as a sentence each for the log.
     pub(crate) remarks: Vec<&'static str>,
 }
@@ -90,6 +94,7 @@ impl Config {
         let suppress_lock = read.boolean("suppress_lock");
         let log_callid = read.boolean("log_callid");
         let log_format = read.log_format();
+        let auth = read.auth();
         let mut remarks = Vec::new();
         if read.boolean("http_buffer_req_body") {
             remarks.push("http_buffer_req_body has no effect: the function reads the request as it was sent");
@@ -121,6 +126,7 @@ impl Config {
             lock_file: PathBuf::from(read.text("TMPDIR").unwrap_or_else(|| "/tmp".into())).join(".lock"),
             log_callid,
             log_format,
+            auth,
             remarks,
         })
     }
@@ -197,6 +203,37 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 false
             }
         }
+    }
+
+    fn auth(&mut self) -> Option<auth::Settings> {
+        let (debug, local) = (self.boolean("jwt_auth_debug"), self.boolean("jwt_auth_local"));
+        if !self.boolean("jwt_auth") {
+            return None;
+        }
+        if !auth::IS_BUILT_IN {
+            let message = "jwt_auth is not in this build: build with the feature jwt (--build-arg FEATURES=jwt)";
+            self.mistakes.push(message.into());
+        }
+        let name = self.text("OPENFAAS_NAME");
+        if name.is_none() {
+            self.mistakes.push("OPENFAAS_NAME is not set: jwt_auth needs the name of the function".into());
+        }
+        let namespace = self.text("OPENFAAS_NAMESPACE").or_else(|| {
+            let namespace = fs::read_to_string(NAMESPACE_FILE).ok()?;
+            Some(namespace.trim().to_owned()).filter(|namespace| !namespace.is_empty())
+        });
+        if namespace.is_none() {
+            let message =
+                format!("OPENFAAS_NAMESPACE is not set and {NAMESPACE_FILE} cannot be read: jwt_auth needs it");
+            self.mistakes.push(message);
+        }
+        let gateway = if local { "http://127.0.0.1:8000" } else { "http://gateway.openfaas:8080" };
+        let url = self.text("jwt_auth_url").unwrap_or_else(|| gateway.to_owned());
+        Some(auth::Settings {
+            url: url.trim_end_matches('/').to_owned(),
+            function: format!("{}:{}", namespace?, name?),
+            debug,
+        })
     }
 
     fn log_format(&mut self) -> LogFormat {
@@ -286,6 +323,16 @@ mod tests {
         assert!(config(&[("port", "8081")]).is_err());
         assert!(config(&[("port", "8081"), ("metrics_port", "0")]).is_ok());
         assert!(config(&[("port", "0"), ("metrics_port", "0")]).is_ok());
+    }
+
+    #[test]
+    fn function_auth_needs_to_know_the_function() {
+        let error = config(&[("jwt_auth", "1"), ("OPENFAAS_NAMESPACE", "dev")]).unwrap_err();
+        assert!(error.to_string().starts_with("OPENFAAS_NAME "), "{error}");
+        let set =
+            [("jwt_auth", "1"), ("OPENFAAS_NAMESPACE", "dev"), ("OPENFAAS_NAME", "env"), ("jwt_auth_url", "http://g/")];
+        let settings = config(&set).unwrap().auth.unwrap();
+        assert_eq!((settings.function.as_str(), settings.url.as_str()), ("dev:env", "http://g"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::{
     clock::Utc,
     config::LogFormat,
+    duration::Go,
     gate::Ticket,
     log::{JsonStr, Rfc3339, Stamp},
     shared::Shared,
@@ -31,6 +32,7 @@ pub(crate) struct Entry {
     started: Instant,
     pub(crate) status: StatusCode,
     written: u64,
+    is_whole: bool,
 }
 
 /// How the size of an answer is told.
@@ -40,6 +42,8 @@ enum Kind {
     Whole(Option<u64>),
     /// `Bytes`, as many as there were.
     Stream,
+    /// No size: the call was not let in.
+    Denied,
 }
 
 impl Entry {
@@ -61,6 +65,7 @@ impl Entry {
             started: Instant::now(),
             status: StatusCode::INTERNAL_SERVER_ERROR,
             written: 0,
+            is_whole: false,
         }
     }
 
@@ -83,12 +88,21 @@ impl Entry {
         self.kind = Kind::Stream;
     }
 
+    pub(crate) fn set_denied(&mut self) {
+        self.kind = Kind::Denied;
+    }
+
     /// The connection is a websocket from now on. It does not hold up the end of the process.
     pub(crate) fn set_upgraded(&mut self) {
         self.kind = Kind::Stream;
         if let Some(ticket) = &mut self.ticket {
             ticket.set_idle();
         }
+    }
+
+    /// All of the answer was written.
+    pub(crate) fn set_whole(&mut self) {
+        self.is_whole = true;
     }
 
     pub(crate) fn wrote(&mut self, bytes: usize) {
@@ -111,6 +125,10 @@ impl Entry {
         let (log, stamp, seconds) = (&self.shared.log, Stamp(Utc::now()), took.as_secs_f64());
         let (method, path, status) = (&self.method, self.uri.path(), self.status);
         match self.kind {
+            Kind::Denied => {
+                let took = Go(Duration::from_secs(took.as_secs()));
+                log.line(format_args!("{stamp} {method} {path} - {} ACCESS DENIED - ({took})", status.as_str()));
+            }
             Kind::Stream => {
                 let size = Size(self.written.cast_signed());
                 log.line(format_args!("{stamp} {method} {path} - {} - Bytes: {size} ({seconds:.4}s)", status.as_str()));
@@ -156,9 +174,11 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let took = self.started.elapsed();
-        if self.is_counted {
+        let is_upgrade = self.status == StatusCode::SWITCHING_PROTOCOLS;
+        // A stream that was broken off is not counted, as by of-watchdog: its length says nothing.
+        if self.is_counted && (self.kind != Kind::Stream || self.is_whole || is_upgrade) {
             // An upgrade has no answer in the usual sense; of-watchdog counts it as 200.
-            let status = if self.status == StatusCode::SWITCHING_PROTOCOLS { StatusCode::OK } else { self.status };
+            let status = if is_upgrade { StatusCode::OK } else { self.status };
             self.shared.metrics.record(&self.method, status, took);
         }
         if !self.is_probe {

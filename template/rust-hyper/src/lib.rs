@@ -22,12 +22,14 @@
 //! - Each request runs to its end even when its caller hangs up; a panic is a 500, `exec_timeout` a 504.
 //! - [`main`] is all that a function needs. [`Watchdog`] is the same server for tests and other programs.
 
+mod auth;
 mod call;
 mod chunked;
 mod clock;
 mod config;
 mod duration;
 mod entry;
+mod events;
 mod gate;
 mod head;
 mod lock;
@@ -42,6 +44,7 @@ mod shared;
 mod sniff;
 mod target;
 mod traffic;
+mod usage;
 mod wire;
 
 pub use config::{Config, ConfigError};

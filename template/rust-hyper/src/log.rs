@@ -55,10 +55,19 @@ impl Log {
 
     /// Writes one line of the watchdog's own.
     pub(crate) fn say(&self, message: impl fmt::Display) {
+        self.tell("INFO", message);
+    }
+
+    /// Writes one line about something that went wrong inside the function.
+    pub(crate) fn error(&self, message: impl fmt::Display) {
+        self.tell("ERROR", message);
+    }
+
+    fn tell(&self, level: &str, message: impl fmt::Display) {
         match self.format {
             LogFormat::Text => self.line(format_args!("{} {message}", Stamp(Utc::now()))),
             LogFormat::Json => self.line(format_args!(
-                "{{\"time\":\"{}\",\"level\":\"INFO\",\"message\":{}}}",
+                "{{\"time\":\"{}\",\"level\":\"{level}\",\"message\":{}}}",
                 Rfc3339(Utc::now()),
                 JsonStr(&message.to_string())
             )),
@@ -67,11 +76,14 @@ impl Log {
 
     /// Writes one line as it is.
     pub(crate) fn line(&self, line: fmt::Arguments<'_>) {
+        // Made before the lock is taken: what is written may be a stranger's, slow, or panic.
+        let mut bytes = Vec::with_capacity(160);
+        // Writing to a Vec cannot fail.
+        let _ = bytes.write_fmt(line);
+        bytes.push(b'\n');
         let mut pending = lock(&self.shared.pending);
         let was_empty = pending.is_empty();
-        // Writing to a Vec cannot fail.
-        let _ = pending.write_fmt(line);
-        pending.push(b'\n');
+        pending.extend_from_slice(&bytes);
         let full = pending.len() > PENDING_LIMIT;
         drop(pending);
         if full {

@@ -10,6 +10,8 @@ use http::{Method, StatusCode};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use crate::usage;
+
 /// The buckets of Go's client library, in seconds.
 const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const METADATA: Metadata<'static> = Metadata::new("watchdog", Level::INFO, None);
@@ -75,7 +77,7 @@ impl Metrics {
     /// The text exposition, with `in_flight` calls under way.
     pub(crate) fn render(&self, in_flight: usize) -> String {
         self.in_flight.set(in_flight as f64);
-        self.handle.render()
+        self.handle.render() + &usage::render()
     }
 
     /// Folds the samples since the last time into buckets; until then each takes room.

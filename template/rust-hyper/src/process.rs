@@ -1,10 +1,12 @@
 //! A process that is nothing but one function.
 
-use std::{error::Error, fmt::Write as _, future::Future, io, process::ExitCode};
+use std::{error::Error, fmt::Write as _, future::Future, io, panic, process::ExitCode};
 
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::Level;
+use tracing_subscriber::{layer::SubscriberExt as _, registry};
 
-use crate::{BoxError, Config, Function, Watchdog, lock, log::Log, server};
+use crate::{BoxError, Config, Function, Watchdog, events::Events, lock, log::Log, server};
 
 /// Wrong configuration, `EX_USAGE`.
 const MISCONFIGURED: u8 = 64;
@@ -63,8 +65,12 @@ where
     };
     let log = Log::stderr(config.log_format)?;
     let metrics = server::metrics()?;
-    // Fails only if the process has one already, and then that one was the author's wish.
+    // Both fail only if the process has one already, and then that one was the author's wish.
     let _ = metrics::set_global_recorder(metrics.recorder());
+    let _ = tracing::subscriber::set_global_default(registry().with(Events::new(log.clone(), Level::INFO)));
+    log_panics(log.clone());
+    // of-watchdog is not ended by this one; nor should a stray one end a function.
+    let _ignored = signal(SignalKind::user_defined1())?;
 
     let function = tokio::select! {
         function = handler() => function?,
@@ -87,6 +93,17 @@ where
     }
     log.flush();
     Ok(())
+}
+
+/// One line for a panic, in the form of the others.
+fn log_panics(log: Log) {
+    panic::set_hook(Box::new(move |panic| {
+        let message = panic.payload_as_str().unwrap_or("no message").replace('\n', "\\n");
+        match panic.location() {
+            Some(place) => log.error(format_args!("panic at {}:{}: {message}", place.file(), place.line())),
+            None => log.error(format_args!("panic: {message}")),
+        }
+    }));
 }
 
 fn is_misconfiguration(error: &(dyn Error + Send + Sync + 'static)) -> bool {

@@ -174,6 +174,9 @@ impl<B: Body<Error: Into<BoxError>>> Body for Reply<B> {
                 Poll::Ready(Some(Err(error)))
             }
             None => {
+                if let Some(entry) = this.entry.as_mut() {
+                    entry.set_whole();
+                }
                 this.rest.set(Rest::Nothing);
                 Poll::Ready(None)
             }

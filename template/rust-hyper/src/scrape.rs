@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use tokio::{net::TcpStream, task::JoinSet};
 
@@ -57,8 +57,7 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Reply<Silent
         "*" if request.method() == Method::OPTIONS => own(StatusCode::OK, None, ""),
         _ => {
             let mut response = own(StatusCode::NOT_FOUND, Some("text/plain; charset=utf-8"), "404 page not found\n");
-            let name = HeaderName::from_static("x-content-type-options");
-            response.headers_mut().insert(name, HeaderValue::from_static("nosniff"));
+            response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             response
         }
     }

@@ -32,6 +32,7 @@ use tokio::{
 
 use crate::{
     Config, Function,
+    auth::Auth,
     call::answer,
     duration::Go,
     gate::Gate,
@@ -100,7 +101,8 @@ impl fmt::Debug for Watchdog {
 }
 
 impl Watchdog {
-    /// Binds both ports; it answers from [`run`](Self::run) on. Logs to standard error.
+    /// Binds both ports; it answers from [`run`](Self::run) on. Logs to standard error. With `jwt_auth` it waits until
+    /// the keys are there.
     ///
     /// # Errors
     /// A port is taken, or not this user's to take.
@@ -111,6 +113,13 @@ impl Watchdog {
     }
 
     pub(crate) async fn bind_with(config: Config, log: Log, metrics: Metrics) -> Result<Self, BindError> {
+        let auth = match config.auth.clone() {
+            Some(settings) => {
+                log.say("JWT Auth: true");
+                Some(Auth::load(settings, log.clone()).await)
+            }
+            None => None,
+        };
         let (listener, address) = listen("port", config.address).await?;
         let metrics_listener = match config.metrics_address {
             Some(address) => Some(listen("metrics_port", address).await?),
@@ -128,7 +137,7 @@ impl Watchdog {
             log.say(format_args!("no lock file, health does without: {}: {error}", lock.path().display()));
         }
         let gate = Arc::new(Gate::new(config.max_inflight));
-        let shared = Arc::new(Shared { config, gate, metrics, log, lock, draining: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { config, gate, metrics, log, lock, auth, draining: AtomicBool::new(false) });
         Ok(Self { listener, address, metrics: metrics_listener, shared })
     }
 
@@ -178,7 +187,11 @@ impl Watchdog {
         shared.draining.store(true, Ordering::Relaxed);
         log.say(format_args!("Removing lock-file : {}", shared.lock.path().display()));
         if let Err(error) = shared.lock.remove() {
-            log.say(format_args!("Unable to mark server as unhealthy: {error}"));
+            let why = match error.kind() {
+                ErrorKind::NotFound => "no such file or directory".to_owned(),
+                _ => error.to_string(),
+            };
+            log.say(format_args!("Unable to mark server as unhealthy: remove {}: {why}", shared.lock.path().display()));
         }
         tokio::select! {
             () = connections.accept(&listener) => {}

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use crate::{config::Config, gate::Gate, lock::Lock, log::Log, metrics::Metrics};
+use crate::{auth::Auth, config::Config, gate::Gate, lock::Lock, log::Log, metrics::Metrics};
 
 pub(crate) struct Shared {
     pub(crate) config: Config,
@@ -13,6 +13,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) log: Log,
     pub(crate) lock: Lock,
+    pub(crate) auth: Option<Auth>,
     pub(crate) draining: AtomicBool,
 }
 
