@@ -20,6 +20,19 @@
 //! # }
 //! ```
 
+mod console;
+mod context;
+mod functions;
+mod gateway;
+mod http;
 pub mod provider;
 mod random;
+mod secrets;
+mod seed;
 mod server;
+mod stack;
+mod up;
+
+pub use self::console::Console;
+pub use self::secrets::Dialect;
+pub use self::up::{Local, Options, Urls, build};

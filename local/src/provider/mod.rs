@@ -36,6 +36,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use self::faults::{Delay, Faults, Garbling, Malformed, Status, Times};
@@ -90,14 +91,19 @@ impl Provider {
     /// The address is taken, or the state folder cannot be read or written.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let listener = bind("sandbox provider", "--provider", options.address).await?;
-        let file = options.state.map(|folder| folder.join("provider.json"));
+        Self::serve(listener, options.clients, options.state)
+    }
+
+    /// Starts it on a socket that is bound already.
+    pub(crate) fn serve(listener: TcpListener, clients: Vec<Client>, state: Option<PathBuf>) -> anyhow::Result<Self> {
+        let file = state.map(|folder| folder.join("provider.json"));
         let grants = match &file {
             Some(file) => load(file)?,
             None => Grants::default(),
         };
         let shared = Arc::new(Shared {
             issuer: format!("http://{}", listener.local_addr()?),
-            clients: options.clients,
+            clients,
             file,
             book: Mutex::new(Book { grants, faults: Faults::default(), log: Log::default() }),
         });
