@@ -157,9 +157,9 @@ fn ill(now: Timestamp) -> Account {
         error: Some(Problem {
             error: "invalid_grant".into(),
             message: "Gumroad refused the refresh token.".into(),
-            next: "Connect the account again; nothing else helps.".into(),
+            next: "Authorise the account again; nothing else helps.".into(),
             status: StatusCode::CONFLICT,
-            title: "Must be connected again".into(),
+            title: "Must be authorised again".into(),
             link: None,
         }),
         renewals: vec![renewal(now, 41, "invalid_grant"), renewal(now, 161, "renewed"), renewal(now, 281, "renewed")],

@@ -26,13 +26,13 @@ pub(crate) fn moment(at: Timestamp) -> String {
     at.strftime("%-d %b %Y, %H:%M UTC").to_string()
 }
 
-/// "3 minutes ago", "in 2 hours", "now"; in the largest unit that fills at least two, so that a lifetime of 90 minutes is
+/// "3 minutes ago", "in 2 hours", "just now"; in the largest unit that fills at least two, so that a lifetime of 90 minutes is
 /// not "1 hour".
 pub(crate) fn relative(at: Timestamp, now: Timestamp) -> String {
     let seconds = at.duration_since(now).as_secs();
     let span = span(seconds.unsigned_abs());
     match seconds {
-        -1..=1 => "now".into(),
+        -1..=1 => "just now".into(),
         ..-1 => format!("{span} ago"),
         _ => format!("in {span}"),
     }
@@ -87,7 +87,7 @@ mod tests {
     fn times_are_said_in_a_unit_that_fills_at_least_two() {
         let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
         for (at, said) in [
-            ("2026-11-21T12:00:01Z", "now"),
+            ("2026-11-21T12:00:01Z", "just now"),
             ("2026-11-21T12:00:45Z", "in 45 seconds"),
             ("2026-11-21T12:01:59Z", "in 119 seconds"),
             ("2026-11-21T13:30:00Z", "in 90 minutes"),

@@ -136,7 +136,7 @@ impl Words for State {
             Self::Disabled => "Not connected",
             Self::Enabled => "Connected",
             Self::Degraded => "Connected, with trouble",
-            Self::NeedsAuthorisation => "Must be connected again",
+            Self::NeedsAuthorisation => "Must be authorised again",
         }
     }
 
@@ -148,7 +148,7 @@ impl Words for State {
                 "The token works, but renewing or saving it failed the last time. The function tries again by itself."
             }
             Self::NeedsAuthorisation => {
-                "The provider no longer accepts the token. Only a person can help: connect the account again."
+                "The provider no longer accepts the token. Only a person can help: authorise it again."
             }
         }
     }

@@ -39,7 +39,7 @@ pub async fn run(api: &Api, now: Timestamp) -> Result<Report, JobError> {
         if let Key::Page(key) = &key {
             request = request.query("page_key", key);
         }
-        walk.take(request.json().await?)?;
+        walk.take(&request.json().await?)?;
     }
     Ok(Report::of(&walk.sales, walk.unreadable, now))
 }
@@ -92,7 +92,7 @@ impl Walk {
         Self { next: Some(Key::First), since, seen: HashSet::new(), sales: Vec::new(), unreadable: 0 }
     }
 
-    fn take(&mut self, answer: Answer) -> Result<(), JobError> {
+    fn take(&mut self, answer: &Answer) -> Result<(), JobError> {
         if answer.success == Some(Value::Bool(false)) {
             let words = answer.message.as_ref().and_then(Value::as_str).unwrap_or("it gave no reason");
             return Err(JobError::Refused(cut(words, LONGEST)));
@@ -150,7 +150,7 @@ mod tests {
 
     fn take(walk: &mut Walk, answer: Value) -> Result<Option<Key>, JobError> {
         walk.next = None;
-        walk.take(serde_json::from_value(answer).unwrap())?;
+        walk.take(&serde_json::from_value(answer).unwrap())?;
         Ok(walk.next.take())
     }
 

@@ -127,7 +127,7 @@ mod tests {
     use serde_json::json;
 
     /// The sale of Gumroad's documentation, with `changes` laid over it.
-    fn sale(changes: Value) -> Option<Sale> {
+    fn sale(changes: &Value) -> Option<Sale> {
         let mut sale = json!({
             "id": "B28UKN-dvxYabdavG97Y-Q==", "email": "calvin@gumroad.com", "timestamp": "about 2 months ago",
             "daystamp": " 5 Jan 2021 11:38 AM", "created_at": "2021-01-05T19:38:56Z", "product_name": "Pencil Icon PSD",
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_documented_sale_is_read() {
-        let read = sale(json!({})).unwrap();
+        let read = sale(&json!({})).unwrap();
         assert_eq!(read.at.to_string(), "2021-01-05T19:38:56Z");
         assert_eq!(read.product.as_deref(), Some("Pencil Icon PSD"));
         assert_eq!(read.country.as_deref(), Some("United States"));
@@ -168,15 +168,15 @@ mod tests {
             (json!({"price": null}), "10.00 USD"),
             (json!({"price": 0, "formatted_total_price": "$0"}), "0.00 USD"),
         ] {
-            assert_eq!(sale(changes.clone()).unwrap().amount.to_string(), shown, "{changes}");
+            assert_eq!(sale(&changes).unwrap().amount.to_string(), shown, "{changes}");
         }
     }
 
     #[test]
     fn of_a_partial_refund_the_rest_counts() {
-        let read = sale(json!({"partially_refunded": true, "amount_refundable_in_currency": "7.50"})).unwrap();
+        let read = sale(&json!({"partially_refunded": true, "amount_refundable_in_currency": "7.50"})).unwrap();
         assert_eq!((read.amount.to_string().as_str(), read.fate), ("7.50 USD", Fate::Kept));
-        let unsaid = sale(json!({"partially_refunded": true, "amount_refundable_in_currency": null})).unwrap();
+        let unsaid = sale(&json!({"partially_refunded": true, "amount_refundable_in_currency": null})).unwrap();
         assert_eq!(unsaid.amount.to_string(), "10.00 USD");
     }
 
@@ -189,16 +189,16 @@ mod tests {
             (json!({"chargedback": true}), Fate::ChargedBack),
             (json!({"disputed": true, "dispute_won": true}), Fate::Kept),
         ] {
-            assert_eq!(sale(changes.clone()).unwrap().fate, fate, "{changes}");
+            assert_eq!(sale(&changes).unwrap().fate, fate, "{changes}");
         }
     }
 
     #[test]
     fn only_a_sale_without_time_or_amount_is_none() {
-        assert!(sale(json!({"product_name": null, "country": "", "currency_symbol": 7, "order_id": {}})).is_some());
-        assert_eq!(sale(json!({"created_at": null})), None);
-        assert_eq!(sale(json!({"created_at": "yesterday"})), None);
-        assert_eq!(sale(json!({"price": null, "formatted_total_price": "free"})), None);
+        assert!(sale(&json!({"product_name": null, "country": "", "currency_symbol": 7, "order_id": {}})).is_some());
+        assert_eq!(sale(&json!({"created_at": null})), None);
+        assert_eq!(sale(&json!({"created_at": "yesterday"})), None);
+        assert_eq!(sale(&json!({"price": null, "formatted_total_price": "free"})), None);
         assert_eq!(Sale::read(&json!("sale")), None);
     }
 }
