@@ -245,7 +245,7 @@ fn a_token_that_is_not_saved_is_no_success() {
     let html = Page::from(&done).html;
     assert!(html.contains("not saved yet"), "{html}");
     assert!(!html.contains("The token is saved"), "{html}");
-    assert!(html.contains("the gateway answered 503"), "{html}");
+    assert!(html.contains("The gateway answered 503."), "{html}");
     assert!(html.contains("Fewer permissions") && html.contains("<code>view_profile</code>"), "{html}");
     done.unsaved = None;
     let html = Page::from(&done).html;
