@@ -271,6 +271,7 @@ fn the_buttons_are_those_that_make_sense_in_the_state() {
         let first = page.html.split("<section").nth(1).unwrap();
         let has = |path: &str| first.contains(&format!("function/etl-oauth{path}\""));
         assert!(has("/enable"), "{state:?}");
+        assert_eq!(has("/"), matches!(state, State::Enabled | State::Degraded), "{state:?}");
         assert_eq!(has("/refresh"), matches!(state, State::Enabled | State::Degraded), "{state:?}");
         assert_eq!(has("/revoke"), state != State::Disabled, "{state:?}");
     }
