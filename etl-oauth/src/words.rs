@@ -21,6 +21,15 @@ pub(crate) fn cut(words: &str, max: usize) -> String {
     cut
 }
 
+/// Words that may be an error's message ("the gateway answered 503") as a sentence: with a capital letter and a full stop.
+pub(crate) fn sentence(words: &str) -> String {
+    let words = cut(words.trim(), LONGEST);
+    let mut rest = words.chars();
+    let Some(first) = rest.next() else { return words };
+    let end = if words.ends_with(['.', '!', '?', '…']) { "" } else { "." };
+    format!("{}{}{end}", first.to_uppercase(), rest.as_str())
+}
+
 /// "21 Nov 2026, 09:00 UTC"
 pub(crate) fn moment(at: Timestamp) -> String {
     at.strftime("%-d %b %Y, %H:%M UTC").to_string()
@@ -64,6 +73,11 @@ pub(crate) mod filters {
     }
 
     #[filter_fn]
+    pub(crate) fn sentence(words: impl Display, _: &dyn Values) -> Result<String> {
+        Ok(super::sentence(&words.to_string()))
+    }
+
+    #[filter_fn]
     pub(crate) fn moment(at: &Timestamp, _: &dyn Values) -> Result<String> {
         Ok(super::moment(*at))
     }
@@ -104,5 +118,14 @@ mod tests {
         assert_eq!(cut("a\nb\u{202e}c", 10), "a bc");
         assert_eq!(cut("äöü", 3), "äöü");
         assert_eq!(cut("äöüß", 3), "äöü…");
+    }
+
+    #[test]
+    fn a_message_becomes_a_sentence() {
+        for (words, said) in
+            [("", ""), ("it broke", "It broke."), ("Why?", "Why?"), ("über 9", "Über 9."), (" done. ", "Done.")]
+        {
+            assert_eq!(sentence(words), said);
+        }
     }
 }

@@ -145,14 +145,14 @@ impl Serialize for Sums {
     }
 }
 
-/// "24.99 USD + 10.00 EUR", or "0" when nothing was added.
+/// "10.00 EUR, 24.99 USD", or "0" when nothing was added.
 impl fmt::Display for Sums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
             return f.write_str("0");
         }
         for (nth, money) in self.iter().enumerate() {
-            write!(f, "{}{money}", if nth == 0 { "" } else { " + " })?;
+            write!(f, "{}{money}", if nth == 0 { "" } else { ", " })?;
         }
         Ok(())
     }
@@ -220,7 +220,7 @@ mod tests {
         for (minor, code) in [(100, "USD"), (200, "EUR"), (50, "USD")] {
             sums.add(Money::new(minor, in_(code)));
         }
-        assert_eq!(sums.to_string(), "2.00 EUR + 1.50 USD");
+        assert_eq!(sums.to_string(), "2.00 EUR, 1.50 USD");
         assert_eq!(sums.of(in_("GBP")).minor(), 0);
     }
 }

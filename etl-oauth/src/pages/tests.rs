@@ -245,7 +245,7 @@ fn a_token_that_is_not_saved_is_no_success() {
     let html = Page::from(&done).html;
     assert!(html.contains("not saved yet"), "{html}");
     assert!(!html.contains("The token is saved"), "{html}");
-    assert!(html.contains("the gateway answered 503"), "{html}");
+    assert!(html.contains("The gateway answered 503."), "{html}");
     assert!(html.contains("Fewer permissions") && html.contains("<code>view_profile</code>"), "{html}");
     done.unsaved = None;
     let html = Page::from(&done).html;
@@ -271,6 +271,7 @@ fn the_buttons_are_those_that_make_sense_in_the_state() {
         let first = page.html.split("<section").nth(1).unwrap();
         let has = |path: &str| first.contains(&format!("function/etl-oauth{path}\""));
         assert!(has("/enable"), "{state:?}");
+        assert_eq!(has("/"), matches!(state, State::Enabled | State::Degraded), "{state:?}");
         assert_eq!(has("/refresh"), matches!(state, State::Enabled | State::Degraded), "{state:?}");
         assert_eq!(has("/revoke"), state != State::Disabled, "{state:?}");
     }
