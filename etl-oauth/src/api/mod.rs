@@ -51,13 +51,11 @@ impl Api {
 
     /// A GET of `path` below the API's base URL. The path may carry a query, as the links of a paged answer do; it never
     /// leads to another origin.
-    #[must_use]
     pub fn get(&self, path: &str) -> Request {
         self.request(Method::GET, path)
     }
 
     /// A request of any method.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> Request {
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         let mut url = self.base.clone();

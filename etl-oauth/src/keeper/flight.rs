@@ -17,7 +17,8 @@ use crate::{
 /// How many renewals are remembered for the status page.
 const HISTORY: usize = 50;
 
-type Landing = Option<Result<(), KeeperError>>;
+/// What a renewal's waiters see: nothing yet, or its result.
+pub(super) type Landing = Option<Result<(), KeeperError>>;
 
 impl Keeper {
     /// Renews for `need`, or waits for the renewal that is under way and looks again.

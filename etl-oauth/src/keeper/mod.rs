@@ -66,7 +66,7 @@ struct Inner {
     account: String,
     parts: Parts,
     current: ArcSwapOption<Stored>,
-    flight: Mutex<Option<watch::Receiver<Option<Result<(), KeeperError>>>>>,
+    flight: Mutex<Option<watch::Receiver<flight::Landing>>>,
     /// The newest generation that the API has taken.
     worked: AtomicU64,
     /// The lease is ours.

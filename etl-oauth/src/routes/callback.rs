@@ -131,8 +131,10 @@ impl App {
 
     fn bad(&self, asked: &Asked, message: &str) -> Response {
         let next = "Begin again at the enable page; if it happens again, look whether something rewrites the address.";
-        asked
-            .problem(self, again(problem("bad_request", StatusCode::BAD_REQUEST, ("That is no answer", message, next))))
+        asked.problem(
+            self,
+            &again(problem("bad_request", StatusCode::BAD_REQUEST, ("That is no answer", message, next))),
+        )
     }
 
     fn stale(&self, asked: &Asked, err: StateError) -> Response {
@@ -148,7 +150,7 @@ impl App {
             }
             StateError::Foreign => ("state_foreign", "That is no answer", "Begin again at the enable page."),
         };
-        asked.problem(self, again(problem(error, StatusCode::BAD_REQUEST, (title, &err.to_string(), next))))
+        asked.problem(self, &again(problem(error, StatusCode::BAD_REQUEST, (title, &err.to_string(), next))))
     }
 
     /// The provider's error (RFC 6749 §4.1.2.1). Its description is for its own developers, and anybody can write one into
@@ -159,12 +161,12 @@ impl App {
         if error == "access_denied" {
             let message = format!("access to {provider} was not allowed (access_denied); nothing was stored");
             let words = ("You did not allow it", &*message, "Begin again when you want to.");
-            return asked.problem(self, again(problem("access_denied", StatusCode::FORBIDDEN, words)));
+            return asked.problem(self, &again(problem("access_denied", StatusCode::FORBIDDEN, words)));
         }
         let message = format!("{failure}; nothing was stored");
         let words =
             ("The provider refused", &*message, "Compare the client, its redirect URI and scopes with the provider.");
-        asked.problem(self, again(problem("provider_refused", StatusCode::BAD_GATEWAY, words)))
+        asked.problem(self, &again(problem("provider_refused", StatusCode::BAD_GATEWAY, words)))
     }
 
     fn not_exchanged(&self, asked: &Asked, failure: &Failure) -> Response {
@@ -176,7 +178,7 @@ impl App {
         };
         let words = ("The provider gave no token", &*message, next);
         let error = failure.code().unwrap_or(failure.class().as_str()).to_owned();
-        asked.problem(self, again(problem(&error, StatusCode::BAD_GATEWAY, words)))
+        asked.problem(self, &again(problem(&error, StatusCode::BAD_GATEWAY, words)))
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) async fn start(State(app): AppState, asked: Asked, form: Posted) -> R
         .map_err(|_| app.no_randomness(&asked))?;
     let client = app.client.read().map_err(|failure| {
         let words = ("The client is not configured", failure.detail(), failure.class().next_step());
-        asked.problem(&app, problem("config", StatusCode::INTERNAL_SERVER_ERROR, words))
+        asked.problem(&app, &problem("config", StatusCode::INTERNAL_SERVER_ERROR, words))
     })?;
     let redirect_uri = app.config.redirect_uri();
     let url = grant::authorize_url(&app.config.provider, &client.id, &redirect_uri, &state, pending.verifier())
@@ -85,7 +85,7 @@ impl App {
             "it has a token, and without an operator nobody can replace it from outside",
             "To connect it again, mount the secret etl-oauth-operator, or set its token secrets to `empty`.",
         );
-        asked.problem(self, problem("already_enabled", StatusCode::FORBIDDEN, words).with_link("/", "Run the job"))
+        asked.problem(self, &problem("already_enabled", StatusCode::FORBIDDEN, words).with_link("/", "Run the job"))
     }
 
     /// Asks for the operator's credentials.
@@ -95,7 +95,7 @@ impl App {
             "the operator's password is missing or wrong",
             "Give any user name, and as password the value of the secret etl-oauth-operator.",
         );
-        let mut response = asked.problem(self, problem("unauthorised", StatusCode::UNAUTHORIZED, words));
+        let mut response = asked.problem(self, &problem("unauthorised", StatusCode::UNAUTHORIZED, words));
         let challenge = HeaderValue::from_static("Basic realm=\"etl-oauth operator\", charset=\"UTF-8\"");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         response
@@ -108,17 +108,17 @@ impl App {
             "it was not issued to this browser, or the browser did not send its cookie back",
             "Open the page again and press the button there.",
         );
-        asked.problem(self, problem("bad_form", StatusCode::BAD_REQUEST, words).with_link(back, "Open the page again"))
+        asked.problem(self, &problem("bad_form", StatusCode::BAD_REQUEST, words).with_link(back, "Open the page again"))
     }
 
     fn no_randomness(&self, asked: &Asked) -> Response {
         let words = ("The function cannot go on", "the system has no randomness", "Restart the function.");
-        asked.problem(self, problem("no_randomness", StatusCode::INTERNAL_SERVER_ERROR, words))
+        asked.problem(self, &problem("no_randomness", StatusCode::INTERNAL_SERVER_ERROR, words))
     }
 
     fn no_authorize_url(&self, asked: &Asked) -> Response {
         let words =
             ("There is nobody to ask", "the provider has no authorization endpoint", "Set the variable authorize_url.");
-        asked.problem(self, problem("config", StatusCode::INTERNAL_SERVER_ERROR, words))
+        asked.problem(self, &problem("config", StatusCode::INTERNAL_SERVER_ERROR, words))
     }
 }

@@ -75,7 +75,7 @@ impl App {
             });
             return reply::json(StatusCode::CONFLICT, &body);
         }
-        asked.problem(self, describe(err))
+        asked.problem(self, &describe(err))
     }
 }
 

@@ -131,7 +131,6 @@ impl Function {
     }
 
     /// The routes of `interface.md`, as the service that the template runs.
-    #[must_use]
     pub fn router(self) -> Router {
         let app = self.0;
         Router::new()
@@ -160,13 +159,13 @@ type State = axum::extract::State<Arc<App>>;
 
 async fn not_found(axum::extract::State(app): State, asked: Asked) -> axum::response::Response {
     let words = ("There is no such page", "nothing is answered at this path", "Look at the function's own page.");
-    asked.problem(&app, problem("not_found", StatusCode::NOT_FOUND, words).with_link("/", "To the function"))
+    asked.problem(&app, &problem("not_found", StatusCode::NOT_FOUND, words).with_link("/", "To the function"))
 }
 
 async fn not_allowed(axum::extract::State(app): State, asked: Asked) -> axum::response::Response {
     let words =
         ("That cannot be done here", "this path does not take that method", "The header Allow names what it takes.");
-    asked.problem(&app, problem("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, words))
+    asked.problem(&app, &problem("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, words))
 }
 
 impl App {

@@ -32,7 +32,7 @@ pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) ->
         Err(err) => {
             let err = ApiError::from(err);
             let words = ("The token was not renewed", &*err.to_string(), err.next_step());
-            Err(asked.problem(&app, problem(err.code(), err.status(), words).with_link("/status", "To the status")))
+            Err(asked.problem(&app, &problem(err.code(), err.status(), words).with_link("/status", "To the status")))
         }
     }
 }
@@ -58,7 +58,7 @@ pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> 
         let message = format!("at the provider: {provider}; in the store: {store}");
         let next = "Take the permission back at the provider's own page, and try again here.";
         let words = ("Not all of it worked", &*message, next);
-        return Err(asked.problem(&app, problem("revoked_in_part", StatusCode::BAD_GATEWAY, words)));
+        return Err(asked.problem(&app, &problem("revoked_in_part", StatusCode::BAD_GATEWAY, words)));
     }
     let status = if whole { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
     Ok(reply::json(status, &json!({ "account": app.keeper.account(), "provider": provider, "store": store })))

@@ -66,7 +66,7 @@ impl Asked {
     }
 
     /// The problem, as a page or as JSON.
-    pub(super) fn problem(&self, app: &App, problem: Problem) -> Response {
+    pub(super) fn problem(&self, app: &App, problem: &Problem) -> Response {
         if self.wants_html() { problem.page(&app.base).into_response() } else { problem.json() }
     }
 
@@ -80,7 +80,7 @@ impl Asked {
             "the request bears X-Callback-Url",
             "Call the function itself, not /async-function.",
         );
-        Err(self.problem(app, problem("callback_url", StatusCode::BAD_REQUEST, words)))
+        Err(self.problem(app, &problem("callback_url", StatusCode::BAD_REQUEST, words)))
     }
 }
 

@@ -45,7 +45,7 @@ impl App {
                     "nothing is answered at this path",
                     "To have it, mount the secret etl-oauth-operator.",
                 );
-                Err(asked.problem(self, problem("not_found", StatusCode::NOT_FOUND, words)))
+                Err(asked.problem(self, &problem("not_found", StatusCode::NOT_FOUND, words)))
             }
             Standing::Stranger => Err(self.unauthorised(asked)),
             standing => asked.refuse_forwarding(self).map(|()| standing),

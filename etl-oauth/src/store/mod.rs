@@ -24,6 +24,7 @@ pub struct Version(String);
 
 impl Version {
     /// A version from the store's own name for it.
+    #[allow(clippy::needless_pass_by_value, reason = "a number is as good a name as a string")]
     pub fn new(name: impl ToString) -> Self {
         Self(name.to_string())
     }
@@ -128,6 +129,7 @@ pub trait TokenStore: Send + Sync {
 /// The stores that are built in. A closed set: the configuration names one.
 #[derive(Debug)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "there is one for the whole process")]
 pub enum Store {
     /// The gateway's REST API.
     Gateway(Gateway),
