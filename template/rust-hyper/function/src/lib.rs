@@ -1,9 +1,18 @@
-//! A function: called once at start, it returns the service that answers each call.
+//! The function: `handler` is called once, and what it returns answers each call.
 use axum::{Router, routing::get};
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// Called once, before the function is ready. An error ends the process with its message.
+pub async fn handler() -> Result<Router, Box<dyn std::error::Error + Send + Sync>> {
+    let greeting = match std::fs::read_to_string("/var/openfaas/secrets/greeting") {
+        Ok(secret) => secret.trim().to_owned(),
+        Err(_) => "hello".to_owned(), // no such secret is listed in the stack file
+    };
+    Ok(Router::new().route("/", get(async move || format!("{greeting}\n"))))
+}
 
-/// Called once, before the function is ready.
-pub async fn handler() -> Result<Router, BoxError> {
-    Ok(Router::new().route("/", get(async || "hello\n")))
+#[tokio::test]
+async fn greets() {
+    use tower::ServiceExt;
+    let answer = handler().await.unwrap().oneshot(http::Request::get("/").body(String::new()).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 200);
 }
