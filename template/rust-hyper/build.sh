@@ -12,6 +12,7 @@
 set -eu
 
 profile=${PROFILE:-release}
+# Named even when nothing is crossed: flags for a target are not those for build scripts and macros.
 host=$(rustc -vV | sed -n 's/^host: //p')
 target=${TARGET:-$host}
 
@@ -50,13 +51,13 @@ cargo add --quiet --offline --path function --rename handler >&2
 case ${1:-build} in
 dependencies)
     # Only saves time: what cannot be built from the manifest alone is built with the function.
-    cargo test --quiet --no-run --profile "$profile" --manifest-path function/Cargo.toml >&2 || true
+    cargo test --quiet --no-run --profile "$profile" --target "$host" --manifest-path function/Cargo.toml >&2 || true
     cargo build --profile "$profile" --target "$target" --no-default-features --features "${FEATURES:-}" >&2 || true
     ;;
 test)
     # Copied files are often older than what was built before them; cargo goes by their times.
     find src function -name target -prune -o -name '*.rs' -exec touch {} +
-    cargo test --profile "$profile" --manifest-path function/Cargo.toml >&2
+    cargo test --profile "$profile" --target "$host" --manifest-path function/Cargo.toml >&2
     ;;
 build)
     find src function -name target -prune -o -name '*.rs' -exec touch {} +

@@ -33,7 +33,8 @@ pub(crate) fn run(case: &Value, difference: &Value, jwt: &Value, of_watchdog: Op
         }
         merge(&mut expected, instead);
         fill_tokens(&mut expected, jwt);
-        let ignore_times = step["time_from"] == "ignore";
+        // How fast a megabyte of header is read says nothing of a contract.
+        let ignore_times = step["time_from"] == "ignore" || case["scope"] == "http";
         if let Some(what) = differs(step["op"].as_str().expect("op"), &expected, &observed, ignore_times) {
             if step["flaky"] == true {
                 continue;
