@@ -9,8 +9,6 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-const STARTER: &str = "template/rust-hyper/function";
-
 /// The template's own folder.
 fn template() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -78,6 +76,11 @@ fn script(context: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+fn cargo(folder: &Path, arguments: &[&str]) {
+    let output = Command::new(env!("CARGO")).args(arguments).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 fn build(context: &Path) -> PathBuf {
     PathBuf::from(script(context, &[]).lines().last().unwrap())
 }
@@ -116,7 +119,7 @@ fn functions_of_every_shape_build_and_serve() {
     copy(&template().join("function"), &starter.join("function"));
     script(&starter, &["test"]);
     let binary = build(&starter);
-    assert_eq!(ask(&binary), "hello\n", "{STARTER}");
+    assert_eq!(ask(&binary), "hello\n");
     assert!(fs::read_to_string(starter.join("Cargo.lock")).unwrap().contains("name = \"axum\""));
 
     // Its own name, its library somewhere else, so that the starter's, which faas-cli brings back, is a stale one; and
@@ -144,18 +147,16 @@ fn functions_of_every_shape_build_and_serve() {
     );
     assert_eq!(ask(&build(&same)), "same");
 
-    // With a lock file.
-    let lock = "version = 4\n\n[[package]]\nname = \"itoa\"\nversion = \"1.0.17\"\n\
-                source = \"registry+https://github.com/rust-lang/crates.io-index\"\n\
-                checksum = \"92ecc6618181def0457392ccd0ee51198e065e016d1d527a7ac1b6dc7c1f09d2\"\n";
-    let locked = lay_out(
-        "locked",
-        &[
-            ("Cargo.toml", manifest("locked", "")),
-            ("src/lib.rs", main_library("locked")),
-            ("Cargo.lock", lock.to_owned()),
-        ],
-    );
+    // With a lock file that holds one crate back, made in the function's own folder.
+    let files = [("Cargo.toml", manifest("locked", "")), ("src/lib.rs", main_library("locked"))];
+    let locked = lay_out("locked", &files);
+    let alone = locked.with_file_name("locked-alone");
+    let _ = fs::remove_dir_all(&alone);
+    copy(&locked.join("function"), &alone);
+    fs::write(alone.join("Cargo.toml"), manifest("locked", "[workspace]\n")).unwrap();
+    cargo(&alone, &["generate-lockfile"]);
+    cargo(&alone, &["update", "--package", "itoa", "--precise", "1.0.17"]);
+    fs::copy(alone.join("Cargo.lock"), locked.join("function/Cargo.lock")).unwrap();
     assert_eq!(ask(&build(&locked)), "locked");
     let used = fs::read_to_string(locked.join("Cargo.lock")).unwrap();
     assert!(used.contains("name = \"itoa\"\nversion = \"1.0.17\""), "{used}");
