@@ -16,27 +16,8 @@ profile=${PROFILE:-release}
 host=$(rustc -vV | sed -n 's/^host: //p')
 target=${TARGET:-$host}
 
-# The function keeps its own package name, which cargo looks up for us. Only two packages of one name and version cannot
-# be told apart in a lock file, so if the names clash this one gives way.
-name=watchdog
-while grep -q "name *= *[\"']$name[\"']" function/Cargo.toml; do
-    name=$name-template
-done
 # Several functions may share one target directory, where the binary's name must be theirs.
 binary=function-$(basename "$PWD" | tr -c 'A-Za-z0-9_\n' '-')
-sed -i \
-    -e "/^\[package\]/,/^$/s/^name = .*/name = \"$name\"/" \
-    -e "/^\[\[bin\]\]/,/^$/s/^name = .*/name = \"$binary\"/" \
-    -e '/^handler = /d' -e '/^\[workspace\]/,$d' Cargo.toml
-
-# A workspace of its own, wherever the context lies. A function that is a workspace itself cannot be a member.
-printf '[workspace]\n' >>Cargo.toml
-if grep -q '^\[workspace' function/Cargo.toml; then
-    printf 'exclude = ["function"]\n' >>Cargo.toml
-fi
-if [ -f function/Cargo.lock ]; then
-    cp function/Cargo.lock Cargo.lock
-fi
 
 if [ "${1:-build}" = dependencies ]; then
     # Sources that compile to nothing; the real ones come later, over these.
@@ -46,7 +27,32 @@ if [ "${1:-build}" = dependencies ]; then
     touch "$library" src/lib.rs
     echo 'fn main() {}' >src/main.rs
 fi
-cargo add --quiet --offline --path function --rename handler >&2
+# Once in a context: makes it a workspace of its own, wherever it lies, and binds the function.
+if [ ! -e .bound ]; then
+    # The function keeps its package name. Two packages of one name and version cannot be told apart in a lock file, so
+    # if the names clash, this one gives way.
+    name=watchdog
+    while grep -q "name *= *[\"']$name[\"']" function/Cargo.toml; do
+        name=$name-template
+    done
+    sed -i \
+        -e "/^\[package\]/,/^$/s/^name = .*/name = \"$name\"/" \
+        -e "/^\[\[bin\]\]/,/^$/s/^name = .*/name = \"$binary\"/" \
+        -e '/^handler = /d' -e '/^\[dev-dependencies\]/,$d' Cargo.toml
+    printf '\n[workspace]\n' >>Cargo.toml
+    # A function that is a workspace itself cannot be a member.
+    if grep -q '^\[workspace' function/Cargo.toml; then
+        printf 'exclude = ["function"]\n' >>Cargo.toml
+    fi
+    # The versions are the function's, if it has settled them, else those that the template was tested with. cargo would
+    # forget them while the function is not bound yet.
+    cp Cargo.lock .bound
+    if [ -f function/Cargo.lock ]; then
+        cp function/Cargo.lock .bound
+    fi
+    cargo add --quiet --offline --path function --rename handler >&2
+    cp .bound Cargo.lock
+fi
 
 case ${1:-build} in
 dependencies)
