@@ -12,30 +12,12 @@
 set -eu
 
 profile=${PROFILE:-release}
+# Named even when nothing is crossed: flags for a target are not those for build scripts and macros.
 host=$(rustc -vV | sed -n 's/^host: //p')
 target=${TARGET:-$host}
 
-# The function keeps its own package name, which cargo looks up for us. Only two packages of one name and version cannot
-# be told apart in a lock file, so if the names clash this one gives way.
-name=watchdog
-while grep -q "name *= *[\"']$name[\"']" function/Cargo.toml; do
-    name=$name-template
-done
 # Several functions may share one target directory, where the binary's name must be theirs.
 binary=function-$(basename "$PWD" | tr -c 'A-Za-z0-9_\n' '-')
-sed -i \
-    -e "/^\[package\]/,/^$/s/^name = .*/name = \"$name\"/" \
-    -e "/^\[\[bin\]\]/,/^$/s/^name = .*/name = \"$binary\"/" \
-    -e '/^handler = /d' -e '/^\[workspace\]/,$d' Cargo.toml
-
-# A workspace of its own, wherever the context lies. A function that is a workspace itself cannot be a member.
-printf '[workspace]\n' >>Cargo.toml
-if grep -q '^\[workspace' function/Cargo.toml; then
-    printf 'exclude = ["function"]\n' >>Cargo.toml
-fi
-if [ -f function/Cargo.lock ]; then
-    cp function/Cargo.lock Cargo.lock
-fi
 
 if [ "${1:-build}" = dependencies ]; then
     # Sources that compile to nothing; the real ones come later, over these.
@@ -45,18 +27,43 @@ if [ "${1:-build}" = dependencies ]; then
     touch "$library" src/lib.rs
     echo 'fn main() {}' >src/main.rs
 fi
-cargo add --quiet --offline --path function --rename handler >&2
+# Once in a context: makes it a workspace of its own, wherever it lies, and binds the function.
+if [ ! -e .bound ]; then
+    # The function keeps its package name. Two packages of one name and version cannot be told apart in a lock file, so
+    # if the names clash, this one gives way.
+    name=watchdog
+    while grep -q "name *= *[\"']$name[\"']" function/Cargo.toml; do
+        name=$name-template
+    done
+    sed -i \
+        -e "/^\[package\]/,/^$/s/^name = .*/name = \"$name\"/" \
+        -e "/^\[\[bin\]\]/,/^$/s/^name = .*/name = \"$binary\"/" \
+        -e '/^handler = /d' -e '/^\[dev-dependencies\]/,$d' Cargo.toml
+    printf '\n[workspace]\n' >>Cargo.toml
+    # A function that is a workspace itself cannot be a member.
+    if grep -q '^\[workspace' function/Cargo.toml; then
+        printf 'exclude = ["function"]\n' >>Cargo.toml
+    fi
+    # The versions are the function's, if it has settled them, else those that the template was tested with. cargo would
+    # forget them while the function is not bound yet.
+    cp Cargo.lock .bound
+    if [ -f function/Cargo.lock ]; then
+        cp function/Cargo.lock .bound
+    fi
+    cargo add --quiet --offline --path function --rename handler >&2
+    cp .bound Cargo.lock
+fi
 
 case ${1:-build} in
 dependencies)
     # Only saves time: what cannot be built from the manifest alone is built with the function.
-    cargo test --quiet --no-run --profile "$profile" --manifest-path function/Cargo.toml >&2 || true
+    cargo test --quiet --no-run --profile "$profile" --target "$host" --manifest-path function/Cargo.toml >&2 || true
     cargo build --profile "$profile" --target "$target" --no-default-features --features "${FEATURES:-}" >&2 || true
     ;;
 test)
     # Copied files are often older than what was built before them; cargo goes by their times.
     find src function -name target -prune -o -name '*.rs' -exec touch {} +
-    cargo test --profile "$profile" --manifest-path function/Cargo.toml >&2
+    cargo test --profile "$profile" --target "$host" --manifest-path function/Cargo.toml >&2
     ;;
 build)
     find src function -name target -prune -o -name '*.rs' -exec touch {} +

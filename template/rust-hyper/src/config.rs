@@ -100,6 +100,19 @@ impl Config {
             remarks.push("http_buffer_req_body has no effect: the function reads the request as it was sent");
         }
 
+        read.boolean("prefix_logs");
+        if read.text("log_buffer_size").is_some_and(|size| size.parse::<i64>().is_err()) {
+            read.mistakes.push("log_buffer_size is not a whole number".into());
+        }
+        for (name, remark) in [
+            ("prefix_logs", "prefix_logs has no effect: the function writes its lines itself"),
+            ("log_buffer_size", "log_buffer_size has no effect: the function's lines are not read"),
+        ] {
+            if read.text(name).is_some() {
+                remarks.push(remark);
+            }
+        }
+
         if write_timeout == Some(Duration::ZERO) {
             read.mistakes.push("write_timeout must be over 0s".into());
         }

@@ -86,20 +86,11 @@ impl Metrics {
     }
 }
 
-/// Lower-case; unknown ones share a label, or a caller could make as many time series as there are words.
+/// Lower-case, however it was sent; unknown ones share a label, or a caller could make as many time series as there are
+/// words.
 fn method_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "get",
-        Method::POST => "post",
-        Method::PUT => "put",
-        Method::DELETE => "delete",
-        Method::HEAD => "head",
-        Method::PATCH => "patch",
-        Method::OPTIONS => "options",
-        Method::TRACE => "trace",
-        Method::CONNECT => "connect",
-        _ => "unknown",
-    }
+    const KNOWN: [&str; 9] = ["get", "post", "put", "delete", "head", "patch", "options", "trace", "connect"];
+    KNOWN.into_iter().find(|known| method.as_str().eq_ignore_ascii_case(known)).unwrap_or("unknown")
 }
 
 fn code_label(status: StatusCode) -> String {

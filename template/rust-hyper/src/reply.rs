@@ -42,6 +42,16 @@ pin_project! {
     }
 }
 
+impl<B: Body> Rest<B> {
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Body { body } => body.is_end_stream(),
+            Self::Boxed { body } => body.is_end_stream(),
+        }
+    }
+}
+
 /// When the answer has to be over. The timer is only made for a body that has to be waited for.
 #[derive(Default)]
 struct Cut {
@@ -139,6 +149,10 @@ impl<B: Body<Error: Into<BoxError>>> Body for Reply<B> {
         if let Some(bytes) = this.first.take() {
             if let Some(entry) = this.entry.as_mut() {
                 entry.wrote(bytes.len());
+                // A body whose length was announced is not asked whether there is more.
+                if matches!(*this.rest, Rest::Nothing) {
+                    entry.set_whole();
+                }
             }
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
@@ -163,6 +177,9 @@ impl<B: Body<Error: Into<BoxError>>> Body for Reply<B> {
                 let frame = frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
                 if let (Some(data), Some(entry)) = (frame.data_ref(), this.entry.as_mut()) {
                     entry.wrote(data.len());
+                    if this.rest.is_end() {
+                        entry.set_whole();
+                    }
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -184,12 +201,7 @@ impl<B: Body<Error: Into<BoxError>>> Body for Reply<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none()
-            && match &self.rest {
-                Rest::Nothing => true,
-                Rest::Body { body } => body.is_end_stream(),
-                Rest::Boxed { body } => body.is_end_stream(),
-            }
+        self.first.is_none() && self.rest.is_end()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -115,8 +115,9 @@ impl Watchdog {
     pub(crate) async fn bind_with(config: Config, log: Log, metrics: Metrics) -> Result<Self, BindError> {
         let auth = match config.auth.clone() {
             Some(settings) => {
+                let auth = Auth::load(settings, log.clone()).await;
                 log.say("JWT Auth: true");
-                Some(Auth::load(settings, log.clone()).await)
+                Some(auth)
             }
             None => None,
         };

@@ -338,7 +338,13 @@ impl Read for Wire {
                     return Poll::Pending;
                 }
                 State::Refused => return Poll::Ready(Ok(())),
-                _ if this.ended => return Poll::Ready(Ok(())),
+                _ if this.ended => {
+                    // Whoever reads the body is told that it is not whole; the call counts as one that came too late.
+                    if !matches!(this.state, State::Raw) {
+                        this.traffic.set_late();
+                    }
+                    return Poll::Ready(Ok(()));
+                }
                 State::Raw => ready!(this.poll_fill(cx)?),
                 State::Counted(_) | State::Chunked(_) => ready!(this.poll_body(cx))?,
             }

@@ -1,7 +1,7 @@
 //! Tokens, and the keys that they are checked with.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -53,7 +53,8 @@ pub(crate) struct Auth {
 
 struct Keys {
     issuer: String,
-    by_id: HashMap<String, (DecodingKey, Option<Algorithm>)>,
+    uri: String,
+    by_id: BTreeMap<String, (DecodingKey, Option<Algorithm>)>,
 }
 
 #[derive(Deserialize)]
@@ -94,6 +95,12 @@ impl Auth {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY_LIMIT);
         };
+        if settings.debug {
+            log.say(format_args!("[JWT Auth] Issuer: {}\tJWKS URI: {}", keys.issuer, keys.uri));
+            for id in keys.by_id.keys() {
+                log.say(format_args!("[JWT Auth] Key: {id}"));
+            }
+        }
         let keys = RwLock::new(Arc::new(keys));
         Self { settings, log, client, keys, looked_up: Mutex::new(Instant::now()) }
     }
@@ -172,7 +179,7 @@ impl Keys {
             let algorithm = jwk.common.key_algorithm.and_then(|algorithm| algorithm.to_string().parse().ok());
             Some((jwk.common.key_id.clone()?, (DecodingKey::from_jwk(jwk).ok()?, algorithm)))
         });
-        Ok(Self { issuer, by_id: by_id.collect() })
+        Ok(Self { issuer, by_id: by_id.collect(), uri: jwks_uri })
     }
 }
 

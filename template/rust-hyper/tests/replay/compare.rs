@@ -20,7 +20,7 @@ pub(crate) fn differs(op: &str, expected: &Value, observed: &Value, ignore_times
             (_, "body") => matches(want, got),
             (_, "pieces") => pieces(want, got),
             ("log", "lines") | ("metrics", "samples") => list(want, got),
-            _ => want == got,
+            _ => matches(want, got),
         };
         if !same {
             found.push(format!("{key}: expected {want}, got {}", shorten(got)));
@@ -51,9 +51,10 @@ fn shorten(value: &Value) -> String {
     }
 }
 
+/// A busy machine makes things late, but never early.
 fn time(want: Option<f64>, got: Option<f64>) -> bool {
     match (want, got) {
-        (Some(want), Some(got)) => (want - got).abs() <= 0.45 + want * 0.1,
+        (Some(want), Some(got)) => got > want - 0.25 - want * 0.1 && got < want + 0.9 + want * 0.1,
         (want, got) => want == got,
     }
 }
