@@ -106,6 +106,33 @@ async fn a_function_that_does_not_compile_is_one_message_after_the_compilers() {
 }
 
 #[tokio::test]
+async fn a_newer_deployment_ends_the_build_of_the_one_before_it() {
+    // The first build of this test's making never ends by itself.
+    let endless = "if [ -f ../../wait ]; then rm ../../wait; echo $$ >../../waiting; sleep 1000000; fi\n";
+    let place = project(&BUILD.replacen("set -e\n", &format!("set -e\n{endless}"), 1));
+    let (mut child, urls) = up(place.path()).await;
+    let before = pid(&urls).await;
+    let password = std::fs::read_to_string(place.path().join(".secrets/basic-auth-password")).unwrap();
+    let http = reqwest::Client::new();
+    let deploy = async |version: &str| {
+        let body = serde_json::json!({"service": "echo", "image": "echo", "envVars": {"version": version}});
+        let url = format!("{}/system/functions", urls["gateway"].as_str().unwrap());
+        let answer = http.put(url).basic_auth("admin", Some(&password)).json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), 202);
+    };
+    std::fs::write(place.path().join("wait"), "").unwrap();
+    deploy("one").await;
+    let waiting = place.path().join("waiting");
+    support::until(async || waiting.exists() && std::fs::read_to_string(&waiting).unwrap().ends_with('\n')).await;
+    let endless: u64 = std::fs::read_to_string(&waiting).unwrap().trim().parse().unwrap();
+    assert_eq!(pid(&urls).await, before, "what is there goes on serving");
+    deploy("two").await;
+    gone(endless).await;
+    support::until(async || pid(&urls).await != before).await;
+    child.kill().await.unwrap();
+}
+
+#[tokio::test]
 async fn build_makes_a_release_and_prints_its_path() {
     let place = project(BUILD);
     let (output, stderr) = run(place.path(), &["build", "echo"]).await;
