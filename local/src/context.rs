@@ -142,3 +142,98 @@ fn copy_extra(project: &Path, extra: &str, overlay: &Path) -> anyhow::Result<()>
     }
     copy_any(&project.join(path), &to, 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// What faas-cli 0.18.12 was seen to lay out, case by case.
+    const RECORDED: &str = include_str!("../tests/recorded/contexts.json");
+
+    fn mode(text: &Value) -> Option<Permissions> {
+        text.as_str().map(|text| Permissions::from_mode(u32::from_str_radix(text, 8).unwrap()))
+    }
+
+    fn write(root: &Path, files: &serde_json::Map<String, Value>) {
+        for (path, file) in files {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match file {
+                Value::String(text) => fs::write(&path, text).unwrap(),
+                _ if file["folder"] == true => fs::create_dir_all(&path).unwrap(),
+                _ => match file["symlink"].as_str() {
+                    Some(to) => std::os::unix::fs::symlink(to, &path).unwrap(),
+                    None => fs::write(&path, file["text"].as_str().unwrap()).unwrap(),
+                },
+            }
+            if let Some(mode) = mode(&file["mode"]) {
+                fs::set_permissions(&path, mode).unwrap();
+            }
+        }
+    }
+
+    fn entries(root: &Path, folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let metadata = fs::symlink_metadata(&path).unwrap();
+            assert!(!metadata.is_symlink(), "{}", path.display());
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            let slash = if metadata.is_dir() { "/" } else { "" };
+            found.insert(format!("{:04o} {name}{slash}", metadata.permissions().mode() & 0o7777));
+            if metadata.is_dir() {
+                entries(root, &path, found);
+            }
+        }
+    }
+
+    #[test]
+    fn contexts_are_laid_out_as_recorded() {
+        let recorded: Value = serde_json::from_str(RECORDED).unwrap();
+        let names = |list: &Value| -> BTreeSet<String> {
+            list.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+        };
+        for case in recorded["cases"].as_array().unwrap() {
+            let name = case["name"].as_str().unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let project = folder.path().join("project");
+            fs::create_dir(&project).unwrap();
+            write(&project, recorded["template"].as_object().unwrap());
+            write(&project, case["files"].as_object().unwrap());
+            if let Some(without) = case["without"].as_str() {
+                fs::remove_dir_all(project.join(without)).unwrap();
+            }
+            let text = |key: &str| case[key].as_str().unwrap().to_owned();
+            let context = Context {
+                project: project.clone(),
+                name: "hello".to_owned(),
+                lang: text("lang"),
+                handler: text("handler"),
+                copy: names(&case["copy"]).into_iter().collect(),
+            };
+            let laid_out = context.lay_out();
+            if case["fails"] == true {
+                assert!(laid_out.is_err(), "{name}");
+                continue;
+            }
+            laid_out.unwrap_or_else(|error| panic!("{name}: {error:#}"));
+            let build = project.join("build");
+            let mut found = BTreeSet::new();
+            entries(&build, &build, &mut found);
+            let mut expected = names(&recorded["fresh"]);
+            expected.extend(names(&case["plus"]));
+            let expected: BTreeSet<_> = expected.difference(&names(&case["minus"])).cloned().collect();
+            let (missing, surplus): (Vec<_>, Vec<_>) =
+                (expected.difference(&found).collect(), found.difference(&expected).collect());
+            assert!(missing.is_empty() && surplus.is_empty(), "{name}: missing {missing:?}, surplus {surplus:?}");
+            let texts: Option<BTreeMap<String, String>> =
+                serde_json::from_value(case["texts"].clone()).unwrap_or_default();
+            for (path, text) in texts.unwrap_or_default() {
+                assert_eq!(fs::read_to_string(build.join(&path)).unwrap(), text, "{name}: {path}");
+            }
+        }
+    }
+}

@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context as _, bail};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::log::Log;
+use super::process::Group;
 use crate::context::Context;
 
 /// A function's program, or how to make it.
@@ -32,69 +35,99 @@ pub(crate) struct Source {
     pub(crate) program: PathBuf,
 }
 
-/// Functions share one target folder and the template's program name: each program is put away before the next build.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+/// Functions share one target folder, and two builds of one function the context: each ends before the next begins.
+static ONE_AT_A_TIME: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
 
 impl Executable {
-    /// Makes the program if that is needed, and says where it is.
+    /// Makes the program if that is needed, and says where it is. A build that nobody waits for any more is ended.
     pub(crate) async fn build(&self, log: &Log) -> anyhow::Result<PathBuf> {
         match self {
             Self::Prebuilt(program) if program.is_file() => Ok(program.clone()),
             Self::Prebuilt(program) => bail!("there is no program {}", program.display()),
-            Self::Source(source) => source.build(log).await,
+            Self::Source(source) => {
+                let (source, log, stop) = (source.clone(), log.clone(), CancellationToken::new());
+                let _stop = stop.clone().drop_guard();
+                // In a task of its own, which goes on until the last process of an abandoned build is gone: the next one
+                // would meet it in the same folder.
+                tokio::spawn(async move { source.build(&log, stop).await }).await?
+            }
         }
     }
 }
 
 impl Source {
-    async fn build(&self, log: &Log) -> anyhow::Result<PathBuf> {
-        let _one = ONE_AT_A_TIME.lock().await;
+    async fn build(&self, log: &Log, stop: CancellationToken) -> anyhow::Result<PathBuf> {
+        let _one = Arc::clone(&ONE_AT_A_TIME).lock_owned().await;
+        if stop.is_cancelled() {
+            bail!("it is not wanted any more");
+        }
         let context = self.context.clone();
         let folder = tokio::task::spawn_blocking(move || context.lay_out()).await??;
         if !folder.join("build.sh").is_file() {
             bail!("{} has no build.sh, so that only templates like rust-hyper can be run here", folder.display());
         }
         log.say("", if self.release { "building it" } else { "building it without optimisation" });
+        let mut child = self.command(&folder).spawn().context("cannot run sh")?;
+        let group = Group::of(&child);
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let output = async {
+            let printed = async {
+                let mut printed = String::new();
+                if let Some(mut stdout) = stdout {
+                    stdout.read_to_string(&mut printed).await?;
+                }
+                std::io::Result::Ok(printed)
+            };
+            let said = async {
+                if let Some(stderr) = stderr {
+                    log.pipe("", stderr).await
+                }
+            };
+            tokio::join!(printed, said).0
+        };
+        tokio::pin!(output);
+        // The pipes end when the last process that could write to them has ended.
+        let printed = tokio::select! {
+            printed = &mut output => printed,
+            () = stop.cancelled() => {
+                group.kill();
+                output.await
+            }
+        };
+        let status = child.wait().await?;
+        if !status.success() {
+            bail!("it does not compile ({status}); the compiler's words are above");
+        }
+        let printed = printed.context("build.sh printed something that is not text")?;
+        let built =
+            printed.lines().next_back().map(|line| folder.join(line.trim())).context("build.sh printed no path")?;
+        put(&built, &self.program)?;
+        Ok(self.program.clone())
+    }
+
+    fn command(&self, folder: &Path) -> Command {
         let mut command = Command::new("sh");
+        // Cargo tells its children which package it runs, and the script has settings of its own: a build must depend on
+        // neither.
+        for (name, _) in std::env::vars_os() {
+            let foreign = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+            if name.to_str().is_some_and(|name| foreign(name) || ["PROFILE", "TARGET", "FEATURES"].contains(&name)) {
+                command.env_remove(&name);
+            }
+        }
         command
             .arg("build.sh")
-            .current_dir(&folder)
+            .current_dir(folder)
             .envs(self.build_args.iter().map(|(name, value)| (name, value)))
             .env("CARGO_TARGET_DIR", &self.target)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        // Cargo tells its children which package it runs; the function's build is none of that.
-        for (name, _) in std::env::vars_os() {
-            let of_cargo = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-            if name.to_str().is_some_and(|name| of_cargo(name) || name == "PROFILE") {
-                command.env_remove(&name);
-            }
-        }
+            .process_group(0);
         if !self.release {
             command.env("PROFILE", "dev");
         }
-        let mut child = command.spawn().context("cannot run sh")?;
-        let (mut stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let mut printed = String::new();
-        let (read, ()) = tokio::join!(
-            async { if let Some(stdout) = &mut stdout { stdout.read_to_string(&mut printed).await } else { Ok(0) } },
-            async {
-                if let Some(stderr) = stderr {
-                    log.pipe("", stderr).await
-                }
-            }
-        );
-        let status = child.wait().await?;
-        if !status.success() {
-            bail!("it does not compile ({status}); the compiler's words are above");
-        }
-        read.context("build.sh printed something that is not text")?;
-        let built =
-            printed.lines().next_back().map(|line| folder.join(line.trim())).context("build.sh printed no path")?;
-        put(&built, &self.program)?;
-        Ok(self.program.clone())
+        command
     }
 }
 

@@ -28,12 +28,36 @@ exit "$status"
 /// What of this process's environment a function gets to see; the rest comes from its deployment.
 const INHERITED: [&str; 4] = ["PATH", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
+/// A process and all that it started; killed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Group(Option<Pid>);
+
+impl Group {
+    /// The group of a child that was started with `process_group(0)`.
+    pub(super) fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
+    }
+
+    pub(super) fn kill(&self) {
+        if let Some(leader) = self.0 {
+            // Already gone is as good.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
     /// Closing it stops the function.
     lifeline: Option<ChildStdin>,
-    group: Option<Pid>,
+    group: Group,
 }
 
 impl Process {
@@ -55,14 +79,13 @@ impl Process {
             .stderr(Stdio::piped())
             // A group of its own: ctrl-c at the terminal reaches this process, which then stops functions in order.
             .process_group(0)
-            .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
         let missing = || anyhow::anyhow!("a pipe to {} is missing", program.display());
         let stdout = child.stdout.take().with_context(missing)?;
         let stderr = child.stderr.take().with_context(missing)?;
         let lifeline = child.stdin.take();
-        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let group = Group::of(&child);
         Ok((Self { child, lifeline, group }, stdout, stderr))
     }
 
@@ -78,18 +101,11 @@ impl Process {
     pub(super) async fn stop(mut self) -> String {
         self.lifeline = None;
         let ended = tokio::time::timeout(GRACE, self.ended()).await;
-        self.kill();
+        // What it started and left behind, too.
+        self.group.kill();
         match ended {
             Ok(how) => how,
             Err(_) => format!("was killed: it did not end within {} s of SIGTERM", GRACE.as_secs()),
-        }
-    }
-
-    /// Ends everything that the function started, too.
-    fn kill(&self) {
-        if let Some(group) = self.group {
-            // Already gone is as good.
-            let _ = kill_process_group(group, Signal::KILL);
         }
     }
 }

@@ -252,7 +252,7 @@ mod tests {
             ("provider:\n  name: faas\nfunctions:\n  f: {}\n".to_owned(), "faas"),
             ("functions:\n  f: {}\n".to_owned(), "provider"),
             (format!("{HEAD}functions:\n  f:\n    namespace: dev\n"), "functions.f.namespace"),
-            (format!("{HEAD}# ${{oops\nfunctions:\n  f: {{}}\n"), "closing brace"),
+            (format!("{HEAD}# ${{oops\nfunctions:\n  f:\n"), "closing brace"),
         ] {
             let message = format!("{:#}", parse(&text).unwrap_err());
             assert!(message.contains(part), "{part:?} in {message}");
