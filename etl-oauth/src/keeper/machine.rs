@@ -340,10 +340,12 @@ impl Renewal {
                 return self.go(Phase::Merging(Box::new(fresh)), Step::Wait(Duration::from_secs(1)));
             }
         };
-        let ours = fresh.record.tokens.as_ref();
         let Some(theirs) = &stored.record.tokens else { return Step::Done(Box::new(Outcome::Disabled(Some(stored)))) };
-        if ours.is_some_and(|ours| ours.access_token.same(&theirs.access_token)) {
-            // An earlier try of ours arrived although its answer did not.
+        // An earlier try of ours arrived although its answer did not. The tokens alone do not tell: some providers hand out
+        // the same ones again with more time to live.
+        let arrived = stored.record.generation == fresh.record.generation
+            && fresh.record.tokens.as_ref().is_some_and(|ours| ours.same(theirs));
+        if arrived {
             return Step::Done(Box::new(Outcome::Renewed(stored)));
         }
         let unspent = theirs.refresh_token.as_ref().is_some_and(|token| token.digest() == fresh.spent);
