@@ -36,7 +36,7 @@ impl Inner {
             holder_identity: Some(owner.to_owned()),
             // Whole seconds: rounded up, so that nobody ends our lease before we do.
             lease_duration_seconds: Some(i32::try_from(ttl.as_secs_f64().ceil() as i64).unwrap_or(i32::MAX)),
-            acquire_time: (holder != owner).then(|| MicroTime(now)),
+            acquire_time: (holder != owner).then_some(MicroTime(now)),
             renew_time: Some(MicroTime(now)),
             ..LeaseSpec::default()
         };
