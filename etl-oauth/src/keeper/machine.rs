@@ -252,7 +252,6 @@ impl Renewal {
         if record.intent.as_ref().is_some_and(|intent| self.written.contains(intent)) {
             return self.send(stored, now);
         }
-        self.sent_previous = false;
         let digest = refresh_token.digest();
         let earlier = record.intent.as_ref().filter(|intent| intent.digest == digest);
         if let Some(earlier) = earlier
@@ -408,6 +407,10 @@ impl Renewal {
         let previous = newer.record.tokens.as_ref().is_some_and(|tokens| tokens.previous_refresh_token.is_some());
         if failure.class() == Class::InvalidGrant && self.policy.previous_until_used && previous && !self.sent_previous
         {
+            if !self.lease_outlasts_a_call(now) {
+                // Whoever renews next asks both.
+                return failed(failure, Some(newer));
+            }
             self.sent_previous = true;
             return self.send(newer, now);
         }

@@ -150,7 +150,7 @@ pub trait TokenStore: Send + Sync {
     /// The names of all accounts that have a record.
     fn accounts(&self) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
 
-    /// Takes the account's lease for `owner`, or prolongs it where `owner` has it.
+    /// Takes the account's lease for `owner`, or prolongs it where `owner` has it; it is never shortened.
     fn acquire(
         &self,
         account: &str,
