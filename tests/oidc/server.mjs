@@ -10,7 +10,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 
 // The library says that its forms, keys and store are made for development. So are these tests.
-console.warn = () => {};
+console.warn = console.info = () => {};
 const { default: Provider } = await import('oidc-provider');
 
 const server = createServer().listen(0, '127.0.0.1');
@@ -29,6 +29,8 @@ const provider = new Provider(issuer, {
   ttl: { AccessToken: Number(process.env.ACCESS_TOKEN_SECONDS) },
 });
 
+const anHourAgo = () => new Date(Date.now() - 3_600_000).toISOString();
+
 provider.on('access_token.saved', (token) => issued.add(token.jti));
 provider.on('grant.success', (ctx) => log.grants.push({ grant: ctx.oidc.params.grant_type, outcome: 'issued' }));
 provider.on('grant.error', (ctx, error) => {
@@ -43,7 +45,7 @@ provider.use(async (ctx, next) => {
     const allowed = token?.isValid && token.scopes.has('view_sales') && !refused.has(token.jti);
     ctx.status = allowed ? 200 : 401;
     ctx.body = allowed
-      ? { success: true, sales: [{ created_at: new Date().toISOString(), price: 2499, currency_symbol: '$' }] }
+      ? { success: true, sales: [{ created_at: anHourAgo(), price: 2499, currency_symbol: '$' }] }
       : { success: false };
     log.api.push(ctx.status);
   } else if (ctx.path === '/test/log') {
