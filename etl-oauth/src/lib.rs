@@ -2,7 +2,7 @@
 //! the OAuth tokens of an unattended job, and runs that job.
 //!
 //! Deployed with the template `rust-hyper`, [`handler`] is all of it. To run a job of your own, copy the crate and edit
-//! [`job`]. Rooms from the ground floor up: [`token`] and [`secrets`], [`provider`], [`grant`], [`store`], [`keeper`],
+//! [`job`]. Rooms from the ground floor up: [`token`] and [`secrets`], [`provider`], [`seal`], [`grant`], [`store`], [`keeper`],
 //! [`api`], [`job`], [`guard`], [`pages`], [`config`], [`routes`]; each knows only those before it.
 
 pub mod api;
@@ -14,6 +14,7 @@ pub mod keeper;
 pub mod pages;
 pub mod provider;
 pub mod routes;
+pub mod seal;
 pub mod secrets;
 pub mod store;
 pub mod token;

@@ -1,5 +1,7 @@
 //! What a wrong configuration says, by the program itself.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be set up fails its test")]
+
 use std::process::Stdio;
 
 use tokio::process::Command;

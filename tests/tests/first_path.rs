@@ -1,5 +1,7 @@
 //! Authorise once in a browser, then run for ever: the whole path over real sockets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be set up fails its test")]
+
 use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;

@@ -93,8 +93,6 @@ enum Phase {
     Waiting,
     Deciding,
     SavingIntent(Stored),
-    /// The lease is about to end: prolong it before anything is sent.
-    Refencing(Stored),
     Sending(Stored),
     /// New tokens are to be stored over this record.
     Storing(Box<Fresh>),
@@ -127,9 +125,15 @@ pub struct Renewal {
     lease_until: Timestamp,
     give_up_at: Timestamp,
     sent_at: Timestamp,
-    conflicts: u32,
+    /// The intents that this renewal wrote, or tried to, before anything was sent: in the record they are no earlier try.
+    written: Vec<Intent>,
+    /// How often it went back to the lease or to the record.
+    detours: u32,
     sent_previous: bool,
 }
+
+/// A renewal that goes back more often than this is up against a store that cannot make up its mind.
+const DETOURS: u32 = 6;
 
 impl Renewal {
     /// A renewal for `need` by `owner`, begun at `now`. `jitter` is a random number between 0 and 1.
@@ -146,7 +150,8 @@ impl Renewal {
             phase: Phase::Begun,
             lease_until: Timestamp::MIN,
             sent_at: now,
-            conflicts: 0,
+            written: Vec::new(),
+            detours: 0,
             sent_previous: false,
         }
     }
@@ -172,14 +177,6 @@ impl Renewal {
             (Phase::Deciding, Event::Loaded(Ok(stored))) => self.decide(stored, now),
             (Phase::Waiting | Phase::Deciding, Event::Loaded(Err(err))) => failed(store_failure(&err), None),
             (Phase::SavingIntent(stored), Event::Saved(result)) => self.on_intent(stored, result, now),
-            (Phase::Refencing(stored), Event::Lease(Ok(Acquired::Until(until)))) => {
-                self.lease_until = until;
-                self.send(stored, now)
-            }
-            (Phase::Refencing(stored), Event::Lease(_)) => {
-                // Whoever has it now reads our intent, and knows that nothing is settled.
-                failed(Failure::new(Class::LostRace, "the lease was lost before the provider was called"), Some(stored))
-            }
             (Phase::Sending(stored), Event::Answered(Ok(answer))) => self.on_answer(stored, answer),
             (Phase::Sending(stored), Event::Answered(Err(failure))) => self.on_refusal(stored, failure, now),
             (Phase::Storing(fresh), Event::Saved(result)) => self.on_stored(*fresh, result),
@@ -249,6 +246,13 @@ impl Renewal {
             let failure = Failure::new(Class::InvalidGrant, "the access token has ended and there is no refresh token");
             return self.note(stored, failure, now);
         };
+        if !self.lease_outlasts_a_call(now) {
+            return self.over_again(stored);
+        }
+        if record.intent.as_ref().is_some_and(|intent| self.written.contains(intent)) {
+            return self.send(stored, now);
+        }
+        self.sent_previous = false;
         let digest = refresh_token.digest();
         let earlier = record.intent.as_ref().filter(|intent| intent.digest == digest);
         if let Some(earlier) = earlier
@@ -272,6 +276,7 @@ impl Renewal {
         if let Need::Refused { worked, .. } = self.need {
             health.refused = Some(next_refusal(health.refused.filter(|_| !worked), now));
         }
+        self.written.push(intent.clone());
         let record = Record { intent: Some(intent), health, ..stored.record };
         let step = Step::Save(Box::new(record.clone()), Some(stored.version.clone()));
         self.go(Phase::SavingIntent(Stored { record, ..stored }), step)
@@ -280,8 +285,9 @@ impl Renewal {
     fn on_intent(&mut self, stored: Stored, result: Result<Version, StoreError>, now: Timestamp) -> Step {
         match result {
             Ok(version) => self.send(Stored { version, ..stored }, now),
-            Err(StoreError::Conflict) if self.conflicts < 5 => {
-                self.conflicts += 1;
+            // Another writer's, or our own that arrived although its answer did not.
+            Err(StoreError::Conflict | StoreError::Unavailable(_)) if self.detours < DETOURS => {
+                self.detours += 1;
                 self.go(Phase::Deciding, Step::Load)
             }
             // Nothing was sent, and without the intent nothing will be.
@@ -289,10 +295,25 @@ impl Renewal {
         }
     }
 
-    /// Sends, if the lease outlasts the call. A holder that slept through its lease asks for it anew.
+    fn lease_outlasts_a_call(&self, now: Timestamp) -> bool {
+        after(now, self.policy.token_timeout).is_some_and(|end| end <= self.lease_until)
+    }
+
+    /// Back to the lease, and then to the record: a holder that slept through its lease must not act on what it read
+    /// under it, for somebody else may have had the lease since.
+    fn over_again(&mut self, stored: Stored) -> Step {
+        if self.detours >= DETOURS {
+            let failure = Failure::new(Class::StoreUnavailable, "the store's leases end before a call could");
+            return failed(failure, Some(stored));
+        }
+        self.detours += 1;
+        self.go(Phase::Waiting, Step::Acquire)
+    }
+
+    /// Sends, if the lease outlasts the call.
     fn send(&mut self, stored: Stored, now: Timestamp) -> Step {
-        if after(now, self.policy.token_timeout).is_none_or(|end| end > self.lease_until) {
-            return self.go(Phase::Refencing(stored), Step::Acquire);
+        if !self.lease_outlasts_a_call(now) {
+            return self.over_again(stored);
         }
         let tokens = stored.record.tokens.as_ref();
         let token = tokens.and_then(|tokens| {
@@ -341,10 +362,12 @@ impl Renewal {
                 return self.go(Phase::Merging(Box::new(fresh)), Step::Wait(Duration::from_secs(1)));
             }
         };
-        let ours = fresh.record.tokens.as_ref();
         let Some(theirs) = &stored.record.tokens else { return Step::Done(Box::new(Outcome::Disabled(Some(stored)))) };
-        if ours.is_some_and(|ours| ours.access_token.same(&theirs.access_token)) {
-            // An earlier try of ours arrived although its answer did not.
+        // An earlier try of ours arrived although its answer did not. The tokens alone do not tell: some providers hand out
+        // the same ones again with more time to live.
+        let arrived = stored.record.generation == fresh.record.generation
+            && fresh.record.tokens.as_ref().is_some_and(|ours| ours.same(theirs));
+        if arrived {
             return Step::Done(Box::new(Outcome::Renewed(stored)));
         }
         let unspent = theirs.refresh_token.as_ref().is_some_and(|token| token.digest() == fresh.spent);

@@ -93,11 +93,13 @@ impl Policy {
 
     /// Whether the refresh token of an unanswered renewal may be sent again: within the provider's replay window as often
     /// as the backoff allows, without a window once.
+    ///
+    /// The window is taken to end a call's time limit early: the request must arrive within it, and another replica's
+    /// clock may have begun it.
     #[must_use]
     pub fn may_replay(&self, intent: &Intent, now: Timestamp) -> bool {
-        !self.rotates
-            || intent.attempt < 2
-            || after(intent.first_at, self.replay_window).is_some_and(|end| !self.replay_window.is_zero() && now < end)
+        let window = self.replay_window.saturating_sub(self.token_timeout);
+        !self.rotates || intent.attempt < 2 || after(intent.first_at, window).is_some_and(|end| now < end)
     }
 
     /// The account's health after a failed try.
@@ -211,7 +213,8 @@ mod tests {
         let intent = |attempt| Intent { digest: "d".into(), owner: "o".into(), first_at: at(0), at: at(0), attempt };
         assert!(policy().may_replay(&intent(1), at(1000)) && !policy().may_replay(&intent(2), at(1)));
         let window = Policy { replay_window: Duration::from_secs(30), ..policy() };
-        assert!(window.may_replay(&intent(5), at(29)) && !window.may_replay(&intent(5), at(30)));
+        // A call may take 10 s.
+        assert!(window.may_replay(&intent(5), at(19)) && !window.may_replay(&intent(5), at(20)));
         let still = Policy { rotates: false, ..policy() };
         assert!(still.may_replay(&intent(9), at(1_000_000)));
     }

@@ -275,6 +275,17 @@ impl Tokens {
         }
     }
 
+    /// Whether both have the same access token and the same refresh token.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        let refresh = match (&self.refresh_token, &other.refresh_token) {
+            (Some(ours), Some(theirs)) => ours.same(theirs),
+            (None, None) => true,
+            _ => false,
+        };
+        refresh && self.access_token.same(&other.access_token)
+    }
+
     /// How long the access token lives in all.
     #[must_use]
     pub fn lifetime(&self) -> Option<Duration> {
