@@ -37,6 +37,7 @@ use crate::{
     duration::Go,
     gate::Gate,
     head,
+    leftover::Leftovers,
     lock::Lock,
     log::Log,
     metrics::Metrics,
@@ -138,7 +139,16 @@ impl Watchdog {
             log.say(format_args!("no lock file, health does without: {}: {error}", lock.path().display()));
         }
         let gate = Arc::new(Gate::new(config.max_inflight));
-        let shared = Arc::new(Shared { config, gate, metrics, log, lock, auth, draining: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            config,
+            gate,
+            leftovers: Leftovers::default(),
+            metrics,
+            log,
+            lock,
+            auth,
+            draining: AtomicBool::new(false),
+        });
         Ok(Self { listener, address, metrics: metrics_listener, shared })
     }
 
@@ -279,6 +289,7 @@ impl<F: Function> Connections<F> {
     async fn drained(&mut self) {
         while self.tasks.join_next().await.is_some() {}
         self.shared.gate.empty().await;
+        self.shared.leftovers.done().await;
     }
 }
 
