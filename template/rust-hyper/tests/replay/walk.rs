@@ -12,8 +12,10 @@ use super::{compare::differs, message::Connection, subject::Subject};
 
 /// `Err` tells each step that went another way.
 pub(crate) fn run(case: &Value, difference: &Value, jwt: &Value, of_watchdog: Option<&str>) -> Result<(), String> {
-    let oidc = case.get("oidc").map(|kind| super::oidc::serve(jwt, kind.as_str().unwrap_or("true")));
-    let mut subject = Subject::start(case, oidc, of_watchdog);
+    // of-watchdog asks nowhere else.
+    let port = if of_watchdog.is_some() { 8000 } else { 0 };
+    let issuer = case.get("oidc").map(|kind| super::oidc::serve(jwt, kind.as_str().unwrap_or("ok"), port));
+    let mut subject = Subject::start(case, issuer.as_ref().map(|issuer| issuer.port), of_watchdog);
     if !difference["exit"].is_null() {
         return exit(&mut subject, difference);
     }
