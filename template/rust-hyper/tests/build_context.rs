@@ -1,6 +1,8 @@
 //! Lays build contexts out as faas-cli does, and runs the Dockerfile's own commands in them: what people's function
 //! folders look like must not matter.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test, which is to fail of a surprise")]
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},

@@ -1,5 +1,7 @@
 //! The template carries a lock file of its own, for functions that have none.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test, which is to fail of a surprise")]
+
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// Name and version of each package of a lock file.

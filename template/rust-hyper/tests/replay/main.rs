@@ -5,7 +5,7 @@
 //! why, one line a case. With `OF_WATCHDOG=/path/to/of-watchdog` the record is replayed against that program, one
 //! case after another because its metrics port is fixed.
 
-#![allow(clippy::expect_used, reason = "a test, which is to fail of a surprise")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test, which is to fail of a surprise")]
 
 #[path = "../../examples/mirror.rs"]
 mod mirror;
