@@ -40,6 +40,7 @@ mod log;
 mod message;
 mod metrics;
 mod process;
+mod registry;
 mod reply;
 mod scrape;
 mod server;

@@ -109,8 +109,7 @@ impl Watchdog {
     /// A port is taken, or not this user's to take.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
         let log = Log::stderr(config.log_format).map_err(log_error)?;
-        let metrics = metrics().map_err(log_error)?;
-        Self::bind_with(config, log, metrics).await
+        Self::bind_with(config, log, Metrics::new()).await
     }
 
     pub(crate) async fn bind_with(config: Config, log: Log, metrics: Metrics) -> Result<Self, BindError> {
@@ -187,7 +186,6 @@ impl Watchdog {
         if let Some((listener, _)) = metrics {
             aside.spawn(scrape::serve(listener, Arc::clone(&shared)));
         }
-        aside.spawn(fold_metrics(Arc::clone(&shared)));
 
         let mut connections = Connections { tasks: JoinSet::new(), shared: Arc::clone(&shared), function, closed };
         tokio::select! {
@@ -217,10 +215,6 @@ impl Watchdog {
         log.say(format_args!("Exiting. Active connections: {}", shared.gate.inside()));
         log.flush();
     }
-}
-
-pub(crate) fn metrics() -> io::Result<Metrics> {
-    Metrics::new().map_err(io::Error::other)
 }
 
 fn log_error(source: io::Error) -> BindError {
@@ -351,14 +345,6 @@ async fn serve<F: Function>(stream: TcpStream, shared: Arc<Shared>, function: F,
 async fn told(closed: &mut watch::Receiver<bool>) {
     // The sender lives as long as the server runs.
     drop(closed.wait_for(|closed| *closed).await);
-}
-
-async fn fold_metrics(shared: Arc<Shared>) {
-    let mut every = tokio::time::interval(Duration::from_secs(5));
-    loop {
-        every.tick().await;
-        shared.metrics.fold();
-    }
 }
 
 /// The body that no answer of the watchdog's own has.
