@@ -1,0 +1,204 @@
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode, header};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::{
+    provider::Provider,
+    token::{Answer, Class, Failure},
+};
+
+/// What came back from an endpoint.
+#[derive(Clone, Debug)]
+pub struct RawAnswer {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, cut at the size limit.
+    pub body: Vec<u8>,
+    /// When it came, by our clock: for `Retry-After` dates.
+    pub at: Timestamp,
+}
+
+/// Judges a token endpoint's answer (RFC 6749 §5.1, §5.2), for a code or a renewal alike.
+///
+/// # Errors
+/// The [`Failure`], classified. A grant is refused only by a well-formed OAuth error that says so; whatever else is wrong
+/// may pass, or is a matter of configuration.
+pub fn judge_token(provider: &Provider, raw: &RawAnswer) -> Result<Answer, Failure> {
+    let error = oauth_error(&raw.body);
+    if raw.status.is_success() && error.is_none() {
+        // 200 is RFC 6749's, 201 is seen too.
+        return provider.answer.read(&raw.body).map_err(|err| Failure::new(Class::MalformedAnswer, err.to_string()));
+    }
+    Err(refusal(provider, raw, error.as_deref()))
+}
+
+/// Judges a revocation endpoint's answer (RFC 7009 §2.2): 200 for unknown tokens too.
+///
+/// # Errors
+/// The [`Failure`]; the token may live on.
+pub fn judge_revocation(provider: &Provider, raw: &RawAnswer) -> Result<(), Failure> {
+    let error = oauth_error(&raw.body);
+    if raw.status.is_success() && error.is_none() {
+        return Ok(());
+    }
+    Err(refusal(provider, raw, error.as_deref()))
+}
+
+fn refusal(provider: &Provider, raw: &RawAnswer, code: Option<&str>) -> Failure {
+    let retry_after = retry_after(&raw.headers, raw.at);
+    let class = classify(provider, raw.status, code, retry_after.is_some());
+    let detail = match class {
+        Class::InvalidGrant => "the provider refuses the grant: it was used, revoked, or has ended".to_owned(),
+        Class::InvalidClient => "the provider refuses the client's credentials".to_owned(),
+        Class::RateLimited => format!("the provider asks for patience (HTTP {})", raw.status.as_u16()),
+        Class::ProviderUnavailable => format!("the provider cannot answer (HTTP {})", raw.status.as_u16()),
+        _ => format!("the provider refuses the request (HTTP {})", raw.status.as_u16()),
+    };
+    let failure = Failure::new(class, detail).with_retry_after(retry_after);
+    code.map_or(failure.clone(), |code| failure.with_code(code))
+}
+
+fn classify(provider: &Provider, status: StatusCode, code: Option<&str>, wants_patience: bool) -> Class {
+    match code {
+        Some("invalid_grant") => return Class::InvalidGrant,
+        Some(code) if provider.grant_errors.iter().any(|known| known == code) => return Class::InvalidGrant,
+        Some("invalid_client") => return Class::InvalidClient,
+        Some("temporarily_unavailable" | "server_error") => return Class::ProviderUnavailable,
+        Some("slow_down") => return Class::RateLimited,
+        _ => {}
+    }
+    match status.as_u16() {
+        429 => Class::RateLimited,
+        503 if wants_patience => Class::RateLimited,
+        408 | 425 | 500..=599 => Class::ProviderUnavailable,
+        401 if code.is_none() => Class::InvalidClient,
+        // Only a well-formed OAuth error says anything of the configuration: an empty 403 may be a firewall's.
+        _ if code.is_some() => Class::Config,
+        _ => Class::ProviderUnavailable,
+    }
+}
+
+/// The `error` of a body, as RFC 6749 §5.2 has it, or as those have it who answer `ok: false`.
+fn oauth_error(body: &[u8]) -> Option<String> {
+    let fields = crate::token::object(body)?;
+    match fields.get("error") {
+        Some(Value::String(code)) if !code.is_empty() => Some(code.clone()),
+        Some(Value::Object(inner)) => Some(
+            ["code", "status", "type"]
+                .iter()
+                .find_map(|name| inner.get(*name).and_then(Value::as_str))
+                .unwrap_or("error")
+                .to_owned(),
+        ),
+        Some(Value::Bool(true)) => Some("error".to_owned()),
+        _ if fields.get("ok") == Some(&Value::Bool(false)) => Some("not_ok".to_owned()),
+        _ => None,
+    }
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3).
+pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()));
+    }
+    let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::{Definition, Overrides};
+
+    fn provider() -> Provider {
+        let definition = Definition {
+            token_url: Some("https://p.example/token".into()),
+            grant_errors: vec!["bad_refresh_token".into()],
+            ..Definition::default()
+        };
+        Provider::new("custom", definition, Overrides::default()).unwrap()
+    }
+
+    fn judge(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Result<Answer, Failure> {
+        let headers = headers.iter().map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap())).collect();
+        let at = Timestamp::from_second(1_000_000_000).unwrap();
+        let status = StatusCode::from_u16(status).unwrap();
+        judge_token(&provider(), &RawAnswer { status, headers, body: body.into(), at })
+    }
+
+    #[test]
+    fn every_answer_has_its_class() {
+        for (status, body, class) in [
+            (400, r#"{"error":"invalid_grant"}"#, Class::InvalidGrant),
+            (401, r#"{"error":"invalid_client"}"#, Class::InvalidClient),
+            (400, r#"{"error":"invalid_scope"}"#, Class::Config),
+            (403, r#"{"error":"unauthorized_client"}"#, Class::Config),
+            (400, r#"{"error":"invalid_request"}"#, Class::Config),
+            (400, r#"{"error":"temporarily_unavailable"}"#, Class::ProviderUnavailable),
+            (429, "", Class::RateLimited),
+            (429, r#"{"error":"rate"}"#, Class::RateLimited),
+            (500, "<h1>Server Error (500)</h1>", Class::ProviderUnavailable),
+            (502, "", Class::ProviderUnavailable),
+            (408, "", Class::ProviderUnavailable),
+            (400, "", Class::ProviderUnavailable),
+            (403, "", Class::ProviderUnavailable),
+            (302, "", Class::ProviderUnavailable),
+            (401, "", Class::InvalidClient),
+            (200, "<html>", Class::MalformedAnswer),
+            (200, "", Class::MalformedAnswer),
+            (200, r#"{"access_tok"#, Class::MalformedAnswer),
+        ] {
+            assert_eq!(judge(status, &[], body).unwrap_err().class(), class, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn e5_a_providers_own_word_for_a_dead_grant_is_understood() {
+        let failure = judge(200, &[], r#"{"error":"bad_refresh_token","error_description":"x"}"#).unwrap_err();
+        assert_eq!((failure.class(), failure.code()), (Class::InvalidGrant, Some("bad_refresh_token")));
+    }
+
+    #[test]
+    fn f3_a_200_with_an_error_is_a_failure() {
+        for body in [
+            r#"{"error":"x","access_token":"a"}"#,
+            r#"{"ok":false,"access_token":"a"}"#,
+            r#"{"error":{"code":"x"}}"#,
+            "error=bad_verification_code",
+        ] {
+            assert_eq!(judge(200, &[], body).unwrap_err().class(), Class::Config, "{body}");
+        }
+        for body in [r#"{"error":null,"access_token":"a"}"#, r#"{"error":false,"access_token":"a"}"#] {
+            assert!(judge(200, &[], body).is_ok(), "{body}");
+        }
+    }
+
+    #[test]
+    fn f4_f5_201_www_authenticate_and_an_id_token_do_not_disturb() {
+        let headers = [("www-authenticate", "Bearer"), ("content-type", "text/plain")];
+        let answer = judge(201, &headers, r#"{"access_token":"a","id_token":"x"}"#).unwrap();
+        assert_eq!(answer.access_token.expose(), "a");
+    }
+
+    #[test]
+    fn retry_after_is_read_in_seconds_and_as_a_date() {
+        let wait = |value: &'static str| judge(503, &[("retry-after", value)], "").unwrap_err();
+        assert_eq!(wait("120").retry_after(), Some(Duration::from_secs(120)));
+        assert_eq!(wait("120").class(), Class::RateLimited);
+        assert_eq!(wait("Sun, 09 Sep 2001 01:47:40 GMT").retry_after(), Some(Duration::from_secs(60)));
+        assert_eq!(wait("Sun, 09 Sep 2001 01:46:00 GMT").retry_after(), Some(Duration::ZERO));
+        assert_eq!(wait("soon").class(), Class::ProviderUnavailable);
+    }
+
+    #[test]
+    fn a_failure_shows_the_code_and_nothing_else_of_the_body() {
+        let failure = judge(400, &[], r#"{"error":"invalid_grant<x>\"","error_description":"marker"}"#).unwrap_err();
+        assert!(!failure.to_string().contains("marker"));
+        assert_eq!(failure.code(), Some("invalid_grant<x>"));
+    }
+}

@@ -1,0 +1,15 @@
+//! The requests of a grant and the reading of what comes back, without any IO: a request is a value, an answer is judged
+//! by `(status, headers, body)`.
+
+mod authorize;
+mod client;
+mod judge;
+mod request;
+mod wire;
+
+pub use authorize::authorize_url;
+pub use client::Client;
+pub(crate) use judge::retry_after;
+pub use judge::{RawAnswer, judge_revocation, judge_token};
+pub use request::{TokenRequest, authorization_code, refresh_token, revocation};
+pub use wire::{SendError, Wire};

@@ -1,0 +1,104 @@
+use std::{sync::Arc, time::Duration};
+
+use futures_core::future::BoxFuture;
+use http::header;
+use jiff::Timestamp;
+
+use super::{RawAnswer, TokenRequest};
+use crate::token::{Class, Failure};
+
+/// The longest answer that is read: a token answer is a few kilobytes.
+const BODY_LIMIT: usize = 1 << 20;
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// Nothing was sent: the same request may be sent again.
+    NotSent,
+    /// It was sent, and no whole answer came: the provider may have acted on it.
+    Ambiguous,
+}
+
+impl SendError {
+    /// The failure that it is.
+    #[must_use]
+    pub fn into_failure(self) -> Failure {
+        match self {
+            Self::NotSent => Failure::new(Class::NetworkNotSent, "the provider could not be reached"),
+            Self::Ambiguous => Failure::new(Class::NetworkAmbiguous, "the provider did not answer in time"),
+        }
+    }
+}
+
+/// The way to the provider's endpoints: the seam behind which the network lies.
+#[derive(Clone)]
+pub struct Wire(Arc<dyn Fn(TokenRequest) -> BoxFuture<'static, Result<RawAnswer, SendError>> + Send + Sync>);
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Wire(..)")
+    }
+}
+
+impl Wire {
+    /// HTTP with a time limit for a whole call, without redirects: a redirected token request would carry the client's
+    /// secret to a host that nobody named.
+    ///
+    /// # Errors
+    /// When the TLS library does not start.
+    pub fn http(timeout: Duration) -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(timeout)
+            .connect_timeout(timeout.min(Duration::from_secs(5)))
+            // A connection of its own for each call: an idle one that the provider closes at the same moment would make a
+            // request that never arrived look like one whose answer was lost.
+            .pool_max_idle_per_host(0)
+            .user_agent(concat!("etl-oauth/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self::new(move |request| send(client.clone(), request)))
+    }
+
+    /// A way of one's own: for tests and simulations.
+    pub fn new<F, R>(send: F) -> Self
+    where
+        F: Fn(TokenRequest) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<RawAnswer, SendError>> + Send + 'static,
+    {
+        Self(Arc::new(move |request| Box::pin(send(request))))
+    }
+
+    /// Sends one request, once.
+    ///
+    /// # Errors
+    /// [`SendError`] tells whether the provider can have seen it.
+    pub async fn send(&self, request: TokenRequest) -> Result<RawAnswer, SendError> {
+        (self.0)(request).await
+    }
+}
+
+async fn send(client: reqwest::Client, request: TokenRequest) -> Result<RawAnswer, SendError> {
+    let mut builder = client
+        .post(request.url().clone())
+        .header(header::ACCEPT, "application/json")
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(request.body().to_owned());
+    if let Some(authorization) = request.authorization() {
+        builder = builder.header(header::AUTHORIZATION, authorization);
+    }
+    let sort = |err: reqwest::Error| {
+        let error = if err.is_connect() || err.is_builder() { SendError::NotSent } else { SendError::Ambiguous };
+        tracing::debug!(reason = %err.without_url(), sent = error == SendError::Ambiguous, "no answer from the provider");
+        error
+    };
+    let mut response = builder.send().await.map_err(sort)?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(sort)? {
+        if body.len() + chunk.len() > BODY_LIMIT {
+            break;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(RawAnswer { status, headers, body, at: Timestamp::now() })
+}

@@ -1,0 +1,183 @@
+//! One renewal at a time in a process, in a task of its own.
+
+use std::sync::{PoisonError, atomic::Ordering};
+
+use tokio::sync::watch;
+
+use super::{
+    Keeper, KeeperError,
+    machine::{Event, Need, Outcome, Renewal, Step},
+};
+use crate::{
+    grant::{self, judge_token},
+    store::{Acquired, Stored, TokenStore, Version},
+    token::{Answer, Failure, Renewal as LastRenewal, Secret},
+};
+
+/// How many renewals are remembered for the status page.
+const HISTORY: usize = 50;
+
+/// What a renewal's waiters see: nothing yet, or its result.
+pub(super) type Landing = Option<Result<(), KeeperError>>;
+
+impl Keeper {
+    /// Renews for `need`, or waits for the renewal that is under way and looks again.
+    pub(super) async fn renew(&self, need: Need) -> Result<(), KeeperError> {
+        loop {
+            let (mut landing, ours) = self.board(need);
+            let result = match landing.wait_for(Option::is_some).await {
+                Ok(landed) => landed.clone().unwrap_or(Ok(())),
+                // The task is gone without a word: the runtime is shutting down.
+                Err(_) => return Err(self.disabled()),
+            };
+            // Somebody else's renewal may have been for something else.
+            if ours || result.is_err() || !self.still_wants(need) || !self.is_saved() {
+                return result;
+            }
+        }
+    }
+
+    fn still_wants(&self, need: Need) -> bool {
+        let Some(stored) = self.current() else { return false };
+        let policy = &self.0.parts.policy;
+        match need {
+            Need::Expiry => !policy.is_fresh(&stored.record, self.now()),
+            Need::Idle => policy.idle_at(&stored.record).is_some_and(|at| at <= self.now()),
+            Need::Refused { generation, .. } | Need::Run { generation } | Need::Asked { generation } => {
+                stored.record.generation <= generation
+            }
+        }
+    }
+
+    /// Joins the renewal that is under way, or starts one in a task that no caller's leaving can cancel.
+    fn board(&self, need: Need) -> (watch::Receiver<Landing>, bool) {
+        let mut flight = self.0.flight.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(landing) = &*flight
+            && landing.has_changed().is_ok()
+        {
+            return (landing.clone(), false);
+        }
+        let (landed, landing) = watch::channel(None);
+        *flight = Some(landing.clone());
+        let keeper = self.clone();
+        tokio::spawn(async move {
+            let result = keeper.fly(need, &landed).await;
+            *keeper.0.flight.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            landed.send_replace(Some(result));
+        });
+        (landing, true)
+    }
+
+    async fn fly(&self, need: Need, landed: &watch::Sender<Landing>) -> Result<(), KeeperError> {
+        let started = self.now();
+        let outcome = tokio::select! {
+            outcome = self.drive(need, landed) => outcome,
+            () = self.prolong() => unreachable!("a lease is prolonged for ever"),
+        };
+        if self.0.leased.swap(false, Ordering::AcqRel) {
+            // A release that does not arrive costs the others the rest of the lease, no more.
+            let _ = self.0.parts.store.release(self.account(), &self.0.parts.owner).await;
+        }
+        let now = self.now();
+        let last = outcome.as_last_renewal(now);
+        metrics::counter!("etl_oauth_renewals_total", "outcome" => last.outcome.clone()).increment(1);
+        self.remember(last);
+        metrics::histogram!("etl_oauth_renewal_duration_seconds").record(now.duration_since(started).as_secs_f64());
+        self.0.unsaved.store(false, Ordering::Release);
+        if let Some(stored) = outcome.stored() {
+            self.publish(stored.clone());
+        }
+        let account = self.account();
+        match outcome {
+            Outcome::Renewed(stored) => {
+                tracing::info!(account, generation = stored.record.generation, "renewed the token");
+                Ok(())
+            }
+            Outcome::Adopted(stored) => {
+                tracing::info!(account, generation = stored.record.generation, "adopted a token renewed elsewhere");
+                Ok(())
+            }
+            Outcome::Disabled(_) => Err(self.disabled()),
+            Outcome::Failed(failure, _) => {
+                let (class, next) = (failure.class().as_str(), failure.class().next_step());
+                tracing::warn!(account, class, next, error = %failure, "the token could not be renewed");
+                Err(self.failed(failure))
+            }
+        }
+    }
+
+    fn remember(&self, last: LastRenewal) {
+        let mut history = self.0.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.truncate(HISTORY - 1);
+        history.push_front(last);
+    }
+
+    async fn drive(&self, need: Need, landed: &watch::Sender<Landing>) -> Outcome {
+        let parts = &self.0.parts;
+        let mut machine = Renewal::new(need, parts.policy.clone(), &parts.owner, super::jitter(), self.now());
+        let mut step = machine.on(Event::Begin, self.now());
+        loop {
+            let event = match step {
+                Step::Acquire => {
+                    let lease = self.acquire().await;
+                    self.0.leased.store(matches!(lease, Ok(Acquired::Until(_))), Ordering::Release);
+                    Event::Lease(lease)
+                }
+                Step::Load => Event::Loaded(self.load().await),
+                Step::Save(record, was) => {
+                    let result = parts.store.save(self.account(), &record, was.as_ref()).await;
+                    self.note_store(result.as_ref().err());
+                    Event::Saved(result)
+                }
+                Step::Send(token) => Event::Answered(self.send(&token).await),
+                Step::Wait(pause) => {
+                    if let Some(record) = machine.unsaved() {
+                        // The callers need not wait for the store: memory is as good for them.
+                        self.0.unsaved.store(true, Ordering::Release);
+                        self.publish(Stored { record: record.clone(), version: Version::new("unsaved") });
+                        landed.send_replace(Some(Ok(())));
+                    }
+                    tokio::time::sleep(pause).await;
+                    Event::Woke
+                }
+                Step::Done(outcome) => return *outcome,
+            };
+            step = machine.on(event, self.now());
+        }
+    }
+
+    async fn acquire(&self) -> Result<Acquired, crate::store::StoreError> {
+        let parts = &self.0.parts;
+        let result = parts.store.acquire(self.account(), &parts.owner, parts.policy.lease, self.now()).await;
+        self.note_store(result.as_ref().err());
+        result
+    }
+
+    /// Prolongs the lease while the renewal lasts: also while new tokens wait to be written, when another replica would
+    /// still find the spent refresh token in the store.
+    async fn prolong(&self) {
+        let mut ticks = tokio::time::interval(super::prolong_every(self.0.parts.policy.lease));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if self.0.leased.load(Ordering::Acquire) {
+                let _ = self.acquire().await;
+            }
+        }
+    }
+
+    async fn send(&self, token: &Secret) -> Result<Answer, Failure> {
+        let parts = &self.0.parts;
+        let client = (parts.client)()?;
+        let request = grant::refresh_token(&parts.provider, &client, token);
+        let result = parts.wire.send(request).await;
+        count("token", result.as_ref().ok().map(|answer| answer.status));
+        judge_token(&parts.provider, &result.map_err(grant::SendError::into_failure)?)
+    }
+}
+
+/// Counts a call to the provider.
+pub(crate) fn count(endpoint: &'static str, status: Option<http::StatusCode>) {
+    let code = status.map_or_else(|| "none".to_owned(), |status| status.as_u16().to_string());
+    metrics::counter!("etl_oauth_provider_requests_total", "endpoint" => endpoint, "code" => code).increment(1);
+}

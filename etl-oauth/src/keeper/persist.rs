@@ -1,0 +1,95 @@
+//! Authorisation: tokens that a person just granted go into the store, and until they are there into no one's hands but
+//! this process's memory.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use jiff::Timestamp;
+
+use super::Keeper;
+use crate::{
+    store::{StoreError, Stored, TokenStore, Version},
+    token::{Answer, Record},
+};
+
+/// Where new tokens are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// In the store.
+    Stored,
+    /// In memory; the write failed for this reason and is being tried again.
+    InMemory(StoreError),
+}
+
+impl Keeper {
+    /// Takes the tokens of a new authorisation, requested at `sent_at`. They are good to use at once; [`Kept`] says whether
+    /// they are safe, too. A write that fails is tried again until it succeeds or newer tokens are stored.
+    pub async fn authorise(&self, answer: Answer, sent_at: Timestamp) -> Kept {
+        let before = self.load().await.ok().flatten().map(|stored| stored.record);
+        let known = self.current().map(|current| current.record.clone());
+        let base = before.into_iter().chain(known).max_by_key(|record| record.generation).unwrap_or_default();
+        let record = base.authorised(answer, sent_at, self.0.parts.policy.lifetime);
+        match self.put(&record).await {
+            Ok(Some(stored)) => {
+                self.publish(stored);
+                Kept::Stored
+            }
+            // Somebody authorised at the same moment, and later than we did.
+            Ok(None) => {
+                self.sync().await;
+                Kept::Stored
+            }
+            Err(err) => {
+                tracing::error!(account = self.account(), error = %err, "the new tokens are not saved yet; trying on");
+                self.0.unsaved.store(true, Ordering::Release);
+                self.publish(Stored { record: record.clone(), version: Version::new("unsaved") });
+                let keeper = self.clone();
+                tokio::spawn(async move { keeper.put_until_done(record).await });
+                Kept::InMemory(err)
+            }
+        }
+    }
+
+    async fn put_until_done(&self, record: Record) {
+        let mut pause = Duration::from_millis(250);
+        loop {
+            tokio::time::sleep(pause).await;
+            match self.put(&record).await {
+                Ok(stored) => {
+                    self.0.unsaved.store(false, Ordering::Release);
+                    match stored {
+                        Some(stored) => self.publish(stored),
+                        None => self.sync().await,
+                    }
+                    tracing::info!(account = self.account(), "the new tokens are saved");
+                    return;
+                }
+                Err(err) => tracing::warn!(account = self.account(), error = %err, "the new tokens are not saved yet"),
+            }
+            pause = (pause * 2).min(Duration::from_secs(30));
+        }
+    }
+
+    /// Writes the record over whatever older generation is stored; `None` when a newer one is.
+    async fn put(&self, record: &Record) -> Result<Option<Stored>, StoreError> {
+        loop {
+            let there = self.load().await?;
+            let same = |tokens: &crate::token::Tokens| {
+                record.tokens.as_ref().is_some_and(|ours| ours.access_token.same(&tokens.access_token))
+            };
+            if let Some(there) = &there
+                && there.record.generation >= record.generation
+            {
+                // Ours already, by a write whose answer was lost?
+                return Ok(there.record.tokens.as_ref().is_some_and(same).then(|| there.clone()));
+            }
+            let was = there.map(|there| there.version);
+            let result = self.0.parts.store.save(self.account(), record, was.as_ref()).await;
+            self.note_store(result.as_ref().err());
+            match result {
+                Ok(version) => return Ok(Some(Stored { record: record.clone(), version })),
+                Err(StoreError::Conflict) => {}
+                Err(err) => return Err(err),
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Revocation: at the provider first, then here.
+
+use super::Keeper;
+use crate::{
+    grant::{self, judge_revocation},
+    store::{StoreError, Stored, TokenStore},
+    token::{Failure, Secret},
+};
+
+/// What a revocation did. Each half may fail alone.
+#[derive(Clone, Debug)]
+pub struct Revoked {
+    /// At the provider; `None` where it has no revocation endpoint.
+    pub provider: Option<Result<(), Failure>>,
+    /// In the store.
+    pub store: Result<(), StoreError>,
+}
+
+impl Keeper {
+    /// Revokes the tokens at the provider (RFC 7009: the refresh token first, which ends the grant, then the access
+    /// token), and deletes them from the store whatever the provider said: a person who revokes wants them gone.
+    pub async fn revoke(&self) -> Revoked {
+        self.sync().await;
+        let current = self.current();
+        let tokens = current.as_ref().and_then(|stored| stored.record.tokens.as_ref());
+        let mut provider = None;
+        for (token, hint) in [
+            (tokens.and_then(|tokens| tokens.refresh_token.as_ref()), "refresh_token"),
+            (tokens.map(|tokens| &tokens.access_token), "access_token"),
+        ] {
+            let Some(token) = token.filter(|token| !token.expose().is_empty()) else { continue };
+            match self.revoke_token(token, hint).await {
+                None => {}
+                Some(Err(failure)) => provider = provider.or(Some(Ok(()))).map(|_| Err(failure)),
+                Some(Ok(())) => provider = provider.or(Some(Ok(()))),
+            }
+        }
+        Revoked { provider, store: self.forget().await }
+    }
+
+    async fn revoke_token(&self, token: &Secret, hint: &str) -> Option<Result<(), Failure>> {
+        let parts = &self.0.parts;
+        let client = match (parts.client)() {
+            Ok(client) => client,
+            Err(failure) => return Some(Err(failure)),
+        };
+        let request = grant::revocation(&parts.provider, &client, token, hint)?;
+        let result = parts.wire.send(request).await;
+        super::flight::count("revoke", result.as_ref().ok().map(|answer| answer.status));
+        Some(result.map_err(grant::SendError::into_failure).and_then(|raw| judge_revocation(&parts.provider, &raw)))
+    }
+
+    async fn forget(&self) -> Result<(), StoreError> {
+        loop {
+            let Some(there) = self.load().await? else { return Ok(()) };
+            let record = there.record.revoked();
+            match self.0.parts.store.save(self.account(), &record, Some(&there.version)).await {
+                Ok(version) => {
+                    self.publish(Stored { record, version });
+                    return Ok(());
+                }
+                Err(StoreError::Conflict) => {}
+                Err(err) => return Err(err),
+            }
+        }
+    }
+}

@@ -1,0 +1,561 @@
+//! The protocol against a provider in memory: single replicas and several, over one store.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+
+use super::*;
+use crate::{
+    grant::{RawAnswer, SendError},
+    provider::{Definition, Overrides},
+    store::Memory,
+    token::{AnswerShape, Class, Record, Secret},
+};
+
+/// A provider that rotates and revokes the family on reuse.
+#[derive(Clone, Default)]
+struct Sandbox(Arc<Mutex<Provided>>);
+
+#[derive(Default)]
+struct Provided {
+    issued: u32,
+    revoked: bool,
+    posts: u32,
+    reuses: u32,
+    script: VecDeque<Act>,
+    lifetime: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    /// Rotates, and the answer is lost.
+    LoseAnswer,
+    /// Nothing arrives.
+    NotSent,
+    /// An answer of this status and body.
+    Say(u16, &'static str),
+    /// Rotates after this long.
+    Slow(Duration),
+    /// Rotates without sending the new refresh token.
+    Silent,
+}
+
+impl Sandbox {
+    fn wire(&self) -> Wire {
+        let sandbox = self.clone();
+        Wire::new(move |request| {
+            let sandbox = sandbox.clone();
+            async move { sandbox.answer(request.body().to_owned()).await }
+        })
+    }
+
+    async fn answer(&self, body: String) -> Result<RawAnswer, SendError> {
+        let act = self.0.lock().unwrap().script.pop_front();
+        if let Some(Act::NotSent) = act {
+            return Err(SendError::NotSent);
+        }
+        let token = url::form_urlencoded::parse(body.as_bytes()).find(|(name, _)| name == "refresh_token").unwrap().1;
+        if let Some(Act::Slow(time)) = act {
+            tokio::time::sleep(time).await;
+        }
+        let mut it = self.0.lock().unwrap();
+        it.posts += 1;
+        let say = |status: u16, body: String| {
+            let status = StatusCode::from_u16(status).unwrap();
+            Ok(RawAnswer { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::now() })
+        };
+        if let Some(Act::Say(status, body)) = act {
+            return say(status, body.to_owned());
+        }
+        if it.revoked || token != format!("r{}", it.issued) {
+            it.revoked = true;
+            it.reuses += 1;
+            return say(400, r#"{"error":"invalid_grant"}"#.to_owned());
+        }
+        if let Some(Act::Silent) = act {
+            return say(200, r#"{"access_token":"again","expires_in":3600}"#.to_owned());
+        }
+        it.issued += 1;
+        let (n, life) = (it.issued, it.lifetime);
+        match act {
+            Some(Act::LoseAnswer) => Err(SendError::Ambiguous),
+            _ => say(200, format!(r#"{{"access_token":"a{n}","refresh_token":"r{n}","expires_in":{life}}}"#)),
+        }
+    }
+
+    fn posts(&self) -> u32 {
+        self.0.lock().unwrap().posts
+    }
+
+    fn plan(&self, acts: &[Act]) {
+        self.0.lock().unwrap().script.extend(acts);
+    }
+}
+
+struct Setting {
+    sandbox: Sandbox,
+    store: Memory,
+    time: Arc<Mutex<Timestamp>>,
+    parts: Parts,
+}
+
+impl Setting {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Policy)) -> Self {
+        let definition = Definition { token_url: Some("https://p.example/token".into()), ..Definition::default() };
+        let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
+        let sandbox = Sandbox::default();
+        sandbox.0.lock().unwrap().lifetime = 3600;
+        let store = Memory::default();
+        let time = Arc::new(Mutex::new(Timestamp::from_second(1_000_000).unwrap()));
+        let mut policy = Policy::of(&provider);
+        change(&mut policy);
+        let clock = {
+            let time = Arc::clone(&time);
+            Clock::new(move || *time.lock().unwrap())
+        };
+        let parts = Parts {
+            provider: Arc::new(provider),
+            client: Arc::new(|| Ok(Client { id: "id".into(), secret: Some(Secret::new("secret")) })),
+            wire: sandbox.wire(),
+            store: Arc::new(Store::Memory(store.clone())),
+            policy,
+            owner: "one".into(),
+            clock,
+        };
+        Self { sandbox, store, time, parts }
+    }
+
+    fn replica(&self, owner: &str) -> Keeper {
+        Keeper::new("default", Parts { owner: owner.into(), ..self.parts.clone() })
+    }
+
+    /// A replica of an account that was authorised an hour ago, so that its token has just ended.
+    async fn expired(&self) -> Keeper {
+        let keeper = self.replica("one");
+        assert_eq!(keeper.authorise(answer("a0", "r0"), self.now()).await, Kept::Stored);
+        self.pass(3600);
+        keeper
+    }
+
+    fn pass(&self, seconds: i64) {
+        let mut time = self.time.lock().unwrap();
+        *time += jiff::SignedDuration::from_secs(seconds);
+    }
+
+    fn now(&self) -> Timestamp {
+        *self.time.lock().unwrap()
+    }
+
+    async fn record(&self) -> Record {
+        self.store.load("default").await.unwrap().unwrap().record
+    }
+}
+
+fn answer(access: &str, refresh: &str) -> crate::token::Answer {
+    let body = format!(r#"{{"access_token":"{access}","refresh_token":"{refresh}","expires_in":3600}}"#);
+    AnswerShape::default().read(body.as_bytes()).unwrap()
+}
+
+fn shown(token: Result<Token, KeeperError>) -> String {
+    token.unwrap().tokens().access_token.expose().to_owned()
+}
+
+fn class(error: &KeeperError) -> Option<Class> {
+    match error {
+        KeeperError::Disabled { .. } => None,
+        KeeperError::NeedsAuthorisation { failure, .. } | KeeperError::Failed { failure, .. } => Some(failure.class()),
+    }
+}
+
+#[tokio::test]
+async fn a1_a_hundred_callers_of_an_expired_token_are_one_renewal() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    let callers: Vec<_> = (0..100)
+        .map(|_| {
+            let keeper = keeper.clone();
+            tokio::spawn(async move { shown(keeper.token().await) })
+        })
+        .collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), "a1");
+    }
+    assert_eq!(it.sandbox.posts(), 1);
+}
+
+#[tokio::test]
+async fn a2_replicas_over_one_store_are_one_renewal() {
+    let it = Setting::new();
+    it.expired().await;
+    let callers: Vec<_> = (0..8)
+        .map(|n| {
+            let keeper = it.replica(&format!("replica {n}"));
+            tokio::spawn(async move { shown(keeper.token().await) })
+        })
+        .collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), "a1");
+    }
+    assert_eq!(it.sandbox.posts(), 1);
+    assert_eq!(it.record().await.generation, 2);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_cancels_no_renewal() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    it.sandbox.plan(&[Act::Slow(Duration::from_millis(50))]);
+    let left = tokio::time::timeout(Duration::from_millis(1), keeper.token()).await;
+    assert!(left.is_err());
+    assert_eq!(shown(keeper.token().await), "a1");
+    assert_eq!(it.sandbox.posts(), 1);
+}
+
+#[tokio::test]
+async fn a6_a_refused_refresh_token_that_another_replica_has_renewed_is_a_lost_race() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    // The other replica's write arrives while ours is being refused.
+    let store = it.store.clone();
+    let now = it.now();
+    let sandbox = it.sandbox.clone();
+    let wire = Wire::new(move |request| {
+        let (store, sandbox) = (store.clone(), sandbox.clone());
+        async move {
+            let there = store.load("default").await.unwrap().unwrap();
+            let theirs = there.record.renewed(answer("theirs", "r9"), now, None);
+            store.save("default", &theirs, Some(&there.version)).await.unwrap();
+            sandbox.plan(&[Act::Say(400, r#"{"error":"invalid_grant"}"#)]);
+            sandbox.answer(request.body().to_owned()).await
+        }
+    });
+    let keeper = Keeper::new("default", Parts { wire, ..keeper.0.parts.clone() });
+    assert_eq!(shown(keeper.token().await), "theirs");
+    assert_eq!(keeper.state(), State::Enabled);
+}
+
+#[tokio::test]
+async fn e2_e3_a_dead_grant_is_told_once_and_never_tried_again() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    it.sandbox.0.lock().unwrap().revoked = true;
+    let err = keeper.token().await.unwrap_err();
+    assert!(matches!(&err, KeeperError::NeedsAuthorisation { .. }), "{err:?}");
+    for _ in 0..20 {
+        it.pass(3600);
+        assert!(keeper.token().await.is_err());
+        assert!(it.replica("other").token().await.is_err());
+    }
+    assert_eq!(it.sandbox.posts(), 1);
+    let record = it.record().await;
+    assert_eq!(record.state(), State::NeedsAuthorisation);
+    // B8: the refresh token is still there, for whoever wants to look into it.
+    assert_eq!(record.tokens.unwrap().refresh_token.unwrap().expose(), "r0");
+}
+
+#[tokio::test]
+async fn d3_authorising_again_ends_it() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    it.sandbox.0.lock().unwrap().revoked = true;
+    keeper.token().await.unwrap_err();
+    keeper.authorise(answer("b0", "q0"), it.now()).await;
+    assert_eq!(shown(keeper.token().await), "b0");
+    assert_eq!(keeper.state(), State::Enabled);
+}
+
+#[tokio::test]
+async fn e1_a_provider_out_of_reach_is_degraded_service_with_the_old_token() {
+    let it = Setting::new();
+    let keeper = it.replica("one");
+    keeper.authorise(answer("a0", "r0"), it.now()).await;
+    it.pass(3600 - 30);
+    it.sandbox.plan(&[Act::NotSent]);
+    assert_eq!(shown(keeper.token().await), "a0");
+    assert_eq!(keeper.state(), State::Degraded);
+    it.pass(10);
+    assert_eq!(shown(keeper.token().await), "a1");
+    assert_eq!(keeper.state(), State::Enabled);
+}
+
+#[tokio::test]
+async fn e1_an_outage_is_never_a_reason_to_authorise_again() {
+    for act in [Act::NotSent, Act::Say(500, ""), Act::Say(503, "<html>"), Act::Say(429, "")] {
+        let it = Setting::new();
+        let keeper = it.expired().await;
+        for _ in 0..50 {
+            it.sandbox.plan(&[act]);
+            let err = keeper.token().await.unwrap_err();
+            assert!(matches!(err, KeeperError::Failed { .. }), "{act:?} {err:?}");
+            it.pass(3600);
+        }
+        it.sandbox.0.lock().unwrap().script.clear();
+        assert_eq!(shown(keeper.token().await), "a1", "{act:?}");
+    }
+}
+
+#[tokio::test]
+async fn e3_an_outage_costs_one_call_a_backoff_step() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    it.sandbox.plan(&[Act::Say(500, ""); 1000]);
+    for _ in 0..3600 {
+        assert!(keeper.token().await.is_err());
+        it.pass(1);
+    }
+    assert!((5..=12).contains(&it.sandbox.posts()), "{}", it.sandbox.posts());
+}
+
+#[tokio::test]
+async fn c1_a_lost_answer_without_a_replay_window_is_sent_once_more_and_then_a_person_is_asked() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    it.sandbox.plan(&[Act::LoseAnswer]);
+    assert_eq!(class(&keeper.token().await.unwrap_err()), Some(Class::NetworkAmbiguous));
+    it.pass(10);
+    // The rotation had happened: the replay tells, and only now is it certain.
+    let err = keeper.token().await.unwrap_err();
+    assert!(matches!(err, KeeperError::NeedsAuthorisation { .. }), "{err:?}");
+    assert_eq!(it.sandbox.posts(), 2);
+}
+
+#[tokio::test]
+async fn c2_two_unanswered_renewals_hold_the_account_and_do_not_condemn_it() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    // Timeouts before the provider acted: the token lives.
+    it.sandbox.plan(&[Act::Say(200, "<html>"), Act::Say(200, "")]);
+    for _ in 0..100 {
+        assert!(keeper.token().await.is_err());
+        it.pass(600);
+    }
+    assert_eq!(it.sandbox.posts(), 2);
+    assert_eq!(keeper.state(), State::Degraded);
+    assert!(it.record().await.health.held);
+    assert_eq!(shown(keeper.refresh().await), "a1");
+    assert_eq!(keeper.state(), State::Enabled);
+}
+
+#[tokio::test]
+async fn c1_within_a_replay_window_the_same_token_is_sent_again() {
+    let it = Setting::with(|policy| policy.replay_window = Duration::from_secs(600));
+    let keeper = it.expired().await;
+    it.sandbox.plan(&[Act::Say(200, ""), Act::Say(200, ""), Act::Say(200, "")]);
+    for _ in 0..3 {
+        assert!(keeper.token().await.is_err());
+        it.pass(60);
+    }
+    assert_eq!(shown(keeper.token().await), "a1");
+}
+
+#[tokio::test]
+async fn a5_a_crash_between_intent_and_answer_is_recovered_by_another_replica_within_the_lease() {
+    let it = Setting::new();
+    it.expired().await;
+    it.sandbox.plan(&[Act::Slow(Duration::from_secs(3600))]);
+    let replica = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let dying = it.replica("one");
+    replica.spawn(async move { dying.token().await });
+    while it.record().await.intent.is_none() {
+        tokio::task::yield_now().await;
+    }
+    // It dies with its lease and its intent in the store; nothing reached the provider.
+    replica.shutdown_background();
+    let other = it.replica("two");
+    let waiting = tokio::spawn({
+        let other = other.clone();
+        async move { shown(other.token().await) }
+    });
+    tokio::task::yield_now().await;
+    it.pass(31);
+    assert_eq!(waiting.await.unwrap(), "a1");
+}
+
+#[tokio::test]
+async fn b1_a_failed_write_keeps_the_rotated_token_in_use_and_is_tried_until_it_is_stored() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    let store = it.store.clone();
+    let sandbox = it.sandbox.clone();
+    let wire = Wire::new(move |request| {
+        store.fail(true);
+        let sandbox = sandbox.clone();
+        async move { sandbox.answer(request.body().to_owned()).await }
+    });
+    let keeper = Keeper::new("default", Parts { wire, ..keeper.0.parts.clone() });
+    assert_eq!(shown(keeper.token().await), "a1");
+    assert!(!keeper.is_saved() && !keeper.is_store_ok());
+    assert_eq!(keeper.state(), State::Degraded);
+    it.store.fail(false);
+    while !keeper.is_saved() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(it.record().await.tokens.unwrap().refresh_token.unwrap().expose(), "r1");
+    assert_eq!(it.sandbox.posts(), 1);
+}
+
+#[tokio::test]
+async fn b1_an_authorisation_that_cannot_be_saved_is_kept_and_saved_later() {
+    let it = Setting::new();
+    let keeper = it.replica("one");
+    it.store.fail(true);
+    assert!(matches!(keeper.authorise(answer("a0", "r0"), it.now()).await, Kept::InMemory(_)));
+    assert_eq!(shown(keeper.token().await), "a0");
+    it.store.fail(false);
+    while !keeper.is_saved() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(shown(it.replica("two").token().await), "a0");
+}
+
+#[tokio::test]
+async fn a7_an_unrelated_write_does_not_make_the_new_tokens_lose() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    let store = it.store.clone();
+    let sandbox = it.sandbox.clone();
+    let wire = Wire::new(move |request| {
+        let (store, sandbox) = (store.clone(), sandbox.clone());
+        async move {
+            let there = store.load("default").await.unwrap().unwrap();
+            store.save("default", &there.record, Some(&there.version)).await.unwrap();
+            sandbox.answer(request.body().to_owned()).await
+        }
+    });
+    let keeper = Keeper::new("default", Parts { wire, ..keeper.0.parts.clone() });
+    assert_eq!(shown(keeper.token().await), "a1");
+    assert_eq!(it.record().await.tokens.unwrap().refresh_token.unwrap().expose(), "r1");
+}
+
+#[tokio::test]
+async fn a8_nineteen_refusals_of_one_token_are_one_renewal() {
+    let it = Setting::new();
+    let keeper = it.replica("one");
+    keeper.authorise(answer("a0", "r0"), it.now()).await;
+    let generation = keeper.token().await.unwrap().generation();
+    let callers: Vec<_> = (0..19)
+        .map(|_| {
+            let keeper = keeper.clone();
+            tokio::spawn(async move { shown(keeper.token_instead_of(generation).await) })
+        })
+        .collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), "a1");
+    }
+    assert_eq!(it.sandbox.posts(), 1);
+}
+
+#[tokio::test]
+async fn e4_tokens_that_are_refused_although_new_do_not_make_a_storm() {
+    let it = Setting::new();
+    let keeper = it.replica("one");
+    keeper.authorise(answer("a0", "r0"), it.now()).await;
+    for _ in 0..600 {
+        if let Ok(token) = keeper.token().await {
+            let _ = keeper.token_instead_of(token.generation()).await;
+        }
+        it.pass(1);
+    }
+    // At 0, 60, 180 and 420 seconds.
+    assert_eq!(it.sandbox.posts(), 4);
+    keeper.worked(keeper.current().unwrap().record.generation);
+    keeper.token_instead_of(keeper.current().unwrap().record.generation).await.unwrap();
+    assert_eq!(it.sandbox.posts(), 5);
+}
+
+#[tokio::test]
+async fn d1_a_run_keeps_an_idle_refresh_token_alive_and_d4_makes_no_needless_call() {
+    let it = Setting::with(|policy| policy.refresh_idle = Some(Duration::from_secs(2000)));
+    let keeper = it.replica("one");
+    keeper.authorise(answer("a0", "r0"), it.now()).await;
+    for _ in 0..10 {
+        it.pass(99);
+        keeper.begin_run().await;
+    }
+    assert_eq!(it.sandbox.posts(), 0);
+    it.pass(11);
+    keeper.begin_run().await;
+    assert_eq!(it.sandbox.posts(), 1);
+}
+
+#[tokio::test]
+async fn each_run_renews_where_that_is_wanted_and_on_401_nothing_else_does() {
+    let it = Setting::with(|policy| policy.renew = Renew::EachRun);
+    let keeper = it.replica("one");
+    keeper.authorise(answer("a0", "r0"), it.now()).await;
+    keeper.begin_run().await;
+    keeper.begin_run().await;
+    assert_eq!(it.sandbox.posts(), 2);
+    let it = Setting::with(|policy| policy.renew = Renew::On401);
+    let keeper = it.expired().await;
+    assert_eq!(shown(keeper.token().await), "a0");
+    assert_eq!(shown(keeper.token_instead_of(1).await), "a1");
+}
+
+#[tokio::test]
+async fn a9_whoever_asks_again_gets_the_newest_token() {
+    let it = Setting::new();
+    let keeper = it.replica("one");
+    keeper.authorise(answer("a0", "r0"), it.now()).await;
+    let other = it.replica("two");
+    assert_eq!(shown(other.token().await), "a0");
+    keeper.refresh().await.unwrap();
+    other.sync().await;
+    assert_eq!(shown(other.token().await), "a1");
+}
+
+#[tokio::test]
+async fn b4_b7_a_renewal_without_a_refresh_token_leaves_one_for_the_next() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    it.sandbox.plan(&[Act::Silent]);
+    assert_eq!(shown(keeper.token().await), "again");
+    it.pass(3600);
+    assert_eq!(shown(keeper.token().await), "a1");
+    it.pass(3600);
+    assert_eq!(shown(keeper.token().await), "a2");
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_tried_again_and_loses_nothing() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    it.store.fail(true);
+    let fresh = it.replica("late");
+    assert!(fresh.token().await.is_err());
+    let err = keeper.token().await.unwrap_err();
+    assert_eq!(class(&err), Some(Class::StoreUnavailable));
+    assert_eq!(it.sandbox.posts(), 0);
+    it.store.fail(false);
+    it.pass(2);
+    assert_eq!(shown(keeper.token().await), "a1");
+    assert_eq!(shown(fresh.token().await), "a1");
+}
+
+#[tokio::test]
+async fn an_account_that_nobody_authorised_is_disabled() {
+    let it = Setting::new();
+    let keeper = it.replica("one");
+    assert_eq!(keeper.token().await.unwrap_err(), KeeperError::Disabled { account: "default".into() });
+    assert_eq!(keeper.state(), State::Disabled);
+}
+
+#[tokio::test]
+async fn e6_an_error_names_the_account_and_never_a_token() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    it.sandbox.plan(&[Act::Say(401, r#"{"error":"invalid_client"}"#)]);
+    let err = keeper.token().await.unwrap_err();
+    assert_eq!(class(&err), Some(Class::InvalidClient));
+    let text = format!("{err} {err:?}");
+    assert!(text.contains("default") && text.contains("invalid_client") && !text.contains("r0"), "{text}");
+}

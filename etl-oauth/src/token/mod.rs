@@ -1,0 +1,15 @@
+//! The token record: what is known of one account's tokens, how a provider's answer becomes one, and the one place that
+//! writes it out.
+
+mod answer;
+mod failure;
+mod lifetime;
+mod record;
+mod secret;
+
+pub(crate) use answer::object;
+pub use answer::{Answer, AnswerShape, Malformed};
+pub use failure::{Class, Failure};
+pub use lifetime::{Unit, lenient_scope};
+pub use record::{CorruptRecord, Health, Intent, Record, Refused, Renewal, State, Tokens};
+pub use secret::Secret;

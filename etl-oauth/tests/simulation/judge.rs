@@ -1,0 +1,197 @@
+//! The invariants, judged by somebody who sees everything.
+//!
+//! A renewal is *one send of one refresh token*. It is allowed at the moment when its intent is written, and there the
+//! earlier sends of the same token are looked at:
+//!
+//! - A send that got a definite answer which spends nothing (never sent, 5xx, 429, an OAuth error) does not count.
+//! - A send is *ambiguous* when its sender crashed before the new tokens were stored, gave up without an answer (time limit,
+//!   answer lost, answer unreadable), or was silent for longer than its lease.
+//! - A send that is neither (its sender still waits under a living lease, or its tokens are stored) forbids another one.
+//! - After one ambiguous send the token may be sent once more, whatever the provider: without that no crash could ever be
+//!   recovered from. After two, only within the provider's replay window, counted by true time from the first of them, or
+//!   because a person asked. Else the account is held.
+//!
+//! An intent allows one send. When it happens, no other sender of the same token may wait under a living lease.
+
+use std::collections::BTreeMap;
+
+use etl_oauth::token::{Record, Secret};
+
+use crate::provider::{Grants, Habit};
+
+/// What became of a send, as its sender sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fate {
+    Waiting,
+    /// New tokens came; they are not stored.
+    Answered,
+    /// New tokens came and are stored.
+    Stored,
+    Ambiguous,
+    Settled,
+}
+
+#[derive(Clone, Debug, Hash)]
+struct Sent {
+    flight: u64,
+    token: String,
+    at: i64,
+    fate: Fate,
+}
+
+#[derive(Clone, Debug, Hash)]
+struct Leave {
+    token: String,
+    refused: Option<&'static str>,
+    spent: bool,
+}
+
+/// What is known of the sends of one account.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    habit: Habit,
+    sent: Vec<Sent>,
+    leaves: BTreeMap<u64, Leave>,
+    /// Until when each flight's lease stands beyond doubt, in true time.
+    leased: BTreeMap<u64, i64>,
+    generation: u64,
+    /// A stored verdict forbids all sends until a person acts.
+    closed: bool,
+    sends: Vec<i64>,
+}
+
+pub type Verdict = Result<(), String>;
+
+impl Judge {
+    pub fn new(habit: Habit) -> Self {
+        Self {
+            habit,
+            sent: Vec::new(),
+            leaves: BTreeMap::new(),
+            leased: BTreeMap::new(),
+            generation: 0,
+            closed: false,
+            sends: Vec::new(),
+        }
+    }
+
+    /// A flight got its lease, or prolonged it.
+    pub fn leased(&mut self, flight: u64, until: i64) {
+        self.leased.insert(flight, until);
+    }
+
+    /// A flight is over: it waits for nothing any more.
+    pub fn ended(&mut self, flight: u64) {
+        self.leased.remove(&flight);
+    }
+
+    /// A person authorised, or asked for a renewal: all that was ambiguous is his to decide.
+    pub fn person(&mut self) {
+        self.sent.retain(|sent| matches!(sent.fate, Fate::Waiting | Fate::Answered));
+        self.closed = false;
+    }
+
+    /// A record was written. `flight` is its writer, where that is a renewal.
+    pub fn written(&mut self, flight: Option<u64>, record: &Record, grants: &Grants, now: i64, asked: bool) -> Verdict {
+        if record.generation < self.generation {
+            return Err(format!("the stored generation went back from {} to {}", self.generation, record.generation));
+        }
+        let token = record.tokens.as_ref().and_then(|tokens| tokens.refresh_token.as_ref()).map(Secret::expose);
+        let newer = record.generation > self.generation;
+        self.generation = record.generation;
+        if let Some(flight) = flight {
+            if newer {
+                self.settle(flight, Fate::Stored);
+            } else if let (Some(intent), Some(token)) = (&record.intent, token)
+                && self.sent.iter().all(|sent| sent.flight != flight || sent.token != token)
+                && intent.digest == Secret::new(token).digest()
+            {
+                let refused = if asked { None } else { self.refusal(token, now) };
+                self.leaves.insert(flight, Leave { token: token.to_owned(), refused, spent: false });
+            }
+        }
+        if record.health.needs_authorisation {
+            if let Some(token) = token.filter(|token| grants.lives(token, now)) {
+                return Err(format!("needs_authorisation was stored while the grant of {token} lives"));
+            }
+        }
+        self.closed = record.health.needs_authorisation || record.health.held;
+        Ok(())
+    }
+
+    /// A flight sends a refresh token.
+    pub fn sends(&mut self, flight: u64, token: &str, now: i64, asked: bool) -> Verdict {
+        if self.closed && !asked {
+            return Err(format!("{token} is sent although the account waits for a person"));
+        }
+        // A provider that honours the previous token until the new one has worked is asked for that as a last resort.
+        let resort = self.habit == Habit::UntilUsed
+            && self.sent.iter().any(|sent| sent.flight == flight && sent.token != token && sent.fate == Fate::Settled);
+        let leave = self.leaves.get_mut(&flight);
+        let Some(leave) = leave.filter(|leave| if leave.token == token { !leave.spent } else { resort }) else {
+            return Err(format!("{token} is sent and no intent of this renewal says so"));
+        };
+        leave.spent = true;
+        if let Some(why) = leave.refused {
+            return Err(format!("{token} is sent again although {why}"));
+        }
+        let waiting =
+            |sent: &Sent| sent.token == token && sent.fate == Fate::Waiting && self.is_leased(sent.flight, now);
+        if self.sent.iter().any(waiting) {
+            return Err(format!("{token} is sent while another holder of the lease waits for its answer"));
+        }
+        self.sent.push(Sent { flight, token: token.to_owned(), at: now, fate: Fate::Waiting });
+        self.sends.push(now);
+        // A cascade of crashes and of lost writes may cost a call each; a storm is something else.
+        let last_minute = self.sends.iter().rev().take_while(|at| now - **at < 60_000).count();
+        if last_minute > 8 {
+            return Err(format!("{last_minute} calls to the provider within a minute"));
+        }
+        Ok(())
+    }
+
+    /// What the sender of a flight now knows of its send.
+    pub fn settle(&mut self, flight: u64, fate: Fate) {
+        if let Some(sent) = self.sent.iter_mut().rfind(|sent| sent.flight == flight) {
+            sent.fate = match (sent.fate, fate) {
+                (Fate::Stored | Fate::Settled, _) => sent.fate,
+                (_, fate) => fate,
+            };
+        }
+    }
+
+    /// How often the provider was called.
+    pub fn calls(&self) -> usize {
+        self.sends.len()
+    }
+
+    fn is_leased(&self, flight: u64, now: i64) -> bool {
+        self.leased.get(&flight).is_some_and(|until| now < *until)
+    }
+
+    fn refusal(&self, token: &str, now: i64) -> Option<&'static str> {
+        let mut ambiguous = Vec::new();
+        for sent in self.sent.iter().filter(|sent| sent.token == token) {
+            match sent.fate {
+                Fate::Settled => {}
+                Fate::Ambiguous => ambiguous.push(sent.at),
+                Fate::Stored if self.habit == Habit::Still => {}
+                Fate::Stored => return Some("its successor is stored"),
+                Fate::Waiting | Fate::Answered if self.is_leased(sent.flight, now) => {
+                    return Some("its first sender is alive and has the lease");
+                }
+                Fate::Waiting | Fate::Answered => ambiguous.push(sent.at),
+            }
+        }
+        match (self.habit, ambiguous.as_slice()) {
+            (Habit::Still, _) | (_, [] | [_]) => None,
+            (Habit::Window(window), [first, ..]) if now < first + window => None,
+            _ => Some("two renewals with it are unanswered and no replay window allows a third"),
+        }
+    }
+
+    /// What a search needs to tell two judges apart.
+    pub fn fingerprint(&self) -> String {
+        format!("{:?}{:?}{:?}{}{}", self.sent, self.leaves, self.leased, self.generation, self.closed)
+    }
+}
