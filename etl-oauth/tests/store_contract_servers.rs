@@ -406,10 +406,9 @@ async fn the_rights_that_deploy_gives_cover_the_named_secrets_and_nothing_else()
     forbidden(theirs.watch(&Default::default(), "0").await.map(drop));
     forbidden(theirs.delete("etl-oauth-token-default", &Default::default()).await.map(drop));
     forbidden(theirs.create(&PostParams::default(), &other).await.map(drop));
-    for refused in [
-        store.load("other").await.map(drop),
-        store.acquire("other", "a", PATIENCE, Timestamp::now()).await.map(drop),
-    ] {
+    for refused in
+        [store.load("other").await.map(drop), store.acquire("other", "a", PATIENCE, Timestamp::now()).await.map(drop)]
+    {
         let Err(StoreError::Refused(why)) = refused else { panic!("{refused:?}") };
         assert!(why.contains("etl-oauth-token-other") && why.contains("apply deploy/kubernetes.yaml"), "{why}");
     }
@@ -436,7 +435,8 @@ async fn with_wider_rights_kubernetes_makes_its_secrets_and_lists_them_by_label(
 async fn what_others_put_on_a_secret_stays_and_sealing_begins_with_a_key() {
     let it = Cluster::new(&["default"]).await;
     let mut secret = it.secrets().get("etl-oauth-token-default").await.unwrap();
-    secret.metadata.annotations = Some(BTreeMap::from([("argocd.argoproj.io/sync-options".into(), "Prune=false".into())]));
+    secret.metadata.annotations =
+        Some(BTreeMap::from([("argocd.argoproj.io/sync-options".into(), "Prune=false".into())]));
     it.secrets().replace("etl-oauth-token-default", &PostParams::default(), &secret).await.unwrap();
     let raw = async || {
         let secret = it.secrets().get("etl-oauth-token-default").await.unwrap();
