@@ -1,1 +1,38 @@
-//! local
+//! OpenFaaS on a laptop, in one process and without Docker: the gateway's public behaviour, functions as processes, and
+//! a sandbox OAuth provider with a small API to try them on.
+//!
+//! Everything binds where it is told, port 0 included, so that tests start as many as they like:
+//!
+//! ```
+//! use local::provider::{Client, Options, Provider};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> anyhow::Result<()> {
+//! let provider = Provider::start(Options {
+//!     address: "127.0.0.1:0".parse()?,
+//!     clients: vec![Client::new("my-app", "a secret")],
+//!     state: None,
+//! })
+//! .await?;
+//! println!("authorise at {}/oauth/authorize", provider.url());
+//! provider.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod console;
+mod context;
+mod functions;
+mod gateway;
+mod http;
+pub mod provider;
+mod random;
+mod secrets;
+mod seed;
+mod server;
+mod stack;
+mod up;
+
+pub use self::console::Console;
+pub use self::secrets::Dialect;
+pub use self::up::{Local, Options, Urls, build};

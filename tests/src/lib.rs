@@ -1,1 +1,10 @@
-//! tests
+//! A stage for end-to-end tests: `local` with the function as a process, on ports and in a folder of its own, a browser
+//! without a screen, and a road that can be closed.
+
+mod browser;
+mod relay;
+mod stage;
+
+pub use browser::{Browser, Page};
+pub use relay::Relay;
+pub use stage::Stage;

@@ -1,4 +1,4 @@
-use aws_lc_rs::{digest, rand};
+use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use url::Url;
 
@@ -6,25 +6,6 @@ use crate::{
     provider::{Pkce, Provider},
     token::Secret,
 };
-
-/// What one authorization request is remembered by until its callback.
-#[derive(Clone, Debug)]
-pub struct Pending {
-    /// The code verifier (RFC 7636 §4.1): 256 random bits, 43 characters.
-    pub verifier: Secret,
-}
-
-impl Pending {
-    /// A new one.
-    ///
-    /// # Errors
-    /// When the system has no randomness.
-    pub fn new() -> Result<Self, aws_lc_rs::error::Unspecified> {
-        let mut bytes = [0; 32];
-        rand::fill(&mut bytes)?;
-        Ok(Self { verifier: Secret::new(URL_SAFE_NO_PAD.encode(bytes)) })
-    }
-}
 
 /// The URL that asks a person (RFC 6749 §4.1.1), with an S256 challenge unless the provider refuses one; `None` where the
 /// provider has no authorization endpoint.
@@ -96,12 +77,5 @@ mod tests {
             url.as_str().contains("code_challenge")
         };
         assert!(with(Pkce::S256) && with(Pkce::default()) && !with(Pkce::Off));
-    }
-
-    #[test]
-    fn verifiers_are_new_each_time_and_of_the_right_size() {
-        let (a, b) = (Pending::new().unwrap().verifier, Pending::new().unwrap().verifier);
-        assert_ne!(a.expose(), b.expose());
-        assert_eq!(a.expose().len(), 43);
     }
 }

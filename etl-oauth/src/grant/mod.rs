@@ -7,8 +7,9 @@ mod judge;
 mod request;
 mod wire;
 
-pub use authorize::{Pending, authorize_url};
+pub use authorize::authorize_url;
 pub use client::Client;
+pub(crate) use judge::retry_after;
 pub use judge::{RawAnswer, judge_revocation, judge_token};
 pub use request::{TokenRequest, authorization_code, refresh_token, revocation};
 pub use wire::{SendError, Wire};

@@ -11,10 +11,14 @@ use super::{
 use crate::{
     grant::{self, judge_token},
     store::{Acquired, Stored, TokenStore, Version},
-    token::{Answer, Failure, Secret},
+    token::{Answer, Failure, Renewal as LastRenewal, Secret},
 };
 
-type Landing = Option<Result<(), KeeperError>>;
+/// How many renewals are remembered for the status page.
+const HISTORY: usize = 50;
+
+/// What a renewal's waiters see: nothing yet, or its result.
+pub(super) type Landing = Option<Result<(), KeeperError>>;
 
 impl Keeper {
     /// Renews for `need`, or waits for the renewal that is under way and looks again.
@@ -77,6 +81,7 @@ impl Keeper {
         let now = self.now();
         let last = outcome.as_last_renewal(now);
         metrics::counter!("etl_oauth_renewals_total", "outcome" => last.outcome.clone()).increment(1);
+        self.remember(last);
         metrics::histogram!("etl_oauth_renewal_duration_seconds").record(now.duration_since(started).as_secs_f64());
         self.0.unsaved.store(false, Ordering::Release);
         if let Some(stored) = outcome.stored() {
@@ -99,6 +104,12 @@ impl Keeper {
                 Err(self.failed(failure))
             }
         }
+    }
+
+    fn remember(&self, last: LastRenewal) {
+        let mut history = self.0.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.truncate(HISTORY - 1);
+        history.push_front(last);
     }
 
     async fn drive(&self, need: Need, landed: &watch::Sender<Landing>) -> Outcome {

@@ -39,6 +39,7 @@ pub enum Need {
 
 /// What happened.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, handed over at once")]
 pub enum Event {
     /// The renewal begins.
     Begin,

@@ -9,14 +9,16 @@ mod policy;
 mod revoke;
 
 pub use clock::Clock;
+pub(crate) use flight::count;
 pub use machine::{Event, Need, Outcome, Renewal, Step};
 pub use persist::Kept;
 pub use policy::{Policy, Renew};
 pub use revoke::Revoked;
 
 use std::{
+    collections::VecDeque,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -30,7 +32,7 @@ use crate::{
     grant::{Client, Wire},
     provider::Provider,
     store::{Store, StoreError, Stored, TokenStore},
-    token::{Failure, State, Tokens},
+    token::{Failure, Renewal as LastRenewal, State, Tokens},
 };
 
 /// Where the client's credentials come from, asked anew for every call: a rotated secret must not need a restart.
@@ -64,7 +66,7 @@ struct Inner {
     account: String,
     parts: Parts,
     current: ArcSwapOption<Stored>,
-    flight: Mutex<Option<watch::Receiver<Option<Result<(), KeeperError>>>>>,
+    flight: Mutex<Option<watch::Receiver<flight::Landing>>>,
     /// The newest generation that the API has taken.
     worked: AtomicU64,
     /// The lease is ours.
@@ -73,6 +75,8 @@ struct Inner {
     unsaved: AtomicBool,
     /// The last call to the store went well.
     store_ok: AtomicBool,
+    /// The last renewals, newest first.
+    history: Mutex<VecDeque<LastRenewal>>,
     /// Unix milliseconds before which an unreachable store is left alone.
     store_again_at: AtomicI64,
 }
@@ -150,6 +154,7 @@ impl Keeper {
             leased: AtomicBool::new(false),
             unsaved: AtomicBool::new(false),
             store_ok: AtomicBool::new(true),
+            history: Mutex::default(),
             store_again_at: AtomicI64::new(i64::MIN),
         }))
     }
@@ -158,6 +163,18 @@ impl Keeper {
     #[must_use]
     pub fn account(&self) -> &str {
         &self.0.account
+    }
+
+    /// The store's name.
+    #[must_use]
+    pub fn store_kind(&self) -> &'static str {
+        self.0.parts.store.kind()
+    }
+
+    /// The last renewals of this replica, newest first.
+    #[must_use]
+    pub fn history(&self) -> Vec<LastRenewal> {
+        self.0.history.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// The newest record that this replica knows of, without asking the store.

@@ -6,7 +6,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Acquired, Capabilities, DEFAULT_ACCOUNT, GatewayApi, StoreError, Stored, TokenStore, Version,
+    Acquired, Capabilities, DEFAULT_ACCOUNT, GatewayApi, StoreError, StoreOptions, Stored, TokenStore, Version,
     mounted::{Mounted, Sight},
 };
 use crate::{
@@ -59,6 +59,19 @@ impl Gateway {
     pub fn new(api: GatewayApi, secrets: Secrets) -> Self {
         let layout = if secrets.is_mounted(RECORD) { Layout::Record } else { Layout::Pair };
         Self { api, secrets, layout, held: Mutex::default(), writing: tokio::sync::Mutex::default() }
+    }
+
+    /// The store of this configuration.
+    ///
+    /// # Errors
+    /// [`StoreError::Config`] without the gateway's address.
+    pub fn open(options: &StoreOptions) -> Result<Self, StoreError> {
+        let Some(url) = &options.gateway_url else {
+            return Err(StoreError::Config("store=gateway needs gateway_url: the gateway's address".into()));
+        };
+        let api = GatewayApi::new(url, options.secrets.clone())
+            .map_err(|_| StoreError::Config("the TLS library does not start".into()))?;
+        Ok(Self::new(api, options.secrets.clone()))
     }
 
     /// The layout in use.

@@ -6,7 +6,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Acquired, Capabilities, StoreError, Stored, TokenStore, Version};
+use super::{Acquired, Capabilities, StoreError, Stored, TokenStore, Version, check_account};
 use crate::token::Record;
 
 /// Records in memory, shared by its clones: the store of tests that need several replicas and no server.
@@ -49,6 +49,7 @@ impl TokenStore for Memory {
     }
 
     async fn load(&self, account: &str) -> Result<Option<Stored>, StoreError> {
+        check_account(account)?;
         let state = self.reachable()?;
         Ok(state
             .records
@@ -57,6 +58,7 @@ impl TokenStore for Memory {
     }
 
     async fn save(&self, account: &str, record: &Record, was: Option<&Version>) -> Result<Version, StoreError> {
+        check_account(account)?;
         let mut state = self.reachable()?;
         let now = state.records.get(account).map(|(_, version)| Version::new(version));
         if now.as_ref() != was {
@@ -73,6 +75,7 @@ impl TokenStore for Memory {
     }
 
     async fn acquire(&self, account: &str, owner: &str, ttl: Duration, now: Timestamp) -> Result<Acquired, StoreError> {
+        check_account(account)?;
         let mut state = self.reachable()?;
         let mut until = now.checked_add(ttl).unwrap_or(Timestamp::MAX);
         match state.leases.get(account) {

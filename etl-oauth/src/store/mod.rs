@@ -1,19 +1,50 @@
 //! Where records live. One contract, several back ends; which one is a string in the configuration.
 
+mod codec;
+#[cfg(feature = "file")]
+mod file;
+#[cfg(feature = "gateway")]
 mod gateway;
+#[cfg(feature = "gateway")]
 mod gateway_api;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod memory;
+#[cfg(feature = "gateway")]
 mod mounted;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(any(feature = "kubernetes", feature = "nats"))]
+mod observed;
+mod options;
+#[cfg(feature = "postgres")]
+mod postgres;
 
+pub use codec::Codec;
+#[cfg(feature = "file")]
+pub use file::Files;
+#[cfg(feature = "gateway")]
 pub use gateway::{Gateway, Layout};
+#[cfg(feature = "gateway")]
 pub use gateway_api::GatewayApi;
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::Kubernetes;
 pub use memory::Memory;
+#[cfg(feature = "nats")]
+pub use nats::Nats;
+pub use options::StoreOptions;
+#[cfg(feature = "postgres")]
+pub use postgres::Postgres;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
-use crate::token::{CorruptRecord, Record};
+use crate::{
+    seal::OpenError,
+    token::{CorruptRecord, Record},
+};
 
 /// The account of a function that has but one.
 pub const DEFAULT_ACCOUNT: &str = "default";
@@ -24,6 +55,7 @@ pub struct Version(String);
 
 impl Version {
     /// A version from the store's own name for it.
+    #[allow(clippy::needless_pass_by_value, reason = "a number is as good a name as a string")]
     pub fn new(name: impl ToString) -> Self {
         Self(name.to_string())
     }
@@ -73,6 +105,12 @@ pub enum StoreError {
     /// What is stored cannot be read.
     #[error("{0}; restore it, or authorise again")]
     Corrupt(#[from] CorruptRecord),
+    /// What is stored does not open with the keys that are mounted.
+    #[error("{0}")]
+    Sealed(#[from] OpenError),
+    /// Wrongly configured: no try will help until that is changed.
+    #[error("{0}")]
+    Config(String),
     /// Not part of this build.
     #[error("store={kind} is not built in: build with the cargo feature {kind}")]
     Disabled {
@@ -123,23 +161,72 @@ pub trait TokenStore: Send + Sync {
 
     /// Gives the lease back if it is still `owner`'s.
     fn release(&self, account: &str, owner: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Tells of writes, by whatever replica: names of accounts to look at again. After a gap all of them are named, so a
+    /// name says "look", not "it changed". `None` where the store cannot tell. The watch ends when the receiver is dropped.
+    fn changes(&self) -> Option<Changes> {
+        None
+    }
+}
+
+/// Names of accounts whose record may have changed.
+pub type Changes = mpsc::Receiver<String>;
+
+/// Whether `account` can be the name of an account: lower-case letters, digits and `-`, a letter or digit at both ends, no
+/// more than 63. Such a name is the same in a URL, a file name, a Kubernetes label and a NATS subject.
+///
+/// # Errors
+/// [`StoreError::Refused`] says this.
+pub fn check_account(account: &str) -> Result<(), StoreError> {
+    let bytes = account.as_bytes();
+    let is_end = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let is_inner = |byte: &u8| *byte == b'-' || is_end(Some(byte));
+    if is_end(bytes.first()) && is_end(bytes.last()) && bytes.len() <= 63 && bytes.iter().all(is_inner) {
+        return Ok(());
+    }
+    Err(StoreError::Refused(
+        "an account's name has lower-case letters, digits and `-` between them, 63 at most; choose another one".into(),
+    ))
 }
 
 /// The stores that are built in. A closed set: the configuration names one.
 #[derive(Debug)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "there is one for the whole process")]
 pub enum Store {
+    /// Sealed files of one host.
+    #[cfg(feature = "file")]
+    File(Files),
     /// The gateway's REST API.
+    #[cfg(feature = "gateway")]
     Gateway(Gateway),
+    /// Secrets of the Kubernetes API.
+    #[cfg(feature = "kubernetes")]
+    Kubernetes(Kubernetes),
     /// This process's memory, for tests.
     Memory(Memory),
+    /// A JetStream bucket.
+    #[cfg(feature = "nats")]
+    Nats(Nats),
+    /// A PostgreSQL database.
+    #[cfg(feature = "postgres")]
+    Postgres(Postgres),
 }
 
 macro_rules! dispatch {
     ($self:expr, $store:ident => $call:expr) => {
         match $self {
+            #[cfg(feature = "file")]
+            Self::File($store) => $call,
+            #[cfg(feature = "gateway")]
             Self::Gateway($store) => $call,
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes($store) => $call,
             Self::Memory($store) => $call,
+            #[cfg(feature = "nats")]
+            Self::Nats($store) => $call,
+            #[cfg(feature = "postgres")]
+            Self::Postgres($store) => $call,
         }
     };
 }
@@ -149,9 +236,41 @@ impl Store {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
+            #[cfg(feature = "file")]
+            Self::File(_) => "file",
+            #[cfg(feature = "gateway")]
             Self::Gateway(_) => "gateway",
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes(_) => "kubernetes",
             Self::Memory(_) => "memory",
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => "nats",
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => "postgres",
         }
+    }
+
+    /// Writes every account's record anew, sealed with the key that is now the first: how many were written. Records that
+    /// others write meanwhile are sealed with it by that.
+    ///
+    /// # Errors
+    /// When the store fails; what was written until then stays so, and it can be asked again.
+    pub async fn reseal(&self) -> Result<usize, StoreError> {
+        let mut written = 0;
+        for account in self.accounts().await? {
+            // Another replica may write in between, and with the keys of before: its mount is changed at its own time.
+            while let Some(stored) = self.load(&account).await? {
+                match self.save(&account, &stored.record, Some(&stored.version)).await {
+                    Ok(_) => {
+                        written += 1;
+                        break;
+                    }
+                    Err(StoreError::Conflict) => {}
+                    Err(err) => return Err(err),
+                }
+            }
+        }
+        Ok(written)
     }
 }
 
@@ -185,5 +304,9 @@ impl TokenStore for Store {
 
     async fn release(&self, account: &str, owner: &str) -> Result<(), StoreError> {
         dispatch!(self, store => store.release(account, owner).await)
+    }
+
+    fn changes(&self) -> Option<Changes> {
+        dispatch!(self, store => store.changes())
     }
 }

@@ -136,7 +136,8 @@ impl Judge {
         if let Some(why) = leave.refused {
             return Err(format!("{token} is sent again although {why}"));
         }
-        let waiting = |sent: &Sent| sent.token == token && sent.fate == Fate::Waiting && self.is_leased(sent.flight, now);
+        let waiting =
+            |sent: &Sent| sent.token == token && sent.fate == Fate::Waiting && self.is_leased(sent.flight, now);
         if self.sent.iter().any(waiting) {
             return Err(format!("{token} is sent while another holder of the lease waits for its answer"));
         }

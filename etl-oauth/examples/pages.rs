@@ -1,0 +1,196 @@
+//! Writes every page with sample data into a folder, to be looked at in a browser:
+//! `cargo run -p etl-oauth --example pages -- /tmp/pages`
+#![allow(clippy::print_stdout, reason = "a program")]
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use etl_oauth::job::gumroad;
+use etl_oauth::pages::{
+    Account, Base, Done, Enable, JobResult, Page, Problem, Ran, Renewal, Run, Start, State, Status, StatusPage, Store,
+};
+use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+const PROVIDER: &str = "Gumroad";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let folder = PathBuf::from(std::env::args().nth(1).ok_or("usage: pages FOLDER")?);
+    std::fs::create_dir_all(&folder)?;
+    for (name, page) in pages()? {
+        let path = folder.join(name).with_extension("html");
+        std::fs::write(&path, page.html())?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
+    let base = &Base::new(&"https://gateway.example.com/function/etl-oauth".parse()?);
+    let authorize_url = &"https://gumroad.com/oauth/authorize".parse()?;
+    let now = Timestamp::now();
+    let ago = |minutes| now - SignedDuration::from_mins(minutes);
+
+    let enable = || Enable {
+        base,
+        provider: PROVIDER,
+        scopes: &["view_sales", "view_profile"],
+        redirect_uri: "https://gateway.example.com/function/etl-oauth/oauth2/callback",
+        authorize_url,
+        account: None,
+        state: State::Disabled,
+        open: false,
+        csrf: "sample",
+    };
+    let done = Done {
+        base,
+        provider: PROVIDER,
+        who: Some("seller@example.com"),
+        account: None,
+        granted: &["view_sales", "view_profile"],
+        wanted: &["view_sales", "view_profile"],
+        expires_at: Some(ago(-120)),
+        refresh_token: true,
+        remedy: None,
+        unsaved: None,
+        now,
+    };
+    let poor = Done {
+        granted: &["view_profile"],
+        refresh_token: false,
+        remedy: Some("Remove this app in your account's settings, and connect again."),
+        unsaved: Some("PUT /system/secrets of the gateway: 503"),
+        ..done.clone()
+    };
+    let refused = Problem {
+        error: "access_denied".into(),
+        message: "Gumroad says that you declined. Nothing was changed or stored.".into(),
+        next: "If that was a mistake, connect again and choose Allow.".into(),
+        status: StatusCode::FORBIDDEN,
+        title: "You declined".into(),
+        link: Some(("/enable", "Try again".into())),
+    };
+    let outcome = gumroad::sum_up(&sales(now), now).outcome()?;
+    let healthy = Status { provider: "gumroad".into(), store: store(true), accounts: vec![healthy(now)] };
+    let ill = Status { provider: "gumroad".into(), store: store(false), accounts: vec![ill(now), fresh()] };
+    let status =
+        |status| StatusPage { base, provider: PROVIDER, job: "gumroad", status, authorize_url, csrf: "sample", now };
+
+    Ok(vec![
+        ("start", Page::from(&Start { base, provider: PROVIDER, state: State::Disabled })),
+        ("start-enabled", Page::from(&Start { base, provider: PROVIDER, state: State::Enabled })),
+        ("enable", Page::from(&enable())),
+        (
+            "enable-open",
+            Page::from(&Enable { open: true, account: Some("shop"), state: State::NeedsAuthorisation, ..enable() }),
+        ),
+        ("done", Page::from(&done)),
+        ("done-poor", Page::from(&poor)),
+        ("problem", refused.page(base)),
+        ("ran", Page::from(&Ran { base, at: ago(0), now })),
+        ("result", Page::from(&JobResult { base, provider: PROVIDER, html: &outcome.html, at: ago(0), now })),
+        ("status", Page::from(&status(&healthy))),
+        ("status-ill", Page::from(&status(&ill))),
+    ])
+}
+
+fn sales(now: Timestamp) -> Vec<Value> {
+    let sale = |hours: i64, price: i64, symbol: &str, shown: &str, country: Option<&str>, refunded: bool| {
+        json!({"created_at": (now - SignedDuration::from_hours(hours)).to_string(), "product_name": "Pencil Icon PSD",
+            "price": price, "currency_symbol": symbol, "formatted_total_price": shown, "country": country,
+            "refunded": refunded})
+    };
+    vec![
+        sale(2, 2499, "$", "$24.99", Some("United States"), false),
+        sale(20, 2499, "$", "$24.99", Some("United States"), false),
+        sale(30, 1085, "€", "€10", Some("Germany"), false),
+        sale(31, 1085, "€", "€10", Some("Germany"), false),
+        sale(32, 999, "$", "$9.99", Some("Germany"), false),
+        sale(60, 1015, "¥", "¥1,500", Some("Japan"), false),
+        sale(90, 500, "$", "$5", None, false),
+        sale(91, 2499, "$", "$24.99", Some("United States"), true),
+        sale(200, 2499, "$", "$24.99", Some("Chile"), false),
+        sale(210, 1085, "€", "€10", Some("France"), false),
+    ]
+}
+
+fn store(ok: bool) -> Store {
+    Store { kind: "gateway".into(), ok }
+}
+
+fn healthy(now: Timestamp) -> Account {
+    let renewals: Vec<_> = (0..20)
+        .map(|nth| renewal(now, 25 + nth * 115, if nth == 7 { "network_not_sent" } else { "renewed" }))
+        .collect();
+    let runs: Vec<_> =
+        (0..38).map(|nth| run(now, 10 + nth * 60, if nth == 13 { "provider_unavailable" } else { "ok" })).collect();
+    Account {
+        account: "default".into(),
+        state: State::Enabled,
+        generation: 412,
+        scope: Some("view_sales view_profile".into()),
+        wanted_scope: Some("view_sales view_profile".into()),
+        expires_at: Some(now + SignedDuration::from_mins(95)),
+        refresh_token: true,
+        refresh_expires_at: Some(now + SignedDuration::from_hours(24 * 89)),
+        last_renewal: renewals.first().cloned(),
+        next_renewal_at: Some(now + SignedDuration::from_mins(94)),
+        last_run: runs.first().cloned(),
+        error: None,
+        renewals,
+        runs,
+    }
+}
+
+fn ill(now: Timestamp) -> Account {
+    Account {
+        account: "shop".into(),
+        state: State::NeedsAuthorisation,
+        wanted_scope: Some("view_sales view_profile edit_products".into()),
+        expires_at: Some(now - SignedDuration::from_mins(42)),
+        refresh_token: false,
+        refresh_expires_at: None,
+        last_renewal: Some(renewal(now, 41, "invalid_grant")),
+        next_renewal_at: None,
+        last_run: Some(run(now, 10, "needs_authorisation")),
+        error: Some(Problem {
+            error: "invalid_grant".into(),
+            message: "Gumroad refused the refresh token.".into(),
+            next: "Authorise the account again; nothing else helps.".into(),
+            status: StatusCode::CONFLICT,
+            title: "Must be authorised again".into(),
+            link: None,
+        }),
+        renewals: vec![renewal(now, 41, "invalid_grant"), renewal(now, 161, "renewed"), renewal(now, 281, "renewed")],
+        runs: vec![run(now, 10, "needs_authorisation"), run(now, 70, "ok"), run(now, 130, "ok")],
+        ..healthy(now)
+    }
+}
+
+fn fresh() -> Account {
+    Account {
+        account: "default".into(),
+        state: State::Disabled,
+        generation: 0,
+        scope: None,
+        wanted_scope: Some("view_sales".into()),
+        expires_at: None,
+        refresh_token: false,
+        refresh_expires_at: None,
+        last_renewal: None,
+        next_renewal_at: None,
+        last_run: None,
+        error: None,
+        renewals: vec![],
+        runs: vec![],
+    }
+}
+
+fn renewal(now: Timestamp, minutes: i64, outcome: &str) -> Renewal {
+    Renewal { at: now - SignedDuration::from_mins(minutes), outcome: outcome.into() }
+}
+
+fn run(now: Timestamp, minutes: i64, outcome: &str) -> Run {
+    Run { at: now - SignedDuration::from_mins(minutes), outcome: outcome.into(), duration_ms: 412 }
+}

@@ -1,0 +1,273 @@
+//! The configuration: strings from the environment and mounted secrets, to values that are checked. Every mistake is found
+//! before any is told.
+
+mod parse;
+
+use std::{fmt, time::Duration};
+
+use url::Url;
+
+use crate::{
+    job::Job,
+    keeper::{Policy, Renew},
+    provider::{Definition, Overrides, Provider, checked_url},
+    secrets::Secrets,
+};
+use parse::Strings;
+
+/// All that the function is told.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// The provider, with the overrides.
+    pub provider: Provider,
+    /// The rules of renewal.
+    pub policy: Policy,
+    /// The function's URL as a browser sees it, without a slash at its end.
+    pub public_url: Url,
+    /// The gateway's REST API.
+    pub gateway_url: Url,
+    /// Where records live.
+    pub store: StoreKind,
+    /// The mounted secrets.
+    pub secrets: Secrets,
+    /// What runs.
+    pub job: Job,
+    /// How long a person may take at the provider.
+    pub state_lifetime: Duration,
+    /// Whether anonymous callers see the job's result.
+    pub show_result: bool,
+    /// Who may authorise.
+    pub enable_auth: EnableAuth,
+}
+
+/// Which store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StoreKind {
+    /// The gateway's REST API.
+    #[default]
+    Gateway,
+}
+
+/// Who may authorise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnableAuth {
+    /// Whoever knows the operator's secret.
+    Operator,
+    /// Whoever comes first, while there is no token.
+    FirstVisit,
+}
+
+/// What is wrong with the configuration: all of it, a line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistakes(Vec<String>);
+
+impl Mistakes {
+    /// A line for each mistake: the variable or secret, and what would be right.
+    #[must_use]
+    pub fn lines(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("wrong configuration:")?;
+        self.0.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+impl Config {
+    /// Reads the variables that `get` knows, and the secrets that they point to.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # for name in ["oauth2-client-id", "oauth2-client-secret", "basic-auth-password"] {
+    /// #     std::fs::write(folder.path().join(name), "value")?;
+    /// # }
+    /// # for name in ["oauth2-access-token", "oauth2-refresh-token"] {
+    /// #     std::fs::write(folder.path().join(name), "empty")?;
+    /// # }
+    /// let config = etl_oauth::config::Config::read(|name| match name {
+    ///     "provider" => Some("gumroad".into()),
+    ///     "public_url" => Some("https://gateway.example.com/function/etl-oauth".into()),
+    ///     "secret_mount_path" => Some(folder.path().display().to_string()),
+    ///     _ => None,
+    /// })?;
+    /// assert_eq!(config.provider.title, "Gumroad");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Mistakes`], all at once.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+        let mut strings = Strings::new(&get);
+        let secrets = Secrets::new(
+            strings.text("secret_mount_path").unwrap_or_else(|| Secrets::FOLDER.into()),
+            strings.text("secret_prefix").unwrap_or_default(),
+        );
+        let public_url = strings.required("public_url", "the function's URL as a browser sees it", public_url);
+        let gateway_url = strings.parsed("gateway_url", gateway_url);
+        let store = strings.choice("store", &[("gateway", StoreKind::Gateway)]);
+        let job = strings.choice("job", &Job::NAMES);
+        strings.choice::<()>("grant", &[("authorization_code", ())]);
+        strings.choice::<()>("invoke_auth", &[("none", ())]);
+        let renew = strings.choice(
+            "renew",
+            &[("before_expiry", Renew::BeforeExpiry), ("each_run", Renew::EachRun), ("on_401", Renew::On401)],
+        );
+        let durations = ["renew_before", "token_timeout", "lease", "state_lifetime"].map(|name| strings.duration(name));
+        let [renew_before, token_timeout, lease, state_lifetime] = durations;
+        let show_result = strings.boolean("show_result");
+        let enable_auth = strings
+            .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
+        let provider = provider(&mut strings);
+
+        let operator = secrets.is_mounted("etl-oauth-operator");
+        if enable_auth == Some(EnableAuth::Operator) && !operator {
+            strings.mistake(format!("enable_auth=operator needs the secret {}", secrets.name("etl-oauth-operator")));
+        }
+        let token_timeout = token_timeout.unwrap_or(Duration::from_secs(10));
+        let lease = lease.unwrap_or(Duration::from_secs(30));
+        if token_timeout >= lease {
+            strings.mistake(
+                "token_timeout must be shorter than lease: a call may not outlast the lease that guards it".into(),
+            );
+        }
+        needed(&mut strings, &secrets, provider.as_ref());
+
+        let mistakes = strings.into_mistakes();
+        match (provider, public_url) {
+            (Some(provider), Some(public_url)) if mistakes.is_empty() => {
+                let mut policy = Policy::of(&provider);
+                policy.renew = renew.unwrap_or_default();
+                policy.renew_before = renew_before.unwrap_or(policy.renew_before);
+                (policy.token_timeout, policy.lease) = (token_timeout, lease);
+                Ok(Self {
+                    provider,
+                    policy,
+                    public_url,
+                    gateway_url: gateway_url.unwrap_or_else(default_gateway),
+                    store: store.unwrap_or_default(),
+                    secrets,
+                    job: job.unwrap_or(Job::Gumroad),
+                    state_lifetime: state_lifetime.unwrap_or(Duration::from_secs(600)),
+                    show_result: show_result.unwrap_or(false),
+                    enable_auth: enable_auth.unwrap_or(if operator {
+                        EnableAuth::Operator
+                    } else {
+                        EnableAuth::FirstVisit
+                    }),
+                })
+            }
+            _ => Err(Mistakes(mistakes)),
+        }
+    }
+
+    /// The redirect URI, from the configuration alone: no header of a request has a say in it (RFC 6749 §10.6).
+    #[must_use]
+    pub fn redirect_uri(&self) -> String {
+        self.page("/oauth2/callback")
+    }
+
+    /// A URL below the function's own.
+    #[must_use]
+    pub fn page(&self, path: &str) -> String {
+        format!("{}{path}", self.public_url.as_str().trim_end_matches('/'))
+    }
+}
+
+fn default_gateway() -> Url {
+    // A constant, and a URL.
+    #[expect(clippy::expect_used, reason = "a constant, and a URL")]
+    "http://gateway.openfaas:8080".parse().expect("a URL")
+}
+
+fn provider(strings: &mut Strings<'_>) -> Option<Provider> {
+    let overrides = Overrides {
+        issuer: strings.text("issuer"),
+        authorize_url: strings.parsed("authorize_url", endpoint),
+        token_url: strings.parsed("token_url", endpoint),
+        refresh_url: strings.parsed("refresh_url", endpoint),
+        revoke_url: strings.parsed("revoke_url", endpoint),
+        api_url: strings.parsed("api_url", endpoint),
+        scope: strings.text("scope").map(|text| text.split_whitespace().map(str::to_owned).collect()),
+        client_auth: strings.named("client_auth"),
+        pkce: strings.named("pkce"),
+        replay_window: strings.duration("replay_window"),
+        refresh_idle: strings.duration("refresh_idle"),
+    };
+    let names = Definition::names().collect::<Vec<_>>().join(", ");
+    let Some(name) = strings.text("provider") else {
+        strings.mistake(format!("provider is not set: it names who issues the tokens, one of {names}"));
+        return None;
+    };
+    let Some(definition) = Definition::builtin(&name) else {
+        strings.mistake(format!("provider={name} is not known: it is one of {names}"));
+        return None;
+    };
+    match Provider::new(&name, definition, overrides) {
+        Ok(provider) => {
+            if provider.authorize_url.is_none() {
+                strings
+                    .mistake(format!("provider {name} has no authorization endpoint: set the variable authorize_url"));
+            }
+            Some(provider)
+        }
+        Err(wrong) => {
+            wrong.into_iter().for_each(|line| strings.mistake(line));
+            None
+        }
+    }
+}
+
+/// The secrets that this configuration cannot do without.
+fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provider>) {
+    let public_client = provider.is_some_and(|provider| provider.client_auth == crate::provider::ClientAuth::None);
+    let tokens: &[&str] = if secrets.is_mounted("oauth2-token") {
+        &["oauth2-token"]
+    } else {
+        &["oauth2-access-token", "oauth2-refresh-token"]
+    };
+    let client: &[&str] =
+        if public_client { &["oauth2-client-id"] } else { &["oauth2-client-id", "oauth2-client-secret"] };
+    for name in client.iter().chain(&["basic-auth-password"]).chain(tokens) {
+        if let Err(err) = secrets.require(name) {
+            let hint =
+                if tokens.contains(name) { " (its value is `empty` before the first authorisation)" } else { "" };
+            strings.mistake(format!("{err}{hint}"));
+        }
+    }
+}
+
+fn endpoint(text: &str) -> Result<Url, String> {
+    checked_url(text).map_err(|err| err.to_string())
+}
+
+/// The gateway is inside the cluster, where http is the rule.
+fn gateway_url(text: &str) -> Result<Url, String> {
+    let url: Url =
+        text.parse().map_err(|_| "is not an absolute URL such as http://gateway.openfaas:8080".to_owned())?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err("must begin with http:// or https://".into());
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        return Err("must hold neither credentials nor a query: the password is the secret basic-auth-password".into());
+    }
+    Ok(url)
+}
+
+fn public_url(text: &str) -> Result<Url, String> {
+    let mut url = endpoint(text)?;
+    if url.query().is_some() {
+        return Err("must not hold a query".into());
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests;

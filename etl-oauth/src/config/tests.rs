@@ -1,0 +1,139 @@
+use std::collections::HashMap;
+
+use super::*;
+
+struct Setting {
+    folder: tempfile::TempDir,
+    variables: HashMap<&'static str, String>,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let it = Self { folder, variables: HashMap::new() };
+        for name in ["oauth2-client-id", "oauth2-client-secret", "basic-auth-password"] {
+            it.mount(name, "value");
+        }
+        for name in ["oauth2-access-token", "oauth2-refresh-token"] {
+            it.mount(name, "empty");
+        }
+        it.set("provider", "gumroad").set("public_url", "https://g.example/function/etl-oauth/")
+    }
+
+    fn set(mut self, name: &'static str, value: &str) -> Self {
+        self.variables.insert(name, value.to_owned());
+        self
+    }
+
+    fn mount(&self, name: &str, value: &str) {
+        std::fs::write(self.folder.path().join(name), value).unwrap();
+    }
+
+    fn unmount(&self, name: &str) {
+        std::fs::remove_file(self.folder.path().join(name)).unwrap();
+    }
+
+    fn read(&self) -> Result<Config, Mistakes> {
+        Config::read(|name| match name {
+            "secret_mount_path" => Some(self.folder.path().display().to_string()),
+            name => self.variables.get(name).cloned(),
+        })
+    }
+
+    fn mistakes(&self) -> Vec<String> {
+        self.read().unwrap_err().lines().to_vec()
+    }
+}
+
+#[test]
+fn the_least_that_works_has_the_documented_defaults() {
+    let config = Setting::new().read().unwrap();
+    assert_eq!(config.redirect_uri(), "https://g.example/function/etl-oauth/oauth2/callback");
+    assert_eq!(config.gateway_url.as_str(), "http://gateway.openfaas:8080/");
+    assert_eq!(config.policy.renew_before, Duration::from_secs(60));
+    assert_eq!(config.policy.lease, Duration::from_secs(30));
+    assert_eq!(config.state_lifetime, Duration::from_secs(600));
+    assert_eq!(config.enable_auth, EnableAuth::FirstVisit);
+    assert!(!config.show_result);
+}
+
+#[test]
+fn every_mistake_is_told_at_once_and_names_its_variable_or_secret() {
+    let it = Setting::new()
+        .set("provider", "nobody")
+        .set("public_url", "http://g.example/f")
+        .set("token_url", "gumroad.com")
+        .set("lease", "5 parsecs")
+        .set("renew", "sometimes")
+        .set("show_result", "yes")
+        .set("client_auth", "magic")
+        .set("job", "nothing")
+        .set("store", "paper");
+    it.unmount("oauth2-client-id");
+    it.mount("oauth2-client-secret", "");
+    it.unmount("oauth2-refresh-token");
+    let text = it.mistakes().join("\n");
+    for wanted in [
+        "provider=nobody is not known",
+        "public_url must begin with https://",
+        "token_url is not an absolute URL",
+        "lease is not a duration such as",
+        "renew must be before_expiry or each_run or on_401",
+        "show_result must be true or 1 or false or 0",
+        "client_auth is set to `magic`, expected one of `basic`",
+        "job must be none or gumroad",
+        "store must be gateway",
+        "secret oauth2-client-id is missing",
+        "secret oauth2-client-secret is empty",
+        "secret oauth2-refresh-token is missing",
+    ] {
+        assert!(text.contains(wanted), "{wanted}\n--\n{text}");
+    }
+}
+
+#[test]
+fn an_unset_variable_and_an_empty_one_are_the_same() {
+    assert!(Setting::new().set("token_url", "").set("scope", " ").read().is_ok());
+    let mistakes = Setting::new().set("public_url", "").mistakes();
+    assert_eq!(mistakes, ["public_url is not set: it is the function's URL as a browser sees it"]);
+}
+
+#[test]
+fn a_call_may_not_outlast_its_lease() {
+    let it = Setting::new().set("token_timeout", "30").set("lease", "30s");
+    assert!(it.mistakes()[0].contains("token_timeout must be shorter than lease"));
+}
+
+#[test]
+fn the_record_layout_needs_its_one_secret_alone() {
+    let it = Setting::new();
+    it.unmount("oauth2-access-token");
+    it.unmount("oauth2-refresh-token");
+    assert_eq!(it.mistakes().len(), 2);
+    it.mount("oauth2-token", "empty");
+    assert!(it.read().is_ok());
+}
+
+#[test]
+fn a_mounted_operator_closes_the_enable_page_to_others() {
+    let it = Setting::new();
+    it.mount("etl-oauth-operator", "s3");
+    assert_eq!(it.read().unwrap().enable_auth, EnableAuth::Operator);
+    let it = it.set("enable_auth", "first_visit");
+    assert_eq!(it.read().unwrap().enable_auth, EnableAuth::FirstVisit);
+    let it = Setting::new().set("enable_auth", "operator");
+    assert!(it.mistakes()[0].contains("needs the secret etl-oauth-operator"));
+}
+
+#[test]
+fn a_prefix_stands_before_every_secret() {
+    let it = Setting::new().set("secret_prefix", "mine-");
+    assert!(it.mistakes().iter().all(|line| line.contains("secret mine-")));
+}
+
+#[test]
+fn no_mistake_shows_a_secret() {
+    let it = Setting::new().set("store", "paper");
+    it.mount("oauth2-client-secret", "marker");
+    assert!(!format!("{:?} {}", it.read(), it.mistakes().join(" ")).contains("marker"));
+}

@@ -1,0 +1,37 @@
+//! The page that leads to the provider.
+
+use askama::Template;
+use url::Url;
+
+use super::{Base, Page, STYLE, State};
+use crate::words::filters;
+
+/// What is going to happen, and one button: a form that posts `csrf` and, for a named account, `account` to `/enable`.
+#[derive(Debug, Template)]
+#[template(path = "enable.html")]
+pub struct Enable<'a> {
+    /// The function's address.
+    pub base: &'a Base,
+    /// The provider's name for people ("Gumroad").
+    pub provider: &'a str,
+    /// The scopes that will be asked for.
+    pub scopes: &'a [&'a str],
+    /// The redirect URI, as the provider must know it.
+    pub redirect_uri: &'a str,
+    /// Where the form's redirect leads; its origin goes into the page's policy.
+    pub authorize_url: &'a Url,
+    /// The account's name, when there is more than the default one.
+    pub account: Option<&'a str>,
+    /// Where the account stands now.
+    pub state: State,
+    /// Anybody may connect, since no operator secret is mounted: the page warns.
+    pub open: bool,
+    /// The form's token against forged posts.
+    pub csrf: &'a str,
+}
+
+impl From<&Enable<'_>> for Page {
+    fn from(page: &Enable<'_>) -> Self {
+        Self::new(page).leading_to(page.authorize_url)
+    }
+}

@@ -1,0 +1,258 @@
+//! Where everything stands: one structure, which a machine reads as JSON and a person as a page.
+
+use askama::Template;
+use jiff::{Timestamp, Unit};
+use serde::{Serialize, Serializer};
+use url::Url;
+
+use super::timeline::Timeline;
+use super::{Base, Page, Problem, STYLE};
+use crate::token::State;
+use crate::words::{filters, span};
+
+/// How many of the last renewals and runs are in the page's tables.
+const ROWS: usize = 10;
+
+/// The JSON of `/status`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// The provider's name in the configuration ("gumroad").
+    pub provider: String,
+    /// Where the tokens are kept.
+    pub store: Store,
+    /// Every account, the one called `default` at least.
+    pub accounts: Vec<Account>,
+}
+
+/// The store and its health.
+#[derive(Debug, Clone, Serialize)]
+pub struct Store {
+    /// Its kind, as the variable `store` has it.
+    pub kind: String,
+    /// Whether every token that was got is also written.
+    pub ok: bool,
+}
+
+/// One account.
+#[derive(Debug, Clone, Serialize)]
+pub struct Account {
+    /// Its name.
+    pub account: String,
+    /// Where it stands.
+    pub state: State,
+    /// How often its tokens were written.
+    pub generation: u64,
+    /// The scopes that were granted, separated by spaces; none when nobody said.
+    pub scope: Option<String>,
+    /// The scopes that were asked for.
+    pub wanted_scope: Option<String>,
+    /// When the access token ends, where that is known.
+    #[serde(serialize_with = "seconds")]
+    pub expires_at: Option<Timestamp>,
+    /// Whether there is a refresh token.
+    pub refresh_token: bool,
+    /// When the refresh token ends, where that is known.
+    #[serde(serialize_with = "seconds")]
+    pub refresh_expires_at: Option<Timestamp>,
+    /// The last renewal, whether it went well or not.
+    pub last_renewal: Option<Renewal>,
+    /// When the next one is due, where that is known.
+    #[serde(serialize_with = "seconds")]
+    pub next_renewal_at: Option<Timestamp>,
+    /// The last run of the job.
+    pub last_run: Option<Run>,
+    /// What is wrong, and what to do about it.
+    pub error: Option<Problem>,
+    /// The last renewals that this replica knows of, newest first.
+    pub renewals: Vec<Renewal>,
+    /// The last runs that this replica knows of, newest first.
+    pub runs: Vec<Run>,
+}
+
+/// A renewal of the token.
+#[derive(Debug, Clone, Serialize)]
+pub struct Renewal {
+    /// When.
+    #[serde(serialize_with = "second")]
+    pub at: Timestamp,
+    /// `renewed`, `adopted`, or the failure's class.
+    pub outcome: String,
+}
+
+/// A run of the job.
+#[derive(Debug, Clone, Serialize)]
+pub struct Run {
+    /// When it started.
+    #[serde(serialize_with = "second")]
+    pub at: Timestamp,
+    /// `ok`, or the failure's class.
+    pub outcome: String,
+    /// How long it took.
+    pub duration_ms: u64,
+}
+
+/// The page of a [`Status`]: what it says, a picture of the last renewals and runs, and buttons. Each button is a form that
+/// posts `csrf` and `account`.
+#[derive(Debug, Template)]
+#[template(path = "status.html")]
+pub struct StatusPage<'a> {
+    /// The function's address.
+    pub base: &'a Base,
+    /// The provider's name for people ("Gumroad").
+    pub provider: &'a str,
+    /// The name of the job.
+    pub job: &'a str,
+    /// What to show.
+    pub status: &'a Status,
+    /// Where "Authorise again" leads; its origin goes into the page's policy.
+    pub authorize_url: &'a Url,
+    /// The forms' token against forged posts.
+    pub csrf: &'a str,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl From<&StatusPage<'_>> for Page {
+    fn from(page: &StatusPage<'_>) -> Self {
+        Self::new(page).leading_to(page.authorize_url)
+    }
+}
+
+/// How a state is put to people.
+pub(super) trait Words {
+    /// In two or three words.
+    fn title(self) -> &'static str;
+    /// In a sentence.
+    fn words(self) -> &'static str;
+    /// The class of its badge.
+    fn colour(self) -> &'static str;
+    /// Whether only a person can help.
+    fn wants_a_person(self) -> bool;
+}
+
+impl Words for State {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Disabled => "Not connected",
+            Self::Enabled => "Connected",
+            Self::Degraded => "Connected, with trouble",
+            Self::NeedsAuthorisation => "Must be authorised again",
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Disabled => "Nobody has connected an account yet, so the function can do nothing.",
+            Self::Enabled => "The function has a token and keeps it alive.",
+            Self::Degraded => {
+                "The token works, but renewing or saving it failed the last time. The function tries again by itself."
+            }
+            Self::NeedsAuthorisation => {
+                "The provider no longer accepts the token. Only a person can help: authorise it again."
+            }
+        }
+    }
+
+    fn colour(self) -> &'static str {
+        match self {
+            Self::Disabled => "",
+            Self::Enabled => "ok",
+            Self::Degraded => "warn",
+            Self::NeedsAuthorisation => "bad",
+        }
+    }
+
+    fn wants_a_person(self) -> bool {
+        matches!(self, Self::Disabled | Self::NeedsAuthorisation)
+    }
+}
+
+impl Account {
+    fn granted(&self) -> Vec<&str> {
+        self.scope.as_deref().unwrap_or_default().split_whitespace().collect()
+    }
+
+    /// What was asked for and not granted; nothing where the provider did not say what it granted.
+    fn missing(&self) -> Vec<&str> {
+        let granted = self.granted();
+        if granted.is_empty() {
+            return Vec::new();
+        }
+        let wanted = self.wanted_scope.as_deref().unwrap_or_default();
+        wanted.split_whitespace().filter(|scope| !granted.contains(scope)).collect()
+    }
+
+    fn timeline(&self, now: &Timestamp) -> Option<Timeline> {
+        let renewals: Vec<_> = self.renewals.iter().map(|renewal| (renewal.at, renewal.ok())).collect();
+        let runs: Vec<_> = self.runs.iter().map(|run| (run.at, run.ok())).collect();
+        Timeline::of(&[("Renewals", &renewals), ("Runs", &runs)], *now)
+    }
+}
+
+impl Renewal {
+    fn ok(&self) -> bool {
+        matches!(self.outcome.as_str(), "renewed" | "adopted")
+    }
+}
+
+impl Run {
+    fn ok(&self) -> bool {
+        self.outcome == "ok"
+    }
+
+    fn took(&self) -> String {
+        match self.duration_ms {
+            ms @ ..10_000 => format!("{ms} ms"),
+            ms => span(ms / 1000),
+        }
+    }
+}
+
+/// Whole seconds: `2026-01-31T11:27:38Z`.
+fn second<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    let at = at.round(jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Trunc)).unwrap_or(*at);
+    at.serialize(serializer)
+}
+
+#[allow(clippy::ref_option, reason = "the shape that serde asks for")]
+fn seconds<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => second(at, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_is_the_promised_one() {
+        let renewal = Renewal { at: "2026-01-31T10:27:38.25Z".parse().unwrap(), outcome: "renewed".into() };
+        let run = Run { at: "2026-01-31T11:00:00Z".parse().unwrap(), outcome: "ok".into(), duration_ms: 412 };
+        let status = Status {
+            provider: "gumroad".into(),
+            store: Store { kind: "gateway".into(), ok: true },
+            accounts: vec![Account {
+                account: "default".into(),
+                state: State::NeedsAuthorisation,
+                generation: 7,
+                scope: Some("view_sales".into()),
+                wanted_scope: Some("view_sales".into()),
+                expires_at: Some("2026-01-31T11:27:38.999Z".parse().unwrap()),
+                refresh_token: true,
+                refresh_expires_at: None,
+                last_renewal: Some(renewal),
+                next_renewal_at: None,
+                last_run: Some(run),
+                error: None,
+                renewals: vec![],
+                runs: vec![],
+            }],
+        };
+        assert_eq!(
+            serde_json::to_string(&status).unwrap(),
+            r#"{"provider":"gumroad","store":{"kind":"gateway","ok":true},"accounts":[{"account":"default","state":"needs_authorisation","generation":7,"scope":"view_sales","wanted_scope":"view_sales","expires_at":"2026-01-31T11:27:38Z","refresh_token":true,"refresh_expires_at":null,"last_renewal":{"at":"2026-01-31T10:27:38Z","outcome":"renewed"},"next_renewal_at":null,"last_run":{"at":"2026-01-31T11:00:00Z","outcome":"ok","duration_ms":412},"error":null,"renewals":[],"runs":[]}]}"#
+        );
+    }
+}

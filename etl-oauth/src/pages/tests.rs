@@ -1,0 +1,278 @@
+//! What holds for every page, on pages that are filled with one text in every field.
+
+use axum::response::IntoResponse;
+use jiff::Timestamp;
+
+use super::*;
+
+const NOW: &str = "2026-11-21T12:00:00Z";
+
+fn now() -> Timestamp {
+    NOW.parse().unwrap()
+}
+
+fn account(state: State, text: &str) -> Account {
+    let renewal = Renewal { at: "2026-11-21T11:00:00Z".parse().unwrap(), outcome: text.into() };
+    let run = Run { at: "2026-11-21T11:30:00Z".parse().unwrap(), outcome: text.into(), duration_ms: 412 };
+    Account {
+        account: text.into(),
+        state,
+        generation: 7,
+        scope: Some(text.into()),
+        wanted_scope: Some(format!("{text} more{text}")),
+        expires_at: Some("2026-11-21T13:30:00Z".parse().unwrap()),
+        refresh_token: true,
+        refresh_expires_at: None,
+        last_renewal: Some(renewal.clone()),
+        next_renewal_at: Some("2026-11-21T13:29:00Z".parse().unwrap()),
+        last_run: Some(run.clone()),
+        error: Some(problem(text)),
+        renewals: vec![renewal],
+        runs: vec![run],
+    }
+}
+
+fn problem(text: &str) -> Problem {
+    Problem {
+        error: text.into(),
+        message: text.into(),
+        next: text.into(),
+        status: StatusCode::BAD_GATEWAY,
+        title: text.into(),
+        link: Some(("/enable", text.into())),
+    }
+}
+
+const STATES: [State; 4] = [State::Disabled, State::Enabled, State::Degraded, State::NeedsAuthorisation];
+
+/// Every page in every state, with `text` in every field that takes words.
+fn every_page(text: &str) -> Vec<Page> {
+    let base = Base::new(&"https://gateway.example/function/etl-oauth/".parse().unwrap());
+    let authorize_url: Url = "https://provider.example/oauth/authorize".parse().unwrap();
+    let (base, authorize_url) = (&base, &authorize_url);
+    let scopes = &[text][..];
+    let more = format!("more{text}");
+    let mut pages = vec![
+        Page::from(&Ran { base, at: now(), now: now() }),
+        Page::from(&JobResult { base, provider: text, html: "<h1>Result</h1>", at: now(), now: now() }),
+        problem(text).page(base),
+    ];
+    for state in STATES {
+        pages.push(Page::from(&Start { base, provider: text, state }));
+        let account_name = Some(text);
+        pages.push(Page::from(&Enable {
+            base,
+            provider: text,
+            scopes,
+            redirect_uri: text,
+            authorize_url,
+            account: account_name,
+            state,
+            open: true,
+            csrf: text,
+        }));
+        let status = Status {
+            provider: text.into(),
+            store: Store { kind: text.into(), ok: state == State::Enabled },
+            accounts: vec![account(state, text), account(State::Enabled, text)],
+        };
+        let page =
+            StatusPage { base, provider: text, job: text, status: &status, authorize_url, csrf: text, now: now() };
+        pages.push(Page::from(&page));
+    }
+    for (refresh_token, expires_at) in [(true, None), (false, None), (false, Some(now()))] {
+        pages.push(Page::from(&Done {
+            base,
+            provider: text,
+            who: Some(text),
+            account: Some(text),
+            granted: scopes,
+            wanted: &[text, &more],
+            expires_at,
+            refresh_token,
+            remedy: Some(text),
+            unsaved: (!refresh_token).then_some(text),
+            now: now(),
+        }));
+    }
+    pages
+}
+
+#[test]
+fn nothing_that_is_shown_becomes_markup() {
+    let payload = "\"'><script>alert(1)</script><img/src=x/onerror=alert(2)>&";
+    for (page, silent) in every_page(payload).iter().zip(every_page("x")) {
+        let html = page.html();
+        assert!(!html.contains("<script"), "{html}");
+        assert!(!html.contains("<img"), "{html}");
+        // Escaped, a payload adds no tag and closes no attribute: each page has as many of them as with a plain word.
+        for mark in ["<", ">", "\""] {
+            assert_eq!(html.matches(mark).count(), silent.html().matches(mark).count(), "{mark} in {html}");
+        }
+    }
+}
+
+#[test]
+fn long_words_do_not_make_long_pages() {
+    let long = "x".repeat(10_000);
+    for page in every_page(&long) {
+        // Whole are only what must be: the values of forms, and the redirect URI to copy. They are ours, and short.
+        let whole = [format!("value=\"{long}\""), format!("<code class=\"copy\">{long}</code>")];
+        let shown = whole.iter().fold(page.html().to_owned(), |html, whole| html.replace(whole, ""));
+        assert!(!shown.contains(&"x".repeat(crate::words::LONGEST + 1)), "{shown}");
+    }
+}
+
+#[test]
+fn every_page_is_a_document_with_one_heading_and_landmarks() {
+    for page in every_page("word") {
+        let html = page.html();
+        assert!(html.starts_with("<!doctype html>\n<html lang=\"en\">"), "{html}");
+        for (mark, times) in [("<title>", 1), ("<h1", 1), ("<main>", 1), ("<header>", 1), ("name=\"viewport\"", 1)] {
+            assert_eq!(html.matches(mark).count(), times, "{mark} in {html}");
+        }
+    }
+}
+
+#[test]
+fn links_and_forms_are_absolute() {
+    for page in every_page("word") {
+        for attribute in ["href=\"", "action=\""] {
+            for target in page.html().split(attribute).skip(1) {
+                let ours = target.starts_with("https://gateway.example/function/etl-oauth/");
+                assert!(ours || target.starts_with("data:image/"), "{}", &target[..40]);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_form_carries_the_csrf_token() {
+    for page in every_page("word") {
+        let html = page.html();
+        assert_eq!(html.matches("<form method=\"post\"").count(), html.matches("name=\"csrf\" value=\"word\"").count());
+    }
+}
+
+#[test]
+fn the_policy_names_the_style_by_the_hash_of_what_stands_in_the_page() {
+    for page in every_page("word") {
+        let html = page.html();
+        let style = html.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
+        let hash = BASE64_STANDARD.encode(digest(&SHA256, style.as_bytes()));
+        assert!(page.policy().contains(&format!("style-src 'sha256-{hash}';")), "{}", page.policy());
+        assert!(!html.contains("style=\""), "an attribute that the policy would refuse");
+    }
+}
+
+#[test]
+fn headers_keep_a_page_out_of_caches_frames_and_referrers() {
+    for page in every_page("word") {
+        let response = page.into_response();
+        let header = |name: &str| response.headers()[name].to_str().unwrap();
+        assert_eq!(header("content-type"), "text/html; charset=utf-8");
+        assert_eq!(header("cache-control"), "no-store");
+        assert_eq!(header("pragma"), "no-cache");
+        assert_eq!(header("referrer-policy"), "no-referrer");
+        assert_eq!(header("x-content-type-options"), "nosniff");
+        let policy = header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+        assert!(policy.ends_with("base-uri 'none'; frame-ancestors 'none'"), "{policy}");
+    }
+}
+
+#[test]
+fn only_pages_that_lead_to_the_provider_name_it_in_their_policy() {
+    let base = Base::new(&"http://127.0.0.1:8080/function/etl-oauth".parse().unwrap());
+    let authorize_url: Url = "http://127.0.0.1:9000/oauth/authorize?x=1".parse().unwrap();
+    let enable = Page::from(&Enable {
+        base: &base,
+        provider: "Gumroad",
+        scopes: &[],
+        redirect_uri: "http://127.0.0.1:8080/function/etl-oauth/oauth2/callback",
+        authorize_url: &authorize_url,
+        account: None,
+        state: State::Disabled,
+        open: false,
+        csrf: "t",
+    });
+    assert!(enable.policy().contains("; form-action 'self' http://127.0.0.1:9000; "), "{}", enable.policy());
+    let ran = Page::from(&Ran { base: &base, at: now(), now: now() });
+    assert!(ran.policy().contains("; form-action 'self'; "), "{}", ran.policy());
+}
+
+#[test]
+fn a_missing_refresh_token_is_said_loudly_with_the_remedy() {
+    let base = Base::new(&"https://gateway.example/function/etl-oauth".parse().unwrap());
+    let mut done = Done {
+        base: &base,
+        provider: "Google",
+        who: None,
+        account: None,
+        granted: &["a"],
+        wanted: &["a"],
+        expires_at: Some("2026-11-21T13:00:00Z".parse().unwrap()),
+        refresh_token: false,
+        remedy: Some("Ask for access_type=offline."),
+        unsaved: None,
+        now: now(),
+    };
+    let html = Page::from(&done).html;
+    assert!(html.contains("There is no refresh token"), "{html}");
+    assert!(html.contains("Ask for access_type=offline."), "{html}");
+    assert!(html.contains("The function stops in 60 minutes"), "{html}");
+    assert!(!html.contains("Fewer permissions"), "{html}");
+    done.refresh_token = true;
+    assert!(!Page::from(&done).html.contains("There is no refresh token"));
+}
+
+#[test]
+fn a_token_that_is_not_saved_is_no_success() {
+    let base = Base::new(&"https://gateway.example/function/etl-oauth".parse().unwrap());
+    let mut done = Done {
+        base: &base,
+        provider: "Gumroad",
+        who: None,
+        account: None,
+        granted: &["view_sales"],
+        wanted: &["view_sales", "view_profile"],
+        expires_at: None,
+        refresh_token: true,
+        remedy: None,
+        unsaved: Some("the gateway answered 503"),
+        now: now(),
+    };
+    let html = Page::from(&done).html;
+    assert!(html.contains("not saved yet"), "{html}");
+    assert!(!html.contains("The token is saved"), "{html}");
+    assert!(html.contains("The gateway answered 503."), "{html}");
+    assert!(html.contains("Fewer permissions") && html.contains("<code>view_profile</code>"), "{html}");
+    done.unsaved = None;
+    let html = Page::from(&done).html;
+    assert!(html.contains("The token is saved") && !html.contains("not saved yet"), "{html}");
+}
+
+#[test]
+fn a_problem_is_the_same_for_a_browser_and_a_machine() {
+    let base = Base::new(&"https://gateway.example/function/etl-oauth".parse().unwrap());
+    let problem = problem("word");
+    let page = problem.page(&base);
+    assert_eq!(page.status, StatusCode::BAD_GATEWAY);
+    assert!(page.html.contains("href=\"https://gateway.example/function/etl-oauth/enable\""), "{}", page.html);
+    let json = problem.json();
+    assert_eq!(json.status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(json.headers()["content-type"], "application/json");
+    assert_eq!(serde_json::json!(problem).to_string(), r#"{"error":"word","message":"word","next":"word"}"#);
+}
+
+#[test]
+fn the_buttons_are_those_that_make_sense_in_the_state() {
+    for (page, state) in every_page("word").iter().filter(|page| page.html.contains("Status of")).zip(STATES) {
+        let first = page.html.split("<section").nth(1).unwrap();
+        let has = |path: &str| first.contains(&format!("function/etl-oauth{path}\""));
+        assert!(has("/enable"), "{state:?}");
+        assert_eq!(has("/"), matches!(state, State::Enabled | State::Degraded), "{state:?}");
+        assert_eq!(has("/refresh"), matches!(state, State::Enabled | State::Degraded), "{state:?}");
+        assert_eq!(has("/revoke"), state != State::Disabled, "{state:?}");
+    }
+}

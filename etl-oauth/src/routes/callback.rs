@@ -1,0 +1,201 @@
+//! `/oauth2/callback`: the dangerous door. Nothing of a request is believed before its `state` is.
+
+use axum::{
+    extract::{RawQuery, State},
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+
+use super::{
+    App, State as AppState, done,
+    reply::{self, Asked, problem},
+};
+use crate::{
+    config::EnableAuth,
+    grant::{self, SendError, judge_token},
+    guard::{Pending, Standing, StateError},
+    keeper::Kept,
+    pages::Problem,
+    token::{Answer, Class, Failure},
+};
+
+/// What the provider may send along (RFC 6749 §4.1.2, RFC 9207 §2). Everything else is passed over.
+#[derive(Debug, Default)]
+struct Arrival {
+    code: Option<String>,
+    state: Option<String>,
+    error: Option<String>,
+    iss: Option<String>,
+}
+
+impl Arrival {
+    /// Reads a query; `None` when a parameter is there twice (RFC 6749 §3.1). An empty one counts as not there.
+    fn read(query: &str) -> Option<Self> {
+        let mut arrival = Self::default();
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            let field = match &*name {
+                "code" => &mut arrival.code,
+                "state" => &mut arrival.state,
+                "error" => &mut arrival.error,
+                "iss" => &mut arrival.iss,
+                _ => continue,
+            };
+            if field.is_some() {
+                return None;
+            }
+            *field = Some(value.into_owned()).filter(|value| !value.is_empty());
+        }
+        Some(arrival)
+    }
+}
+
+/// `HEAD` uses nothing up: link scanners send it.
+pub(super) async fn head() -> StatusCode {
+    StatusCode::NO_CONTENT
+}
+
+/// `GET`: the person is back.
+pub(super) async fn arrive(
+    State(app): AppState,
+    asked: Asked,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Response> {
+    if is_prefetch(&asked) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    asked.refuse_forwarding(&app)?;
+    let arrival = Arrival::read(&query.unwrap_or_default())
+        .ok_or_else(|| app.bad(&asked, "the address holds a parameter twice"))?;
+    let state = arrival.state.as_deref().ok_or_else(|| app.bad(&asked, "the address holds no state"))?;
+    let pending = Pending::resume(&app.key, &app.jar, &app.used, &asked.headers, state, app.clock.now())
+        .map_err(|err| app.stale(&asked, err))?;
+    let forget = Pending::forget(&app.jar, state);
+    let result = app.complete(&asked, &arrival, &pending).await;
+    Ok(match result {
+        Ok(kept) => {
+            let flash = done::flash(&app, pending.account(), &kept);
+            reply::see_other(&app.config.page("/done"), forget.into_iter().chain(flash))
+        }
+        Err(mut response) => {
+            response.headers_mut().extend(forget.map(|cookie| (http::header::SET_COOKIE, cookie)));
+            response
+        }
+    })
+}
+
+/// Browsers and proxies that fetch ahead say so; a code fetched ahead would be lost to the person.
+fn is_prefetch(asked: &Asked) -> bool {
+    ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(|name| {
+        asked.headers.get(*name).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+            let value = value.to_ascii_lowercase();
+            value.contains("prefetch") || value.contains("preview")
+        })
+    })
+}
+
+impl App {
+    async fn complete(&self, asked: &Asked, arrival: &Arrival, pending: &Pending) -> Result<Kept, Response> {
+        // Mix-up (RFC 9207 §2.4): an answer of another issuer is believed in nothing, its error neither.
+        if let (Some(ours), Some(theirs)) = (&self.config.provider.issuer, &arrival.iss)
+            && ours != theirs
+        {
+            return Err(self.bad(asked, "the answer comes from another issuer than the one that was asked"));
+        }
+        let first_visit = self.config.enable_auth == EnableAuth::FirstVisit;
+        let operator = matches!(self.operator.standing(&asked.headers), Standing::Basic | Standing::Bearer);
+        if first_visit && !operator && self.is_taken() {
+            return Err(self.taken(asked));
+        }
+        let code = match (&arrival.code, &arrival.error) {
+            (Some(code), None) => code,
+            (None, Some(error)) => return Err(self.refused(asked, error)),
+            (Some(_), Some(_)) => return Err(self.bad(asked, "the address holds both a code and an error")),
+            (None, None) => return Err(self.bad(asked, "the address holds neither a code nor an error")),
+        };
+        let sent_at = self.clock.now();
+        let answer = self.exchange(code, pending).await.map_err(|failure| self.not_exchanged(asked, &failure))?;
+        Ok(self.keeper.authorise(answer, sent_at).await)
+    }
+
+    /// The code becomes tokens (RFC 6749 §4.1.3). Sent once whatever happens: a code that is sent twice revokes what the
+    /// first one brought.
+    async fn exchange(&self, code: &str, pending: &Pending) -> Result<Answer, Failure> {
+        let provider = &self.config.provider;
+        let verifier = (provider.pkce == crate::provider::Pkce::S256).then(|| pending.verifier());
+        let client = self.client.read()?;
+        let request = grant::authorization_code(provider, &client, code, &self.config.redirect_uri(), verifier);
+        let result = self.wire.send(request).await;
+        crate::keeper::count("token", result.as_ref().ok().map(|answer| answer.status));
+        judge_token(provider, &result.map_err(SendError::into_failure)?)
+    }
+
+    fn bad(&self, asked: &Asked, message: &str) -> Response {
+        let next = "Begin again at the enable page; if it happens again, look whether something rewrites the address.";
+        asked.problem(
+            self,
+            &again(problem("bad_request", StatusCode::BAD_REQUEST, ("That is no answer", message, next))),
+        )
+    }
+
+    fn stale(&self, asked: &Asked, err: StateError) -> Response {
+        let (error, title, next) = match err {
+            StateError::Used => (
+                "state_used",
+                "This was already done",
+                "Look at the function's page; begin again only if it is not connected.",
+            ),
+            StateError::Expired => ("state_expired", "That took too long", "Begin again at the enable page."),
+            StateError::OtherBrowser => {
+                ("state_foreign", "This is another browser", "Begin and end in the same browser, with cookies allowed.")
+            }
+            StateError::Foreign => ("state_foreign", "That is no answer", "Begin again at the enable page."),
+        };
+        asked.problem(self, &again(problem(error, StatusCode::BAD_REQUEST, (title, &err.to_string(), next))))
+    }
+
+    /// The provider's error (RFC 6749 §4.1.2.1). Its description is for its own developers, and anybody can write one into
+    /// an address: the code alone is told.
+    fn refused(&self, asked: &Asked, error: &str) -> Response {
+        let provider = &self.config.provider.title;
+        let failure = Failure::new(Class::Config, format!("{provider} answered")).with_code(error);
+        if error == "access_denied" {
+            let message = format!("access to {provider} was not allowed (access_denied); nothing was stored");
+            let words = ("You did not allow it", &*message, "Begin again when you want to.");
+            return asked.problem(self, &again(problem("access_denied", StatusCode::FORBIDDEN, words)));
+        }
+        let message = format!("{failure}; nothing was stored");
+        let words =
+            ("The provider refused", &*message, "Compare the client, its redirect URI and scopes with the provider.");
+        asked.problem(self, &again(problem("provider_refused", StatusCode::BAD_GATEWAY, words)))
+    }
+
+    fn not_exchanged(&self, asked: &Asked, failure: &Failure) -> Response {
+        tracing::warn!(class = failure.class().as_str(), error = %failure, "the code could not be exchanged");
+        let message = format!("{failure}; nothing was stored");
+        let next = match failure.class() {
+            Class::InvalidGrant => "Begin again: a code is good once, and for minutes.",
+            class => class.next_step(),
+        };
+        let words = ("The provider gave no token", &*message, next);
+        let error = failure.code().unwrap_or(failure.class().as_str()).to_owned();
+        asked.problem(self, &again(problem(&error, StatusCode::BAD_GATEWAY, words)))
+    }
+}
+
+fn again(problem: Problem) -> Problem {
+    problem.with_link("/enable", "Begin again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_that_is_there_twice_is_refused_and_unknown_ones_are_passed_over() {
+        let arrival = Arrival::read("code=a%3Ab&state=s&scope=x&scope=y&authuser=0&error=").unwrap();
+        assert_eq!((arrival.code.as_deref(), arrival.state.as_deref(), arrival.error), (Some("a:b"), Some("s"), None));
+        for twice in ["code=a&code=b", "state=&state=s", "error=a&error=a", "iss=a&iss=b"] {
+            assert!(Arrival::read(twice).is_none() || twice.starts_with("state=&"), "{twice}");
+        }
+    }
+}

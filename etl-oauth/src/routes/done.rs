@@ -1,0 +1,70 @@
+//! `/done`: the page after a callback, at an address without a code in it.
+
+use std::time::Duration;
+
+use axum::{extract::State, response::Response};
+use http::HeaderValue;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    App, State as AppState,
+    reply::{self, Asked},
+};
+use crate::{
+    keeper::Kept,
+    pages::{Done, Page, Start},
+};
+
+const COOKIE: &str = "etl-oauth-done";
+const PURPOSE: &str = "done";
+const LIFETIME: Duration = Duration::from_secs(300);
+
+/// What the callback tells the page, through the browser that was there.
+#[derive(Serialize, Deserialize)]
+struct Flash {
+    account: String,
+    unsaved: Option<String>,
+}
+
+/// The cookie that carries it, sealed.
+pub(super) fn flash(app: &App, account: &str, kept: &Kept) -> Option<HeaderValue> {
+    let unsaved = match kept {
+        Kept::Stored => None,
+        Kept::InMemory(err) => Some(err.to_string()),
+    };
+    let flash = serde_json::to_vec(&Flash { account: account.to_owned(), unsaved }).ok()?;
+    app.jar.set(COOKIE, &app.key.seal(PURPOSE, &flash).ok()?, LIFETIME)
+}
+
+/// `GET`: what was done, for the browser in which it was done; for any other where the function stands.
+pub(super) async fn page(State(app): AppState, asked: Asked) -> Response {
+    let flash: Option<Flash> = app
+        .jar
+        .get(&asked.headers, COOKIE)
+        .and_then(|sealed| app.key.open(PURPOSE, &sealed))
+        .and_then(|flash| serde_json::from_slice(&flash).ok());
+    let stored = app.keeper.current();
+    let tokens = stored.as_ref().and_then(|stored| stored.record.tokens.as_ref());
+    let (provider, base) = (&app.config.provider, &app.base);
+    let (Some(flash), Some(tokens)) = (flash, tokens) else {
+        return reply::page(Page::from(&Start { base, provider: &provider.title, state: app.keeper.state() }), None);
+    };
+    let wanted: Vec<&str> = provider.scope.iter().map(String::as_str).collect();
+    // RFC 6749 §5.1: an answer without a scope grants what was asked for.
+    let granted = tokens.scope.as_deref().map_or_else(|| wanted.clone(), |scope| scope.split(' ').collect());
+    let unsaved = flash.unsaved.as_deref().filter(|_| !app.keeper.is_saved());
+    let page = Page::from(&Done {
+        base,
+        provider: &provider.title,
+        who: None,
+        account: Some(&*flash.account).filter(|account| *account != crate::store::DEFAULT_ACCOUNT),
+        granted: &granted,
+        wanted: &wanted,
+        expires_at: tokens.expires_at,
+        refresh_token: tokens.refresh_token.is_some(),
+        remedy: None,
+        unsaved,
+        now: app.clock.now(),
+    });
+    reply::page(page, None)
+}

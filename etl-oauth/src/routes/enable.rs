@@ -1,0 +1,124 @@
+//! `/enable`: says what will be asked for, and leads to the provider.
+
+use axum::{extract::State, response::Response};
+use http::{HeaderValue, StatusCode, header};
+
+use super::{
+    App, State as AppState,
+    reply::{self, Asked, Posted, problem},
+};
+use crate::{
+    config::EnableAuth,
+    grant,
+    guard::{Csrf, Pending, Standing},
+    pages::{Enable, Page},
+    store::DEFAULT_ACCOUNT,
+};
+
+/// `GET`: the page. Nothing happens yet, so that a preview or a crawler starts nothing.
+pub(super) async fn page(State(app): AppState, asked: Asked) -> Result<Response, Response> {
+    app.may_enable(&asked).await?;
+    let csrf = Csrf::issue(&app.key, &app.jar, &asked.headers).ok_or_else(|| app.no_randomness(&asked))?;
+    let Some(authorize_url) = &app.config.provider.authorize_url else { return Err(app.no_authorize_url(&asked)) };
+    let page = Page::from(&Enable {
+        base: &app.base,
+        provider: &app.config.provider.title,
+        scopes: &app.config.provider.scope.iter().map(String::as_str).collect::<Vec<_>>(),
+        redirect_uri: &app.config.redirect_uri(),
+        authorize_url,
+        account: None,
+        state: app.keeper.state(),
+        open: app.config.enable_auth == EnableAuth::FirstVisit,
+        csrf: &csrf.token,
+    });
+    Ok(reply::page(page, csrf.cookie))
+}
+
+/// `POST`: begins an authorisation and leads to the provider (RFC 6749 §4.1.1).
+pub(super) async fn start(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
+    let standing = app.may_enable(&asked).await?;
+    let token = reply::csrf(form);
+    if standing != Standing::Bearer && !Csrf::verify(&app.key, &app.jar, &asked.headers, &token) {
+        return Err(app.forged(&asked, "/enable"));
+    }
+    let now = app.clock.now();
+    let (pending, state, cookie) = Pending::begin(&app.key, &app.jar, DEFAULT_ACCOUNT, app.config.state_lifetime, now)
+        .map_err(|_| app.no_randomness(&asked))?;
+    let client = app.client.read().map_err(|failure| {
+        let words = ("The client is not configured", failure.detail(), failure.class().next_step());
+        asked.problem(&app, &problem("config", StatusCode::INTERNAL_SERVER_ERROR, words))
+    })?;
+    let redirect_uri = app.config.redirect_uri();
+    let url = grant::authorize_url(&app.config.provider, &client.id, &redirect_uri, &state, pending.verifier())
+        .ok_or_else(|| app.no_authorize_url(&asked))?;
+    Ok(reply::see_other(url.as_str(), cookie))
+}
+
+impl App {
+    /// Whether this caller may authorise now.
+    pub(super) async fn may_enable(&self, asked: &Asked) -> Result<Standing, Response> {
+        asked.refuse_forwarding(self)?;
+        let standing = self.operator.standing(&asked.headers);
+        match self.config.enable_auth {
+            EnableAuth::Operator => match standing {
+                Standing::Basic | Standing::Bearer => Ok(standing),
+                Standing::Stranger | Standing::Unknown => Err(self.unauthorised(asked)),
+            },
+            EnableAuth::FirstVisit => {
+                self.keeper.sync().await;
+                if self.is_taken() && !matches!(standing, Standing::Basic | Standing::Bearer) {
+                    return Err(self.taken(asked));
+                }
+                Ok(standing)
+            }
+        }
+    }
+
+    /// Whether somebody has authorised it: then only an operator may do so again.
+    pub(super) fn is_taken(&self) -> bool {
+        self.keeper.current().is_some_and(|stored| stored.record.tokens.is_some())
+    }
+
+    pub(super) fn taken(&self, asked: &Asked) -> Response {
+        let words = (
+            "This function is already connected",
+            "it has a token, and without an operator nobody can replace it from outside",
+            "To connect it again, mount the secret etl-oauth-operator, or set its token secrets to `empty`.",
+        );
+        asked.problem(self, &problem("already_enabled", StatusCode::FORBIDDEN, words).with_link("/", "Run the job"))
+    }
+
+    /// Asks for the operator's credentials.
+    pub(super) fn unauthorised(&self, asked: &Asked) -> Response {
+        let words = (
+            "Only the operator may do this",
+            "the operator's password is missing or wrong",
+            "Give any user name, and as password the value of the secret etl-oauth-operator.",
+        );
+        let mut response = asked.problem(self, &problem("unauthorised", StatusCode::UNAUTHORIZED, words));
+        let challenge = HeaderValue::from_static("Basic realm=\"etl-oauth operator\", charset=\"UTF-8\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        response
+    }
+
+    /// A form that this browser did not get from here.
+    pub(super) fn forged(&self, asked: &Asked, back: &'static str) -> Response {
+        let words = (
+            "The form is too old",
+            "it was not issued to this browser, or the browser did not send its cookie back",
+            "Open the page again and press the button there.",
+        );
+        asked.problem(self, &problem("bad_form", StatusCode::BAD_REQUEST, words).with_link(back, "Open the page again"))
+    }
+
+    fn no_randomness(&self, asked: &Asked) -> Response {
+        let words = ("The function cannot go on", "the system has no randomness", "Restart the function.");
+        asked.problem(self, &problem("no_randomness", StatusCode::INTERNAL_SERVER_ERROR, words))
+    }
+
+    fn no_authorize_url(&self, asked: &Asked) -> Response {
+        let words =
+            ("There is nobody to ask", "the provider has no authorization endpoint", "Set the variable authorize_url.");
+        asked.problem(self, &problem("config", StatusCode::INTERNAL_SERVER_ERROR, words))
+    }
+}

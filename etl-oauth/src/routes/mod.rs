@@ -1,0 +1,178 @@
+//! What the function answers below `/function/NAME`, whose prefix the gateway takes off.
+
+mod callback;
+mod done;
+mod enable;
+mod job;
+mod operate;
+mod reply;
+mod runs;
+mod status;
+
+use std::sync::Arc;
+
+use axum::{Router, routing};
+use http::StatusCode;
+
+use crate::{
+    api::{Api, ApiError},
+    config::{Config, StoreKind},
+    grant::{Client, Wire},
+    guard::{CookieJar, Key, Once, Operator},
+    keeper::{ClientSource, Clock, Keeper, Parts},
+    pages::Base,
+    secrets::Secrets,
+    store::{DEFAULT_ACCOUNT, Gateway, GatewayApi, Store},
+    token::{Class, Failure},
+};
+use reply::{Asked, problem};
+use runs::Runs;
+
+/// How many used-up states are remembered at a time.
+const STATES: usize = 10_000;
+
+/// The function: configuration, keeper and API, ready to be routed to.
+#[derive(Clone, Debug)]
+pub struct Function(Arc<App>);
+
+#[derive(Debug)]
+struct App {
+    config: Config,
+    base: Base,
+    keeper: Keeper,
+    api: Option<Api>,
+    client: Credentials,
+    wire: Wire,
+    key: Key,
+    jar: CookieJar,
+    used: Once,
+    operator: Operator,
+    runs: Runs,
+    clock: Clock,
+}
+
+/// The client's id and secret, read anew for each call.
+#[derive(Clone, Debug)]
+struct Credentials {
+    secrets: Secrets,
+    public: bool,
+}
+
+impl Credentials {
+    fn read(&self) -> Result<Client, Failure> {
+        let read = |name| self.secrets.require(name).map_err(|err| Failure::new(Class::Config, err.to_string()));
+        let id = read("oauth2-client-id")?.expose().to_owned();
+        let secret = if self.public { None } else { Some(read("oauth2-client-secret")?) };
+        Ok(Client { id, secret })
+    }
+}
+
+impl Function {
+    /// Builds the function. The store and the provider need not be there yet.
+    ///
+    /// # Errors
+    /// When the TLS library does not start, or there is no randomness.
+    pub async fn new(config: Config) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let secrets = config.secrets.clone();
+        let store = match config.store {
+            StoreKind::Gateway => {
+                let api = GatewayApi::new(&config.gateway_url, secrets.clone())?;
+                tracing::warn!(
+                    "store=gateway can neither read back nor compare nor lock: keep com.openfaas.scale.max at 1, or choose \
+                     another store"
+                );
+                Store::Gateway(Gateway::new(api, secrets.clone()))
+            }
+        };
+        let public = config.provider.client_auth == crate::provider::ClientAuth::None;
+        let client = Credentials { secrets: secrets.clone(), public };
+        let wire = Wire::http(config.policy.token_timeout)?;
+        let clock = Clock::system();
+        let source: ClientSource = {
+            let client = client.clone();
+            Arc::new(move || client.read())
+        };
+        let keeper = Keeper::new(
+            DEFAULT_ACCOUNT,
+            Parts {
+                provider: Arc::new(config.provider.clone()),
+                client: source,
+                wire: wire.clone(),
+                store: Arc::new(store),
+                policy: config.policy.clone(),
+                owner: owner(),
+                clock: clock.clone(),
+            },
+        );
+        keeper.sync().await;
+        let api = config.provider.api_url.clone().map(|base| Api::new(base, keeper.clone())).transpose()?;
+        // Every replica has this secret, and no browser does.
+        let sealing = match &client.read()? {
+            Client { secret: Some(secret), .. } => secret.clone(),
+            Client { id, .. } => {
+                secrets.require("basic-auth-password").unwrap_or_else(|_| crate::token::Secret::new(id))
+            }
+        };
+        let key = Key::derive(&sealing, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
+        Ok(Self(Arc::new(App {
+            base: Base::new(&config.public_url),
+            jar: CookieJar::new(&config.public_url),
+            used: Once::new(STATES),
+            operator: Operator::new(secrets),
+            runs: Runs::default(),
+            config,
+            keeper,
+            api,
+            client,
+            wire,
+            key,
+            clock,
+        })))
+    }
+
+    /// The routes of `interface.md`, as the service that the template runs.
+    pub fn router(self) -> Router {
+        let app = self.0;
+        Router::new()
+            .route("/", routing::get(job::run).post(job::run).head(job::head))
+            .route("/enable", routing::get(enable::page).post(enable::start))
+            .route("/oauth2/callback", routing::get(callback::arrive).head(callback::head))
+            .route("/done", routing::get(done::page))
+            .route("/status", routing::get(status::show))
+            .route("/refresh", routing::post(operate::refresh))
+            .route("/revoke", routing::post(operate::revoke))
+            .fallback(not_found)
+            .method_not_allowed_fallback(not_allowed)
+            .with_state(app)
+    }
+}
+
+/// This replica's name in leases and intents: Kubernetes gives every pod its own host name.
+fn owner() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "function".into());
+    let mut salt = [0; 4];
+    let _ = aws_lc_rs::rand::fill(&mut salt);
+    format!("{host}-{:08x}", u32::from_le_bytes(salt))
+}
+
+type State = axum::extract::State<Arc<App>>;
+
+async fn not_found(axum::extract::State(app): State, asked: Asked) -> axum::response::Response {
+    let words = ("There is no such page", "nothing is answered at this path", "Look at the function's own page.");
+    asked.problem(&app, &problem("not_found", StatusCode::NOT_FOUND, words).with_link("/", "To the function"))
+}
+
+async fn not_allowed(axum::extract::State(app): State, asked: Asked) -> axum::response::Response {
+    let words =
+        ("That cannot be done here", "this path does not take that method", "The header Allow names what it takes.");
+    asked.problem(&app, &problem("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, words))
+}
+
+impl App {
+    fn api(&self) -> Result<&Api, ApiError> {
+        self.api.as_ref().ok_or(ApiError::NotConfigured)
+    }
+}
+
+#[cfg(test)]
+mod tests;

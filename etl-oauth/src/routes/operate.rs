@@ -1,0 +1,77 @@
+//! `/refresh` and `/revoke`: what an operator does by hand.
+
+use axum::{extract::State, response::Response};
+use http::StatusCode;
+use serde_json::json;
+
+use super::{
+    App, State as AppState,
+    reply::{self, Asked, Posted, problem},
+};
+use crate::{
+    api::ApiError,
+    guard::{Csrf, Standing},
+};
+
+/// `POST /refresh`: one renewal now, whatever waits stand.
+pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
+    app.may_operate(&asked, form)?;
+    match app.keeper.refresh().await {
+        Ok(token) => {
+            if asked.wants_html() {
+                return Ok(reply::see_other(&app.config.page("/status"), None));
+            }
+            let body = json!({
+                "refreshed": true,
+                "account": app.keeper.account(),
+                "generation": token.generation(),
+                "expires_at": token.tokens().expires_at,
+            });
+            Ok(reply::json(StatusCode::OK, &body))
+        }
+        Err(err) => {
+            let err = ApiError::from(err);
+            let words = ("The token was not renewed", &*err.to_string(), err.next_step());
+            Err(asked.problem(&app, &problem(err.code(), err.status(), words).with_link("/status", "To the status")))
+        }
+    }
+}
+
+/// `POST /revoke`: at the provider, then here; says which half worked.
+pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
+    app.may_operate(&asked, form)?;
+    let revoked = app.keeper.revoke().await;
+    let provider = match &revoked.provider {
+        None => "not_supported".to_owned(),
+        Some(Ok(())) => "revoked".to_owned(),
+        Some(Err(failure)) => format!("failed: {failure}"),
+    };
+    let store = match &revoked.store {
+        Ok(()) => "deleted".to_owned(),
+        Err(err) => format!("failed: {err}"),
+    };
+    let whole = !matches!(revoked.provider, Some(Err(_))) && revoked.store.is_ok();
+    if asked.wants_html() {
+        if whole {
+            return Ok(reply::see_other(&app.config.page("/status"), None));
+        }
+        let message = format!("at the provider: {provider}; in the store: {store}");
+        let next = "Take the permission back at the provider's own page, and try again here.";
+        let words = ("Not all of it worked", &*message, next);
+        return Err(asked.problem(&app, &problem("revoked_in_part", StatusCode::BAD_GATEWAY, words)));
+    }
+    let status = if whole { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
+    Ok(reply::json(status, &json!({ "account": app.keeper.account(), "provider": provider, "store": store })))
+}
+
+impl App {
+    /// A browser sends Basic credentials by itself, from any page: there a form's token must come along.
+    fn may_operate(&self, asked: &Asked, form: Posted) -> Result<(), Response> {
+        let standing = self.must_be_operator(asked)?;
+        let token = reply::csrf(form);
+        if standing == Standing::Bearer || Csrf::verify(&self.key, &self.jar, &asked.headers, &token) {
+            return Ok(());
+        }
+        Err(self.forged(asked, "/status"))
+    }
+}

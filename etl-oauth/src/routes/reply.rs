@@ -1,0 +1,142 @@
+//! Who asks, and in which shape the answer goes.
+
+use std::convert::Infallible;
+
+use axum::{
+    Form,
+    extract::{FromRequestParts, rejection::FormRejection},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+
+use serde::Deserialize;
+
+use super::App;
+use crate::pages::{Page, Problem};
+
+/// What of a request decides over the answer's shape and the caller's rights.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) method: Method,
+    pub(super) headers: HeaderMap,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self { method: parts.method.clone(), headers: parts.headers.clone() })
+    }
+}
+
+/// The fields that every form of ours posts; a body that is no form has none of them.
+#[derive(Debug, Deserialize)]
+pub(super) struct Fields {
+    #[serde(default)]
+    csrf: String,
+}
+
+/// A posted form, or none.
+pub(super) type Posted = Result<Form<Fields>, FormRejection>;
+
+/// The form's token against forged posts.
+pub(super) fn csrf(form: Posted) -> String {
+    form.map(|Form(fields)| fields.csrf).unwrap_or_default()
+}
+
+impl Asked {
+    /// Whether `Accept` asks for HTML: a browser does, a machine does not.
+    pub(super) fn wants_html(&self) -> bool {
+        self.headers
+            .get_all(header::ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/html")))
+    }
+
+    /// Whether a browser shows a page for this: a GET that wants HTML. A POST is a scheduler's, or a form's.
+    pub(super) fn is_browser(&self) -> bool {
+        self.method == Method::GET && self.wants_html()
+    }
+
+    /// Whether the platform would forward the answer to an address of the caller's choice.
+    pub(super) fn is_forwarded(&self) -> bool {
+        self.headers.contains_key("x-callback-url")
+    }
+
+    /// The problem, as a page or as JSON.
+    pub(super) fn problem(&self, app: &App, problem: &Problem) -> Response {
+        if self.wants_html() { problem.page(&app.base).into_response() } else { problem.json() }
+    }
+
+    /// Refuses a request whose answer the platform would forward: what these routes answer is for the caller alone.
+    pub(super) fn refuse_forwarding(&self, app: &App) -> Result<(), Response> {
+        if !self.is_forwarded() {
+            return Ok(());
+        }
+        let words = (
+            "This cannot be asked for asynchronously",
+            "the request bears X-Callback-Url",
+            "Call the function itself, not /async-function.",
+        );
+        Err(self.problem(app, &problem("callback_url", StatusCode::BAD_REQUEST, words)))
+    }
+}
+
+/// A problem of that name and status: title, what happened, what to do next.
+pub(super) fn problem(error: &str, status: StatusCode, (title, message, next): (&str, &str, &str)) -> Problem {
+    Problem {
+        error: error.to_owned(),
+        message: message.to_owned(),
+        next: next.to_owned(),
+        status,
+        title: title.to_owned(),
+        link: None,
+    }
+}
+
+impl Problem {
+    pub(super) fn with_link(mut self, path: &'static str, words: &str) -> Self {
+        self.link = Some((path, words.to_owned()));
+        self
+    }
+}
+
+/// A redirect that a browser follows with GET (RFC 9700 §4.12), with cookies.
+pub(super) fn see_other(url: &str, cookies: impl IntoIterator<Item = HeaderValue>) -> Response {
+    redirect(StatusCode::SEE_OTHER, url, cookies)
+}
+
+/// A redirect of that status.
+pub(super) fn redirect(status: StatusCode, url: &str, cookies: impl IntoIterator<Item = HeaderValue>) -> Response {
+    let mut response = status.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // A URL is ASCII, as the `url` crate writes it.
+    if let Ok(url) = HeaderValue::from_str(url) {
+        headers.insert(header::LOCATION, url);
+    }
+    set_cookies(response, cookies)
+}
+
+/// The page, with cookies.
+pub(super) fn page(page: Page, cookies: impl IntoIterator<Item = HeaderValue>) -> Response {
+    set_cookies(page.into_response(), cookies)
+}
+
+fn set_cookies(mut response: Response, cookies: impl IntoIterator<Item = HeaderValue>) -> Response {
+    for cookie in cookies {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// JSON that no cache keeps.
+pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
+    // What is answered here are structures of our own and what a job made: maps with string keys.
+    let body = serde_json::to_string(value).unwrap_or_default();
+    let fixed = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (status, fixed, body).into_response()
+}

@@ -1,0 +1,97 @@
+//! `/status`: where everything stands, for the operator.
+
+use axum::{extract::State, response::Response};
+use http::StatusCode;
+
+use super::{
+    App, State as AppState,
+    reply::{self, Asked, problem},
+};
+use crate::{
+    guard::{Csrf, Standing},
+    keeper::Keeper,
+    pages::{self, Account, Page, Renewal, Status, StatusPage},
+    token::{self, Class},
+};
+
+/// `GET`: as a page or as JSON.
+pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response, Response> {
+    app.must_be_operator(&asked)?;
+    app.keeper.sync().await;
+    let status = app.status();
+    let csrf = Csrf::issue(&app.key, &app.jar, &asked.headers);
+    let (Some(csrf), Some(authorize_url), true) = (csrf, &app.config.provider.authorize_url, asked.wants_html()) else {
+        return Ok(reply::json(StatusCode::OK, &status));
+    };
+    let page = Page::from(&StatusPage {
+        base: &app.base,
+        provider: &app.config.provider.title,
+        job: app.config.job.name(),
+        status: &status,
+        authorize_url,
+        csrf: &csrf.token,
+        now: app.clock.now(),
+    });
+    Ok(reply::page(page, csrf.cookie))
+}
+
+impl App {
+    /// Lets the operator pass. Where no operator's secret is mounted there is no such page.
+    pub(super) fn must_be_operator(&self, asked: &Asked) -> Result<Standing, Response> {
+        match self.operator.standing(&asked.headers) {
+            Standing::Unknown => {
+                let words = (
+                    "There is no such page",
+                    "nothing is answered at this path",
+                    "To have it, mount the secret etl-oauth-operator.",
+                );
+                Err(asked.problem(self, &problem("not_found", StatusCode::NOT_FOUND, words)))
+            }
+            Standing::Stranger => Err(self.unauthorised(asked)),
+            standing => asked.refuse_forwarding(self).map(|()| standing),
+        }
+    }
+
+    fn status(&self) -> Status {
+        let ok = self.keeper.is_store_ok();
+        let store = pages::Store { kind: self.keeper.store_kind().to_owned(), ok };
+        Status { provider: self.config.provider.name.clone(), store, accounts: vec![self.account(&self.keeper)] }
+    }
+
+    fn account(&self, keeper: &Keeper) -> Account {
+        let stored = keeper.current();
+        let record = stored.as_ref().map(|stored| &stored.record);
+        let tokens = record.and_then(|record| record.tokens.as_ref());
+        let health = record.map(|record| &record.health);
+        let renewal = health.and_then(|health| health.last_renewal.as_ref());
+        let renewal_of = |last: &token::Renewal| Renewal { at: last.at, outcome: last.outcome.clone() };
+        let runs = self.runs.list();
+        let wanted = self.config.provider.scope.join(" ");
+        let error = health.and_then(|health| {
+            let class = health.class?;
+            let message = health.detail.clone().unwrap_or_default();
+            Some(problem(class.as_str(), StatusCode::OK, (class.as_str(), &message, class.next_step())))
+        });
+        let unsaved = (!keeper.is_saved()).then(|| {
+            let class = Class::StoreUnavailable;
+            let message = "the newest token is in memory alone; it is being written again and again";
+            problem(class.as_str(), StatusCode::OK, (class.as_str(), message, class.next_step()))
+        });
+        Account {
+            account: keeper.account().to_owned(),
+            state: keeper.state(),
+            generation: record.map_or(0, |record| record.generation),
+            scope: tokens.and_then(|tokens| tokens.scope.clone()),
+            wanted_scope: Some(wanted).filter(|wanted| !wanted.is_empty()),
+            expires_at: tokens.and_then(|tokens| tokens.expires_at),
+            refresh_token: tokens.is_some_and(|tokens| tokens.refresh_token.is_some()),
+            refresh_expires_at: tokens.and_then(|tokens| tokens.refresh_expires_at),
+            last_renewal: renewal.map(renewal_of),
+            next_renewal_at: keeper.next_renewal_at(),
+            last_run: runs.first().cloned(),
+            error: unsaved.or(error),
+            renewals: keeper.history().iter().map(renewal_of).collect(),
+            runs,
+        }
+    }
+}

@@ -1,0 +1,74 @@
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream::select_all};
+use kube::api::{WatchEvent, WatchParams};
+use tokio::sync::mpsc;
+
+use super::{Failed, Inner};
+use crate::store::{Changes, StoreError};
+
+/// Between one watch that ended and the next.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Watches the Secrets until the receiver is dropped.
+pub(super) fn follow(inner: &Arc<Inner>) -> Changes {
+    let (sender, receiver) = mpsc::channel(64);
+    let inner = Arc::clone(inner);
+    tokio::spawn(async move {
+        let told = sender.clone();
+        tokio::select! {
+            () = sender.closed() => {}
+            () = watch_on(&inner, &told) => {}
+        }
+    });
+    receiver
+}
+
+async fn watch_on(inner: &Inner, sender: &mpsc::Sender<String>) {
+    let mut known = false;
+    loop {
+        match watch(inner, sender).await {
+            Ok(()) => known = true,
+            Err(err) if known => tracing::debug!(error = %err, "the watch on the Secrets ended; watching anew"),
+            Err(err) => {
+                tracing::warn!(error = %err, "the Secrets cannot be watched: other replicas' renewals are seen when needed");
+                known = true;
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// One round: until the first of its watches ends, which the server does every few minutes. Each begins with the Secrets as
+/// they are, so that nothing that happened between two rounds is missed.
+async fn watch(inner: &Inner, sender: &mpsc::Sender<String>) -> Result<(), StoreError> {
+    let targets = match inner.named_accounts().await? {
+        Some(accounts) => {
+            // Rights to one Secret cover a watch of exactly that one.
+            let field = |account| format!("metadata.name={}{account}", inner.prefix);
+            accounts.iter().map(|account| WatchParams::default().fields(&field(account))).collect()
+        }
+        None => vec![WatchParams::default().labels(&inner.selector())],
+    };
+    let mut streams = Vec::new();
+    for target in targets {
+        let stream = inner.ask("watch Secrets", inner.secrets.watch_metadata(&target, "0")).await?;
+        streams.push(stream.map(Some).chain(futures_util::stream::iter([None])).boxed());
+    }
+    let mut events = select_all(streams);
+    while let Some(event) = events.next().await {
+        let secret = match event {
+            Some(Ok(WatchEvent::Added(secret) | WatchEvent::Modified(secret) | WatchEvent::Deleted(secret))) => secret,
+            Some(Ok(WatchEvent::Bookmark(_))) => continue,
+            Some(Ok(WatchEvent::Error(_))) | None => return Ok(()),
+            Some(Err(err)) => return inner.ask("watch Secrets", async { Err(err) }).await.map_err(Failed::into),
+        };
+        let account = secret.metadata.name.as_deref().and_then(|name| inner.account(name));
+        if let Some(account) = account
+            && sender.send(account.to_owned()).await.is_err()
+        {
+            return Ok(());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! What a function printed: kept for `/system/logs`, and shown on the terminal.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use tokio::sync::broadcast;
+
+use crate::console::Console;
+
+/// So many lines of a function are kept.
+const KEPT: usize = 1000;
+
+/// A longer line is cut into several.
+const LONGEST: u64 = 64 * 1024;
+
+/// One line, as `/system/logs` says it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Line {
+    pub(crate) name: String,
+    pub(crate) namespace: &'static str,
+    pub(crate) instance: String,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) text: String,
+}
+
+/// The log of one function.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    name: String,
+    console: Console,
+    kept: Arc<Mutex<VecDeque<Line>>>,
+    followers: broadcast::Sender<Line>,
+}
+
+impl Log {
+    pub(crate) fn new(name: &str, console: Console) -> Self {
+        Self { name: name.to_owned(), console, kept: Arc::default(), followers: broadcast::Sender::new(KEPT) }
+    }
+
+    pub(super) fn say(&self, instance: &str, text: &str) {
+        let who = if instance.is_empty() { self.name.clone() } else { format!("{}[{instance}]", self.name) };
+        self.console.say(&who, text);
+        let line = Line {
+            name: self.name.clone(),
+            namespace: super::NAMESPACE,
+            instance: instance.to_owned(),
+            timestamp: Timestamp::now(),
+            text: text.to_owned(),
+        };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_back(line.clone());
+        if kept.len() > KEPT {
+            kept.pop_front();
+        }
+        // Under the lock, so that a follower gets each line once; an error means that nobody follows.
+        let _ = self.followers.send(line);
+    }
+
+    /// Says every line of `output` until it ends.
+    pub(super) async fn pipe(&self, instance: &str, output: impl AsyncRead + Unpin) {
+        let mut output = BufReader::new(output);
+        let mut line = Vec::new();
+        while let Ok(1..) = (&mut output).take(LONGEST).read_until(b'\n', &mut line).await {
+            self.say(instance, String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
+            line.clear();
+        }
+    }
+
+    /// What there is, and a receiver of what comes after it.
+    pub(crate) fn follow(&self) -> (Vec<Line>, broadcast::Receiver<Line>) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        (kept.iter().cloned().collect(), self.followers.subscribe())
+    }
+}

@@ -1,0 +1,329 @@
+//! The functions that are deployed, each a number of processes behind one name.
+
+mod executable;
+mod log;
+mod process;
+mod replica;
+mod spec;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context as _, anyhow, bail};
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub(crate) use self::executable::{Executable, Source};
+pub(crate) use self::log::{Line, Log};
+use self::replica::{Launch, Ports, Replica, State};
+pub(crate) use self::spec::{Resources, Spec};
+use crate::console::Console;
+use crate::secrets::Secrets;
+
+/// The one namespace of the community edition.
+pub(crate) const NAMESPACE: &str = "openfaas-fn";
+
+/// Finds the program for a deployment; the sources may have changed since the last one.
+pub(crate) type Catalog = dyn Fn(&Spec) -> anyhow::Result<Executable> + Send + Sync;
+
+/// Every deployed function.
+#[derive(Clone)]
+pub(crate) struct Functions {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    deployments: Mutex<BTreeMap<String, Arc<Deployment>>>,
+    catalog: Box<Catalog>,
+    secrets: Secrets,
+    folder: PathBuf,
+    console: Console,
+    /// Every process and roll-out.
+    tasks: TaskTracker,
+    rollouts: AtomicU64,
+}
+
+struct Deployment {
+    created_at: Timestamp,
+    invocations: AtomicU64,
+    log: Log,
+    next: AtomicUsize,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    spec: Spec,
+    wanted: u32,
+    launch: Option<Arc<Launch>>,
+    replicas: Vec<Replica>,
+    /// Ends the roll-out that is under way when a newer one begins.
+    rollout: CancellationToken,
+}
+
+/// Why a deployment was not accepted.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    Exists,
+    Missing,
+    Invalid(String),
+}
+
+/// An entry of `GET /system/functions`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Status {
+    name: String,
+    #[serde(flatten)]
+    spec: serde_json::Map<String, serde_json::Value>,
+    namespace: &'static str,
+    invocation_count: u64,
+    replicas: u32,
+    available_replicas: u32,
+    created_at: Timestamp,
+}
+
+impl Functions {
+    pub(crate) fn new(catalog: Box<Catalog>, secrets: Secrets, folder: PathBuf, console: Console) -> Self {
+        let shared = Shared {
+            deployments: Mutex::default(),
+            catalog,
+            secrets,
+            folder,
+            console,
+            tasks: TaskTracker::new(),
+            rollouts: AtomicU64::new(0),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Deploys a function and waits until every instance answers; one that ends instead is an error.
+    pub(crate) async fn start(&self, spec: Spec) -> anyhow::Result<()> {
+        let name = spec.service.clone();
+        let (deployment, rollout) = self.accept(spec, false).map_err(|refused| match refused {
+            Refused::Invalid(why) => anyhow!("function {name}: {why}"),
+            Refused::Exists | Refused::Missing => anyhow!("function {name} is deployed already"),
+        })?;
+        self.roll_out(&deployment, &rollout, true).await.with_context(|| format!("function {name} does not start"))
+    }
+
+    /// Accepts a deployment; the roll-out goes on by itself, and what is there serves until it is done.
+    pub(crate) fn deploy(&self, spec: Spec, update: bool) -> Result<(), Refused> {
+        let (deployment, rollout) = self.accept(spec, update)?;
+        let functions = self.clone();
+        self.shared.tasks.spawn(async move {
+            if let Err(error) = functions.roll_out(&deployment, &rollout, false).await {
+                deployment.log.say("", &format!("was not deployed: {error:#}"));
+            }
+        });
+        Ok(())
+    }
+
+    fn accept(&self, spec: Spec, update: bool) -> Result<(Arc<Deployment>, CancellationToken), Refused> {
+        spec.check().map_err(Refused::Invalid)?;
+        let missing: Vec<_> = spec.secrets.iter().filter(|name| !self.shared.secrets.exists(name)).cloned().collect();
+        if !missing.is_empty() {
+            return Err(Refused::Invalid(format!("unable to fetch secrets: {}", missing.join(", "))));
+        }
+        // Found again when it is rolled out; here only so that whoever asks hears that there is none.
+        (self.shared.catalog)(&spec).map_err(|error| Refused::Invalid(format!("{error:#}")))?;
+        let mut deployments = self.deployments();
+        let rollout = CancellationToken::new();
+        match deployments.get(&spec.service) {
+            Some(_) if !update => Err(Refused::Exists),
+            None if update => Err(Refused::Missing),
+            Some(deployment) => {
+                let mut current = deployment.current();
+                current.wanted = spec.replicas();
+                current.spec = spec;
+                std::mem::replace(&mut current.rollout, rollout.clone()).cancel();
+                Ok((Arc::clone(deployment), rollout))
+            }
+            None => {
+                let deployment = Arc::new(Deployment {
+                    created_at: Timestamp::now(),
+                    invocations: AtomicU64::new(0),
+                    log: Log::new(&spec.service, self.shared.console),
+                    next: AtomicUsize::new(0),
+                    current: Mutex::new(Current {
+                        wanted: spec.replicas(),
+                        launch: None,
+                        replicas: Vec::new(),
+                        rollout: rollout.clone(),
+                        spec: spec.clone(),
+                    }),
+                });
+                deployments.insert(spec.service, Arc::clone(&deployment));
+                Ok((deployment, rollout))
+            }
+        }
+    }
+
+    /// Builds, starts the new instances, waits until they answer, and only then lets the old ones go.
+    async fn roll_out(&self, deployment: &Deployment, rollout: &CancellationToken, strict: bool) -> anyhow::Result<()> {
+        let shared = &self.shared;
+        let spec = deployment.current().spec.clone();
+        let executable = (shared.catalog)(&spec)?;
+        let Some(program) = rollout.run_until_cancelled(executable.build(&deployment.log)).await else { return Ok(()) };
+        let number = shared.rollouts.fetch_add(1, Ordering::Relaxed);
+        let folder = shared.folder.join(&spec.service).join(number.to_string());
+        let launch = Launch {
+            program: program?,
+            environment: spec.env_vars.clone(),
+            secrets: folder.join("secrets"),
+            folder: folder.clone(),
+        };
+        shared.secrets.mount(&spec.secrets, &launch.secrets)?;
+        let launch = Arc::new(launch);
+        let wanted = deployment.current().wanted;
+        let new: Vec<_> = (0..wanted).map(|nth| self.replica(deployment, &launch, nth)).collect();
+        let ready = async {
+            for replica in &new {
+                if strict {
+                    if let State::Down(how) = replica.settled().await {
+                        bail!("it {how}; its own words are above");
+                    }
+                } else if !replica.ready().await {
+                    bail!("it was stopped");
+                }
+            }
+            Ok(())
+        };
+        // Dropping the new ones stops them.
+        let Some(ready) = rollout.run_until_cancelled(ready).await else { return Ok(()) };
+        ready?;
+        let mut current = deployment.current();
+        if rollout.is_cancelled() {
+            return Ok(());
+        }
+        current.launch = Some(launch);
+        current.replicas = new;
+        drop(current);
+        deployment.log.say("", if wanted == 1 { "is ready" } else { "is ready, every instance of it" });
+        Ok(())
+    }
+
+    fn replica(&self, deployment: &Deployment, launch: &Arc<Launch>, nth: u32) -> Replica {
+        Replica::start(nth.to_string(), Arc::clone(launch), deployment.log.clone(), &self.shared.tasks)
+    }
+
+    /// Starts or stops instances until there are so many.
+    pub(crate) fn scale(&self, name: &str, replicas: u32) -> Result<(), Refused> {
+        let deployment = self.get(name).ok_or(Refused::Missing)?;
+        let mut current = deployment.current();
+        current.wanted = replicas.clamp(1, spec::MOST_REPLICAS);
+        let (wanted, launch) = (current.wanted as usize, current.launch.clone());
+        current.replicas.truncate(wanted);
+        if let Some(launch) = launch {
+            for nth in current.replicas.len()..wanted {
+                let replica = self.replica(&deployment, &launch, nth as u32);
+                current.replicas.push(replica);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a function away; its instances drain.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), Refused> {
+        let deployment = self.deployments().remove(name).ok_or(Refused::Missing)?;
+        deployment.end();
+        Ok(())
+    }
+
+    pub(crate) fn list(&self) -> Vec<Status> {
+        self.deployments().values().map(|deployment| deployment.status()).collect()
+    }
+
+    pub(crate) fn status(&self, name: &str) -> Option<Status> {
+        self.get(name).map(|deployment| deployment.status())
+    }
+
+    pub(crate) fn log(&self, name: &str) -> Option<Log> {
+        self.get(name).map(|deployment| deployment.log.clone())
+    }
+
+    /// An instance for a request, each in its turn. The outer `None`: no such function; the inner: none is ready.
+    pub(crate) fn pick(&self, name: &str) -> Option<Option<std::net::SocketAddr>> {
+        let deployment = self.get(name)?;
+        let ready = deployment.ready();
+        // An empty list has no remainder to take.
+        let turn = deployment.next.fetch_add(1, Ordering::Relaxed).checked_rem(ready.len());
+        Some(turn.map(|turn| ready[turn].http))
+    }
+
+    /// Counts a request that was answered.
+    pub(crate) fn invoked(&self, name: &str) {
+        if let Some(deployment) = self.get(name) {
+            deployment.invocations.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Where the first instance of each function shows its metrics.
+    pub(crate) fn metrics(&self) -> BTreeMap<String, String> {
+        let address = |(name, deployment): (&String, &Arc<Deployment>)| {
+            Some((name.clone(), format!("http://{}/metrics", deployment.ready().first()?.metrics)))
+        };
+        self.deployments().iter().filter_map(address).collect()
+    }
+
+    /// Stops every instance and waits until the last has drained.
+    pub(crate) async fn stop(&self) {
+        let deployments = std::mem::take(&mut *self.deployments());
+        deployments.values().for_each(|deployment| deployment.end());
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    fn deployments(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Deployment>>> {
+        self.shared.deployments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, name: &str) -> Option<Arc<Deployment>> {
+        self.deployments().get(name).cloned()
+    }
+}
+
+impl Deployment {
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ready(&self) -> Vec<Ports> {
+        self.current().replicas.iter().filter_map(Replica::ports).collect()
+    }
+
+    fn end(&self) {
+        let mut current = self.current();
+        current.rollout.cancel();
+        current.replicas.clear();
+    }
+
+    fn status(&self) -> Status {
+        let current = self.current();
+        let mut spec = match serde_json::to_value(&current.spec) {
+            Ok(serde_json::Value::Object(members)) => members,
+            _ => serde_json::Map::new(),
+        };
+        spec.retain(|name, _| name != "service" && name != "namespace");
+        Status {
+            name: current.spec.service.clone(),
+            spec,
+            namespace: NAMESPACE,
+            invocation_count: self.invocations.load(Ordering::Relaxed),
+            replicas: current.wanted,
+            available_replicas: current.replicas.iter().filter(|replica| replica.ports().is_some()).count() as u32,
+            created_at: self.created_at,
+        }
+    }
+}
+
+impl std::fmt::Debug for Functions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Functions")
+            .field("names", &self.deployments().keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}

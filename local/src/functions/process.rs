@@ -1,0 +1,129 @@
+//! A function's process, which ends when this one does.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+
+/// Kubernetes' `terminationGracePeriodSeconds`: after it a function is killed.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Runs the function and watches its own standard input, a pipe whose other end this process holds and writes nothing
+/// to. The pipe closes when this process lets go of it, or dies in whichever way: then the function gets SIGTERM. A
+/// parent-death signal would say the same, but on Linux alone, and when a mere thread ends, too.
+const WATCHED: &str = r#"
+exec 3<&0
+"$0" </dev/null 3<&- & function=$!
+{ read -r _ <&3; kill -TERM "$function"; } 2>/dev/null & watch=$!
+exec 3<&-
+wait "$function"; status=$?
+kill "$watch" 2>/dev/null
+exit "$status"
+"#;
+
+/// What of this process's environment a function gets to see; the rest comes from its deployment.
+const INHERITED: [&str; 4] = ["PATH", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// A process and all that it started; killed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Group(Option<Pid>);
+
+impl Group {
+    /// The group of a child that was started with `process_group(0)`.
+    pub(super) fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
+    }
+
+    pub(super) fn kill(&self) {
+        if let Some(leader) = self.0 {
+            // Already gone is as good.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    /// Closing it stops the function.
+    lifeline: Option<ChildStdin>,
+    group: Group,
+}
+
+impl Process {
+    pub(super) fn start(
+        program: &Path,
+        folder: &Path,
+        environment: &BTreeMap<String, String>,
+    ) -> anyhow::Result<(Self, ChildStdout, ChildStderr)> {
+        let inherited = INHERITED.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
+        let mut child = Command::new("sh")
+            .args(["-c", WATCHED])
+            .arg(program)
+            .env_clear()
+            .envs(inherited)
+            .envs(environment)
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own: ctrl-c at the terminal reaches this process, which then stops functions in order.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let missing = || anyhow::anyhow!("a pipe to {} is missing", program.display());
+        let stdout = child.stdout.take().with_context(missing)?;
+        let stderr = child.stderr.take().with_context(missing)?;
+        let lifeline = child.stdin.take();
+        let group = Group::of(&child);
+        Ok((Self { child, lifeline, group }, stdout, stderr))
+    }
+
+    /// Waits until it ends by itself.
+    pub(super) async fn ended(&mut self) -> String {
+        match self.child.wait().await {
+            Ok(status) => describe(status),
+            Err(error) => format!("was lost: {error}"),
+        }
+    }
+
+    /// SIGTERM, a grace period to drain, SIGKILL for what is left.
+    pub(super) async fn stop(mut self) -> String {
+        self.lifeline = None;
+        let ended = tokio::time::timeout(GRACE, self.ended()).await;
+        // What it started and left behind, too.
+        self.group.kill();
+        match ended {
+            Ok(how) => how,
+            Err(_) => format!("was killed: it did not end within {} s of SIGTERM", GRACE.as_secs()),
+        }
+    }
+}
+
+/// The shell says 128 + the number of the signal that ended its child.
+fn describe(status: ExitStatus) -> String {
+    match status.code() {
+        Some(0) => "ended".to_owned(),
+        Some(64) => "ended with exit code 64: its configuration is wrong".to_owned(),
+        Some(code @ 129..=192) => format!("was ended by signal {}", code - 128),
+        Some(code) => format!("ended with exit code {code}"),
+        None => "was killed".to_owned(),
+    }
+}
+
+/// A folder for the function alone: its working folder, and temporary files.
+pub(super) fn folder(parent: &Path, instance: &str) -> anyhow::Result<PathBuf> {
+    let folder = parent.join(instance);
+    std::fs::create_dir_all(folder.join("tmp")).with_context(|| format!("cannot create {}", folder.display()))?;
+    Ok(folder)
+}

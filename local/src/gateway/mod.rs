@@ -1,0 +1,120 @@
+//! The gateway: OpenFaaS' REST API and the way to the functions, with the manners of the community edition.
+//!
+//! | route | |
+//! | --- | --- |
+//! | any `/function/NAME[.NAMESPACE][/PATH]` | calls a function |
+//! | `POST /async-function/NAME…` | queues a call |
+//! | `/system/functions`, `/system/function/NAME`, `/system/scale-function/NAME` | deployments |
+//! | `/system/secrets` | secrets, in the [`Dialect`] chosen |
+//! | `/system/namespaces`, `/system/info`, `/system/logs`, `/healthz` | |
+
+mod asynchronous;
+mod auth;
+mod functions;
+mod invoke;
+mod logs;
+mod path;
+mod secrets;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::asynchronous::Queue;
+pub(crate) use self::auth::{DEFAULT_USER, PASSWORD, USER};
+use crate::console::Console;
+use crate::functions::{Functions, NAMESPACE};
+use crate::secrets::{Dialect, Secrets};
+use crate::server::Server;
+
+/// `upstream_timeout` of the chart.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long calls may take to finish once the gateway was told to end.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Names itself as the release whose manners it has.
+const RELEASE: &str = "0.27.14";
+
+/// The running gateway.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    server: Server,
+    queue: Queue,
+}
+
+#[derive(Debug)]
+struct Shared {
+    functions: Functions,
+    secrets: Secrets,
+    console: Console,
+    queue: Queue,
+    /// Followed logs end by it.
+    stop: CancellationToken,
+}
+
+impl Gateway {
+    pub(crate) fn start(
+        listener: TcpListener,
+        functions: Functions,
+        secrets: Secrets,
+        console: Console,
+    ) -> anyhow::Result<Self> {
+        let stop = CancellationToken::new();
+        let queue = Queue::start(listener.local_addr()?, console, stop.clone());
+        let shared = Arc::new(Shared { functions, secrets, console, queue: queue.clone(), stop: stop.clone() });
+        Ok(Self { server: Server::start(listener, router(shared), stop), queue })
+    }
+
+    /// Stops taking requests; those under way may finish.
+    pub(crate) async fn stop(self) {
+        self.server.stop(GRACE).await;
+        self.queue.stop(GRACE).await;
+    }
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    let system = Router::new()
+        .route(
+            "/system/functions",
+            get(functions::list).post(functions::create).put(functions::update).delete(functions::remove),
+        )
+        .route("/system/function/{name}", get(functions::status))
+        .route("/system/scale-function/{name}", post(functions::scale))
+        .route(
+            "/system/secrets",
+            get(secrets::list).post(secrets::create).put(secrets::replace).delete(secrets::remove),
+        )
+        .route("/system/namespaces", get(async || Json([NAMESPACE])))
+        .route("/system/info", get(info))
+        .route("/system/logs", get(logs::logs))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), auth::operator_only));
+    let healthz = get(async || "OK");
+    Router::new().route("/healthz", healthz).merge(system).fallback(invoke::invoke).with_state(shared)
+}
+
+async fn info(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let (name, orchestration) = match shared.secrets.dialect() {
+        Dialect::FaasNetes => ("faas-netes", "kubernetes"),
+        Dialect::Faasd => ("faasd", "containerd"),
+    };
+    // What faas-cli prints; it panics when one of the two versions is missing.
+    let version = |release: &str| json!({"sha": "local", "release": release, "commit_message": "local"});
+    Json::<Value>(json!({
+        "arch": std::env::consts::ARCH,
+        "version": version(RELEASE),
+        "provider": {
+            "provider": name,
+            "orchestration": orchestration,
+            "version": version(env!("CARGO_PKG_VERSION")),
+        },
+    }))
+}

@@ -1,0 +1,257 @@
+//! A sandbox OAuth provider: an authorization server and a small Gumroad-like API, with a switch for every fault that a
+//! client must survive.
+//!
+//! | route | |
+//! | --- | --- |
+//! | `GET /.well-known/oauth-authorization-server` | metadata, RFC 8414 |
+//! | `GET`, `POST /oauth/authorize` | the consent page, and its answer: `decision=allow` or `deny`, `user` |
+//! | `POST /oauth/token` | `authorization_code` with PKCE, `refresh_token` |
+//! | `POST /oauth/revoke` | RFC 7009 |
+//! | `GET /v2/sales`, `GET /v2/user` | the API |
+//! | `GET`, `PUT /admin/faults` | [`Faults`] as JSON |
+//! | `GET`, `DELETE /admin/log` | every token request and its outcome; digests, never tokens |
+//! | `POST /admin/revoke` | `{"access":true,"refresh":true}`: ends what lives now |
+
+mod admin;
+mod api;
+mod authorize;
+mod faults;
+mod garble;
+mod grants;
+mod log;
+mod sales;
+mod token;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::extract::State;
+use axum::http::{Request, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use self::faults::{Delay, Faults, Garbling, Malformed, Status, Times};
+use self::grants::Grants;
+use self::log::Log;
+use crate::server::{Server, bind, url};
+
+/// A registered application.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Client {
+    id: String,
+    secret: String,
+}
+
+impl Client {
+    /// An application that may send people back to any address of this machine.
+    pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
+        Self { id: id.into(), secret: secret.into() }
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// How to start a [`Provider`].
+#[derive(Debug)]
+pub struct Options {
+    /// Where to listen; port 0 picks one.
+    pub address: SocketAddr,
+    /// Who may ask for tokens.
+    pub clients: Vec<Client>,
+    /// A folder for what must outlive a restart: grants and digests of tokens. Without one nothing does.
+    pub state: Option<PathBuf>,
+}
+
+/// A running sandbox provider.
+#[derive(Debug)]
+pub struct Provider {
+    shared: Arc<Shared>,
+    server: Server,
+}
+
+impl Provider {
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// The address is taken, or the state folder cannot be read or written.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let listener = bind("sandbox provider", "--provider", options.address).await?;
+        Self::serve(listener, options.clients, options.state)
+    }
+
+    /// Starts it on a socket that is bound already.
+    pub(crate) fn serve(listener: TcpListener, clients: Vec<Client>, state: Option<PathBuf>) -> anyhow::Result<Self> {
+        let file = state.map(|folder| folder.join("provider.json"));
+        let grants = match &file {
+            Some(file) => load(file)?,
+            None => Grants::default(),
+        };
+        let shared = Arc::new(Shared {
+            issuer: url(&listener)?,
+            clients,
+            file,
+            book: Mutex::new(Book { grants, faults: Faults::default(), log: Log::default() }),
+        });
+        let server = Server::start(listener, router(Arc::clone(&shared)), CancellationToken::new());
+        Ok(Self { shared, server })
+    }
+
+    /// Its address as a URL without a slash at the end; also the issuer.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.shared.issuer
+    }
+
+    /// Merges `patch` into the switches, as `PUT /admin/faults` does.
+    ///
+    /// # Errors
+    ///
+    /// A switch that does not exist, or a value that makes no sense.
+    pub fn set_faults(&self, patch: &Value) -> anyhow::Result<Faults> {
+        self.shared.set_faults(patch).map_err(anyhow::Error::msg)
+    }
+
+    /// What `GET /admin/log` answers.
+    #[must_use]
+    pub fn log(&self) -> Value {
+        self.shared.book().log.to_json()
+    }
+
+    /// Ends every access token, or refresh token, that is alive now.
+    pub fn revoke_all(&self, access: bool, refresh: bool) {
+        self.shared.book().grants.revoke_all(access, refresh);
+    }
+
+    /// Stops it; requests under way get a second to finish.
+    pub async fn stop(self) {
+        self.server.stop(Duration::from_secs(1)).await;
+    }
+}
+
+/// What the routes share.
+#[derive(Debug)]
+struct Shared {
+    issuer: String,
+    clients: Vec<Client>,
+    file: Option<PathBuf>,
+    book: Mutex<Book>,
+}
+
+#[derive(Debug)]
+struct Book {
+    grants: Grants,
+    faults: Faults,
+    log: Log,
+}
+
+impl Shared {
+    /// Held for a moment, and never over an await.
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn client(&self, id: &str) -> Option<&Client> {
+        self.clients.iter().find(|client| client.id == id)
+    }
+
+    fn set_faults(&self, patch: &Value) -> Result<Faults, String> {
+        let mut book = self.book();
+        book.faults = book.faults.merged(patch)?;
+        Ok(book.faults.clone())
+    }
+
+    /// Writes the grants down. Called under the lock and before the answer: a token that a client holds is known here
+    /// after a restart.
+    fn keep(&self, grants: &Grants) -> anyhow::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let new = file.with_extension("json.new");
+        std::fs::write(&new, serde_json::to_vec(grants)?)
+            .and_then(|()| std::fs::rename(&new, file))
+            .with_context(|| format!("the provider cannot write {}", file.display()))
+    }
+}
+
+fn load(file: &std::path::Path) -> anyhow::Result<Grants> {
+    match std::fs::read(file) {
+        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+            format!(
+                "{} is not what the provider wrote; remove it to begin anew, and enable the functions again",
+                file.display()
+            )
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Grants::default()),
+        Err(error) => Err(error).with_context(|| format!("the provider cannot read {}", file.display())),
+    }
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    let admin = Router::new()
+        .route("/admin/faults", get(admin::faults).put(admin::set_faults))
+        .route("/admin/log", get(admin::log).delete(admin::clear_log))
+        .route("/admin/revoke", post(admin::revoke))
+        .layer(axum::middleware::from_fn(admin::loopback_only));
+    let api = Router::new()
+        .route("/v2/sales", get(api::sales))
+        .route("/v2/user", get(api::user))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), api::faulty));
+    Router::new()
+        .route("/", get(authorize::welcome))
+        .route("/.well-known/oauth-authorization-server", get(metadata))
+        .route("/oauth/authorize", get(authorize::page).post(authorize::decide))
+        .route("/oauth/token", post(token::token))
+        .route("/oauth/revoke", post(token::revoke))
+        .merge(api)
+        .merge(admin)
+        .layer(axum::middleware::from_fn(no_store))
+        .with_state(shared)
+}
+
+async fn metadata(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let at = |path| format!("{}{path}", shared.issuer);
+    Json(json!({
+        "issuer": shared.issuer,
+        "authorization_endpoint": at("/oauth/authorize"),
+        "token_endpoint": at("/oauth/token"),
+        "revocation_endpoint": at("/oauth/revoke"),
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": ["authorization_code", "refresh_token"],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "code_challenge_methods_supported": ["S256"],
+        "scopes_supported": authorize::SCOPES.map(|(scope, _)| scope),
+        "authorization_response_iss_parameter_supported": true,
+    }))
+}
+
+/// RFC 6749 §5.1 wants it of token answers; nothing here is worth caching.
+async fn no_store(request: Request<axum::body::Body>, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    response.headers_mut().insert("cache-control", axum::http::HeaderValue::from_static("no-store"));
+    response
+}
+
+/// An answer that needs no explanation but is no fault of the client.
+fn broken(error: &anyhow::Error) -> Response {
+    let body = json!({"error": "server_error", "error_description": format!("{error:#}")});
+    (StatusCode::INTERNAL_SERVER_ERROR, Json(body)).into_response()
+}
+
+fn now() -> Timestamp {
+    Timestamp::now()
+}

@@ -1,0 +1,65 @@
+//! First values for the secrets that functions list, so that a newcomer can try them at once.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use anyhow::{Context as _, bail};
+
+use crate::functions::Spec;
+use crate::gateway::{DEFAULT_USER, PASSWORD, USER};
+use crate::provider::Client;
+use crate::random;
+use crate::secrets::Secrets;
+
+const CLIENT_ID: &str = "oauth2-client-id";
+const CLIENT_SECRET: &str = "oauth2-client-secret";
+
+/// Makes what is missing; what is there stays. Answers with the clients that the sandbox must know.
+pub(crate) fn seed<'a>(secrets: &Secrets, specs: impl Iterator<Item = &'a Spec>) -> anyhow::Result<Vec<Client>> {
+    make(secrets, PASSWORD, &random::token()?)?;
+    let mut clients = Vec::new();
+    for spec in specs {
+        let prefix = spec.env_vars.get("secret_prefix").map_or("", String::as_str);
+        for name in &spec.secrets {
+            if secrets.exists(name) {
+                continue;
+            }
+            let Some(value) = first_value(name.strip_prefix(prefix).unwrap_or(name), &spec.service)? else {
+                let path = secrets.path(name);
+                bail!("function {} needs the secret {name}: put its value into {}", spec.service, path.display());
+            };
+            make(secrets, name, &value)?;
+        }
+        let read = |name: &str| {
+            let name = format!("{prefix}{name}");
+            if spec.secrets.contains(&name) { secrets.read(&name).map(Some) } else { Ok(None) }
+        };
+        let read = |name| read(name).with_context(|| format!("the secret {name} cannot be read"));
+        if let (Some(id), Some(secret)) = (read(CLIENT_ID)?, read(CLIENT_SECRET)?) {
+            clients.push(Client::new(id, secret));
+        }
+    }
+    Ok(clients)
+}
+
+fn first_value(name: &str, function: &str) -> anyhow::Result<Option<String>> {
+    Ok(Some(match name {
+        CLIENT_ID => format!("{function}-sandbox"),
+        // What the function takes for "not authorised yet".
+        "oauth2-access-token" | "oauth2-refresh-token" | "oauth2-token" => "empty".to_owned(),
+        USER => DEFAULT_USER.to_owned(),
+        CLIENT_SECRET | PASSWORD | "etl-oauth-operator" | "etl-oauth-invoke" => random::token()?,
+        "etl-oauth-seal-keys" => format!("local:{}", STANDARD.encode(random::bytes()?)),
+        _ => return Ok(None),
+    }))
+}
+
+fn make(secrets: &Secrets, name: &str, value: &str) -> anyhow::Result<()> {
+    if secrets.exists(name) {
+        return Ok(());
+    }
+    let made = secrets.create(name, value.as_bytes());
+    made.map_err(|problem| {
+        anyhow::anyhow!("the secret {name} cannot be written to {}: {problem:?}", secrets.path(name).display())
+    })
+}

@@ -1,0 +1,291 @@
+//! The stack file: which functions there are, as faas-cli reads it.
+
+mod envsubst;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+
+use crate::context::{Context, Template};
+use crate::functions::{NAMESPACE, Resources, Spec};
+
+/// A stack file that was read.
+#[derive(Debug)]
+pub(crate) struct Stack {
+    project: PathBuf,
+    functions: BTreeMap<String, Function>,
+    copy: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct File {
+    version: Option<String>,
+    provider: Option<Provider>,
+    functions: Option<BTreeMap<String, Function>>,
+    configuration: Option<Configuration>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Provider {
+    #[serde(default)]
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Configuration {
+    copy: Option<Vec<String>>,
+}
+
+/// What YAML calls null is empty.
+type Values = BTreeMap<String, Option<String>>;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Function {
+    lang: String,
+    handler: String,
+    image: String,
+    fprocess: String,
+    namespace: String,
+    environment: Option<Values>,
+    environment_file: Option<Vec<String>>,
+    secrets: Option<Vec<String>>,
+    labels: Option<Values>,
+    annotations: Option<Values>,
+    constraints: Option<Vec<String>>,
+    limits: Option<Resources>,
+    requests: Option<Resources>,
+    readonly_root_filesystem: bool,
+    build_args: Option<Values>,
+}
+
+#[derive(Debug, Deserialize)]
+struct EnvironmentFile {
+    environment: Option<Values>,
+}
+
+impl Stack {
+    /// Reads `file`, or else `stack.yaml` or `stack.yml` of the project.
+    pub(crate) fn read(
+        project: &Path,
+        file: Option<&Path>,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> anyhow::Result<Self> {
+        let file = match file {
+            Some(file) => project.join(file),
+            None => ["stack.yaml", "stack.yml"]
+                .iter()
+                .map(|name| project.join(name))
+                .find(|file| file.is_file())
+                .with_context(|| format!("there is no stack.yaml in {}; name one with -f", project.display()))?,
+        };
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("the stack file {} cannot be read", file.display()))?;
+        Self::parse(project, &text, variable).with_context(|| format!("the stack file {} is not right", file.display()))
+    }
+
+    fn parse(project: &Path, text: &str, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        let text = envsubst::substitute(text, variable)?;
+        let file: File = serde_saphyr::from_str(&text)?;
+        if let Some(version) = file.version.filter(|version| !version.is_empty() && version != "1.0") {
+            bail!("version: 1.0 is the only one there is, not {version}");
+        }
+        match file.provider.map(|provider| provider.name) {
+            Some(name) if name == "openfaas" => {}
+            Some(name) => bail!("provider.name: openfaas is the only one there is, not {name:?}"),
+            None => bail!("provider: it is missing; `name: openfaas` belongs there"),
+        }
+        let functions = file.functions.unwrap_or_default();
+        if functions.is_empty() {
+            bail!("functions: there are none");
+        }
+        for (name, function) in &functions {
+            if !["", NAMESPACE].contains(&function.namespace.as_str()) {
+                bail!("functions.{name}.namespace: {NAMESPACE} is the only one there is, not {}", function.namespace);
+            }
+        }
+        let copy = file.configuration.and_then(|configuration| configuration.copy).unwrap_or_default();
+        Ok(Self { project: project.to_owned(), functions, copy })
+    }
+
+    /// The functions' names in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.functions.keys().map(String::as_str)
+    }
+
+    /// The function that a deployment means: of this name, or else of this image.
+    pub(crate) fn find(&self, name: &str, image: &str) -> Option<&str> {
+        let (found, _) = self.functions.get_key_value(name).or_else(|| {
+            self.functions.iter().find(|(_, function)| !image.is_empty() && tagged(&function.image) == tagged(image))
+        })?;
+        Some(found)
+    }
+
+    /// The request that `faas-cli deploy` makes of a function.
+    pub(crate) fn spec(&self, name: &str) -> anyhow::Result<Spec> {
+        let function = self.function(name)?;
+        let mut env_vars = strings(&function.environment);
+        for file in function.environment_file.iter().flatten() {
+            let path = self.project.join(file);
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("functions.{name}.environment_file: {} cannot be read", path.display()))?;
+            let file: EnvironmentFile = serde_saphyr::from_str(&text)
+                .with_context(|| format!("functions.{name}.environment_file: {} is not right", path.display()))?;
+            env_vars.extend(strings(&file.environment));
+        }
+        // The template's word counts when there is one; a prebuilt function needs no template.
+        let template = Template::read(&self.project, &function.lang).unwrap_or_default();
+        let fprocess = if template.fprocess.is_empty() { function.fprocess.clone() } else { template.fprocess };
+        Ok(Spec {
+            service: name.to_owned(),
+            image: tagged(&function.image),
+            namespace: function.namespace.clone(),
+            env_process: fprocess,
+            env_vars,
+            constraints: function.constraints.clone().unwrap_or_default(),
+            secrets: function.secrets.clone().unwrap_or_default(),
+            labels: strings(&function.labels),
+            annotations: strings(&function.annotations),
+            limits: function.limits.clone(),
+            requests: function.requests.clone(),
+            read_only_root_filesystem: function.readonly_root_filesystem,
+        })
+    }
+
+    /// What belongs into a function's image, and the arguments of its build.
+    pub(crate) fn context(&self, name: &str) -> anyhow::Result<(Context, Vec<(String, String)>)> {
+        let function = self.function(name)?;
+        if function.lang.is_empty() {
+            bail!("functions.{name}.lang: it is missing");
+        }
+        let context = Context {
+            project: self.project.clone(),
+            name: name.to_owned(),
+            lang: function.lang.clone(),
+            handler: function.handler.clone(),
+            copy: self.copy.clone(),
+        };
+        Ok((context, strings(&function.build_args).into_iter().collect()))
+    }
+
+    fn function(&self, name: &str) -> anyhow::Result<&Function> {
+        self.functions.get(name).with_context(|| {
+            let names: Vec<_> = self.names().collect();
+            format!("the stack file has no function {name}; it has {}", names.join(", "))
+        })
+    }
+}
+
+fn strings(values: &Option<Values>) -> BTreeMap<String, String> {
+    let text = |(name, value): (&String, &Option<String>)| (name.clone(), value.clone().unwrap_or_default());
+    values.iter().flatten().map(text).collect()
+}
+
+/// faas-cli puts `:latest` behind an image without a tag.
+fn tagged(image: &str) -> String {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    if image.is_empty() || last.contains(':') { image.to_owned() } else { format!("{image}:latest") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "version: 1.0\nprovider:\n  name: openfaas\n  gateway: http://127.0.0.1:8080\n";
+
+    fn parse(text: &str) -> anyhow::Result<Stack> {
+        Stack::parse(Path::new("/nowhere"), text, &|name| (name == "SET").then(|| "aval".to_owned()))
+    }
+
+    fn environment(lines: &str) -> BTreeMap<String, String> {
+        let text = format!("{HEAD}functions:\n  f:\n    lang: dockerfile\n    environment:\n{lines}");
+        parse(&text).unwrap().spec("f").unwrap().env_vars
+    }
+
+    #[test]
+    fn scalars_keep_their_text_and_null_is_empty() {
+        let text = "      a: true\n      b: 1\n      c: 1.50\n      d: 0x10\n      e: 2024-01-01\n      f: null\n      \
+                    g: ~\n      h: ''\n      i: yes\n      j: 010\n      k: 1e3\n";
+        let expected = [
+            ("a", "true"),
+            ("b", "1"),
+            ("c", "1.50"),
+            ("d", "0x10"),
+            ("e", "2024-01-01"),
+            ("f", ""),
+            ("g", ""),
+            ("h", ""),
+            ("i", "yes"),
+            ("j", "010"),
+            ("k", "1e3"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(environment(text), BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn variables_are_replaced_before_it_is_yaml() {
+        let found = environment("      a: ${SET}\n      b: ${UNSET:-http://127.0.0.1:8080}/x # ${SET:?a comment}\n");
+        assert_eq!((found["a"].as_str(), found["b"].as_str()), ("aval", "http://127.0.0.1:8080/x"));
+    }
+
+    #[test]
+    fn anchors_and_merged_maps_work() {
+        let text = format!(
+            "{HEAD}x-common: &c\n  a: one\nfunctions:\n  hello:\n    environment:\n      <<: *c\n      b: two\n"
+        );
+        let found = parse(&text).unwrap().spec("hello").unwrap().env_vars;
+        assert_eq!((found["a"].as_str(), found["b"].as_str()), ("one", "two"));
+    }
+
+    #[test]
+    fn a_bad_stack_file_is_one_message_that_says_where() {
+        for (text, part) in [
+            (format!("{HEAD}functions:\n  f:\n    lang: x\n   bad: [\n"), "line 8"),
+            (format!("{HEAD}functions:\n  f:\n    image: a\n    image: b\n"), "image"),
+            (format!("{HEAD}functions:\n  f:\n    environment:\n      - a=b\n"), "line 8"),
+            (HEAD.to_owned(), "functions"),
+            ("version: 2.0\nprovider:\n  name: openfaas\nfunctions:\n  f: {}\n".to_owned(), "2.0"),
+            ("provider:\n  name: faas\nfunctions:\n  f: {}\n".to_owned(), "faas"),
+            ("functions:\n  f: {}\n".to_owned(), "provider"),
+            (format!("{HEAD}functions:\n  f:\n    namespace: dev\n"), "functions.f.namespace"),
+            (format!("{HEAD}# ${{oops\nfunctions:\n  f:\n"), "closing brace"),
+        ] {
+            let message = format!("{:#}", parse(&text).unwrap_err());
+            assert!(message.contains(part), "{part:?} in {message}");
+        }
+    }
+
+    #[test]
+    fn versions_may_be_quoted_or_missing() {
+        for head in ["version: \"1.0\"\n", "version: 1.0\n", ""] {
+            assert!(parse(&format!("{head}provider:\n  name: openfaas\nfunctions:\n  f: {{}}\n")).is_ok(), "{head}");
+        }
+    }
+
+    #[test]
+    fn a_deployment_is_found_by_name_or_image() {
+        let stack = parse(&format!("{HEAD}functions:\n  f:\n    image: example.com:5000/f\n")).unwrap();
+        assert_eq!(stack.find("f", "other:1"), Some("f"));
+        assert_eq!(stack.find("g", "example.com:5000/f:latest"), Some("f"));
+        assert_eq!(stack.find("g", "other"), None);
+        assert_eq!(stack.find("g", ""), None);
+    }
+
+    #[test]
+    fn a_later_environment_file_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("one.yml"), "environment:\n  k: one\n  o: one\n").unwrap();
+        fs::write(folder.path().join("two.yml"), "environment:\n  k: two\n").unwrap();
+        let text =
+            format!("{HEAD}functions:\n  f:\n    environment_file: [one.yml, two.yml]\n    environment:\n      k: s\n");
+        let stack = Stack::parse(folder.path(), &text, &|_| None).unwrap();
+        let found = stack.spec("f").unwrap().env_vars;
+        assert_eq!((found["k"].as_str(), found["o"].as_str()), ("two", "one"));
+        fs::remove_file(folder.path().join("two.yml")).unwrap();
+        assert!(format!("{:#}", stack.spec("f").unwrap_err()).contains("two.yml"));
+    }
+}

@@ -1,0 +1,223 @@
+//! Tokens, and the keys that they are checked with.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use http::HeaderMap;
+use jsonwebtoken::{
+    Algorithm, DecodingKey, Validation, decode, decode_header,
+    jwk::{AlgorithmParameters, JwkSet},
+};
+use serde::Deserialize;
+use tokio::{sync::Mutex, time::Instant};
+
+use super::{Denied, Settings, bearer, matches};
+use crate::{BoxError, log::Log};
+
+/// Only with these a key that everybody may see is of no use for making tokens.
+const ALGORITHMS: [Algorithm; 9] = [
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::EdDSA,
+];
+/// Clocks differ by so many seconds.
+const LEEWAY: u64 = 1;
+/// The keys are looked up again for a key id that is not among them, but no more often than this: anybody can make up
+/// key ids.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two tries of the first look-up, doubled each time.
+const RETRY: Duration = Duration::from_millis(500);
+const RETRY_LIMIT: Duration = Duration::from_secs(15);
+/// A key set is a few kilobytes.
+const DOCUMENT_LIMIT: usize = 1 << 20;
+
+/// Checks tokens.
+pub(crate) struct Auth {
+    settings: Settings,
+    log: Log,
+    client: reqwest::Client,
+    keys: RwLock<Arc<Keys>>,
+    /// When the keys were looked up last.
+    looked_up: Mutex<Instant>,
+}
+
+struct Keys {
+    issuer: String,
+    uri: String,
+    by_id: BTreeMap<String, (DecodingKey, Option<Algorithm>)>,
+}
+
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: String,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(default)]
+    function: Function,
+}
+
+#[derive(Deserialize, Default)]
+struct Function {
+    #[serde(default)]
+    permissions: Vec<String>,
+    /// When it is not empty, it narrows what the permissions allow.
+    #[serde(default)]
+    audience: Vec<String>,
+}
+
+impl Auth {
+    /// Looks the keys up, again and again until it has them: a gateway that starts a moment later is no reason to end.
+    pub(crate) async fn load(settings: Settings, log: Log) -> Self {
+        let client = client();
+        let mut pause = RETRY;
+        let keys = loop {
+            match Keys::look_up(&client, &settings.url).await {
+                Ok(keys) => break keys,
+                Err(error) => log.say(format_args!(
+                    "jwt_auth: cannot get the keys of {}, trying again in {pause:?}: {}",
+                    settings.url,
+                    told(&*error)
+                )),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_LIMIT);
+        };
+        if settings.debug {
+            log.say(format_args!("[JWT Auth] Issuer: {}\tJWKS URI: {}", keys.issuer, keys.uri));
+            for id in keys.by_id.keys() {
+                log.say(format_args!("[JWT Auth] Key: {id}"));
+            }
+        }
+        let keys = RwLock::new(Arc::new(keys));
+        Self { settings, log, client, keys, looked_up: Mutex::new(Instant::now()) }
+    }
+
+    /// Lets a call in, or says why not.
+    pub(crate) async fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
+        let token = bearer(headers)?;
+        let claims = self.claims(token).await.map_err(|error| {
+            if self.settings.debug {
+                self.log.say(format_args!("jwt_auth: {}", told(&*error)));
+            }
+            Denied::Invalid
+        })?;
+        let Function { permissions, audience } = claims.function;
+        let allows = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, &self.settings.function));
+        if allows(&permissions) && (audience.is_empty() || allows(&audience)) {
+            return Ok(());
+        }
+        if self.settings.debug {
+            self.log.say(format_args!("jwt_auth: the token does not permit {}", self.settings.function));
+        }
+        Err(Denied::NotPermitted)
+    }
+
+    async fn claims(&self, token: &str) -> Result<Claims, BoxError> {
+        let header = decode_header(token)?;
+        let id = header.kid.ok_or("the token names no key")?;
+        if !ALGORITHMS.contains(&header.alg) {
+            return Err("the token's algorithm is not allowed".into());
+        }
+        let mut keys = self.keys();
+        if !keys.by_id.contains_key(&id) {
+            keys = self.refreshed().await;
+        }
+        let (key, algorithm) = keys.by_id.get(&id).ok_or("the token names a key that is not known")?;
+        if algorithm.is_some_and(|algorithm| algorithm != header.alg) {
+            return Err("the token's algorithm is not its key's".into());
+        }
+        let mut validation = Validation::new(header.alg);
+        validation.leeway = LEEWAY;
+        validation.validate_nbf = true;
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        validation.set_issuer(&[&keys.issuer]);
+        validation.set_audience(&[&keys.issuer]);
+        Ok(decode(token, key, &validation)?.claims)
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The keys, looked up anew unless that was just done. One call does it, the others wait for it.
+    async fn refreshed(&self) -> Arc<Keys> {
+        let mut looked_up = self.looked_up.lock().await;
+        if looked_up.elapsed() >= REFRESH_INTERVAL {
+            *looked_up = Instant::now();
+            match Keys::look_up(&self.client, &self.settings.url).await {
+                Ok(keys) => *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys),
+                // The known ones stay good.
+                Err(error) => self.log.say(format_args!("jwt_auth: cannot get new keys: {}", told(&*error))),
+            }
+        }
+        self.keys()
+    }
+}
+
+impl Keys {
+    async fn look_up(client: &reqwest::Client, url: &str) -> Result<Self, BoxError> {
+        let discovery = get(client, &format!("{url}/.well-known/openid-configuration")).await?;
+        let Discovery { issuer, jwks_uri } = serde_json::from_slice(&discovery)?;
+        let set: JwkSet = serde_json::from_slice(&get(client, &jwks_uri).await?)?;
+        let by_id = set.keys.iter().filter_map(|jwk| {
+            if matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_)) {
+                return None;
+            }
+            let algorithm = jwk.common.key_algorithm.and_then(|algorithm| algorithm.to_string().parse().ok());
+            Some((jwk.common.key_id.clone()?, (DecodingKey::from_jwk(jwk).ok()?, algorithm)))
+        });
+        Ok(Self { issuer, by_id: by_id.collect(), uri: jwks_uri })
+    }
+}
+
+fn client() -> reqwest::Client {
+    // A second provider would be in vain: the first one that the process installs stays.
+    let builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(FETCH_TIMEOUT)
+        .timeout(FETCH_TIMEOUT)
+        .no_proxy();
+    // Fails only where there are no root certificates; then plain http still works.
+    builder.build().unwrap_or_default()
+}
+
+async fn get(client: &reqwest::Client, url: &str) -> Result<Vec<u8>, BoxError> {
+    let mut response = client.get(url).send().await.map_err(reqwest::Error::without_url)?;
+    let status = response.status();
+    if !status.is_success() {
+        return Err(format!("the answer is {status}").into());
+    }
+    let mut document = Vec::new();
+    while let Some(bytes) = response.chunk().await.map_err(reqwest::Error::without_url)? {
+        document.extend_from_slice(&bytes);
+        if document.len() > DOCUMENT_LIMIT {
+            return Err("the answer is too large".into());
+        }
+    }
+    Ok(document)
+}
+
+/// An error with its causes, on one line.
+fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message.push_str(": ");
+        message.push_str(&error.to_string());
+        cause = error.source();
+    }
+    message
+}

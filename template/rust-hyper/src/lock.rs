@@ -1,0 +1,91 @@
+//! The lock file that health checks look for: `$TMPDIR/.lock`, or `/tmp/.lock`.
+
+use std::{
+    fs, io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// Where the file is, and whether this process could write one.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    path: PathBuf,
+    /// With a root file system that is read-only and no `/tmp` there is no file to look at, and health doesn't depend
+    /// on one.
+    watched: bool,
+}
+
+impl Lock {
+    /// Writes the file, unless it is suppressed.
+    pub(crate) fn write(path: PathBuf, suppressed: bool) -> (Self, io::Result<()>) {
+        let written = if suppressed { Ok(()) } else { create(&path) };
+        (Self { path, watched: written.is_ok() }, written)
+    }
+
+    /// Looked at on every call: deleting the file takes the function out of service, putting it back heals. Only "does
+    /// not exist" counts as absent.
+    pub(crate) fn is_there(&self) -> bool {
+        !self.watched || !is_absent(&self.path)
+    }
+
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        if self.watched { fs::remove_file(&self.path) } else { Ok(()) }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Whether the file at `path` surely does not exist.
+pub(crate) fn is_absent(path: &Path) -> bool {
+    matches!(fs::metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
+fn create(path: &Path) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o660).open(path).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> PathBuf {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        std::env::temp_dir().join(format!("lock-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    #[test]
+    fn the_file_comes_goes_and_is_looked_at_each_time() {
+        let folder = folder();
+        let path = folder.join("a").join(".lock");
+        let (lock, written) = Lock::write(path.clone(), false);
+        written.unwrap();
+        assert!(lock.is_there());
+        fs::remove_file(&path).unwrap();
+        assert!(!lock.is_there());
+        fs::write(&path, "").unwrap();
+        assert!(lock.is_there());
+        lock.remove().unwrap();
+        assert!(!path.exists());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn suppressed_means_never_written_and_never_there() {
+        let (lock, written) = Lock::write(folder().join(".lock"), true);
+        written.unwrap();
+        assert!(!lock.is_there());
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_not_watched() {
+        let (lock, written) = Lock::write("/dev/null/x/.lock".into(), false);
+        assert!(written.is_err());
+        assert!(lock.is_there());
+    }
+}

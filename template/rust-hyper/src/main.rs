@@ -1,0 +1,5 @@
+//! The function's process: the handler in `function/`, run by the watchdog.
+
+fn main() -> std::process::ExitCode {
+    watchdog::main(handler::handler)
+}

@@ -1,0 +1,363 @@
+//! The two listeners, the connections, and how they end.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::Request;
+use http_body::{Body, Frame};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::{
+    Config, Function,
+    auth::Auth,
+    call::answer,
+    duration::Go,
+    gate::Gate,
+    head,
+    lock::Lock,
+    log::Log,
+    metrics::Metrics,
+    scrape,
+    shared::Shared,
+    traffic::Traffic,
+    wire::{Protocol, Wire},
+};
+
+/// A watchdog that listens and does not serve yet.
+///
+/// ```
+/// use watchdog::{Config, Watchdog};
+///
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+/// let config = Config::from_strings(|name| (name == "TMPDIR").then(|| std::env::temp_dir().display().to_string()))?
+///     .with_address(([127, 0, 0, 1], 0).into())
+///     .with_metrics_address(None);
+/// let watchdog = Watchdog::bind(config).await?;
+/// println!("http://{}", watchdog.address());
+/// let function = axum::Router::new().route("/", axum::routing::get(async || "hello\n"));
+/// let stop = async {}; // at once; a process waits for SIGTERM here
+/// # let watchdog = watchdog;
+/// tokio::time::timeout(std::time::Duration::from_millis(10), watchdog.run(function, stop)).await.ok();
+/// # Ok::<(), watchdog::BoxError>(())
+/// # })?;
+/// # Ok::<(), watchdog::BoxError>(())
+/// ```
+pub struct Watchdog {
+    listener: Listener,
+    address: SocketAddr,
+    metrics: Option<(Listener, SocketAddr)>,
+    shared: Arc<Shared>,
+}
+
+/// A port that could not be listened on, or a log that could not be started.
+#[derive(Debug)]
+pub struct BindError {
+    what: String,
+    source: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+impl fmt::Debug for Watchdog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watchdog")
+            .field("address", &self.address)
+            .field("metrics_address", &self.metrics_address())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Watchdog {
+    /// Binds both ports; it answers from [`run`](Self::run) on. Logs to standard error. With `jwt_auth` it waits until
+    /// the keys are there.
+    ///
+    /// # Errors
+    /// A port is taken, or not this user's to take.
+    pub async fn bind(config: Config) -> Result<Self, BindError> {
+        let log = Log::stderr(config.log_format).map_err(log_error)?;
+        let metrics = metrics().map_err(log_error)?;
+        Self::bind_with(config, log, metrics).await
+    }
+
+    pub(crate) async fn bind_with(config: Config, log: Log, metrics: Metrics) -> Result<Self, BindError> {
+        let auth = match config.auth.clone() {
+            Some(settings) => {
+                let auth = Auth::load(settings, log.clone()).await;
+                log.say("JWT Auth: true");
+                Some(auth)
+            }
+            None => None,
+        };
+        let (listener, address) = listen("port", config.address).await?;
+        let metrics_listener = match config.metrics_address {
+            Some(address) => Some(listen("metrics_port", address).await?),
+            None => None,
+        };
+        let (lock, written) = Lock::write(config.lock_file.clone(), config.suppress_lock);
+        if config.suppress_lock {
+            log.say(
+                "Warning: \"suppress_lock\" is enabled. No automated health-checks will be in place for your function.",
+            );
+        } else {
+            log.say(format_args!("Writing lock-file to: {}", lock.path().display()));
+        }
+        if let Err(error) = written {
+            log.say(format_args!("no lock file, health does without: {}: {error}", lock.path().display()));
+        }
+        let gate = Arc::new(Gate::new(config.max_inflight));
+        let shared = Arc::new(Shared { config, gate, metrics, log, lock, auth, draining: AtomicBool::new(false) });
+        Ok(Self { listener, address, metrics: metrics_listener, shared })
+    }
+
+    /// Where functions are called.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where metrics are served, if they are.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|metrics| metrics.1)
+    }
+
+    /// Serves `function` until `shutdown` resolves and the drain is over: unready at once, serving on for
+    /// `healthcheck_interval`, then closed to new connections and done as soon as nothing is in flight, at the latest
+    /// after `write_timeout`.
+    ///
+    /// Dropping the future stops serving at once.
+    pub async fn run<F: Function>(self, function: F, shutdown: impl Future<Output = ()>) {
+        let Self { listener, address, metrics, shared } = self;
+        let (config, log) = (&shared.config, &shared.log);
+        log.say(format_args!(
+            "Timeouts: read: {} write: {} hard: {} health: {}",
+            Go(config.read_timeout),
+            Go(config.write_timeout),
+            Go(config.exec_timeout.unwrap_or_default()),
+            Go(config.healthcheck_interval),
+        ));
+        for remark in &config.remarks {
+            log.say(remark);
+        }
+        log.say(format_args!("Listening on port: {}", address.port()));
+
+        let (closing, closed) = watch::channel(false);
+        let mut aside = JoinSet::new();
+        if let Some((listener, _)) = metrics {
+            aside.spawn(scrape::serve(listener, Arc::clone(&shared)));
+        }
+        aside.spawn(fold_metrics(Arc::clone(&shared)));
+
+        let mut connections = Connections { tasks: JoinSet::new(), shared: Arc::clone(&shared), function, closed };
+        tokio::select! {
+            () = connections.accept(&listener) => {}
+            () = shutdown => {}
+        }
+        log.say(format_args!("SIGTERM: no new connections in {}", Go(config.healthcheck_interval)));
+        shared.draining.store(true, Ordering::Relaxed);
+        log.say(format_args!("Removing lock-file : {}", shared.lock.path().display()));
+        if let Err(error) = shared.lock.remove() {
+            let why = match error.kind() {
+                ErrorKind::NotFound => "no such file or directory".to_owned(),
+                _ => error.to_string(),
+            };
+            log.say(format_args!("Unable to mark server as unhealthy: remove {}: {why}", shared.lock.path().display()));
+        }
+        tokio::select! {
+            () = connections.accept(&listener) => {}
+            () = tokio::time::sleep(config.healthcheck_interval) => {}
+        }
+        drop(listener);
+        log.say(format_args!("No new connections allowed, draining: {} requests", shared.gate.inside()));
+        closing.send_replace(true);
+        if tokio::time::timeout(config.write_timeout, connections.drained()).await.is_err() {
+            log.say("the time to drain is over, what is left is cut");
+        }
+        log.say(format_args!("Exiting. Active connections: {}", shared.gate.inside()));
+        log.flush();
+    }
+}
+
+pub(crate) fn metrics() -> io::Result<Metrics> {
+    Metrics::new().map_err(io::Error::other)
+}
+
+fn log_error(source: io::Error) -> BindError {
+    BindError { what: "cannot start the log".into(), source }
+}
+
+async fn listen(name: &str, address: SocketAddr) -> Result<(Listener, SocketAddr), BindError> {
+    let error = |source| BindError { what: format!("cannot listen on {address} ({name})"), source };
+    let listener = match TcpListener::bind(address).await {
+        // A machine without IPv6 has no dual-stack wildcard.
+        Err(_) if address.is_ipv6() && address.ip().is_unspecified() => {
+            TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], address.port()))).await
+        }
+        bound => bound,
+    }
+    .map_err(error)?;
+    let address = listener.local_addr().map_err(error)?;
+    Ok((Listener(listener), address))
+}
+
+/// A listener whose hitches are told and waited out.
+pub(crate) struct Listener(TcpListener);
+
+impl Listener {
+    /// Waits for the next connection.
+    pub(crate) async fn next(&self, log: &Log) -> TcpStream {
+        loop {
+            match self.0.accept().await {
+                Ok((stream, _)) => {
+                    // Answers are written whole; waiting to fill a packet would only delay them.
+                    let _ = stream.set_nodelay(true);
+                    return stream;
+                }
+                // The one connection that was about to come is gone.
+                Err(error) if [ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset].contains(&error.kind()) => {}
+                Err(error) => {
+                    // Out of file descriptors, most likely: connections have to end before another try makes sense.
+                    log.say(format_args!("cannot accept a connection: {error}"));
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+/// The connections of the function's port.
+struct Connections<F> {
+    tasks: JoinSet<()>,
+    shared: Arc<Shared>,
+    function: F,
+    closed: watch::Receiver<bool>,
+}
+
+impl<F: Function> Connections<F> {
+    /// Accepts until it is dropped.
+    async fn accept(&mut self, listener: &Listener) {
+        loop {
+            let stream = listener.next(&self.shared.log).await;
+            // The finished ones are taken out, or the set would grow with every connection there ever was.
+            while self.tasks.try_join_next().is_some() {}
+            let connection = serve(stream, Arc::clone(&self.shared), self.function.clone(), self.closed.clone());
+            self.tasks.spawn(connection);
+        }
+    }
+
+    async fn drained(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+        self.shared.gate.empty().await;
+    }
+}
+
+async fn serve<F: Function>(stream: TcpStream, shared: Arc<Shared>, function: F, mut closed: watch::Receiver<bool>) {
+    let traffic = Arc::new(Traffic::default());
+    let mut wire = Wire::new(stream, Arc::clone(&traffic), shared.config.read_timeout);
+    let protocol = tokio::select! {
+        protocol = wire.protocol() => protocol,
+        // Nothing was asked yet.
+        () = told(&mut closed) => return,
+    };
+    match protocol {
+        None => {}
+        Some(Protocol::Http1 { lines }) => {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let call = answer(Arc::clone(&shared), function.clone(), request, Some(Arc::clone(&traffic)));
+                async move { Ok::<_, Infallible>(call.await) }
+            });
+            let connection = http1::Builder::new()
+                // The wire has limits of its own for the head, and counts its lines.
+                .header_read_timeout(None)
+                .max_headers(lines)
+                .max_buf_size(2 * head::LIMIT)
+                .title_case_headers(true)
+                .serve_connection(wire, service)
+                .with_upgrades();
+            let mut connection = std::pin::pin!(connection);
+            let done = tokio::select! {
+                done = connection.as_mut() => done,
+                () = told(&mut closed) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            // A client that hung up or sent nonsense is its own affair; the log has a line for each call.
+            drop(done);
+        }
+        Some(Protocol::Http2) => {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let call = answer(Arc::clone(&shared), function.clone(), request, None);
+                async move { Ok::<_, Infallible>(call.await) }
+            });
+            let connection =
+                http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).serve_connection(wire, service);
+            let mut connection = std::pin::pin!(connection);
+            let done = tokio::select! {
+                done = connection.as_mut() => done,
+                () = told(&mut closed) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            drop(done);
+        }
+    }
+}
+
+/// Waits for the word that the drain has begun.
+async fn told(closed: &mut watch::Receiver<bool>) {
+    // The sender lives as long as the server runs.
+    drop(closed.wait_for(|closed| *closed).await);
+}
+
+async fn fold_metrics(shared: Arc<Shared>) {
+    let mut every = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        every.tick().await;
+        shared.metrics.fold();
+    }
+}
+
+/// The body that no answer of the watchdog's own has.
+pub(crate) enum Silent {}
+
+impl Body for Silent {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match *self {}
+    }
+}

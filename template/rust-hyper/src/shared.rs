@@ -1,0 +1,29 @@
+//! What all calls of a watchdog share.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use crate::{auth::Auth, config::Config, gate::Gate, lock::Lock, log::Log, metrics::Metrics};
+
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) metrics: Metrics,
+    pub(crate) log: Log,
+    pub(crate) lock: Lock,
+    pub(crate) auth: Option<Auth>,
+    pub(crate) draining: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether calls should be sent here.
+    pub(crate) fn is_up(&self) -> bool {
+        !self.is_draining() && self.lock.is_there()
+    }
+}
