@@ -86,7 +86,7 @@ pub enum Outcome {
 }
 
 /// What the machine waits for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Phase {
     Begun,
     /// Another replica has the lease: look whether it is done, else ask again.
@@ -105,7 +105,7 @@ enum Phase {
 }
 
 /// New tokens on their way into the store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Fresh {
     record: Record,
     was: Version,
@@ -114,8 +114,8 @@ struct Fresh {
     tries: u32,
 }
 
-/// One renewal.
-#[derive(Debug)]
+/// One renewal. Clones let a search try every next event on the same state.
+#[derive(Clone, Debug)]
 pub struct Renewal {
     need: Need,
     policy: Policy,

@@ -83,6 +83,7 @@ impl Judge {
     /// A flight is over: it waits for nothing any more.
     pub fn ended(&mut self, flight: u64) {
         self.leased.remove(&flight);
+        self.leaves.remove(&flight);
     }
 
     /// A person authorised, or asked for a renewal: all that was ambiguous is his to decide.

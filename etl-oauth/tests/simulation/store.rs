@@ -40,8 +40,8 @@ impl Slot {
         self.record.as_ref().map(|(record, _)| record)
     }
 
-    pub fn lease(&self) -> Option<&(String, Timestamp)> {
-        self.lease.as_ref()
+    pub fn is_leased(&self, now: Timestamp) -> bool {
+        self.lease.as_ref().is_some_and(|(_, end)| *end > now)
     }
 
     /// Reads; `known` is what the reader knew before.
