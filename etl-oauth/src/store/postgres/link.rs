@@ -1,10 +1,4 @@
-use std::{
-    error::Error as _,
-    fmt,
-    future::poll_fn,
-    sync::Arc,
-    time::Duration,
-};
+use std::{error::Error as _, fmt, future::poll_fn, sync::Arc, time::Duration};
 
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::sync::{Mutex, broadcast};
