@@ -1,6 +1,7 @@
 //! Keeps one account's token valid: the renewal protocol. The protocol itself is a state machine without IO; here it meets
 //! the store, the provider and the clock.
 
+mod accounts;
 mod clock;
 mod flight;
 mod machine;
@@ -10,6 +11,7 @@ mod policy;
 mod revoke;
 mod work;
 
+pub use accounts::Keepers;
 pub use clock::Clock;
 pub(crate) use flight::count;
 pub use machine::{Event, Need, Outcome, Renewal, Step};
@@ -30,6 +32,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use tokio::sync::watch;
+use work::Work;
 
 use crate::{
     grant::{Client, Wire},
@@ -73,7 +76,7 @@ struct Inner {
     current: ArcSwapOption<Stored>,
     flight: Mutex<Option<watch::Receiver<flight::Landing>>>,
     /// Renewals and writes under way.
-    work: work::Work,
+    work: Arc<Work>,
     /// The newest generation that the API has taken.
     worked: AtomicU64,
     /// The lease is ours.
@@ -152,12 +155,17 @@ impl Token {
 impl Keeper {
     /// The keeper of `account`.
     pub fn new(account: impl Into<String>, parts: Parts) -> Self {
+        Self::sharing(account, parts, Arc::default())
+    }
+
+    /// The keeper of `account`, whose work counts as that of others.
+    fn sharing(account: impl Into<String>, parts: Parts, work: Arc<Work>) -> Self {
         Self(Arc::new(Inner {
             account: account.into(),
             parts,
             current: ArcSwapOption::empty(),
             flight: Mutex::new(None),
-            work: work::Work::default(),
+            work,
             worked: AtomicU64::new(0),
             leased: AtomicBool::new(false),
             unsaved: AtomicBool::new(false),
@@ -208,12 +216,6 @@ impl Keeper {
     #[must_use]
     pub fn is_store_ok(&self) -> bool {
         self.0.store_ok.load(Ordering::Acquire) && self.is_saved()
-    }
-
-    /// What is alive while a renewal or a write is under way; `None` when there is none. The process should not end before.
-    #[must_use]
-    pub fn unfinished(&self) -> Option<std::sync::Weak<dyn std::any::Any + Send + Sync>> {
-        self.0.work.unfinished()
     }
 
     /// When the next renewal is due by itself.

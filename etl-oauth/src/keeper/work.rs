@@ -4,7 +4,7 @@ use std::{
 };
 
 /// Work that must not be cut off: a renewal, or tokens on their way into the store. Alive while any of it is.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Work(Mutex<Option<Weak<dyn Any + Send + Sync>>>);
 
 impl Work {

@@ -19,10 +19,10 @@ use crate::{
     config::Config,
     grant::{Client, Wire},
     guard::{CookieJar, Key, Once, Operator},
-    keeper::{Announcer, ClientSource, Clock, Keeper, Parts},
+    keeper::{Announcer, ClientSource, Clock, Keeper, Keepers, Parts},
     pages::Base,
     secrets::Secrets,
-    store::{Changes, DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
+    store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
     token::{Class, Failure},
 };
 use reply::{Asked, problem};
@@ -39,7 +39,7 @@ pub struct Function(Arc<App>);
 struct App {
     config: Config,
     base: Base,
-    keeper: Keeper,
+    keepers: Keepers,
     api: Option<Api>,
     client: Credentials,
     wire: Wire,
@@ -87,24 +87,19 @@ impl Function {
             let secrets = secrets.clone();
             Announcer::webhook(move || secrets.read("etl-oauth-notify-url").ok().flatten())?
         };
-        let keeper = Keeper::new(
-            DEFAULT_ACCOUNT,
-            Parts {
-                provider: Arc::new(config.provider.clone()),
-                client: source,
-                wire: wire.clone(),
-                store: Arc::clone(&store),
-                policy: config.policy.clone(),
-                owner: owner(),
-                clock: clock.clone(),
-                announcer,
-            },
-        );
-        keeper.sync().await;
-        if let Some(changes) = store.changes() {
-            tokio::spawn(follow(keeper.clone(), changes));
-        }
-        let api = config.provider.api_url.clone().map(|base| Api::new(base, keeper.clone())).transpose()?;
+        let keepers = Keepers::new(Parts {
+            provider: Arc::new(config.provider.clone()),
+            client: source,
+            wire: wire.clone(),
+            store: Arc::clone(&store),
+            policy: config.policy.clone(),
+            owner: owner(),
+            clock: clock.clone(),
+            announcer,
+        });
+        let first = keepers.get(DEFAULT_ACCOUNT)?;
+        first.sync().await;
+        let api = config.provider.api_url.clone().map(|base| Api::new(base, first)).transpose()?;
         // Every replica has this secret, and no browser does.
         let sealing = match &client.read()? {
             Client { secret: Some(secret), .. } => secret.clone(),
@@ -113,20 +108,23 @@ impl Function {
             }
         };
         let key = Key::derive(&sealing, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
-        Ok(Self(Arc::new(App {
+        let app = Arc::new(App {
             base: Base::new(&config.public_url),
             jar: CookieJar::new(&config.public_url),
             used: Once::new(STATES),
             operator: Operator::new(secrets),
             runs: Runs::default(),
             config,
-            keeper,
+            keepers,
             api,
             client,
             wire,
             key,
             clock,
-        })))
+        });
+        let follower = Arc::clone(&app);
+        tokio::spawn(async move { follower.keepers.follow().await });
+        Ok(Self(app))
     }
 
     /// The routes of `interface.md`, as the service that the template runs.
@@ -144,15 +142,6 @@ impl Function {
             .method_not_allowed_fallback(not_allowed)
             .layer(axum::middleware::map_response_with_state(Arc::clone(&app), announce_work))
             .with_state(app)
-    }
-}
-
-/// Looks at the store again whenever another replica has written: a rotation is known at once.
-async fn follow(keeper: Keeper, mut changes: Changes) {
-    while let Some(account) = changes.recv().await {
-        if account == keeper.account() {
-            keeper.sync().await;
-        }
     }
 }
 
@@ -187,7 +176,7 @@ async fn announce_work(
     axum::extract::State(app): State,
     mut response: axum::response::Response,
 ) -> axum::response::Response {
-    if let Some(work) = app.keeper.unfinished() {
+    if let Some(work) = app.keepers.unfinished() {
         response.extensions_mut().insert(work);
     }
     response
@@ -207,8 +196,20 @@ async fn not_allowed(axum::extract::State(app): State, asked: Asked) -> axum::re
 }
 
 impl App {
-    fn api(&self) -> Result<&Api, ApiError> {
-        self.api.as_ref().ok_or(ApiError::NotConfigured)
+    /// The provider's API with the tokens of `keeper`.
+    fn api(&self, keeper: Keeper) -> Result<Api, ApiError> {
+        self.api.as_ref().map(|api| api.with(keeper)).ok_or(ApiError::NotConfigured)
+    }
+
+    /// The keeper of an account that a request names.
+    fn keeper(&self, asked: &Asked, account: &str) -> Result<Keeper, axum::response::Response> {
+        self.keepers.get(account).map_err(|err| self.no_account(asked, &err))
+    }
+
+    fn no_account(&self, asked: &Asked, err: &StoreError) -> axum::response::Response {
+        let words =
+            ("There can be no such account", &*err.to_string(), "Use another name, or none for the account default.");
+        asked.problem(self, &problem("bad_account", StatusCode::BAD_REQUEST, words))
     }
 }
 
