@@ -513,6 +513,6 @@ fn crash(it: &mut Everything, n: usize) {
     replica.stage = Stage::Over;
     replica.leased = false;
     replica.slept = false;
-    replica.flights = 0;
+    replica.flights = 1;
     replica.owner += " again";
 }
