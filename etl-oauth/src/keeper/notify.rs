@@ -61,9 +61,11 @@ impl Announcement {
     }
 }
 
+type Tell = dyn Fn(&Announcement) + Send + Sync;
+
 /// Who is told of changes; by default nobody.
 #[derive(Clone, Default)]
-pub struct Announcer(Option<Arc<dyn Fn(&Announcement) + Send + Sync>>);
+pub struct Announcer(Option<Arc<Tell>>);
 
 impl std::fmt::Debug for Announcer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
