@@ -69,6 +69,8 @@ struct Replica {
     slept: bool,
     known: Option<Record>,
     owner: String,
+    /// Its fingerprint, made anew when it does something: printing is what the search spends its time on.
+    print: u64,
 }
 
 /// One state of everything.
@@ -79,6 +81,7 @@ struct Everything {
     /// Requests of the dead, still under way.
     orphans: Vec<(String, u64, Request)>,
     slot: Slot,
+    slot_print: u64,
     grants: Grants,
     judge: Judge,
     left: Budget,
@@ -118,9 +121,6 @@ pub fn run(habit: Habit, broken: Broken, budget: Budget) -> Found {
     let (mut ends, mut fault) = (0, None);
     while let Some(state) = queue.pop_front() {
         let mut next = Vec::new();
-        if seen.len() % 20000 == 0 {
-            eprintln!("at {} depth {} queue {}", seen.len(), state.path.len(), queue.len());
-        }
         if let Err(why) = search.successors(&state, &mut next) {
             fault = Some(format!("{why}\n  after {}", state.path.join(", ")));
             break;
@@ -158,12 +158,14 @@ impl Everything {
             slept: false,
             known: Some(record.clone()),
             owner: format!("replica {n}"),
+            print: 0,
         };
         Self {
             now: EXPIRY,
             replicas: vec![replica(1), replica(2)],
             orphans: Vec::new(),
             slot,
+            slot_print: 0,
             grants,
             judge,
             left,
@@ -174,28 +176,35 @@ impl Everything {
         }
     }
 
-    /// Tokens are hidden from `Debug`, and told apart by the serial in the answer that brought them.
     fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.now, self.left, self.trouble, self.waited).hash(&mut hasher);
-        for it in &self.replicas {
-            let stage = match &it.stage {
-                Stage::Asked(request) => format!("asked {}", request.fingerprint()),
-                Stage::Told(stored, heard) => format!("{stored:?}{}", heard.fingerprint()),
-                Stage::Waiting => "waiting".into(),
-                Stage::Over => "over".into(),
-            };
-            format!("{:?}{stage}{}{}{}{}{:?}", it.machine, it.flight, it.flights, it.leased, it.slept, it.known)
-                .hash(&mut hasher);
-        }
+        (self.replicas[0].print, self.replicas[1].print, self.slot_print, &self.grants, &self.judge).hash(&mut hasher);
         for (owner, flight, request) in &self.orphans {
             (owner, flight, request.fingerprint()).hash(&mut hasher);
         }
-        format!("{:?}", self.slot).hash(&mut hasher);
-        self.grants.hash(&mut hasher);
-        self.judge.fingerprint().hash(&mut hasher);
         hasher.finish()
     }
+}
+
+impl Replica {
+    /// Tokens are hidden from `Debug`, and told apart by the serial in the answer that brought them.
+    fn fingerprint(&self) -> u64 {
+        let stage = match &self.stage {
+            Stage::Asked(request) => format!("asked {}", request.fingerprint()),
+            Stage::Told(stored, heard) => format!("{stored:?}{}", heard.fingerprint()),
+            Stage::Waiting => "waiting".into(),
+            Stage::Over => "over".into(),
+        };
+        let known = self.known.as_ref().map(|known| (known.generation, &known.health));
+        print(&(&self.machine, stage, self.flight, self.flights, self.leased, self.slept, known))
+    }
+}
+
+fn print(thing: &impl std::fmt::Debug) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    format!("{thing:?}").hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Request {
@@ -231,33 +240,42 @@ type Judged<T = ()> = Result<T, String>;
 impl Search {
     /// All that can happen next.
     fn successors(&self, state: &Everything, next: &mut Vec<Everything>) -> Judged {
-        let mut add = |name: &'static str, act: &dyn Fn(&mut Everything) -> Judged<bool>| -> Judged {
-            let mut after = state.clone();
-            after.path.push(name);
-            match act(&mut after) {
-                Ok(true) => next.push(after),
-                Ok(false) => {}
-                Err(why) => return Err(format!("{why} ({name})")),
-            }
-            Ok(())
-        };
+        let mut add =
+            |actor: Option<usize>, name: &'static str, act: &dyn Fn(&mut Everything) -> Judged<bool>| -> Judged {
+                let mut after = state.clone();
+                after.path.push(name);
+                match act(&mut after) {
+                    Ok(true) => {
+                        if let Some(n) = actor {
+                            after.replicas[n].print = after.replicas[n].fingerprint();
+                        }
+                        if after.slot.mark() != state.slot.mark() {
+                            after.slot_print = print(&after.slot);
+                        }
+                        next.push(after);
+                    }
+                    Ok(false) => {}
+                    Err(why) => return Err(format!("{why} ({name})")),
+                }
+                Ok(())
+            };
         let names = [
             ["one begins", "one's request arrives", "one hears", "one wakes", "one crashes", "one's answer is lost"],
             ["two begins", "two's request arrives", "two hears", "two wakes", "two crashes", "two's answer is lost"],
         ];
         for (n, [begins, arrives, hears, wakes, crashes, lost]) in names.into_iter().enumerate() {
             match &state.replicas[n].stage {
-                Stage::Over => add(begins, &|it| Ok(self.begin(it, n)? && self.pass(it, n)?))?,
-                Stage::Asked(Request::Send(_)) => add(arrives, &|it| self.arrive(it, n))?,
-                Stage::Asked(Request::Save(..)) if state.sleepy => add(arrives, &|it| self.arrive(it, n))?,
-                Stage::Asked(_) => add(arrives, &|it| self.pass(it, n))?,
-                Stage::Told(..) => add(hears, &|it| self.hear(it, n).map(|()| true))?,
-                Stage::Waiting => add(wakes, &|it| self.wake(it, n))?,
+                Stage::Over => add(Some(n), begins, &|it| Ok(self.begin(it, n)? && self.pass(it, n)?))?,
+                Stage::Asked(Request::Send(_)) => add(Some(n), arrives, &|it| self.arrive(it, n))?,
+                Stage::Asked(Request::Save(..)) if state.sleepy => add(Some(n), arrives, &|it| self.arrive(it, n))?,
+                Stage::Asked(_) => add(Some(n), arrives, &|it| self.pass(it, n))?,
+                Stage::Told(..) => add(Some(n), hears, &|it| self.hear(it, n).map(|()| true))?,
+                Stage::Waiting => add(Some(n), wakes, &|it| self.wake(it, n))?,
             }
             let busy = state.replicas[n].machine.is_some();
             let under_way = matches!(&state.replicas[n].stage, Stage::Asked(Request::Save(..) | Request::Send(_)));
             if under_way && state.left.crashes > 0 {
-                add(crashes, &|it| {
+                add(Some(n), crashes, &|it| {
                     crash(it, n);
                     Ok(true)
                 })?;
@@ -266,11 +284,11 @@ impl Search {
             let sending = matches!(&state.replicas[n].stage, Stage::Asked(Request::Send(_)))
                 || matches!(&state.replicas[n].stage, Stage::Told(_, Heard::Tokens(_) | Heard::Refused));
             if sending && state.left.losses > 0 {
-                add(lost, &|it| self.lose(it, n).map(|()| true))?;
+                add(Some(n), lost, &|it| self.lose(it, n).map(|()| true))?;
             }
             // A holder that has not slept yet sleeps through the rest of its lease.
             if busy && state.left.naps > 0 && state.replicas[n].leased {
-                add(if n == 0 { "one falls asleep" } else { "two falls asleep" }, &|it| {
+                add(Some(n), if n == 0 { "one falls asleep" } else { "two falls asleep" }, &|it| {
                     it.left.naps -= 1;
                     it.trouble = true;
                     it.replicas[n].slept = true;
@@ -280,14 +298,14 @@ impl Search {
             }
         }
         for n in 0..state.orphans.len() {
-            add("a dead one's request arrives", &|it| {
+            add(None, "a dead one's request arrives", &|it| {
                 let (owner, flight, request) = it.orphans.remove(n);
                 self.effect(it, &owner, flight, request, None).map(|_| true)
             })?;
         }
         let writing = |it: &Replica| matches!(&it.stage, Stage::Asked(Request::Save(..)));
         if state.left.touches > 0 && state.replicas.iter().any(writing) {
-            add("somebody else writes", &|it| {
+            add(None, "somebody else writes", &|it| {
                 it.left.touches -= 1;
                 it.slot.touch();
                 Ok(true)
@@ -303,7 +321,8 @@ impl Search {
         if self.policy.is_fresh(&known, stamp(it.now)) || health.needs_authorisation || health.held {
             return Ok(false);
         }
-        if replica.flights >= 2 {
+        // The two are alike, so the first to begin may as well be the first.
+        if replica.flights >= 2 || (n == 1 && it.replicas[0].flight == 1) {
             return Ok(false);
         }
         // Its failure's wait is over.
@@ -494,6 +513,6 @@ fn crash(it: &mut Everything, n: usize) {
     replica.stage = Stage::Over;
     replica.leased = false;
     replica.slept = false;
-    replica.flights = 0;
+    replica.flights = 1;
     replica.owner += " again";
 }

@@ -40,6 +40,11 @@ impl Slot {
         self.record.as_ref().map(|(record, _)| record)
     }
 
+    /// What changes whenever anything does.
+    pub fn mark(&self) -> (Option<u64>, Option<&(String, Timestamp)>) {
+        (self.record.as_ref().map(|(_, version)| *version), self.lease.as_ref())
+    }
+
     pub fn is_leased(&self, now: Timestamp) -> bool {
         self.lease.as_ref().is_some_and(|(_, end)| *end > now)
     }

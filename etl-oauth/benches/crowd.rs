@@ -1,0 +1,82 @@
+//! What many cost: 10,000 callers that wait for one renewal, and 100,000 accounts that wait for nothing. Each has a limit
+//! that it must keep, so that a run fails where the figures do.
+//!
+//! ```console
+//! $ cargo bench -p etl-oauth --bench crowd
+//! ```
+
+#![allow(clippy::print_stdout, reason = "figures are what it is for")]
+
+mod support;
+
+use std::{
+    process::ExitCode,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+const CALLERS: usize = 10_000;
+const ACCOUNTS: usize = 100_000;
+
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
+    let (slowest, calls) = runtime.block_on(crowd());
+    println!("{CALLERS} callers over an expired token: {calls} call, the last is served {slowest:?} after its answer");
+    let bytes = runtime.block_on(accounts());
+    println!("{ACCOUNTS} idle accounts: {bytes} bytes each, of which the store in memory has a part");
+    let kept = calls == 1 && slowest <= Duration::from_millis(5) && bytes <= 2048;
+    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The slowest of the best of five crowds, and how many calls it cost.
+async fn crowd() -> (Duration, u32) {
+    let mut best = (Duration::MAX, 0);
+    for _ in 0..5 {
+        let world = support::World::default();
+        let keeper = world.keeper("default");
+        keeper.authorise(support::answer(0, 1), Timestamp::now() - SignedDuration::from_secs(10)).await;
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|_| {
+                let keeper = keeper.clone();
+                tokio::spawn(async move {
+                    keeper.token().await.expect("the provider answers");
+                    Instant::now()
+                })
+            })
+            .collect();
+        // All are on board when the call is under way and nothing else is left to do.
+        while world.calls.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let answered = Instant::now();
+        world.answers.add_permits(1);
+        let mut last = answered;
+        for caller in callers {
+            last = last.max(caller.await.expect("no caller panics"));
+        }
+        best = best.min((last - answered, world.calls.load(Ordering::Relaxed)));
+    }
+    best
+}
+
+/// Bytes of resident memory for each authorised account that nobody uses: its keeper and its record in the store.
+async fn accounts() -> usize {
+    let world = support::World::default();
+    let mut keepers = Vec::with_capacity(ACCOUNTS);
+    let before = resident();
+    for n in 0..ACCOUNTS {
+        let keeper = world.keeper(&format!("account-{n}"));
+        keeper.authorise(support::answer(0, 3600), Timestamp::now()).await;
+        keepers.push(keeper);
+    }
+    (resident() - before) / keepers.len()
+}
+
+/// Linux counts it in pages of 4 KiB.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a number of pages") * 4096
+}
