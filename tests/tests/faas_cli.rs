@@ -229,7 +229,8 @@ async fn the_template_is_pulled_and_a_new_function_of_it_builds() {
         .arg("build.sh")
         .current_dir(&context)
         .env("PROFILE", "dev")
-        .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("functions"))
+        // Beside the functions that `local` builds.
+        .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("functions"))
         .output()
         .await
         .unwrap();
