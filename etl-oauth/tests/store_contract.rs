@@ -1,5 +1,7 @@
 //! The contract of stores, on those that need no server; and what the file store promises besides.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be set up fails its test")]
+
 mod contract;
 
 use std::{

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -39,6 +39,17 @@ pub(crate) async fn bind(what: &str, option: &str, address: SocketAddr) -> anyho
     TcpListener::bind(address).await.with_context(|| {
         format!("the {what} cannot listen on {address}; stop what does, or choose another address with {option}")
     })
+}
+
+/// The address of a listener as a URL without a slash at the end; one that listens everywhere is met at this machine.
+pub(crate) fn url(listener: &TcpListener) -> anyhow::Result<String> {
+    let mut address = listener.local_addr()?;
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    Ok(format!("http://{address}"))
 }
 
 /// A running server.

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
-use tokio::net::TcpListener;
 
 use crate::console::Console;
 use crate::functions::{Executable, Functions, Source, Spec};
@@ -16,7 +15,7 @@ use crate::gateway::Gateway;
 use crate::provider::Provider;
 use crate::secrets::{Dialect, Secrets};
 use crate::seed::seed;
-use crate::server::bind;
+use crate::server::{bind, url};
 use crate::stack::Stack;
 
 /// How to start a [`Local`].
@@ -244,8 +243,4 @@ fn state_folder(dir: &Path) -> anyhow::Result<PathBuf> {
         .create(&state)
         .with_context(|| format!("cannot create {}", state.display()))?;
     Ok(state)
-}
-
-fn url(listener: &TcpListener) -> anyhow::Result<String> {
-    Ok(format!("http://{}", listener.local_addr()?))
 }

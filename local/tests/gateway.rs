@@ -291,6 +291,16 @@ async fn logs_are_kept_cut_and_followed() {
 }
 
 #[tokio::test]
+async fn only_event_streams_reach_the_caller_as_they_are_written() {
+    let running = Place::new(ECHO).start(&["echo"]).await;
+    let request = |accept: &str| running.http.get(running.at("/function/echo/stream")).header("accept", accept).send();
+    let mut events = request("text/event-stream").await.unwrap();
+    assert_eq!(events.chunk().await.unwrap().unwrap(), "first");
+    let mut held = request("*/*").await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(200), held.chunk()).await.is_err());
+}
+
+#[tokio::test]
 async fn queued_calls_are_accepted_run_and_called_back() {
     let two = format!("{ECHO}  other:\n    lang: none\n    image: sample\n");
     let running = Place::new(&two).start(&["echo", "other"]).await;

@@ -86,7 +86,7 @@ pub enum Outcome {
 }
 
 /// What the machine waits for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Phase {
     Begun,
     /// Another replica has the lease: look whether it is done, else ask again.
@@ -105,7 +105,7 @@ enum Phase {
 }
 
 /// New tokens on their way into the store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Fresh {
     record: Record,
     was: Version,
@@ -114,8 +114,8 @@ struct Fresh {
     tries: u32,
 }
 
-/// One renewal.
-#[derive(Debug)]
+/// One renewal. Clones let a search try every next event on the same state.
+#[derive(Clone, Debug)]
 pub struct Renewal {
     need: Need,
     policy: Policy,
@@ -252,7 +252,6 @@ impl Renewal {
         if record.intent.as_ref().is_some_and(|intent| self.written.contains(intent)) {
             return self.send(stored, now);
         }
-        self.sent_previous = false;
         let digest = refresh_token.digest();
         let earlier = record.intent.as_ref().filter(|intent| intent.digest == digest);
         if let Some(earlier) = earlier
@@ -408,6 +407,10 @@ impl Renewal {
         let previous = newer.record.tokens.as_ref().is_some_and(|tokens| tokens.previous_refresh_token.is_some());
         if failure.class() == Class::InvalidGrant && self.policy.previous_until_used && previous && !self.sent_previous
         {
+            if !self.lease_outlasts_a_call(now) {
+                // Whoever renews next asks both.
+                return failed(failure, Some(newer));
+            }
             self.sent_previous = true;
             return self.send(newer, now);
         }

@@ -7,6 +7,7 @@ mod machine;
 mod persist;
 mod policy;
 mod revoke;
+mod work;
 
 pub use clock::Clock;
 pub(crate) use flight::count;
@@ -67,6 +68,8 @@ struct Inner {
     parts: Parts,
     current: ArcSwapOption<Stored>,
     flight: Mutex<Option<watch::Receiver<flight::Landing>>>,
+    /// Renewals and writes under way.
+    work: work::Work,
     /// The newest generation that the API has taken.
     worked: AtomicU64,
     /// The lease is ours.
@@ -150,6 +153,7 @@ impl Keeper {
             parts,
             current: ArcSwapOption::empty(),
             flight: Mutex::new(None),
+            work: work::Work::default(),
             worked: AtomicU64::new(0),
             leased: AtomicBool::new(false),
             unsaved: AtomicBool::new(false),
@@ -200,6 +204,12 @@ impl Keeper {
     #[must_use]
     pub fn is_store_ok(&self) -> bool {
         self.0.store_ok.load(Ordering::Acquire) && self.is_saved()
+    }
+
+    /// What is alive while a renewal or a write is under way; `None` when there is none. The process should not end before.
+    #[must_use]
+    pub fn unfinished(&self) -> Option<std::sync::Weak<dyn std::any::Any + Send + Sync>> {
+        self.0.work.unfinished()
     }
 
     /// When the next renewal is due by itself.

@@ -16,13 +16,13 @@ use http::StatusCode;
 
 use crate::{
     api::{Api, ApiError},
-    config::{Config, StoreKind},
+    config::Config,
     grant::{Client, Wire},
     guard::{CookieJar, Key, Once, Operator},
     keeper::{ClientSource, Clock, Keeper, Parts},
     pages::Base,
     secrets::Secrets,
-    store::{DEFAULT_ACCOUNT, Gateway, GatewayApi, Store},
+    store::{Changes, DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
     token::{Class, Failure},
 };
 use reply::{Asked, problem};
@@ -74,16 +74,7 @@ impl Function {
     /// When the TLS library does not start, or there is no randomness.
     pub async fn new(config: Config) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let secrets = config.secrets.clone();
-        let store = match config.store {
-            StoreKind::Gateway => {
-                let api = GatewayApi::new(&config.gateway_url, secrets.clone())?;
-                tracing::warn!(
-                    "store=gateway can neither read back nor compare nor lock: keep com.openfaas.scale.max at 1, or choose \
-                     another store"
-                );
-                Store::Gateway(Gateway::new(api, secrets.clone()))
-            }
-        };
+        let store = Arc::new(open(&config).await?);
         let public = config.provider.client_auth == crate::provider::ClientAuth::None;
         let client = Credentials { secrets: secrets.clone(), public };
         let wire = Wire::http(config.policy.token_timeout)?;
@@ -98,13 +89,16 @@ impl Function {
                 provider: Arc::new(config.provider.clone()),
                 client: source,
                 wire: wire.clone(),
-                store: Arc::new(store),
+                store: Arc::clone(&store),
                 policy: config.policy.clone(),
                 owner: owner(),
                 clock: clock.clone(),
             },
         );
         keeper.sync().await;
+        if let Some(changes) = store.changes() {
+            tokio::spawn(follow(keeper.clone(), changes));
+        }
         let api = config.provider.api_url.clone().map(|base| Api::new(base, keeper.clone())).transpose()?;
         // Every replica has this secret, and no browser does.
         let sealing = match &client.read()? {
@@ -143,8 +137,36 @@ impl Function {
             .route("/revoke", routing::post(operate::revoke))
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
+            .layer(axum::middleware::map_response_with_state(Arc::clone(&app), announce_work))
             .with_state(app)
     }
+}
+
+/// Looks at the store again whenever another replica has written: a rotation is known at once.
+async fn follow(keeper: Keeper, mut changes: Changes) {
+    while let Some(account) = changes.recv().await {
+        if account == keeper.account() {
+            keeper.sync().await;
+        }
+    }
+}
+
+/// Opens the store. What is wrong with its part of the configuration is a mistake like any other.
+async fn open(config: &Config) -> Result<Store, Box<dyn std::error::Error + Send + Sync>> {
+    let store = Store::open(&config.store, &config.store_options).await.map_err(|err| match err {
+        err @ (StoreError::Config(_) | StoreError::Disabled { .. }) => {
+            std::io::Error::new(std::io::ErrorKind::InvalidInput, crate::config::Mistakes::one(err.to_string())).into()
+        }
+        err => Box::<dyn std::error::Error + Send + Sync>::from(err),
+    })?;
+    let can = store.capabilities();
+    if !(can.read_back && can.compare_and_swap && can.lease) {
+        tracing::warn!(
+            store = store.kind(),
+            "this store can neither read back nor compare nor lock: keep com.openfaas.scale.max at 1, or choose another"
+        );
+    }
+    Ok(store)
 }
 
 /// This replica's name in leases and intents: Kubernetes gives every pod its own host name.
@@ -153,6 +175,17 @@ fn owner() -> String {
     let mut salt = [0; 4];
     let _ = aws_lc_rs::rand::fill(&mut salt);
     format!("{host}-{:08x}", u32::from_le_bytes(salt))
+}
+
+/// Tells the watchdog of a renewal or a write that goes on after the answer: the process ends after it.
+async fn announce_work(
+    axum::extract::State(app): State,
+    mut response: axum::response::Response,
+) -> axum::response::Response {
+    if let Some(work) = app.keeper.unfinished() {
+        response.extensions_mut().insert(work);
+    }
+    response
 }
 
 type State = axum::extract::State<Arc<App>>;

@@ -77,13 +77,13 @@ impl TokenStore for Memory {
     async fn acquire(&self, account: &str, owner: &str, ttl: Duration, now: Timestamp) -> Result<Acquired, StoreError> {
         check_account(account)?;
         let mut state = self.reachable()?;
-        if let Some((holder, until)) = state.leases.get(account)
-            && holder != owner
-            && *until > now
-        {
-            return Ok(Acquired::Busy);
+        let mut until = now.checked_add(ttl).unwrap_or(Timestamp::MAX);
+        match state.leases.get(account) {
+            // A request that was long under way must not shorten what a later one was promised.
+            Some((holder, end)) if holder == owner => until = until.max(*end),
+            Some((_, end)) if *end > now => return Ok(Acquired::Busy),
+            _ => {}
         }
-        let until = now.checked_add(ttl).unwrap_or(Timestamp::MAX);
         state.leases.insert(account.to_owned(), (owner.to_owned(), until));
         Ok(Acquired::Until(until))
     }

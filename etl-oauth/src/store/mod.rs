@@ -12,9 +12,13 @@ mod kubernetes;
 mod memory;
 #[cfg(feature = "gateway")]
 mod mounted;
-#[cfg(feature = "kubernetes")]
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(any(feature = "kubernetes", feature = "nats"))]
 mod observed;
 mod options;
+#[cfg(feature = "postgres")]
+mod postgres;
 
 pub use codec::Codec;
 #[cfg(feature = "file")]
@@ -26,7 +30,11 @@ pub use gateway_api::GatewayApi;
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::Kubernetes;
 pub use memory::Memory;
+#[cfg(feature = "nats")]
+pub use nats::Nats;
 pub use options::StoreOptions;
+#[cfg(feature = "postgres")]
+pub use postgres::Postgres;
 
 use std::time::Duration;
 
@@ -142,7 +150,7 @@ pub trait TokenStore: Send + Sync {
     /// The names of all accounts that have a record.
     fn accounts(&self) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
 
-    /// Takes the account's lease for `owner`, or prolongs it where `owner` has it.
+    /// Takes the account's lease for `owner`, or prolongs it where `owner` has it; it is never shortened.
     fn acquire(
         &self,
         account: &str,
@@ -197,6 +205,12 @@ pub enum Store {
     Kubernetes(Kubernetes),
     /// This process's memory, for tests.
     Memory(Memory),
+    /// A JetStream bucket.
+    #[cfg(feature = "nats")]
+    Nats(Nats),
+    /// A PostgreSQL database.
+    #[cfg(feature = "postgres")]
+    Postgres(Postgres),
 }
 
 macro_rules! dispatch {
@@ -209,6 +223,10 @@ macro_rules! dispatch {
             #[cfg(feature = "kubernetes")]
             Self::Kubernetes($store) => $call,
             Self::Memory($store) => $call,
+            #[cfg(feature = "nats")]
+            Self::Nats($store) => $call,
+            #[cfg(feature = "postgres")]
+            Self::Postgres($store) => $call,
         }
     };
 }
@@ -225,6 +243,10 @@ impl Store {
             #[cfg(feature = "kubernetes")]
             Self::Kubernetes(_) => "kubernetes",
             Self::Memory(_) => "memory",
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => "nats",
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => "postgres",
         }
     }
 

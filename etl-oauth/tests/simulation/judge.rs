@@ -80,6 +80,12 @@ impl Judge {
         self.leased.insert(flight, until);
     }
 
+    /// A flight is over: it waits for nothing any more.
+    pub fn ended(&mut self, flight: u64) {
+        self.leased.remove(&flight);
+        self.leaves.remove(&flight);
+    }
+
     /// A person authorised, or asked for a renewal: all that was ambiguous is his to decide.
     pub fn person(&mut self) {
         self.sent.retain(|sent| matches!(sent.fate, Fate::Waiting | Fate::Answered));

@@ -7,6 +7,7 @@
 
 mod judge;
 mod provider;
+mod search;
 mod store;
 mod world;
 
@@ -15,6 +16,8 @@ use std::{
     thread,
 };
 
+use provider::Habit;
+use search::Budget;
 use store::Broken;
 use world::Report;
 
@@ -113,4 +116,39 @@ fn a_missing_intent_is_caught() {
 #[test]
 fn a_store_that_ignores_the_version_is_caught() {
     is_caught(Broken::Swap);
+}
+
+const NOTHING: Budget = Budget { crashes: 0, losses: 0, touches: 0, naps: 0 };
+
+/// Every interleaving, not a sample of them.
+#[track_caller]
+fn is_searched(habit: Habit, budget: Budget) {
+    let found = search::run(habit, Broken::Nothing, budget);
+    println!("{habit:?} {budget:?}: {} states, {} of them final", found.states, found.ends);
+    assert_eq!(found.fault, None, "{habit:?} {budget:?}");
+    assert!(found.states > 100 && found.ends > 1, "the search is not as wide as it was");
+}
+
+#[test]
+fn b2_every_interleaving_with_a_crash_a_lost_answer_and_a_conflict_keeps_the_invariants() {
+    is_searched(Habit::Strict, Budget { crashes: 1, losses: 1, touches: 1, naps: 0 });
+}
+
+#[test]
+fn every_interleaving_within_a_replay_window_keeps_the_invariants() {
+    is_searched(Habit::Window(120_000), Budget { crashes: 1, losses: 1, touches: 1, naps: 0 });
+}
+
+#[test]
+fn every_interleaving_with_a_holder_that_sleeps_through_its_lease_keeps_the_invariants() {
+    is_searched(Habit::Strict, Budget { touches: 1, naps: 1, ..NOTHING });
+}
+
+#[test]
+fn the_search_finds_what_each_safeguard_prevents() {
+    for broken in [Broken::Lease, Broken::Reread, Broken::Swap] {
+        let found = search::run(Habit::Strict, broken, Budget { touches: 1, naps: 1, ..NOTHING });
+        let fault = found.fault.unwrap_or_else(|| panic!("{broken:?} is broken, and {} states are fine", found.states));
+        println!("{broken:?} broken: {fault}");
+    }
 }

@@ -40,8 +40,8 @@ impl Slot {
         self.record.as_ref().map(|(record, _)| record)
     }
 
-    pub fn lease(&self) -> Option<&(String, Timestamp)> {
-        self.lease.as_ref()
+    pub fn is_leased(&self, now: Timestamp) -> bool {
+        self.lease.as_ref().is_some_and(|(_, end)| *end > now)
     }
 
     /// Reads; `known` is what the reader knew before.
@@ -73,12 +73,12 @@ impl Slot {
     }
 
     pub fn acquire(&mut self, owner: &str, ttl: Duration, now: Timestamp) -> Acquired {
-        let until = now + ttl;
-        if let Some((holder, end)) = &self.lease
-            && holder != owner
-            && *end > now
-        {
-            return if self.broken == Broken::Lease { Acquired::Until(until) } else { Acquired::Busy };
+        let mut until = now + ttl;
+        match &self.lease {
+            Some((holder, end)) if holder == owner => until = until.max(*end),
+            Some((_, end)) if *end > now && self.broken == Broken::Lease => return Acquired::Until(until),
+            Some((_, end)) if *end > now => return Acquired::Busy,
+            _ => {}
         }
         self.lease = Some((owner.to_owned(), until));
         Acquired::Until(until)

@@ -2,7 +2,7 @@
 //! queue worker does.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
@@ -26,7 +26,8 @@ const WAITING: usize = 1000;
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
     sender: mpsc::Sender<Job>,
-    worker: Arc<TaskTracker>,
+    worker: TaskTracker,
+    kill: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -40,21 +41,29 @@ impl Queue {
     /// Starts the worker, which calls the functions through the gateway.
     pub(super) fn start(gateway: SocketAddr, console: Console, stop: CancellationToken) -> Self {
         let (sender, mut jobs) = mpsc::channel::<Job>(WAITING);
-        let worker = TaskTracker::new();
-        worker.spawn(async move {
+        let (worker, kill) = (TaskTracker::new(), CancellationToken::new());
+        let work = async move {
             while let Some(Some(job)) = stop.run_until_cancelled(jobs.recv()).await {
                 let name = job.name.clone();
                 if let Err(error) = job.run(gateway).await {
                     console.say("queue-worker", &format!("{name}: {error:#}"));
                 }
             }
+        };
+        worker.spawn({
+            let kill = kill.clone();
+            async move { kill.run_until_cancelled(work).await }
         });
-        Self { sender, worker: Arc::new(worker) }
+        Self { sender, worker, kill }
     }
 
-    pub(super) async fn stop(self) {
+    /// Lets the call under way finish for as long as `grace`; the others are lost.
+    pub(super) async fn stop(self, grace: Duration) {
         self.worker.close();
-        self.worker.wait().await;
+        if tokio::time::timeout(grace, self.worker.wait()).await.is_err() {
+            self.kill.cancel();
+            self.worker.wait().await;
+        }
     }
 
     /// Queues `request`, whose URI is still that of the caller.

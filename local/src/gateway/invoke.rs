@@ -8,6 +8,9 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use axum::response::IntoResponse;
+use bytes::BytesMut;
+use futures_util::{StreamExt as _, stream};
+use hyper::body::Body as _;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -32,6 +35,12 @@ const HOP_BY_HOP: [&str; 9] = [
     "transfer-encoding",
     "upgrade",
 ];
+
+/// What `Accept` begins with when answers are passed on as they are written.
+const EVENTS: &[u8] = b"text/event-stream";
+
+/// Of Go's HTTP server.
+const BUFFER: usize = 4096;
 
 /// Every path that is not of the REST API.
 pub(super) async fn invoke(
@@ -98,6 +107,7 @@ async fn call_function(shared: &Shared, call: Call, mut request: Request<Body>, 
     let Ok(target) = call.target.parse::<Uri>() else { return Lost.into_response() };
     forwarded(request.headers_mut(), peer);
     let asked_type = request.headers().get(header::CONTENT_TYPE).cloned();
+    let events = request.headers().get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(EVENTS));
     *request.uri_mut() = target;
     *request.version_mut() = axum::http::Version::HTTP_11;
     let answered = tokio::time::timeout(TIMEOUT, send(address, request)).await;
@@ -115,7 +125,28 @@ async fn call_function(shared: &Shared, call: Call, mut request: Request<Body>, 
     if !headers.contains_key(header::CONTENT_TYPE) {
         headers.insert(header::CONTENT_TYPE, asked_type.unwrap_or(HeaderValue::from_static("text/plain")));
     }
-    response
+    if events { response } else { response.map(buffered) }
+}
+
+/// Holds small pieces back until there are enough of them: only event streams reach the caller as they are written.
+fn buffered(body: Body) -> Body {
+    if body.is_end_stream() || body.size_hint().exact().is_some() {
+        return body;
+    }
+    let pieces = stream::unfold(Some(body.into_data_stream()), |source| async {
+        let mut source = source?;
+        let mut held = BytesMut::new();
+        while held.len() < BUFFER {
+            match source.next().await {
+                Some(Ok(piece)) => held.extend_from_slice(&piece),
+                Some(Err(error)) => return Some((Err(error), None)),
+                None if held.is_empty() => return None,
+                None => return Some((Ok(held.freeze()), None)),
+            }
+        }
+        Some((Ok(held.freeze()), Some(source)))
+    });
+    Body::from_stream(pieces)
 }
 
 /// What the gateway changes of a request's headers: little.

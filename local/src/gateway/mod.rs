@@ -5,7 +5,7 @@
 //! | any `/function/NAME[.NAMESPACE][/PATH]` | calls a function |
 //! | `POST /async-function/NAME…` | queues a call |
 //! | `/system/functions`, `/system/function/NAME`, `/system/scale-function/NAME` | deployments |
-//! | `/system/secrets` | secrets, in the [`Dialect`](crate::Dialect) chosen |
+//! | `/system/secrets` | secrets, in the [`Dialect`] chosen |
 //! | `/system/namespaces`, `/system/info`, `/system/logs`, `/healthz` | |
 
 mod asynchronous;
@@ -37,6 +37,9 @@ use crate::server::Server;
 
 /// `upstream_timeout` of the chart.
 const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long calls may take to finish once the gateway was told to end.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Names itself as the release whose manners it has.
 const RELEASE: &str = "0.27.14";
@@ -73,8 +76,8 @@ impl Gateway {
 
     /// Stops taking requests; those under way may finish.
     pub(crate) async fn stop(self) {
-        self.server.stop(Duration::from_secs(5)).await;
-        self.queue.stop().await;
+        self.server.stop(GRACE).await;
+        self.queue.stop(GRACE).await;
     }
 }
 

@@ -42,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::faults::{Delay, Faults, Garbling, Malformed, Status, Times};
 use self::grants::Grants;
 use self::log::Log;
-use crate::server::{Server, bind};
+use crate::server::{Server, bind, url};
 
 /// A registered application.
 #[derive(Clone)]
@@ -102,7 +102,7 @@ impl Provider {
             None => Grants::default(),
         };
         let shared = Arc::new(Shared {
-            issuer: format!("http://{}", listener.local_addr()?),
+            issuer: url(&listener)?,
             clients,
             file,
             book: Mutex::new(Book { grants, faults: Faults::default(), log: Log::default() }),

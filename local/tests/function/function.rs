@@ -87,6 +87,11 @@ async fn route(request: Request<Incoming>) -> anyhow::Result<Response<Body>> {
             let half = stream::once(async { Ok("half") });
             Response::new(Body::from_stream(half.chain(stream::once(cut))))
         }
+        // Two pieces, the second of which never comes.
+        "/stream" => {
+            let first = stream::once(async { std::io::Result::Ok("first") });
+            Response::new(Body::from_stream(first.chain(stream::pending())))
+        }
         "/secrets" => {
             let mut secrets = BTreeMap::new();
             for entry in std::fs::read_dir(std::env::var("secret_mount_path")?)? {

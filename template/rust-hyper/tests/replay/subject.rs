@@ -196,7 +196,7 @@ impl Subject {
         assert!(done.is_ok_and(|status| status.success()), "kill -s {name}");
     }
 
-    fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         if self.status.is_none() {
             self.status = self.child.try_wait().expect("a child").map(|status| (status, Instant::now()));
         }
