@@ -11,7 +11,7 @@ use super::{
 use crate::{
     grant::{self, judge_token},
     store::{Acquired, Stored, TokenStore, Version},
-    token::{Answer, Failure, Renewal as LastRenewal, Secret},
+    token::{Answer, Failure, Renewal as LastRenewal, Secret, State},
 };
 
 /// How many renewals are remembered for the status page.
@@ -72,8 +72,8 @@ impl Keeper {
 
     async fn fly(&self, need: Need, landed: &watch::Sender<Landing>) -> Result<(), KeeperError> {
         let started = self.now();
-        let outcome = tokio::select! {
-            outcome = self.drive(need, landed) => outcome,
+        let (outcome, changed) = tokio::select! {
+            landed = self.drive(need, landed) => landed,
             () = self.prolong() => unreachable!("a lease is prolonged for ever"),
         };
         if self.0.leased.swap(false, Ordering::AcqRel) {
@@ -88,6 +88,10 @@ impl Keeper {
         self.0.unsaved.store(false, Ordering::Release);
         if let Some(stored) = outcome.stored() {
             self.publish(stored.clone());
+        }
+        if let Some((from, to)) = changed {
+            let failure = if let Outcome::Failed(failure, _) = &outcome { Some(failure.clone()) } else { None };
+            self.announce(from, to, failure);
         }
         let account = self.account();
         match outcome {
@@ -114,7 +118,7 @@ impl Keeper {
         history.push_front(last);
     }
 
-    async fn drive(&self, need: Need, landed: &watch::Sender<Landing>) -> Outcome {
+    async fn drive(&self, need: Need, landed: &watch::Sender<Landing>) -> (Outcome, Option<(State, State)>) {
         let parts = &self.0.parts;
         let mut machine = Renewal::new(need, parts.policy.clone(), &parts.owner, super::jitter(), self.now());
         let mut step = machine.on(Event::Begin, self.now());
@@ -135,14 +139,20 @@ impl Keeper {
                 Step::Wait(pause) => {
                     if let Some(record) = machine.unsaved() {
                         // The callers need not wait for the store: memory is as good for them.
-                        self.0.unsaved.store(true, Ordering::Release);
+                        if !self.0.unsaved.swap(true, Ordering::AcqRel) {
+                            let account = self.account();
+                            tracing::error!(
+                                account,
+                                "the renewed tokens are not saved yet and live in memory; trying on"
+                            );
+                        }
                         self.publish(Stored { record: record.clone(), version: Version::new("unsaved") });
                         landed.send_replace(Some(Ok(())));
                     }
                     tokio::time::sleep(pause).await;
                     Event::Woke
                 }
-                Step::Done(outcome) => return *outcome,
+                Step::Done(outcome) => return (*outcome, machine.changed()),
             };
             step = machine.on(event, self.now());
         }

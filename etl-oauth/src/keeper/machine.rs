@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::policy::{Policy, after};
 use crate::{
     store::{Acquired, StoreError, Stored, Version},
-    token::{Answer, Class, Failure, Health, Intent, Record, Refused, Renewal as LastRenewal, Secret},
+    token::{Answer, Class, Failure, Health, Intent, Record, Refused, Renewal as LastRenewal, Secret, State},
 };
 
 /// Why a renewal is wanted.
@@ -102,6 +102,8 @@ enum Phase {
     Rereading(Stored, Failure),
     /// A failure is to be written down.
     Noting(Stored, Failure),
+    /// Whether it was, nobody said.
+    Checking(Stored, Failure),
 }
 
 /// New tokens on their way into the store.
@@ -130,6 +132,9 @@ pub struct Renewal {
     /// How often it went back to the lease or to the record.
     detours: u32,
     sent_previous: bool,
+    /// The state of the record as it was read last.
+    state: State,
+    changed: Option<(State, State)>,
 }
 
 /// A renewal that goes back more often than this is up against a store that cannot make up its mind.
@@ -153,7 +158,20 @@ impl Renewal {
             written: Vec::new(),
             detours: 0,
             sent_previous: false,
+            state: State::Disabled,
+            changed: None,
         }
+    }
+
+    /// The account's state before and after, where a write of this renewal changed it.
+    #[must_use]
+    pub fn changed(&self) -> Option<(State, State)> {
+        self.changed
+    }
+
+    fn wrote(&mut self, record: &Record) {
+        let is = record.state();
+        self.changed = (self.state != is).then_some((self.state, is));
     }
 
     /// The new tokens, while they are not stored.
@@ -185,10 +203,24 @@ impl Renewal {
             (Phase::Merging(fresh), Event::Woke) => self.go(Phase::Merging(fresh), Step::Load),
             (Phase::Rereading(stored, failure), Event::Loaded(result)) => self.reread(stored, failure, result, now),
             (Phase::Noting(stored, failure), Event::Saved(Ok(version))) => {
+                self.wrote(&stored.record);
                 failed(failure, Some(Stored { version, ..stored }))
+            }
+            // The write may have happened, and then it is ours to tell.
+            (Phase::Noting(stored, failure), Event::Saved(Err(StoreError::Unavailable(_)))) => {
+                self.go(Phase::Checking(stored, failure), Step::Load)
             }
             // Somebody else wrote: what they know is as good as what we would have noted.
             (Phase::Noting(stored, failure), Event::Saved(Err(_))) => failed(failure, Some(stored)),
+            (Phase::Checking(stored, failure), Event::Loaded(result)) => {
+                if let Ok(Some(there)) = result
+                    && there.record.generation == stored.record.generation
+                    && there.record.health == stored.record.health
+                {
+                    self.wrote(&there.record);
+                }
+                failed(failure, Some(stored))
+            }
             (phase, event) => {
                 debug_assert!(false, "{event:?} in {phase:?}");
                 failed(Failure::new(Class::Config, "the renewal lost its way"), None)
@@ -233,6 +265,7 @@ impl Renewal {
     /// Under the lease, with the record as it stands now.
     fn decide(&mut self, stored: Option<Stored>, now: Timestamp) -> Step {
         let Some(stored) = stored else { return Step::Done(Box::new(Outcome::Disabled(None))) };
+        self.state = stored.record.state();
         let record = &stored.record;
         let Some(tokens) = &record.tokens else { return Step::Done(Box::new(Outcome::Disabled(Some(stored)))) };
         if !self.wanted(record, now) {
@@ -243,6 +276,10 @@ impl Renewal {
             return failed(failure, Some(stored));
         }
         let Some(refresh_token) = &tokens.refresh_token else {
+            if matches!(self.need, Need::Run { .. } | Need::Asked { .. }) && tokens.is_alive(now) {
+                let failure = Failure::new(Class::Config, "the provider gave no refresh token to renew with");
+                return failed(failure, Some(stored));
+            }
             let failure = Failure::new(Class::InvalidGrant, "the access token has ended and there is no refresh token");
             return self.note(stored, failure, now);
         };
@@ -338,7 +375,10 @@ impl Renewal {
 
     fn on_stored(&mut self, mut fresh: Fresh, result: Result<Version, StoreError>) -> Step {
         match result {
-            Ok(version) => Step::Done(Box::new(Outcome::Renewed(Stored { record: fresh.record, version }))),
+            Ok(version) => {
+                self.wrote(&fresh.record);
+                Step::Done(Box::new(Outcome::Renewed(Stored { record: fresh.record, version })))
+            }
             Err(StoreError::Conflict) => self.go(Phase::Merging(Box::new(fresh)), Step::Load),
             // The refresh token is spent: its successor is all there is, so this goes on until it is written.
             Err(_) => {
@@ -367,11 +407,13 @@ impl Renewal {
         let arrived = stored.record.generation == fresh.record.generation
             && fresh.record.tokens.as_ref().is_some_and(|ours| ours.same(theirs));
         if arrived {
+            self.wrote(&stored.record);
             return Step::Done(Box::new(Outcome::Renewed(stored)));
         }
         let unspent = theirs.refresh_token.as_ref().is_some_and(|token| token.digest() == fresh.spent);
         if stored.record.generation < fresh.record.generation && unspent {
             // Only something beside the tokens was written: a fresh refresh token is never dropped for that (case A7).
+            self.state = stored.record.state();
             fresh.was = stored.version;
             return self.store(fresh);
         }
@@ -404,6 +446,7 @@ impl Renewal {
         if newer.record.generation != stored.record.generation {
             return adopted(newer);
         }
+        self.state = newer.record.state();
         let previous = newer.record.tokens.as_ref().is_some_and(|tokens| tokens.previous_refresh_token.is_some());
         if failure.class() == Class::InvalidGrant && self.policy.previous_until_used && previous && !self.sent_previous
         {

@@ -4,6 +4,7 @@
 mod clock;
 mod flight;
 mod machine;
+mod notify;
 mod persist;
 mod policy;
 mod revoke;
@@ -12,6 +13,7 @@ mod work;
 pub use clock::Clock;
 pub(crate) use flight::count;
 pub use machine::{Event, Need, Outcome, Renewal, Step};
+pub use notify::{Announcement, Announcer};
 pub use persist::Kept;
 pub use policy::{Policy, Renew};
 pub use revoke::Revoked;
@@ -57,6 +59,8 @@ pub struct Parts {
     pub owner: String,
     /// The time.
     pub clock: Clock,
+    /// Who is told of changes of an account's state.
+    pub announcer: Announcer,
 }
 
 /// Keeps one account's token valid. Cheap to clone; all clones are one keeper.
@@ -329,21 +333,19 @@ impl Keeper {
     /// Makes a record the current one, unless a newer one is.
     fn publish(&self, stored: Stored) {
         let stored = Arc::new(stored);
-        let before = self.0.current.rcu(|current| match current {
+        self.0.current.rcu(|current| match current {
             Some(current) if current.record.generation > stored.record.generation => Some(Arc::clone(current)),
             _ => Some(Arc::clone(&stored)),
         });
-        let was = before.map_or(State::Disabled, |before| before.record.state());
-        let is = self.state();
-        if was != is {
-            tracing::info!(
-                account = self.account(),
-                from = was.as_str(),
-                to = is.as_str(),
-                "the account's state changed"
-            );
+        self.show(self.state());
+    }
+
+    /// Tells of a change that a write of this replica made. Who adopts it says nothing.
+    fn announce(&self, from: State, to: State, failure: Option<Failure>) {
+        if from != to {
+            let (account, at) = (self.0.account.clone(), self.now());
+            self.0.parts.announcer.tell(&Announcement { account, from, to, failure, at });
         }
-        self.show(is);
     }
 
     fn show(&self, state: State) {

@@ -56,6 +56,7 @@ impl Keeper {
             let record = there.record.revoked();
             match self.0.parts.store.save(self.account(), &record, Some(&there.version)).await {
                 Ok(version) => {
+                    self.announce(there.record.state(), record.state(), None);
                     self.publish(Stored { record, version });
                     return Ok(());
                 }

@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     grant::{RawAnswer, SendError},
     provider::{Definition, Overrides},
-    store::Memory,
+    store::{Acquired, Memory},
     token::{AnswerShape, Class, Record, Secret},
 };
 
@@ -130,6 +130,7 @@ impl Setting {
             policy,
             owner: "one".into(),
             clock,
+            announcer: Announcer::default(),
         };
         Self { sandbox, store, time, parts }
     }
@@ -558,4 +559,211 @@ async fn e6_an_error_names_the_account_and_never_a_token() {
     assert_eq!(class(&err), Some(Class::InvalidClient));
     let text = format!("{err} {err:?}");
     assert!(text.contains("default") && text.contains("invalid_client") && !text.contains("r0"), "{text}");
+}
+
+#[tokio::test]
+async fn a_change_of_state_is_told_once_by_the_replica_that_made_it() {
+    let it = Setting::new();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let announcer = {
+        let told = Arc::clone(&told);
+        Announcer::new(move |news| told.lock().unwrap().push((news.from, news.to, news.text())))
+    };
+    let replica = |owner: &str| {
+        let parts = Parts { owner: owner.into(), announcer: announcer.clone(), ..it.parts.clone() };
+        Keeper::new("default", parts)
+    };
+    let (one, two) = (replica("one"), replica("two"));
+    one.authorise(answer("a0", "r0"), it.now()).await;
+    two.sync().await;
+    it.pass(3600);
+    it.sandbox.0.lock().unwrap().revoked = true;
+    for _ in 0..3 {
+        assert!(one.token().await.is_err() && two.token().await.is_err());
+        it.pass(3600);
+    }
+    two.authorise(answer("b0", "q0"), it.now()).await;
+    one.sync().await;
+    two.revoke().await;
+    one.sync().await;
+    let told = told.lock().unwrap();
+    let changes: Vec<_> = told.iter().map(|(from, to, _)| (*from, *to)).collect();
+    assert_eq!(
+        changes,
+        [
+            (State::Disabled, State::Enabled),
+            (State::Enabled, State::NeedsAuthorisation),
+            (State::NeedsAuthorisation, State::Enabled),
+            (State::Enabled, State::Disabled),
+        ]
+    );
+    assert!(told[1].2.contains("default") && told[1].2.contains("Authorise again"), "{}", told[1].2);
+}
+
+#[tokio::test]
+async fn a3_a_provider_slower_than_the_lease_is_called_by_one_replica_alone() {
+    let it = Setting::with(|policy| policy.lease = Duration::from_millis(300));
+    it.expired().await;
+    it.sandbox.plan(&[Act::Slow(Duration::from_millis(900))]);
+    // Leases of this store end by the clock that is passed in.
+    let started = (tokio::time::Instant::now(), it.now());
+    let clock = Clock::new(move || started.1 + started.0.elapsed());
+    let replica = |owner: &str| {
+        let policy = Policy { token_timeout: Duration::from_millis(100), ..it.parts.policy.clone() };
+        Keeper::new("default", Parts { owner: owner.into(), clock: clock.clone(), policy, ..it.parts.clone() })
+    };
+    let (one, two) = (replica("one"), replica("two"));
+    let first = tokio::spawn(async move { one.token().await.map(|_| ()) });
+    while it.record().await.intent.is_none() {
+        tokio::task::yield_now().await;
+    }
+    // Its patience may end before the provider answers; without the lease it sends nothing (case A4).
+    let second = two.token().await;
+    first.await.unwrap().unwrap();
+    assert_eq!(it.sandbox.posts(), 1);
+    assert_eq!(it.record().await.tokens.unwrap().access_token.expose(), "a1");
+    match second {
+        Ok(token) => assert_eq!(token.tokens().access_token.expose(), "a1"),
+        Err(err) => assert_eq!(class(&err), Some(Class::LostRace)),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a4_a_waiter_whose_patience_ends_sends_nothing() {
+    let it = Setting::new();
+    it.expired().await;
+    let until = it.now() + jiff::SignedDuration::from_hours(1);
+    assert_ne!(it.store.acquire("default", "somebody", Duration::from_secs(3600), it.now()).await, Ok(Acquired::Busy));
+    let started = (tokio::time::Instant::now(), it.now());
+    let clock = Clock::new(move || started.1 + started.0.elapsed());
+    let waiter = Keeper::new("default", Parts { owner: "waiter".into(), clock: clock.clone(), ..it.parts.clone() });
+    let err = waiter.token().await.unwrap_err();
+    assert_eq!(class(&err), Some(Class::LostRace));
+    assert_eq!(it.sandbox.posts(), 0);
+    assert!(clock.now() < until);
+}
+
+#[tokio::test]
+async fn a11_old_refresh_token_used_is_a_lost_race_where_another_replica_has_renewed() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    let (store, sandbox, now) = (it.store.clone(), it.sandbox.clone(), it.now());
+    let wire = Wire::new(move |request| {
+        let (store, sandbox) = (store.clone(), sandbox.clone());
+        async move {
+            let there = store.load("default").await.unwrap().unwrap();
+            let theirs = there.record.renewed(answer("theirs", "r9"), now, None);
+            store.save("default", &theirs, Some(&there.version)).await.unwrap();
+            let body = r#"{"error":"unauthorized_client","error_description":"Old refresh token used"}"#;
+            sandbox.plan(&[Act::Say(400, body)]);
+            sandbox.answer(request.body().to_owned()).await
+        }
+    });
+    let keeper = Keeper::new("default", Parts { wire, ..keeper.0.parts.clone() });
+    assert_eq!(shown(keeper.token().await), "theirs");
+    assert_eq!(keeper.state(), State::Enabled);
+}
+
+#[tokio::test]
+async fn a12_a_grant_that_the_provider_ended_is_one_clear_call_for_a_person() {
+    let it = Setting::new();
+    it.expired().await;
+    it.sandbox.0.lock().unwrap().revoked = true;
+    let callers: Vec<_> = (0..8)
+        .map(|n| {
+            let keeper = it.replica(&format!("replica {n}"));
+            tokio::spawn(async move { keeper.token().await.unwrap_err() })
+        })
+        .collect();
+    for caller in callers {
+        let err = caller.await.unwrap();
+        assert!(matches!(&err, KeeperError::NeedsAuthorisation { .. }), "{err:?}");
+    }
+    assert_eq!(it.sandbox.posts(), 1);
+}
+
+#[tokio::test]
+async fn b3_a_rotation_survives_a_restart() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    assert_eq!(shown(keeper.token().await), "a1");
+    drop(keeper);
+    it.pass(3600);
+    assert_eq!(shown(it.replica("started again").token().await), "a2");
+    assert_eq!(it.sandbox.posts(), 2);
+}
+
+#[tokio::test]
+async fn b8_no_failed_renewal_deletes_the_refresh_token() {
+    for act in [
+        Act::NotSent,
+        Act::LoseAnswer,
+        Act::Say(500, ""),
+        Act::Say(429, ""),
+        Act::Say(200, "<html>"),
+        Act::Say(400, r#"{"error":"invalid_grant"}"#),
+        Act::Say(400, r#"{"error":"invalid_scope"}"#),
+        Act::Say(401, r#"{"error":"invalid_client"}"#),
+    ] {
+        let it = Setting::new();
+        let keeper = it.expired().await;
+        it.sandbox.plan(&[act]);
+        assert!(keeper.token().await.is_err(), "{act:?}");
+        assert_eq!(it.record().await.tokens.unwrap().refresh_token.unwrap().expose(), "r0", "{act:?}");
+    }
+}
+
+#[tokio::test]
+async fn c2_a_request_that_was_never_sent_is_sent_again_however_often() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    for _ in 0..20 {
+        it.sandbox.plan(&[Act::NotSent]);
+        assert_eq!(class(&keeper.token().await.unwrap_err()), Some(Class::NetworkNotSent));
+        it.pass(600);
+    }
+    assert_eq!(shown(keeper.token().await), "a1");
+    assert_eq!(it.sandbox.posts(), 1);
+}
+
+#[tokio::test]
+async fn c2_an_intent_whose_write_nobody_confirmed_costs_no_replay() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    it.store.lose_answer(1);
+    assert_eq!(shown(keeper.token().await), "a1");
+    assert_eq!(it.record().await.generation, 2);
+    // The write of the new tokens alike.
+    it.pass(3600);
+    it.store.lose_answer(2);
+    assert_eq!(shown(keeper.token().await), "a2");
+    while !keeper.is_saved() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(it.record().await.generation, 3);
+    assert_eq!(it.sandbox.posts(), 2);
+}
+
+#[tokio::test]
+async fn d2_the_end_of_the_refresh_token_is_stored_and_outlives_renewals_that_do_not_name_it() {
+    let it = Setting::new();
+    let keeper = it.replica("one");
+    let body = r#"{"access_token":"a0","refresh_token":"r0","expires_in":3600,"refresh_token_expires_in":86400}"#;
+    keeper.authorise(AnswerShape::default().read(body.as_bytes()).unwrap(), it.now()).await;
+    let end = it.now() + jiff::SignedDuration::from_hours(24);
+    it.pass(3600);
+    assert_eq!(shown(keeper.token().await), "a1");
+    assert_eq!(it.record().await.tokens.unwrap().refresh_expires_at, Some(end));
+}
+
+#[tokio::test]
+async fn a_living_token_without_a_refresh_token_is_not_condemned_for_being_asked_to_renew() {
+    let it = Setting::with(|policy| policy.renew = Renew::EachRun);
+    let keeper = it.replica("one");
+    let bare = AnswerShape::default().read(br#"{"access_token":"a0"}"#).unwrap();
+    keeper.authorise(bare, it.now()).await;
+    keeper.begin_run().await;
+    assert_eq!(class(&keeper.refresh().await.unwrap_err()), Some(Class::Config));
+    assert_eq!(shown(keeper.token().await), "a0");
+    assert_eq!(it.record().await.state(), State::Enabled);
 }

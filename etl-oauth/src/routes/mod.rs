@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     grant::{Client, Wire},
     guard::{CookieJar, Key, Once, Operator},
-    keeper::{ClientSource, Clock, Keeper, Parts},
+    keeper::{Announcer, ClientSource, Clock, Keeper, Parts},
     pages::Base,
     secrets::Secrets,
     store::{Changes, DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
@@ -83,6 +83,10 @@ impl Function {
             let client = client.clone();
             Arc::new(move || client.read())
         };
+        let announcer = {
+            let secrets = secrets.clone();
+            Announcer::webhook(move || secrets.read("etl-oauth-notify-url").ok().flatten())?
+        };
         let keeper = Keeper::new(
             DEFAULT_ACCOUNT,
             Parts {
@@ -93,6 +97,7 @@ impl Function {
                 policy: config.policy.clone(),
                 owner: owner(),
                 clock: clock.clone(),
+                announcer,
             },
         );
         keeper.sync().await;

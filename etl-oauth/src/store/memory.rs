@@ -18,6 +18,7 @@ struct State {
     records: BTreeMap<String, (Record, u64)>,
     leases: BTreeMap<String, (String, Timestamp)>,
     failing: bool,
+    lost_answers: u32,
     writes: u64,
 }
 
@@ -29,6 +30,11 @@ impl Memory {
     /// Makes every call fail as if the store were out of reach, or ends that.
     pub fn fail(&self, failing: bool) {
         self.state().failing = failing;
+    }
+
+    /// Loses the answer to the `nth` write from now on: it is taken, and an error is told.
+    pub fn lose_answer(&self, nth: u32) {
+        self.state().lost_answers = nth;
     }
 
     /// How many writes were taken.
@@ -67,6 +73,12 @@ impl TokenStore for Memory {
         state.writes += 1;
         let version = state.writes;
         state.records.insert(account.to_owned(), (record.clone(), version));
+        if state.lost_answers > 0 {
+            state.lost_answers -= 1;
+            if state.lost_answers == 0 {
+                return Err(StoreError::Unavailable("the answer was lost".into()));
+            }
+        }
         Ok(Version::new(version))
     }
 
