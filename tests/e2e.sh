@@ -11,12 +11,24 @@ trap 'rm -f "$log"' EXIT
 failed=()
 skipped=0
 
-# Runs test binaries of the package `tests`: those that are compiled for real components alone.
-components() {
+# Runs a command for at most so many minutes; what fails is named at the end.
+run() {
     local minutes=$1
     shift
-    timeout "${minutes}m" cargo test --package tests --features components --no-fail-fast "${@/#/--test=}" </dev/null 2>&1 |
-        tee -a "$log" || failed+=("$*")
+    printf '\n-- %s\n' "$*"
+    timeout "${minutes}m" "$@" </dev/null 2>&1 | tee -a "$log" || failed+=("$*")
+}
+
+# A binary of the package `tests` that is compiled for real components alone. Of the whole workspace, so that nothing is
+# compiled again with other features.
+components() {
+    run "$1" cargo test --workspace --features tests/components --test "$2"
+}
+
+install() {
+    command -v "$1" >/dev/null && return
+    shift
+    { apt-get update -qq && apt-get install -y -qq "$@"; } </dev/null >&2
 }
 
 # A program by its variable or its name; counts its tests as skipped where there is none.
@@ -35,26 +47,28 @@ found() {
     return 1
 }
 
-if ! command -v npm >/dev/null; then
-    apt-get update -qq && apt-get install -y -qq nodejs npm
-fi </dev/null >&2
-if timeout 5m npm ci --prefix tests/oidc --silent --no-audit --no-fund </dev/null; then
-    components 15 oidc_provider
-else
-    failed+=('npm ci')
-fi
+install npm nodejs npm
+run 5 npm ci --prefix tests/oidc --silent --no-audit --no-fund
+components 15 oidc_provider
 components 30 contexts
-found FAAS_CLI faas-cli faas_cli && components 15 faas_cli
+found FAAS_CLI faas-cli faas_cli && components 10 faas_cli
 found CRON_CONNECTOR cron-connector cron_connector && components 10 cron_connector
+run 15 tests/faas_cli.sh
 
-# Scripts of their own, for servers that a test cannot start by itself. Each closes with a count as this one does.
-for script in tests/stores.sh tests/image.sh; do
-    [ ! -e "$script" ] || bash "$script" </dev/null 2>&1 | tee -a "$log" || failed+=("$script")
-done
+# Servers that the stores speak to.
+install go golang-go
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || install initdb postgresql
+run 25 tests/stores.sh
+run 30 tests/image.sh
 
+printf '\n'
 [ ${#failed[@]} -eq 0 ] || printf 'failed: %s\n' "${failed[@]}"
 awk -v skipped="$skipped" '
     /^test result: / { passed += $4; failed += $6; skipped += $8 }
-    /^[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?$/ { passed += $1; failed += $3; skipped += $5 }
+    # Scripts close with a line of their own, some with their name before it.
+    /^([a-z-]+: )?[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?$/ {
+        sub(/^[a-z-]+: /, "")
+        passed += $1; failed += $3; skipped += $5
+    }
     END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }' "$log"
 [ ${#failed[@]} -eq 0 ]
