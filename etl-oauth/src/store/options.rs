@@ -94,3 +94,28 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_that_is_not_built_in_is_an_error_that_names_the_feature() {
+        let built_in = [
+            ("gateway", cfg!(feature = "gateway")),
+            ("kubernetes", cfg!(feature = "kubernetes")),
+            ("nats", cfg!(feature = "nats")),
+            ("postgres", cfg!(feature = "postgres")),
+            ("file", cfg!(feature = "file")),
+        ];
+        assert_eq!(built_in.map(|(kind, _)| kind), Store::KINDS);
+        let folder = tempfile::tempdir().unwrap();
+        let options = StoreOptions::new("etl", Secrets::new(folder.path(), ""));
+        for (kind, built_in) in built_in {
+            let opened = Store::open(kind, &options).await;
+            assert_eq!(matches!(opened, Err(StoreError::Disabled { kind: named }) if named == kind), !built_in);
+        }
+        let err = StoreError::Disabled { kind: "nats" };
+        assert_eq!(err.to_string(), "store=nats is not built in: build with the cargo feature nats");
+    }
+}

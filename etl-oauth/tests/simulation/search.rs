@@ -118,7 +118,9 @@ pub fn run(habit: Habit, broken: Broken, budget: Budget) -> Found {
     let (mut ends, mut fault) = (0, None);
     while let Some(state) = queue.pop_front() {
         let mut next = Vec::new();
-        if seen.len() % 20000 == 0 { eprintln!("at {} depth {} queue {}", seen.len(), state.path.len(), queue.len()); }
+        if seen.len() % 20000 == 0 {
+            eprintln!("at {} depth {} queue {}", seen.len(), state.path.len(), queue.len());
+        }
         if let Err(why) = search.successors(&state, &mut next) {
             fault = Some(format!("{why}\n  after {}", state.path.join(", ")));
             break;
@@ -270,7 +272,7 @@ impl Search {
             if busy && state.left.naps > 0 && state.replicas[n].leased {
                 add(if n == 0 { "one falls asleep" } else { "two falls asleep" }, &|it| {
                     it.left.naps -= 1;
-        it.trouble = true;
+                    it.trouble = true;
                     it.replicas[n].slept = true;
                     it.now += LEASE + 1000;
                     Ok(true)
@@ -482,7 +484,7 @@ impl Search {
 
 fn crash(it: &mut Everything, n: usize) {
     it.left.crashes -= 1;
-        it.trouble = true;
+    it.trouble = true;
     let replica = &mut it.replicas[n];
     it.judge.settle(replica.flight, Fate::Ambiguous);
     if let Stage::Asked(request) = &replica.stage {
