@@ -66,6 +66,16 @@ impl Store {
     /// # Errors
     /// [`StoreError::Config`] when something is missing or makes no sense, [`StoreError::Disabled`] when the store is not
     /// part of this build.
+    #[cfg_attr(
+        not(any(
+            feature = "gateway",
+            feature = "kubernetes",
+            feature = "nats",
+            feature = "postgres",
+            feature = "file"
+        )),
+        expect(unused_variables, reason = "only stores have options")
+    )]
     pub async fn open(kind: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         match kind {
             #[cfg(feature = "gateway")]
