@@ -106,6 +106,19 @@ async fn a_function_that_does_not_compile_is_one_message_after_the_compilers() {
 }
 
 #[tokio::test]
+async fn told_to_stop_while_it_builds_it_takes_the_build_along() {
+    let place = project("echo $$ >../../building\nsleep 1000000\n");
+    let mut child = command(place.path(), &UP).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let file = place.path().join("building");
+    support::until(async || std::fs::read_to_string(&file).is_ok_and(|text| text.ends_with('\n'))).await;
+    let build: u64 = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+    let id = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    assert!(child.wait().await.unwrap().success());
+    gone(build).await;
+}
+
+#[tokio::test]
 async fn a_newer_deployment_ends_the_build_of_the_one_before_it() {
     // The first build of this test's making never ends by itself.
     let endless = "if [ -f ../../wait ]; then rm ../../wait; echo $$ >../../waiting; sleep 1000000; fi\n";

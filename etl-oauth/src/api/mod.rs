@@ -65,6 +65,12 @@ impl Api {
         Request { api: self.clone(), method, url }
     }
 
+    /// The same API with the tokens of another account.
+    #[must_use]
+    pub fn with(&self, keeper: Keeper) -> Self {
+        Self { keeper, ..self.clone() }
+    }
+
     /// The keeper of the account's tokens.
     #[must_use]
     pub fn keeper(&self) -> &Keeper {

@@ -12,6 +12,7 @@ use crate::{
     keeper::{Policy, Renew},
     provider::{Definition, Overrides, Provider, checked_url},
     secrets::Secrets,
+    store::{Store, StoreOptions},
 };
 use parse::Strings;
 
@@ -25,10 +26,10 @@ pub struct Config {
     pub policy: Policy,
     /// The function's URL as a browser sees it, without a slash at its end.
     pub public_url: Url,
-    /// The gateway's REST API.
-    pub gateway_url: Url,
-    /// Where records live.
-    pub store: StoreKind,
+    /// Where records live, by name.
+    pub store: String,
+    /// What that store needs to know.
+    pub store_options: StoreOptions,
     /// The mounted secrets.
     pub secrets: Secrets,
     /// What runs.
@@ -39,14 +40,6 @@ pub struct Config {
     pub show_result: bool,
     /// Who may authorise.
     pub enable_auth: EnableAuth,
-}
-
-/// Which store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StoreKind {
-    /// The gateway's REST API.
-    #[default]
-    Gateway,
 }
 
 /// Who may authorise.
@@ -63,6 +56,11 @@ pub enum EnableAuth {
 pub struct Mistakes(Vec<String>);
 
 impl Mistakes {
+    /// A single one.
+    pub(crate) fn one(line: String) -> Self {
+        Self(vec![line])
+    }
+
     /// A line for each mistake: the variable or secret, and what would be right.
     #[must_use]
     pub fn lines(&self) -> &[String] {
@@ -110,7 +108,7 @@ impl Config {
         );
         let public_url = strings.required("public_url", "the function's URL as a browser sees it", public_url);
         let gateway_url = strings.parsed("gateway_url", gateway_url);
-        let store = strings.choice("store", &[("gateway", StoreKind::Gateway)]);
+        let store = strings.choice("store", &Store::KINDS.map(|kind| (kind, kind))).unwrap_or("gateway");
         let job = strings.choice("job", &Job::NAMES);
         strings.choice::<()>("grant", &[("authorization_code", ())]);
         strings.choice::<()>("invoke_auth", &[("none", ())]);
@@ -136,12 +134,14 @@ impl Config {
                 "token_timeout must be shorter than lease: a call may not outlast the lease that guards it".into(),
             );
         }
-        needed(&mut strings, &secrets, provider.as_ref());
+        needed(&mut strings, &secrets, provider.as_ref(), store);
+        let store_options = store_options(&mut strings, &secrets, public_url.as_ref(), gateway_url);
 
         let mistakes = strings.into_mistakes();
         match (provider, public_url) {
             (Some(provider), Some(public_url)) if mistakes.is_empty() => {
                 let mut policy = Policy::of(&provider);
+                let store_options = StoreOptions { rotates: provider.rotates, ..store_options };
                 policy.renew = renew.unwrap_or_default();
                 policy.renew_before = renew_before.unwrap_or(policy.renew_before);
                 (policy.token_timeout, policy.lease) = (token_timeout, lease);
@@ -149,8 +149,8 @@ impl Config {
                     provider,
                     policy,
                     public_url,
-                    gateway_url: gateway_url.unwrap_or_else(default_gateway),
-                    store: store.unwrap_or_default(),
+                    store: store.to_owned(),
+                    store_options,
                     secrets,
                     job: job.unwrap_or(Job::Gumroad),
                     state_lifetime: state_lifetime.unwrap_or(Duration::from_secs(600)),
@@ -224,22 +224,44 @@ fn provider(strings: &mut Strings<'_>) -> Option<Provider> {
 }
 
 /// The secrets that this configuration cannot do without.
-fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provider>) {
+fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provider>, store: &str) {
     let public_client = provider.is_some_and(|provider| provider.client_auth == crate::provider::ClientAuth::None);
-    let tokens: &[&str] = if secrets.is_mounted("oauth2-token") {
-        &["oauth2-token"]
-    } else {
-        &["oauth2-access-token", "oauth2-refresh-token"]
+    // Only the gateway's store keeps tokens in mounted secrets.
+    let tokens: &[&str] = match (store, secrets.is_mounted("oauth2-token")) {
+        ("gateway", true) => &["oauth2-token"],
+        ("gateway", false) => &["oauth2-access-token", "oauth2-refresh-token"],
+        _ => &[],
     };
+    let password: &[&str] = if store == "gateway" { &["basic-auth-password"] } else { &[] };
     let client: &[&str] =
         if public_client { &["oauth2-client-id"] } else { &["oauth2-client-id", "oauth2-client-secret"] };
-    for name in client.iter().chain(&["basic-auth-password"]).chain(tokens) {
+    for name in client.iter().chain(password).chain(tokens) {
         if let Err(err) = secrets.require(name) {
             let hint =
                 if tokens.contains(name) { " (its value is `empty` before the first authorisation)" } else { "" };
             strings.mistake(format!("{err}{hint}"));
         }
     }
+}
+
+/// What the stores need to know; a store finds out by itself what it misses.
+fn store_options(
+    strings: &mut Strings<'_>,
+    secrets: &Secrets,
+    public_url: Option<&Url>,
+    gateway_url: Option<Url>,
+) -> StoreOptions {
+    // The last part of the path is the function's name, as the gateway has it.
+    let name = public_url.and_then(|url| url.path_segments()?.next_back().map(str::to_owned));
+    let mut options =
+        StoreOptions::new(name.filter(|name| !name.is_empty()).unwrap_or_else(|| "etl-oauth".into()), secrets.clone());
+    options.gateway_url = Some(gateway_url.unwrap_or_else(default_gateway));
+    options.namespace = strings.text("store_namespace");
+    options.nats_url = strings.text("nats_url").unwrap_or(options.nats_url);
+    options.nats_bucket = strings.text("nats_bucket").unwrap_or(options.nats_bucket);
+    options.path = strings.text("store_path").map(Into::into);
+    options.allow_ephemeral = strings.boolean("allow_ephemeral_store").unwrap_or(false);
+    options
 }
 
 fn endpoint(text: &str) -> Result<Url, String> {

@@ -49,7 +49,7 @@ impl Setting {
 fn the_least_that_works_has_the_documented_defaults() {
     let config = Setting::new().read().unwrap();
     assert_eq!(config.redirect_uri(), "https://g.example/function/etl-oauth/oauth2/callback");
-    assert_eq!(config.gateway_url.as_str(), "http://gateway.openfaas:8080/");
+    assert_eq!(config.store_options.gateway_url.unwrap().as_str(), "http://gateway.openfaas:8080/");
     assert_eq!(config.policy.renew_before, Duration::from_secs(60));
     assert_eq!(config.policy.lease, Duration::from_secs(30));
     assert_eq!(config.state_lifetime, Duration::from_secs(600));
@@ -82,7 +82,7 @@ fn every_mistake_is_told_at_once_and_names_its_variable_or_secret() {
         "show_result must be true or 1 or false or 0",
         "client_auth is set to `magic`, expected one of `basic`",
         "job must be none or gumroad",
-        "store must be gateway",
+        "store must be gateway or kubernetes or nats or postgres or file",
         "secret oauth2-client-id is missing",
         "secret oauth2-client-secret is empty",
         "secret oauth2-refresh-token is missing",

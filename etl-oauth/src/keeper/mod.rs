@@ -1,6 +1,7 @@
 //! Keeps one account's token valid: the renewal protocol. The protocol itself is a state machine without IO; here it meets
 //! the store, the provider and the clock.
 
+mod accounts;
 mod clock;
 mod flight;
 mod machine;
@@ -8,7 +9,9 @@ mod notify;
 mod persist;
 mod policy;
 mod revoke;
+mod work;
 
+pub use accounts::Keepers;
 pub use clock::Clock;
 pub(crate) use flight::count;
 pub use machine::{Event, Need, Outcome, Renewal, Step};
@@ -29,6 +32,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use tokio::sync::watch;
+use work::Work;
 
 use crate::{
     grant::{Client, Wire},
@@ -71,6 +75,8 @@ struct Inner {
     parts: Parts,
     current: ArcSwapOption<Stored>,
     flight: Mutex<Option<watch::Receiver<flight::Landing>>>,
+    /// Renewals and writes under way.
+    work: Arc<Work>,
     /// The newest generation that the API has taken.
     worked: AtomicU64,
     /// The lease is ours.
@@ -149,11 +155,17 @@ impl Token {
 impl Keeper {
     /// The keeper of `account`.
     pub fn new(account: impl Into<String>, parts: Parts) -> Self {
+        Self::sharing(account, parts, Arc::default())
+    }
+
+    /// The keeper of `account`, whose work counts as that of others.
+    fn sharing(account: impl Into<String>, parts: Parts, work: Arc<Work>) -> Self {
         Self(Arc::new(Inner {
             account: account.into(),
             parts,
             current: ArcSwapOption::empty(),
             flight: Mutex::new(None),
+            work,
             worked: AtomicU64::new(0),
             leased: AtomicBool::new(false),
             unsaved: AtomicBool::new(false),

@@ -43,7 +43,11 @@ impl Keeper {
                 self.0.unsaved.store(true, Ordering::Release);
                 self.publish(Stored { record: record.clone(), version: Version::new("unsaved") });
                 let keeper = self.clone();
-                tokio::spawn(async move { keeper.put_until_done(record).await });
+                let work = self.0.work.begin();
+                tokio::spawn(async move {
+                    let _unfinished = work;
+                    keeper.put_until_done(record).await;
+                });
                 Kept::InMemory(err)
             }
         }

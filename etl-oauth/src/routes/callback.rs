@@ -8,6 +8,7 @@ use http::StatusCode;
 
 use super::{
     App, State as AppState, done,
+    enable::is_taken,
     reply::{self, Asked, problem},
 };
 use crate::{
@@ -103,7 +104,8 @@ impl App {
         }
         let first_visit = self.config.enable_auth == EnableAuth::FirstVisit;
         let operator = matches!(self.operator.standing(&asked.headers), Standing::Basic | Standing::Bearer);
-        if first_visit && !operator && self.is_taken() {
+        let keeper = self.keeper(asked, pending.account())?;
+        if first_visit && !operator && is_taken(&keeper) {
             return Err(self.taken(asked));
         }
         let code = match (&arrival.code, &arrival.error) {
@@ -114,7 +116,7 @@ impl App {
         };
         let sent_at = self.clock.now();
         let answer = self.exchange(code, pending).await.map_err(|failure| self.not_exchanged(asked, &failure))?;
-        Ok(self.keeper.authorise(answer, sent_at).await)
+        Ok(keeper.authorise(answer, sent_at).await)
     }
 
     /// The code becomes tokens (RFC 6749 §4.1.3). Sent once whatever happens: a code that is sent twice revokes what the

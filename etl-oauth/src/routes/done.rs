@@ -13,6 +13,7 @@ use super::{
 use crate::{
     keeper::Kept,
     pages::{Done, Page, Start},
+    store::DEFAULT_ACCOUNT,
 };
 
 const COOKIE: &str = "etl-oauth-done";
@@ -43,21 +44,23 @@ pub(super) async fn page(State(app): AppState, asked: Asked) -> Response {
         .get(&asked.headers, COOKIE)
         .and_then(|sealed| app.key.open(PURPOSE, &sealed))
         .and_then(|flash| serde_json::from_slice(&flash).ok());
-    let stored = app.keeper.current();
+    let account = flash.as_ref().map_or(DEFAULT_ACCOUNT, |flash| &flash.account);
+    let Ok(keeper) = app.keeper(&asked, account) else { return super::not_found(State(app), asked).await };
+    let stored = keeper.current();
     let tokens = stored.as_ref().and_then(|stored| stored.record.tokens.as_ref());
     let (provider, base) = (&app.config.provider, &app.base);
     let (Some(flash), Some(tokens)) = (flash, tokens) else {
-        return reply::page(Page::from(&Start { base, provider: &provider.title, state: app.keeper.state() }), None);
+        return reply::page(Page::from(&Start { base, provider: &provider.title, state: keeper.state() }), None);
     };
     let wanted: Vec<&str> = provider.scope.iter().map(String::as_str).collect();
     // RFC 6749 §5.1: an answer without a scope grants what was asked for.
     let granted = tokens.scope.as_deref().map_or_else(|| wanted.clone(), |scope| scope.split(' ').collect());
-    let unsaved = flash.unsaved.as_deref().filter(|_| !app.keeper.is_saved());
+    let unsaved = flash.unsaved.as_deref().filter(|_| !keeper.is_saved());
     let page = Page::from(&Done {
         base,
         provider: &provider.title,
         who: None,
-        account: Some(&*flash.account).filter(|account| *account != crate::store::DEFAULT_ACCOUNT),
+        account: Some(&*flash.account).filter(|account| *account != DEFAULT_ACCOUNT),
         granted: &granted,
         wanted: &wanted,
         expires_at: tokens.expires_at,

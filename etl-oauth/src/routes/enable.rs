@@ -1,23 +1,32 @@
 //! `/enable`: says what will be asked for, and leads to the provider.
 
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::{Query, State},
+    response::Response,
+};
 use http::{HeaderValue, StatusCode, header};
 
 use super::{
     App, State as AppState,
-    reply::{self, Asked, Posted, problem},
+    reply::{self, Asked, Fields, Posted, problem},
 };
 use crate::{
     config::EnableAuth,
     grant,
     guard::{Csrf, Pending, Standing},
+    keeper::Keeper,
     pages::{Enable, Page},
     store::DEFAULT_ACCOUNT,
 };
 
 /// `GET`: the page. Nothing happens yet, so that a preview or a crawler starts nothing.
-pub(super) async fn page(State(app): AppState, asked: Asked) -> Result<Response, Response> {
-    app.may_enable(&asked).await?;
+pub(super) async fn page(
+    State(app): AppState,
+    asked: Asked,
+    Query(named): Query<Fields>,
+) -> Result<Response, Response> {
+    let account = named.account();
+    app.may_enable(&asked, account).await?;
     let csrf = Csrf::issue(&app.key, &app.jar, &asked.headers).ok_or_else(|| app.no_randomness(&asked))?;
     let Some(authorize_url) = &app.config.provider.authorize_url else { return Err(app.no_authorize_url(&asked)) };
     let page = Page::from(&Enable {
@@ -26,8 +35,8 @@ pub(super) async fn page(State(app): AppState, asked: Asked) -> Result<Response,
         scopes: &app.config.provider.scope.iter().map(String::as_str).collect::<Vec<_>>(),
         redirect_uri: &app.config.redirect_uri(),
         authorize_url,
-        account: None,
-        state: app.keeper.state(),
+        account: Some(account).filter(|account| *account != DEFAULT_ACCOUNT),
+        state: app.state(account),
         open: app.config.enable_auth == EnableAuth::FirstVisit,
         csrf: &csrf.token,
     });
@@ -36,13 +45,13 @@ pub(super) async fn page(State(app): AppState, asked: Asked) -> Result<Response,
 
 /// `POST`: begins an authorisation and leads to the provider (RFC 6749 §4.1.1).
 pub(super) async fn start(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
-    let standing = app.may_enable(&asked).await?;
-    let token = reply::csrf(form);
-    if standing != Standing::Bearer && !Csrf::verify(&app.key, &app.jar, &asked.headers, &token) {
+    let fields = reply::fields(form);
+    let standing = app.may_enable(&asked, fields.account()).await?;
+    if standing != Standing::Bearer && !Csrf::verify(&app.key, &app.jar, &asked.headers, &fields.csrf) {
         return Err(app.forged(&asked, "/enable"));
     }
     let now = app.clock.now();
-    let (pending, state, cookie) = Pending::begin(&app.key, &app.jar, DEFAULT_ACCOUNT, app.config.state_lifetime, now)
+    let (pending, state, cookie) = Pending::begin(&app.key, &app.jar, fields.account(), app.config.state_lifetime, now)
         .map_err(|_| app.no_randomness(&asked))?;
     let client = app.client.read().map_err(|failure| {
         let words = ("The client is not configured", failure.detail(), failure.class().next_step());
@@ -54,10 +63,17 @@ pub(super) async fn start(State(app): AppState, asked: Asked, form: Posted) -> R
     Ok(reply::see_other(url.as_str(), cookie))
 }
 
+/// Whether somebody has authorised it: then only an operator may do so again.
+pub(super) fn is_taken(keeper: &Keeper) -> bool {
+    keeper.current().is_some_and(|stored| stored.record.tokens.is_some())
+}
+
 impl App {
-    /// Whether this caller may authorise now.
-    pub(super) async fn may_enable(&self, asked: &Asked) -> Result<Standing, Response> {
+    /// Whether this caller may authorise that account now. Without an operator there is the account `default` alone:
+    /// whoever comes first takes one, not as many as he has names for.
+    pub(super) async fn may_enable(&self, asked: &Asked, account: &str) -> Result<Standing, Response> {
         asked.refuse_forwarding(self)?;
+        self.keepers.check(account).map_err(|err| self.no_account(asked, &err))?;
         let standing = self.operator.standing(&asked.headers);
         match self.config.enable_auth {
             EnableAuth::Operator => match standing {
@@ -65,18 +81,27 @@ impl App {
                 Standing::Stranger | Standing::Unknown => Err(self.unauthorised(asked)),
             },
             EnableAuth::FirstVisit => {
-                self.keeper.sync().await;
-                if self.is_taken() && !matches!(standing, Standing::Basic | Standing::Bearer) {
-                    return Err(self.taken(asked));
+                if !matches!(standing, Standing::Basic | Standing::Bearer) {
+                    if account != DEFAULT_ACCOUNT {
+                        return Err(self.unauthorised(asked));
+                    }
+                    let keeper = self.keeper(asked, account)?;
+                    keeper.sync().await;
+                    if is_taken(&keeper) {
+                        return Err(self.taken(asked));
+                    }
                 }
                 Ok(standing)
             }
         }
     }
 
-    /// Whether somebody has authorised it: then only an operator may do so again.
-    pub(super) fn is_taken(&self) -> bool {
-        self.keeper.current().is_some_and(|stored| stored.record.tokens.is_some())
+    /// The state of an account, as far as this replica knows; asking makes no keeper of an account that has none.
+    fn state(&self, account: &str) -> crate::token::State {
+        if account == DEFAULT_ACCOUNT {
+            return self.keepers.get(account).map_or(crate::token::State::Disabled, |keeper| keeper.state());
+        }
+        crate::token::State::Disabled
     }
 
     pub(super) fn taken(&self, asked: &Asked) -> Response {

@@ -1,64 +1,145 @@
-//! `/`: runs the job.
+//! `/`: runs the job, for every account that somebody has authorised.
+
+use std::sync::Arc;
 
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
     App, State as AppState,
+    enable::is_taken,
     reply::{self, Asked, problem},
 };
 use crate::{
     api::ApiError,
     job::{JobError, Outcome},
-    keeper::KeeperError,
+    keeper::{Keeper, KeeperError},
     pages::{JobResult, Page, Problem, Ran},
+    store::DEFAULT_ACCOUNT,
     token::Class,
 };
 
+/// How many accounts are served at a time.
+const AT_A_TIME: usize = 4;
+
 /// `GET` and `POST`: what a browser, cron-connector and a caller send alike.
-pub(super) async fn run(State(app): State<std::sync::Arc<App>>, asked: Asked) -> Response {
+pub(super) async fn run(State(app): AppState, asked: Asked) -> Response {
     let started = app.clock.now();
-    let result = app.run().await;
-    let now = app.clock.now();
-    let name = app.config.job.name();
-    let outcome = result.as_ref().map_or_else(code, |_| "ok");
-    app.runs.add(started, now, outcome);
-    metrics::counter!("etl_oauth_job_runs_total", "job" => name, "outcome" => outcome).increment(1);
-    metrics::histogram!("etl_oauth_job_duration_seconds", "job" => name)
-        .record(now.duration_since(started).as_secs_f64());
-    match result {
-        Ok(outcome) => {
-            tracing::info!(job = name, "the job ran");
-            match (app.config.show_result, asked.is_browser()) {
-                (true, true) => {
-                    let (base, provider) = (&app.base, app.config.provider.title.as_str());
-                    Page::from(&JobResult { base, provider, html: &outcome.html, at: started, now }).into_response()
-                }
-                (true, false) => reply::json(StatusCode::OK, &outcome.json),
-                (false, true) => Page::from(&Ran { base: &app.base, at: started, now }).into_response(),
-                (false, false) => StatusCode::NO_CONTENT.into_response(),
-            }
-        }
-        Err(err) => {
-            tracing::warn!(job = name, error = %err, "the job failed");
-            app.job_failed(&asked, &err)
-        }
+    let mut runs = app.run_all().await;
+    match &mut runs[..] {
+        // One account is the rule, and its result is the answer.
+        [(_, Ok(outcome))] => app.ran(&asked, started, &outcome.json, &outcome.html),
+        [(_, Err(err))] => app.job_failed(&asked, err),
+        runs => app.all_ran(&asked, started, runs),
     }
 }
 
 /// `HEAD` runs nothing: it is a safe method, and link checkers use it.
-pub(super) async fn head(State(app): AppState) -> Response {
-    let authorised = app.keeper.current().is_some_and(|stored| stored.record.tokens.is_some());
-    if authorised { StatusCode::OK.into_response() } else { StatusCode::CONFLICT.into_response() }
+pub(super) async fn head(State(app): AppState) -> StatusCode {
+    let first = app.keepers.get(DEFAULT_ACCOUNT);
+    if first.is_ok_and(|keeper| is_taken(&keeper)) { StatusCode::OK } else { StatusCode::CONFLICT }
 }
 
+type Run = (String, Result<Outcome, JobError>);
+
 impl App {
-    async fn run(&self) -> Result<Outcome, JobError> {
-        self.keeper.begin_run().await;
-        self.config.job.run(self.api()?, self.clock.now()).await
+    /// Runs the job for every authorised account, a few at a time; one that fails stops no other. Where there is none, that
+    /// is the failure of the account `default`. In the order of the accounts' names.
+    async fn run_all(self: &Arc<Self>) -> Vec<Run> {
+        let mut keepers = self.keepers.all().await;
+        keepers.retain(is_taken);
+        if keepers.is_empty() {
+            keepers.extend(self.keepers.get(DEFAULT_ACCOUNT));
+        }
+        let places = Arc::new(Semaphore::new(AT_A_TIME));
+        let mut tasks = JoinSet::new();
+        for keeper in keepers {
+            let (app, places) = (Arc::clone(self), Arc::clone(&places));
+            tasks.spawn(async move {
+                // The semaphore is never closed.
+                let _place = places.acquire_owned().await;
+                (keeper.account().to_owned(), app.run_one(keeper).await)
+            });
+        }
+        let mut runs = tasks.join_all().await;
+        runs.sort_by(|one, other| one.0.cmp(&other.0));
+        runs
+    }
+
+    async fn run_one(&self, keeper: Keeper) -> Result<Outcome, JobError> {
+        let started = self.clock.now();
+        keeper.begin_run().await;
+        let account = keeper.account().to_owned();
+        let result = match self.api(keeper) {
+            Ok(api) => self.config.job.run(&api, started).await,
+            Err(err) => Err(err.into()),
+        };
+        let now = self.clock.now();
+        let job = self.config.job.name();
+        let outcome = result.as_ref().map_or_else(code, |_| "ok");
+        self.runs.add(&account, started, now, outcome);
+        metrics::counter!("etl_oauth_job_runs_total", "job" => job, "outcome" => outcome).increment(1);
+        metrics::histogram!("etl_oauth_job_duration_seconds", "job" => job)
+            .record(now.duration_since(started).as_secs_f64());
+        match &result {
+            Ok(_) => tracing::info!(job, account, "the job ran"),
+            Err(err) => tracing::warn!(job, account, error = %err, "the job failed"),
+        }
+        result
+    }
+
+    fn ran(&self, asked: &Asked, at: Timestamp, json: &Value, html: &str) -> Response {
+        let (base, now) = (&self.base, self.clock.now());
+        match (self.config.show_result, asked.is_browser()) {
+            (true, true) => {
+                let provider = self.config.provider.title.as_str();
+                Page::from(&JobResult { base, provider, html, at, now }).into_response()
+            }
+            (true, false) => reply::json(StatusCode::OK, json),
+            (false, true) => Page::from(&Ran { base, at, now }).into_response(),
+            (false, false) => StatusCode::NO_CONTENT.into_response(),
+        }
+    }
+
+    /// Several accounts: each one's outcome. When one failed the whole is that failure, so that a queue tries again; a
+    /// failure that may pass comes before one that only a person can mend.
+    fn all_ran(&self, asked: &Asked, at: Timestamp, runs: &[Run]) -> Response {
+        let accounts: Vec<Value> = runs.iter().map(|(account, result)| self.tell(account, result)).collect();
+        let worst = runs.iter().filter_map(|(_, result)| result.as_ref().err()).max_by_key(|err| status(err).as_u16());
+        let json = json!({ "accounts": accounts });
+        match worst {
+            None => {
+                let html = runs.iter().filter_map(|(account, result)| {
+                    let html = &result.as_ref().ok()?.html;
+                    // The name of an account has nothing in it that HTML would read.
+                    Some(format!(
+                        "<section aria-label=\"{account}\"><p class=\"muted\">Account {account}</p>{html}</section>"
+                    ))
+                });
+                self.ran(asked, at, &json, &html.collect::<String>())
+            }
+            Some(err) if asked.is_browser() => self.job_failed(asked, err),
+            Some(err) => reply::json(status(err), &json),
+        }
+    }
+
+    fn tell(&self, account: &str, result: &Result<Outcome, JobError>) -> Value {
+        match result {
+            Ok(outcome) if self.config.show_result => {
+                json!({ "account": account, "outcome": "ok", "result": outcome.json })
+            }
+            Ok(_) => json!({ "account": account, "outcome": "ok" }),
+            Err(err) => {
+                let problem = describe(err);
+                json!({ "account": account, "outcome": problem.error, "message": problem.message, "next": problem.next })
+            }
+        }
     }
 
     fn job_failed(&self, asked: &Asked, err: &JobError) -> Response {
@@ -67,7 +148,7 @@ impl App {
             if asked.is_browser() {
                 return reply::redirect(StatusCode::TEMPORARY_REDIRECT, &enable, []);
             }
-            let body = serde_json::json!({
+            let body = json!({
                 "error": "needs_authorisation",
                 "message": err.to_string(),
                 "next": "Open enable_url in a browser and allow access.",
@@ -97,7 +178,6 @@ fn code(err: &JobError) -> &'static str {
 
 fn describe(err: &JobError) -> Problem {
     let next = match err {
-        // The provider never says more than its error code; a person finds the rest in its own log.
         JobError::Api(ApiError::Token(KeeperError::Failed { failure, .. }))
             if failure.class() == Class::StoreUnavailable =>
         {

@@ -16,13 +16,13 @@ use http::StatusCode;
 
 use crate::{
     api::{Api, ApiError},
-    config::{Config, StoreKind},
+    config::Config,
     grant::{Client, Wire},
     guard::{CookieJar, Key, Once, Operator},
-    keeper::{Announcer, ClientSource, Clock, Keeper, Parts},
+    keeper::{Announcer, ClientSource, Clock, Keeper, Keepers, Parts},
     pages::Base,
     secrets::Secrets,
-    store::{DEFAULT_ACCOUNT, Gateway, GatewayApi, Store},
+    store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
     token::{Class, Failure},
 };
 use reply::{Asked, problem};
@@ -39,7 +39,7 @@ pub struct Function(Arc<App>);
 struct App {
     config: Config,
     base: Base,
-    keeper: Keeper,
+    keepers: Keepers,
     api: Option<Api>,
     client: Credentials,
     wire: Wire,
@@ -74,16 +74,7 @@ impl Function {
     /// When the TLS library does not start, or there is no randomness.
     pub async fn new(config: Config) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let secrets = config.secrets.clone();
-        let store = match config.store {
-            StoreKind::Gateway => {
-                let api = GatewayApi::new(&config.gateway_url, secrets.clone())?;
-                tracing::warn!(
-                    "store=gateway can neither read back nor compare nor lock: keep com.openfaas.scale.max at 1, or choose \
-                     another store"
-                );
-                Store::Gateway(Gateway::new(api, secrets.clone()))
-            }
-        };
+        let store = Arc::new(open(&config).await?);
         let public = config.provider.client_auth == crate::provider::ClientAuth::None;
         let client = Credentials { secrets: secrets.clone(), public };
         let wire = Wire::http(config.policy.token_timeout)?;
@@ -96,21 +87,19 @@ impl Function {
             let secrets = secrets.clone();
             Announcer::webhook(move || secrets.read("etl-oauth-notify-url").ok().flatten())?
         };
-        let keeper = Keeper::new(
-            DEFAULT_ACCOUNT,
-            Parts {
-                provider: Arc::new(config.provider.clone()),
-                client: source,
-                wire: wire.clone(),
-                store: Arc::new(store),
-                policy: config.policy.clone(),
-                owner: owner(),
-                clock: clock.clone(),
-                announcer,
-            },
-        );
-        keeper.sync().await;
-        let api = config.provider.api_url.clone().map(|base| Api::new(base, keeper.clone())).transpose()?;
+        let keepers = Keepers::new(Parts {
+            provider: Arc::new(config.provider.clone()),
+            client: source,
+            wire: wire.clone(),
+            store: Arc::clone(&store),
+            policy: config.policy.clone(),
+            owner: owner(),
+            clock: clock.clone(),
+            announcer,
+        });
+        let first = keepers.get(DEFAULT_ACCOUNT)?;
+        first.sync().await;
+        let api = config.provider.api_url.clone().map(|base| Api::new(base, first)).transpose()?;
         // Every replica has this secret, and no browser does.
         let sealing = match &client.read()? {
             Client { secret: Some(secret), .. } => secret.clone(),
@@ -119,20 +108,23 @@ impl Function {
             }
         };
         let key = Key::derive(&sealing, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
-        Ok(Self(Arc::new(App {
+        let app = Arc::new(App {
             base: Base::new(&config.public_url),
             jar: CookieJar::new(&config.public_url),
             used: Once::new(STATES),
             operator: Operator::new(secrets),
             runs: Runs::default(),
             config,
-            keeper,
+            keepers,
             api,
             client,
             wire,
             key,
             clock,
-        })))
+        });
+        let follower = Arc::clone(&app);
+        tokio::spawn(async move { follower.keepers.follow().await });
+        Ok(Self(app))
     }
 
     /// The routes of `interface.md`, as the service that the template runs.
@@ -148,8 +140,27 @@ impl Function {
             .route("/revoke", routing::post(operate::revoke))
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
+            .layer(axum::middleware::map_response_with_state(Arc::clone(&app), announce_work))
             .with_state(app)
     }
+}
+
+/// Opens the store. What is wrong with its part of the configuration is a mistake like any other.
+async fn open(config: &Config) -> Result<Store, Box<dyn std::error::Error + Send + Sync>> {
+    let store = Store::open(&config.store, &config.store_options).await.map_err(|err| match err {
+        err @ (StoreError::Config(_) | StoreError::Disabled { .. }) => {
+            std::io::Error::new(std::io::ErrorKind::InvalidInput, crate::config::Mistakes::one(err.to_string())).into()
+        }
+        err => Box::<dyn std::error::Error + Send + Sync>::from(err),
+    })?;
+    let can = store.capabilities();
+    if !(can.read_back && can.compare_and_swap && can.lease) {
+        tracing::warn!(
+            store = store.kind(),
+            "this store can neither read back nor compare nor lock: keep com.openfaas.scale.max at 1, or choose another"
+        );
+    }
+    Ok(store)
 }
 
 /// This replica's name in leases and intents: Kubernetes gives every pod its own host name.
@@ -158,6 +169,17 @@ fn owner() -> String {
     let mut salt = [0; 4];
     let _ = aws_lc_rs::rand::fill(&mut salt);
     format!("{host}-{:08x}", u32::from_le_bytes(salt))
+}
+
+/// Tells the watchdog of a renewal or a write that goes on after the answer: the process ends after it.
+async fn announce_work(
+    axum::extract::State(app): State,
+    mut response: axum::response::Response,
+) -> axum::response::Response {
+    if let Some(work) = app.keepers.unfinished() {
+        response.extensions_mut().insert(work);
+    }
+    response
 }
 
 type State = axum::extract::State<Arc<App>>;
@@ -174,8 +196,20 @@ async fn not_allowed(axum::extract::State(app): State, asked: Asked) -> axum::re
 }
 
 impl App {
-    fn api(&self) -> Result<&Api, ApiError> {
-        self.api.as_ref().ok_or(ApiError::NotConfigured)
+    /// The provider's API with the tokens of `keeper`.
+    fn api(&self, keeper: Keeper) -> Result<Api, ApiError> {
+        self.api.as_ref().map(|api| api.with(keeper)).ok_or(ApiError::NotConfigured)
+    }
+
+    /// The keeper of an account that a request names.
+    fn keeper(&self, asked: &Asked, account: &str) -> Result<Keeper, axum::response::Response> {
+        self.keepers.get(account).map_err(|err| self.no_account(asked, &err))
+    }
+
+    fn no_account(&self, asked: &Asked, err: &StoreError) -> axum::response::Response {
+        let words =
+            ("There can be no such account", &*err.to_string(), "Use another name, or none for the account default.");
+        asked.problem(self, &problem("bad_account", StatusCode::BAD_REQUEST, words))
     }
 }
 

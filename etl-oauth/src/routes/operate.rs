@@ -11,19 +11,20 @@ use super::{
 use crate::{
     api::ApiError,
     guard::{Csrf, Standing},
+    keeper::Keeper,
 };
 
 /// `POST /refresh`: one renewal now, whatever waits stand.
 pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
-    app.may_operate(&asked, form)?;
-    match app.keeper.refresh().await {
+    let keeper = app.may_operate(&asked, form)?;
+    match keeper.refresh().await {
         Ok(token) => {
             if asked.wants_html() {
                 return Ok(reply::see_other(&app.config.page("/status"), None));
             }
             let body = json!({
                 "refreshed": true,
-                "account": app.keeper.account(),
+                "account": keeper.account(),
                 "generation": token.generation(),
                 "expires_at": token.tokens().expires_at,
             });
@@ -39,8 +40,8 @@ pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) ->
 
 /// `POST /revoke`: at the provider, then here; says which half worked.
 pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
-    app.may_operate(&asked, form)?;
-    let revoked = app.keeper.revoke().await;
+    let keeper = app.may_operate(&asked, form)?;
+    let revoked = keeper.revoke().await;
     let provider = match &revoked.provider {
         None => "not_supported".to_owned(),
         Some(Ok(())) => "revoked".to_owned(),
@@ -61,16 +62,17 @@ pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> 
         return Err(asked.problem(&app, &problem("revoked_in_part", StatusCode::BAD_GATEWAY, words)));
     }
     let status = if whole { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
-    Ok(reply::json(status, &json!({ "account": app.keeper.account(), "provider": provider, "store": store })))
+    Ok(reply::json(status, &json!({ "account": keeper.account(), "provider": provider, "store": store })))
 }
 
 impl App {
     /// A browser sends Basic credentials by itself, from any page: there a form's token must come along.
-    fn may_operate(&self, asked: &Asked, form: Posted) -> Result<(), Response> {
+    /// Gives the keeper of the account that the form names.
+    fn may_operate(&self, asked: &Asked, form: Posted) -> Result<Keeper, Response> {
         let standing = self.must_be_operator(asked)?;
-        let token = reply::csrf(form);
-        if standing == Standing::Bearer || Csrf::verify(&self.key, &self.jar, &asked.headers, &token) {
-            return Ok(());
+        let fields = reply::fields(form);
+        if standing == Standing::Bearer || Csrf::verify(&self.key, &self.jar, &asked.headers, &fields.csrf) {
+            return self.keeper(asked, fields.account());
         }
         Err(self.forged(asked, "/status"))
     }

@@ -12,7 +12,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use serde::Deserialize;
 
 use super::App;
-use crate::pages::{Page, Problem};
+use crate::{
+    pages::{Page, Problem},
+    store::DEFAULT_ACCOUNT,
+};
 
 /// What of a request decides over the answer's shape and the caller's rights.
 #[derive(Clone, Debug)]
@@ -30,18 +33,27 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
 }
 
 /// The fields that every form of ours posts; a body that is no form has none of them.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct Fields {
     #[serde(default)]
-    csrf: String,
+    pub(super) csrf: String,
+    #[serde(default)]
+    account: String,
+}
+
+impl Fields {
+    /// The account that is meant; `default` where none is named.
+    pub(super) fn account(&self) -> &str {
+        if self.account.is_empty() { DEFAULT_ACCOUNT } else { &self.account }
+    }
 }
 
 /// A posted form, or none.
 pub(super) type Posted = Result<Form<Fields>, FormRejection>;
 
-/// The form's token against forged posts.
-pub(super) fn csrf(form: Posted) -> String {
-    form.map(|Form(fields)| fields.csrf).unwrap_or_default()
+/// The fields of a posted form.
+pub(super) fn fields(form: Posted) -> Fields {
+    form.map(|Form(fields)| fields).unwrap_or_default()
 }
 
 impl Asked {

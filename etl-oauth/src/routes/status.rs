@@ -17,8 +17,7 @@ use crate::{
 /// `GET`: as a page or as JSON.
 pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response, Response> {
     app.must_be_operator(&asked)?;
-    app.keeper.sync().await;
-    let status = app.status();
+    let status = app.status().await;
     let csrf = Csrf::issue(&app.key, &app.jar, &asked.headers);
     let (Some(csrf), Some(authorize_url), true) = (csrf, &app.config.provider.authorize_url, asked.wants_html()) else {
         return Ok(reply::json(StatusCode::OK, &status));
@@ -52,10 +51,11 @@ impl App {
         }
     }
 
-    fn status(&self) -> Status {
-        let ok = self.keeper.is_store_ok();
-        let store = pages::Store { kind: self.keeper.store_kind().to_owned(), ok };
-        Status { provider: self.config.provider.name.clone(), store, accounts: vec![self.account(&self.keeper)] }
+    async fn status(&self) -> Status {
+        let keepers = self.keepers.all().await;
+        let store = pages::Store { kind: self.config.store.clone(), ok: keepers.iter().all(Keeper::is_store_ok) };
+        let accounts = keepers.iter().map(|keeper| self.account(keeper)).collect();
+        Status { provider: self.config.provider.name.clone(), store, accounts }
     }
 
     fn account(&self, keeper: &Keeper) -> Account {
@@ -65,7 +65,7 @@ impl App {
         let health = record.map(|record| &record.health);
         let renewal = health.and_then(|health| health.last_renewal.as_ref());
         let renewal_of = |last: &token::Renewal| Renewal { at: last.at, outcome: last.outcome.clone() };
-        let runs = self.runs.list();
+        let runs = self.runs.of(keeper.account());
         let wanted = self.config.provider.scope.join(" ");
         let error = health.and_then(|health| {
             let class = health.class?;

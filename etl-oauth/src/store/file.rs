@@ -188,7 +188,7 @@ impl TokenStore for Files {
         let mut leases = self.0.leases();
         if let Some(lease) = leases.get_mut(account) {
             if lease.owner == owner {
-                lease.until = until;
+                lease.until = lease.until.max(until);
                 return Ok(acquired);
             }
             if lease.until > Instant::now() {

@@ -6,7 +6,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Acquired, Capabilities, DEFAULT_ACCOUNT, GatewayApi, StoreError, StoreOptions, Stored, TokenStore, Version,
+    Acquired, Capabilities, Codec, DEFAULT_ACCOUNT, GatewayApi, StoreError, StoreOptions, Stored, TokenStore, Version,
     mounted::{Mounted, Sight},
 };
 use crate::{
@@ -29,7 +29,7 @@ pub enum Layout {
     /// writes, the refresh token's first: it is the one that cannot be had again.
     Pair,
     /// `oauth2-token`, the whole record as JSON: one write, so that no crash parts the two, and lifetimes, scope and
-    /// failures survive a restart.
+    /// failures survive a restart. Sealed where the secret `etl-oauth-seal-keys` is mounted.
     Record,
 }
 
@@ -41,6 +41,7 @@ pub enum Layout {
 pub struct Gateway {
     api: GatewayApi,
     secrets: Secrets,
+    codec: Codec,
     layout: Layout,
     held: Mutex<Held>,
     writing: tokio::sync::Mutex<()>,
@@ -56,22 +57,23 @@ struct Held {
 impl Gateway {
     /// The store over `api`; the layout is the one whose secrets are mounted, [`Layout::Record`] where both are.
     #[must_use]
-    pub fn new(api: GatewayApi, secrets: Secrets) -> Self {
+    pub fn new(api: GatewayApi, secrets: Secrets, codec: Codec) -> Self {
         let layout = if secrets.is_mounted(RECORD) { Layout::Record } else { Layout::Pair };
-        Self { api, secrets, layout, held: Mutex::default(), writing: tokio::sync::Mutex::default() }
+        Self { api, secrets, codec, layout, held: Mutex::default(), writing: tokio::sync::Mutex::default() }
     }
 
     /// The store of this configuration.
     ///
     /// # Errors
-    /// [`StoreError::Config`] without the gateway's address.
+    /// [`StoreError::Config`] without the gateway's address, or when the seal keys are damaged.
     pub fn open(options: &StoreOptions) -> Result<Self, StoreError> {
         let Some(url) = &options.gateway_url else {
             return Err(StoreError::Config("store=gateway needs gateway_url: the gateway's address".into()));
         };
         let api = GatewayApi::new(url, options.secrets.clone())
             .map_err(|_| StoreError::Config("the TLS library does not start".into()))?;
-        Ok(Self::new(api, options.secrets.clone()))
+        let codec = Codec::optional(&options.function, options.secrets.clone())?;
+        Ok(Self::new(api, options.secrets.clone(), codec))
     }
 
     /// The layout in use.
@@ -107,7 +109,7 @@ impl Gateway {
         let mut seen = self.look()?;
         for _ in 0..LOOKS {
             if self.held().knows(&seen) {
-                return self.held().see(&seen);
+                return self.held().see(&seen, &self.codec);
             }
             tokio::time::sleep(LOOK_AGAIN).await;
             let again = self.look()?;
@@ -115,7 +117,7 @@ impl Gateway {
                 values.iter().map(|value| value.as_ref().map(Secret::digest)).collect()
             };
             if digests(&seen) == digests(&again) {
-                return self.held().see(&again);
+                return self.held().see(&again, &self.codec);
             }
             seen = again;
         }
@@ -134,7 +136,7 @@ impl Held {
         self.mounted.iter().zip(seen).all(known)
     }
 
-    fn see(&mut self, seen: &[Option<Secret>]) -> Result<(), StoreError> {
+    fn see(&mut self, seen: &[Option<Secret>], codec: &Codec) -> Result<(), StoreError> {
         self.mounted.resize_with(seen.len(), Mounted::default);
         let is_token = |value: &Secret| value.expose() != EMPTY;
         let mut whole = None;
@@ -143,7 +145,7 @@ impl Held {
             && is_token(value)
         {
             // Before the value counts as seen: a damaged record must go on being an error, not become "no token".
-            whole = Some(Record::from_json(value.expose().as_bytes())?);
+            whole = Some(codec.decode(DEFAULT_ACCOUNT, value.expose().as_bytes())?);
         }
         let mut foreign = vec![None; seen.len()];
         for ((mounted, value), foreign) in self.mounted.iter_mut().zip(seen).zip(&mut foreign) {
@@ -207,7 +209,7 @@ impl TokenStore for Gateway {
                 vec![access, refresh]
             }
             Layout::Record => {
-                let json = record.to_json();
+                let json = self.codec.encode(account, record)?;
                 vec![Secret::new(std::str::from_utf8(&json).unwrap_or_default())]
             }
         };
@@ -315,13 +317,20 @@ mod tests {
         let app = Router::new().route("/prefix/system/secrets", any(answer)).with_state(script.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
         let secrets = Secrets::new(folder.path(), "");
-        let store = Gateway::new(GatewayApi::new(&url, secrets.clone()).unwrap(), secrets);
+        let codec = Codec::optional("etl", secrets.clone()).unwrap();
+        let store = Gateway::new(GatewayApi::new(&url, secrets.clone()).unwrap(), secrets, codec);
         Setting { store, script, folder }
     }
 
     impl Setting {
         fn seen(&self) -> Vec<String> {
             self.script.seen.lock().unwrap().clone()
+        }
+
+        fn restarted(&self) -> Gateway {
+            let secrets = self.store.secrets.clone();
+            let codec = Codec::optional("etl", secrets.clone()).unwrap();
+            Gateway::new(self.store.api.clone(), secrets, codec)
         }
 
         fn mount(&self, name: &str, value: &str) {
@@ -415,7 +424,7 @@ mod tests {
         for secrets in [&PAIR[..], &[(RECORD, "empty")]] {
             let it = setting(secrets, &[], true).await;
             it.save("a1", "r1").await.unwrap();
-            let again = Gateway::new(it.store.api.clone(), it.store.secrets.clone());
+            let again = it.restarted();
             let record = again.load(DEFAULT_ACCOUNT).await.unwrap().unwrap().record;
             assert_eq!(record.generation, 1);
             assert_eq!(record.tokens.unwrap().refresh_token.unwrap().expose(), "r1");
@@ -428,6 +437,19 @@ mod tests {
         let tokens = it.load().await.record.tokens.unwrap();
         assert!(!tokens.is_alive(Timestamp::now()));
         assert_eq!(tokens.refresh_token.unwrap().expose(), "r1");
+    }
+
+    #[tokio::test]
+    async fn a_record_is_sealed_from_the_first_key_on_and_one_of_before_is_read() {
+        let key = "one:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+        let plain = r#"{"generation":4,"tokens":{"access_token":"before"}}"#;
+        let it = setting(&[(RECORD, plain), ("etl-oauth-seal-keys", key)], &[], true).await;
+        assert_eq!(it.access().await.as_deref(), Some("before"));
+        it.save("marker", "r").await.unwrap();
+        let written = std::fs::read_to_string(it.folder.path().join(RECORD)).unwrap();
+        assert!(written.starts_with(r#"{"sealed":1,"key":"one","generation":5"#) && !written.contains("marker"));
+        let stored = it.restarted().load(DEFAULT_ACCOUNT).await.unwrap().unwrap();
+        assert_eq!(stored.record.tokens.unwrap().access_token.expose(), "marker");
     }
 
     #[tokio::test]

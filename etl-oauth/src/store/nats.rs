@@ -215,7 +215,13 @@ impl TokenStore for Nats {
                 }
             }
             let length_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-            let ours = Lease { owner: owner.to_owned(), renewed: now, length_ms };
+            let ours = match lease {
+                // Prolonged, and never shortened.
+                Lease { owner: holder, renewed, length_ms: length } if holder == owner => {
+                    Lease { owner: holder, renewed: renewed.max(now), length_ms: length_ms.max(length) }
+                }
+                _ => Lease { owner: owner.to_owned(), renewed: now, length_ms },
+            };
             // Where another replica was quicker, it has the lease.
             let taken = self.0.put_lease(&key, &ours, revision).await?;
             let until = now.checked_add(ttl).unwrap_or(Timestamp::MAX);

@@ -66,6 +66,16 @@ impl Store {
     /// # Errors
     /// [`StoreError::Config`] when something is missing or makes no sense, [`StoreError::Disabled`] when the store is not
     /// part of this build.
+    #[cfg_attr(
+        not(any(
+            feature = "gateway",
+            feature = "kubernetes",
+            feature = "nats",
+            feature = "postgres",
+            feature = "file"
+        )),
+        expect(unused_variables, reason = "only stores have options")
+    )]
     pub async fn open(kind: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         match kind {
             #[cfg(feature = "gateway")]
@@ -92,5 +102,30 @@ impl Store {
                 "store={kind} is not known: choose gateway, kubernetes, nats, postgres or file"
             ))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_that_is_not_built_in_is_an_error_that_names_the_feature() {
+        let built_in = [
+            ("gateway", cfg!(feature = "gateway")),
+            ("kubernetes", cfg!(feature = "kubernetes")),
+            ("nats", cfg!(feature = "nats")),
+            ("postgres", cfg!(feature = "postgres")),
+            ("file", cfg!(feature = "file")),
+        ];
+        assert_eq!(built_in.map(|(kind, _)| kind), Store::KINDS);
+        let folder = tempfile::tempdir().unwrap();
+        let options = StoreOptions::new("etl", Secrets::new(folder.path(), ""));
+        for (kind, built_in) in built_in {
+            let opened = Store::open(kind, &options).await;
+            assert_eq!(matches!(opened, Err(StoreError::Disabled { kind: named }) if named == kind), !built_in);
+        }
+        let err = StoreError::Disabled { kind: "nats" };
+        assert_eq!(err.to_string(), "store=nats is not built in: build with the cargo feature nats");
     }
 }

@@ -422,6 +422,8 @@ fn bare() -> ExitCode {
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("upstream_port is free");
         let mirror = Mirror::default();
+        // The watchdog in front passes the signal on at once; what drains is the watchdog.
+        let _ignored = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("a signal");
         loop {
             let Ok((stream, _)) = listener.accept().await else { continue };
             let mirror = mirror.clone();
@@ -430,7 +432,9 @@ fn bare() -> ExitCode {
                 async move { tower_service::Service::call(&mut mirror, request).await }
             });
             let stream = hyper_util::rt::TokioIo::new(stream);
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(stream, service).with_upgrades());
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.max_headers(24_000).max_buf_size(2 << 20);
+            tokio::spawn(builder.serve_connection(stream, service).with_upgrades());
         }
     })
 }

@@ -16,6 +16,7 @@ pub(crate) use without::Auth;
 pub(crate) const IS_BUILT_IN: bool = cfg!(feature = "jwt");
 
 /// Whose tokens are good, and for what.
+#[cfg_attr(not(feature = "jwt"), allow(dead_code, reason = "the configuration refuses them there"))]
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// Of the gateway: below it lies `.well-known/openid-configuration`.
@@ -27,6 +28,7 @@ pub(crate) struct Settings {
 }
 
 /// Why a call is not let in. What the caller is told has no detail of the token.
+#[cfg_attr(not(feature = "jwt"), allow(dead_code, reason = "nobody is refused there"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Denied {
     Absent,

@@ -20,6 +20,7 @@ use crate::{
     config::Config,
     duration,
     entry::Entry,
+    leftover::Work,
     message::{prepare_request, prepare_response, wants_stream},
     reply::{Gathered, Reply, own},
     shared::Shared,
@@ -236,6 +237,9 @@ async fn run<F: Function>(
     match outcome {
         Ok(mut response) => {
             entry.status = response.status();
+            if let Some(work) = response.extensions_mut().remove::<Work>() {
+                shared.leftovers.add(work);
+            }
             prepare_response(&mut response);
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 return upgrade(response, entry, traffic);

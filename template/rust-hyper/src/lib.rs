@@ -19,6 +19,8 @@
 //! health and ready endpoints, limits, headers, metrics and log lines; see [`Config`] and the README of the template.
 //! There is no second process and no proxy hop: the handler's service is called where the request was read.
 //!
+//! - Work that goes on after an answer is finished before the process ends: lay a `std::sync::Weak<dyn Any + Send + Sync>`
+//!   into the response's extensions, and keep its `Arc` for as long as the work lasts.
 //! - Each request runs to its end even when its caller hangs up; a panic is a 500, `exec_timeout` a 504.
 //! - [`main`] is all that a function needs. [`Watchdog`] is the same server for tests and other programs.
 
@@ -32,11 +34,13 @@ mod entry;
 mod events;
 mod gate;
 mod head;
+mod leftover;
 mod lock;
 mod log;
 mod message;
 mod metrics;
 mod process;
+mod registry;
 mod reply;
 mod scrape;
 mod server;

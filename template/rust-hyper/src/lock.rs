@@ -13,13 +13,14 @@ pub(crate) struct Lock {
     /// With a root file system that is read-only and no `/tmp` there is no file to look at, and health doesn't depend
     /// on one.
     watched: bool,
+    suppressed: bool,
 }
 
 impl Lock {
     /// Writes the file, unless it is suppressed.
     pub(crate) fn write(path: PathBuf, suppressed: bool) -> (Self, io::Result<()>) {
         let written = if suppressed { Ok(()) } else { create(&path) };
-        (Self { path, watched: written.is_ok() }, written)
+        (Self { path, watched: written.is_ok(), suppressed }, written)
     }
 
     /// Looked at on every call: deleting the file takes the function out of service, putting it back heals. Only "does
@@ -29,7 +30,12 @@ impl Lock {
     }
 
     pub(crate) fn remove(&self) -> io::Result<()> {
-        if self.watched { fs::remove_file(&self.path) } else { Ok(()) }
+        match () {
+            () if !self.watched => Ok(()),
+            // One that is there is not this process's.
+            () if self.suppressed => fs::metadata(&self.path).map(drop),
+            () => fs::remove_file(&self.path),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -7,19 +7,18 @@ use std::{
 };
 
 use http::{Method, StatusCode};
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder as _};
 
-use crate::usage;
+use crate::{registry::Registry, usage};
 
-/// The buckets of Go's client library, in seconds.
-const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const METADATA: Metadata<'static> = Metadata::new("watchdog", Level::INFO, None);
+const CALLS: &str = "http_requests_total";
+const DURATIONS: &str = "http_request_duration_seconds";
+const IN_FLIGHT: &str = "http_requests_in_flight";
 
-/// One recorder; a process makes it the global one, a test keeps its own.
+/// One registry; a process makes it the global one, a test keeps its own.
 pub(crate) struct Metrics {
-    recorder: Arc<PrometheusRecorder>,
-    handle: PrometheusHandle,
+    registry: Arc<Registry>,
     in_flight: Gauge,
     /// Looking a metric up by its labels costs more than the rest of a short call.
     calls: RwLock<HashMap<Labels, (Counter, Histogram)>>,
@@ -28,26 +27,19 @@ pub(crate) struct Metrics {
 type Labels = (&'static str, StatusCode);
 
 impl Metrics {
-    pub(crate) fn new() -> Result<Self, BuildError> {
-        let recorder = PrometheusBuilder::new().set_buckets(&BUCKETS)?.build_recorder();
-        let describe = |name: &'static str| KeyName::from_const_str(name);
-        recorder.describe_counter(describe("http_requests_total"), None, "Calls by method and status code".into());
-        recorder.describe_histogram(
-            describe("http_request_duration_seconds"),
-            // The exporter would put the unit into the name a second time.
-            None::<Unit>,
-            "Duration of calls in seconds, by method and status code".into(),
-        );
-        recorder.describe_gauge(describe("http_requests_in_flight"), None, "Calls under way".into());
-        let in_flight = recorder.register_gauge(&Key::from_static_name("http_requests_in_flight"), &METADATA);
-        in_flight.set(0.0);
-        let handle = recorder.handle();
-        Ok(Self { recorder: Arc::new(recorder), handle, in_flight, calls: RwLock::default() })
+    pub(crate) fn new() -> Self {
+        let registry = Registry::default();
+        registry.describe_counter(KeyName::from_const_str(CALLS), None, "Calls by method and status code.".into());
+        let help = "Duration of calls in seconds, by method and status code.";
+        registry.describe_histogram(KeyName::from_const_str(DURATIONS), None, help.into());
+        registry.describe_gauge(KeyName::from_const_str(IN_FLIGHT), None, "Calls under way.".into());
+        let in_flight = registry.register_gauge(&Key::from_static_name(IN_FLIGHT), &METADATA);
+        Self { registry: Arc::new(registry), in_flight, calls: RwLock::default() }
     }
 
     /// What the `metrics` macros of the function are to write to.
-    pub(crate) fn recorder(&self) -> Arc<PrometheusRecorder> {
-        Arc::clone(&self.recorder)
+    pub(crate) fn recorder(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry)
     }
 
     /// Counts a call that has ended.
@@ -69,20 +61,15 @@ impl Metrics {
 
     fn register(&self, (method, status): Labels) -> (Counter, Histogram) {
         let labels = || [Label::new("code", code_label(status)), Label::new("method", method)].to_vec();
-        let counter = Key::from_parts("http_requests_total", labels());
-        let histogram = Key::from_parts("http_request_duration_seconds", labels());
-        (self.recorder.register_counter(&counter, &METADATA), self.recorder.register_histogram(&histogram, &METADATA))
+        let counter = Key::from_parts(CALLS, labels());
+        let histogram = Key::from_parts(DURATIONS, labels());
+        (self.registry.register_counter(&counter, &METADATA), self.registry.register_histogram(&histogram, &METADATA))
     }
 
     /// The text exposition, with `in_flight` calls under way.
     pub(crate) fn render(&self, in_flight: usize) -> String {
         self.in_flight.set(in_flight as f64);
-        self.handle.render() + &usage::render()
-    }
-
-    /// Folds the samples since the last time into buckets; until then each takes room.
-    pub(crate) fn fold(&self) {
-        self.handle.run_upkeep();
+        self.registry.render() + &usage::render()
     }
 }
 

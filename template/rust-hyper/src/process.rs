@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
 use tracing_subscriber::{layer::SubscriberExt as _, registry};
 
-use crate::{BoxError, Config, Function, Watchdog, events::Events, lock, log::Log, server};
+use crate::{BoxError, Config, Function, Watchdog, events::Events, lock, log::Log, metrics::Metrics};
 
 /// Wrong configuration, `EX_USAGE`.
 const MISCONFIGURED: u8 = 64;
@@ -64,7 +64,7 @@ where
         }
     };
     let log = Log::stderr(config.log_format)?;
-    let metrics = server::metrics()?;
+    let metrics = Metrics::new();
     // Both fail only if the process has one already, and then that one was the author's wish.
     let _ = metrics::set_global_recorder(metrics.recorder());
     let _ = tracing::subscriber::set_global_default(registry().with(Events::new(log.clone(), Level::INFO)));

@@ -37,6 +37,7 @@ use crate::{
     duration::Go,
     gate::Gate,
     head,
+    leftover::Leftovers,
     lock::Lock,
     log::Log,
     metrics::Metrics,
@@ -108,8 +109,7 @@ impl Watchdog {
     /// A port is taken, or not this user's to take.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
         let log = Log::stderr(config.log_format).map_err(log_error)?;
-        let metrics = metrics().map_err(log_error)?;
-        Self::bind_with(config, log, metrics).await
+        Self::bind_with(config, log, Metrics::new()).await
     }
 
     pub(crate) async fn bind_with(config: Config, log: Log, metrics: Metrics) -> Result<Self, BindError> {
@@ -138,7 +138,16 @@ impl Watchdog {
             log.say(format_args!("no lock file, health does without: {}: {error}", lock.path().display()));
         }
         let gate = Arc::new(Gate::new(config.max_inflight));
-        let shared = Arc::new(Shared { config, gate, metrics, log, lock, auth, draining: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            config,
+            gate,
+            leftovers: Leftovers::default(),
+            metrics,
+            log,
+            lock,
+            auth,
+            draining: AtomicBool::new(false),
+        });
         Ok(Self { listener, address, metrics: metrics_listener, shared })
     }
 
@@ -177,7 +186,6 @@ impl Watchdog {
         if let Some((listener, _)) = metrics {
             aside.spawn(scrape::serve(listener, Arc::clone(&shared)));
         }
-        aside.spawn(fold_metrics(Arc::clone(&shared)));
 
         let mut connections = Connections { tasks: JoinSet::new(), shared: Arc::clone(&shared), function, closed };
         tokio::select! {
@@ -207,10 +215,6 @@ impl Watchdog {
         log.say(format_args!("Exiting. Active connections: {}", shared.gate.inside()));
         log.flush();
     }
-}
-
-pub(crate) fn metrics() -> io::Result<Metrics> {
-    Metrics::new().map_err(io::Error::other)
 }
 
 fn log_error(source: io::Error) -> BindError {
@@ -279,6 +283,7 @@ impl<F: Function> Connections<F> {
     async fn drained(&mut self) {
         while self.tasks.join_next().await.is_some() {}
         self.shared.gate.empty().await;
+        self.shared.leftovers.done().await;
     }
 }
 
@@ -340,14 +345,6 @@ async fn serve<F: Function>(stream: TcpStream, shared: Arc<Shared>, function: F,
 async fn told(closed: &mut watch::Receiver<bool>) {
     // The sender lives as long as the server runs.
     drop(closed.wait_for(|closed| *closed).await);
-}
-
-async fn fold_metrics(shared: Arc<Shared>) {
-    let mut every = tokio::time::interval(Duration::from_secs(5));
-    loop {
-        every.tick().await;
-        shared.metrics.fold();
-    }
 }
 
 /// The body that no answer of the watchdog's own has.

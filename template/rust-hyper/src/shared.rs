@@ -5,11 +5,12 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use crate::{auth::Auth, config::Config, gate::Gate, lock::Lock, log::Log, metrics::Metrics};
+use crate::{auth::Auth, config::Config, gate::Gate, leftover::Leftovers, lock::Lock, log::Log, metrics::Metrics};
 
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) leftovers: Leftovers,
     pub(crate) metrics: Metrics,
     pub(crate) log: Log,
     pub(crate) lock: Lock,

@@ -15,7 +15,7 @@ pub(crate) fn render() -> String {
     let mut sample = |name: &str, kind: &str, help: &str, value: Option<f64>| {
         if let Some(value) = value {
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
         }
     };
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Lays build contexts out as faas-cli does, and runs the Dockerfile's own commands in them: what people's function
 //! folders look like must not matter.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be set up fails its test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test, which is to fail of a surprise")]
 
 use std::{
     fs,

@@ -1,6 +1,6 @@
 //! The template carries a lock file of its own, for functions that have none.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be set up fails its test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test, which is to fail of a surprise")]
 
 use std::{collections::BTreeSet, fs, path::Path};
 

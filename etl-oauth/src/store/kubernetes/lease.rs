@@ -32,12 +32,16 @@ impl Inner {
                 return Ok(Acquired::Busy);
             }
         }
+        // Whole seconds: rounded up, so that nobody ends our lease before we do.
+        let seconds = i32::try_from(ttl.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
+        // Prolonged, and never shortened.
+        let before = spec.filter(|_| holder == owner);
+        let renewed = before.and_then(|spec| spec.renew_time.as_ref()).map_or(now, |time| time.0.max(now));
         let spec = LeaseSpec {
             holder_identity: Some(owner.to_owned()),
-            // Whole seconds: rounded up, so that nobody ends our lease before we do.
-            lease_duration_seconds: Some(i32::try_from(ttl.as_secs_f64().ceil() as i64).unwrap_or(i32::MAX)),
-            acquire_time: (holder != owner).then_some(MicroTime(now)),
-            renew_time: Some(MicroTime(now)),
+            lease_duration_seconds: before.and_then(|spec| spec.lease_duration_seconds).max(Some(seconds)),
+            acquire_time: before.is_none().then_some(MicroTime(now)),
+            renew_time: Some(MicroTime(renewed)),
             ..LeaseSpec::default()
         };
         match self.put(&name, revision.as_deref(), spec).await {

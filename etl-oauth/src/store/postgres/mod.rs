@@ -30,7 +30,7 @@ const UPDATE: &str = "WITH written AS (\
 /// `clock_timestamp()`: `now()` stands still while a statement waits for another one's row.
 const ACQUIRE: &str = "INSERT INTO etl_oauth_lease AS held (function, account, owner, until) \
      VALUES ($1, $2, $3, clock_timestamp() + make_interval(secs => $4)) \
-     ON CONFLICT (function, account) DO UPDATE SET owner = excluded.owner, until = excluded.until \
+     ON CONFLICT (function, account) DO UPDATE SET owner = excluded.owner, until = greatest(held.until, excluded.until) \
      WHERE held.owner = excluded.owner OR held.until <= clock_timestamp() RETURNING 1";
 const RELEASE: &str = "DELETE FROM etl_oauth_lease WHERE function = $1 AND account = $2 AND owner = $3";
 

@@ -21,6 +21,27 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
 
+/// Cases that this mirror, as a server of its own behind of-watchdog, cannot show as the recorded one did.
+const NOT_BEHIND: [&str; 13] = [
+    // hyper's targets are UTF-8, no longer than 65,534 bytes, and not what CONNECT names.
+    "route-raw-bytes",
+    "route-long-url",
+    "route-authority-form",
+    // The message has the recorded upstream's port.
+    "route-absolute-form",
+    "route-bad-target",
+    // Its fields come in another order and number, and an upgrade is dated.
+    "method-head",
+    "limit-websocket",
+    "ws-upgrade",
+    "ws-after-timeouts",
+    "metrics-websocket",
+    "term-websocket",
+    "log-streaming",
+    // Its answer to a wrong word is an answer.
+    "ws-upper-case",
+];
+
 fn main() -> ExitCode {
     // This binary is its own subject: started again with this variable it is the mirrored function.
     if std::env::var_os("REPLAY_MIRROR").is_some() {
@@ -40,6 +61,7 @@ fn main() -> ExitCode {
     let mut unknown: Vec<_> = differences.as_object().expect("an object").keys().collect();
     let mut trials: Vec<_> = cases
         .iter()
+        .filter(|case| of_watchdog.is_none() || !NOT_BEHIND.contains(&case["id"].as_str().unwrap_or("")))
         .map(|case| {
             let id = case["id"].as_str().expect("an id").to_owned();
             unknown.retain(|name| **name != id);

@@ -2,22 +2,44 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
 use serde_json::{Value, json};
 
-/// Serves discovery and keys on the port that it returns, in the broken way that `kind` names.
-pub(crate) fn serve(jwt: &Value, kind: &str) -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+/// An issuer that serves until it is dropped.
+pub(crate) struct Issuer {
+    pub(crate) port: u16,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Drop for Issuer {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        // The thread waits for a connection.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+/// Serves discovery and keys on `port`, 0 for any, in the broken way that `kind` names.
+pub(crate) fn serve(jwt: &Value, kind: &str, port: u16) -> Issuer {
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
+    let stopped = Arc::new(AtomicBool::new(false));
+    let issuer_stopped = Arc::clone(&stopped);
     let port = listener.local_addr().expect("bound").port();
     let mut discovery = jwt["discovery"].clone();
     discovery["jwks_uri"] = json!(format!("http://127.0.0.1:{port}/.well-known/keys"));
     let (discovery, jwks, kind) = (discovery.to_string(), jwt["jwks"].to_string(), kind.to_owned());
-    // Ends with the test process: a case is over when its subject is, and nobody else knows the port.
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
+            if stopped.load(Ordering::SeqCst) {
+                return;
+            }
             let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
             let first = lines.next().unwrap_or_default();
             while lines.next().is_some_and(|line| !line.is_empty()) {}
@@ -36,5 +58,5 @@ pub(crate) fn serve(jwt: &Value, kind: &str) -> u16 {
             let _ = (&stream).write_all(head.as_bytes()).and_then(|()| (&stream).write_all(body.as_bytes()));
         }
     });
-    port
+    Issuer { port, stopped: issuer_stopped }
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -116,6 +116,9 @@ impl Subject {
         subject.collect("stderr", err);
         subject.child = child;
         subject.started = Instant::now();
+        if of_watchdog.is_some() && case["no_upstream_wait"].is_null() && case["await"] != "none" {
+            subject.await_upstream();
+        }
         match case["await"].as_str() {
             Some("none") => {}
             Some("port") => subject.await_port(),
@@ -139,6 +142,16 @@ impl Subject {
     fn await_port(&mut self) {
         while self.started.elapsed() < Duration::from_secs(10) && !self.has_ended() {
             if TcpStream::connect(self.address(None)).is_ok() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The function behind of-watchdog listens some time after it does.
+    fn await_upstream(&mut self) {
+        while self.started.elapsed() < Duration::from_secs(10) && !self.has_ended() {
+            if TcpStream::connect(("127.0.0.1", self.upstream_port)).is_ok() {
                 return;
             }
             thread::sleep(Duration::from_millis(10));
@@ -196,7 +209,7 @@ impl Subject {
         assert!(done.is_ok_and(|status| status.success()), "kill -s {name}");
     }
 
-    fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         if self.status.is_none() {
             self.status = self.child.try_wait().expect("a child").map(|status| (status, Instant::now()));
         }
@@ -272,6 +285,9 @@ impl Subject {
 
 impl Drop for Subject {
     fn drop(&mut self) {
+        // Before its leader is waited for: the group's number is nobody else's until then.
+        let group = format!("kill -s KILL -{}", self.child.id());
+        let _ = Command::new("sh").args(["-c", &group]).stderr(Stdio::null()).status();
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.tmp);

@@ -12,8 +12,10 @@ use super::{compare::differs, message::Connection, subject::Subject};
 
 /// `Err` tells each step that went another way.
 pub(crate) fn run(case: &Value, difference: &Value, jwt: &Value, of_watchdog: Option<&str>) -> Result<(), String> {
-    let oidc = case.get("oidc").map(|kind| super::oidc::serve(jwt, kind.as_str().unwrap_or("true")));
-    let mut subject = Subject::start(case, oidc, of_watchdog);
+    // of-watchdog asks nowhere else.
+    let port = if of_watchdog.is_some() { 8000 } else { 0 };
+    let issuer = case.get("oidc").map(|kind| super::oidc::serve(jwt, kind.as_str().unwrap_or("ok"), port));
+    let mut subject = Subject::start(case, issuer.as_ref().map(|issuer| issuer.port), of_watchdog);
     if !difference["exit"].is_null() {
         return exit(&mut subject, difference);
     }
@@ -177,13 +179,27 @@ impl Walk<'_> {
                 Value::Null
             }
             "rm_lock" => self.subject.remove_lock(),
-            "log" => self.subject.log(step["match"].as_str().unwrap_or("."), step["sort"] == true),
+            "log" => self.log(step),
             "metrics" => self.metrics(step),
             "metrics_text" => self.metrics_text(),
             "listening" => self.subject.listening(),
             op => {
                 found.push(format!("step {number}: unknown op {op}"));
                 Value::Null
+            }
+        }
+    }
+
+    /// A line is written soon after what it tells of, but not before: waits for as many as are expected.
+    fn log(&mut self, step: &Value) -> Value {
+        let (what, is_sorted) = (step["match"].as_str().unwrap_or("."), step["sort"] == true);
+        let expected = step["expect"]["lines"].as_array().map_or(0, Vec::len);
+        let until = Instant::now() + Duration::from_secs(2);
+        loop {
+            let observed = self.subject.log(what, is_sorted);
+            let lines = observed["lines"].as_array().map_or(0, Vec::len);
+            if lines >= expected || Instant::now() >= until || self.subject.has_ended() {
+                return observed;
             }
         }
     }

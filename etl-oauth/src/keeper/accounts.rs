@@ -1,0 +1,91 @@
+//! The keepers of all accounts of a function.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use super::{Keeper, Parts, work::Work};
+use crate::store::{DEFAULT_ACCOUNT, StoreError, TokenStore, check_account};
+
+/// One keeper an account, made when it is first asked for; all share store, provider and client.
+pub struct Keepers {
+    parts: Parts,
+    known: Mutex<BTreeMap<String, Keeper>>,
+    work: Arc<Work>,
+}
+
+impl std::fmt::Debug for Keepers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keepers").field("accounts", &self.known().keys()).finish_non_exhaustive()
+    }
+}
+
+impl Keepers {
+    /// Keepers made of `parts`, that of the account `default` to begin with.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let work = Arc::default();
+        let first = Keeper::sharing(DEFAULT_ACCOUNT, parts.clone(), Arc::clone(&work));
+        Self { parts, known: Mutex::new(BTreeMap::from([(DEFAULT_ACCOUNT.to_owned(), first)])), work }
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, Keeper>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The keeper of `account`.
+    ///
+    /// # Errors
+    /// When that is no name of an account, or the store holds the one account `default` only.
+    pub fn get(&self, account: &str) -> Result<Keeper, StoreError> {
+        self.check(account)?;
+        let make = || Keeper::sharing(account, self.parts.clone(), Arc::clone(&self.work));
+        Ok(self.known().entry(account.to_owned()).or_insert_with(make).clone())
+    }
+
+    /// Whether `account` can be one of this function's.
+    ///
+    /// # Errors
+    /// As [`Keepers::get`], without making a keeper.
+    pub fn check(&self, account: &str) -> Result<(), StoreError> {
+        check_account(account)?;
+        if account != DEFAULT_ACCOUNT && !self.parts.store.capabilities().accounts {
+            let kind = self.parts.store.kind();
+            return Err(StoreError::Refused(format!(
+                "the store {kind} holds one account only, called {DEFAULT_ACCOUNT}; choose another store for more"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The keepers of all accounts that the store or this replica knows, read anew from the store; in the order of their
+    /// names.
+    pub async fn all(&self) -> Vec<Keeper> {
+        let stored = self.parts.store.accounts().await.unwrap_or_default();
+        let names: BTreeSet<String> = self.known().keys().cloned().chain(stored).collect();
+        let keepers: Vec<Keeper> = names.iter().filter_map(|name| self.get(name).ok()).collect();
+        for keeper in &keepers {
+            keeper.sync().await;
+        }
+        keepers
+    }
+
+    /// What is alive while a renewal or a write of any account is under way.
+    #[must_use]
+    pub fn unfinished(&self) -> Option<Weak<dyn std::any::Any + Send + Sync>> {
+        self.work.unfinished()
+    }
+
+    /// Looks at the store again whenever another replica has written, where the store tells of that: a rotation is known
+    /// at once. Runs for as long as the store tells.
+    pub async fn follow(&self) {
+        let Some(mut changes) = self.parts.store.changes() else { return };
+        while let Some(account) = changes.recv().await {
+            let keeper = self.known().get(&account).cloned();
+            if let Some(keeper) = keeper {
+                keeper.sync().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The functions as they are deployed: build contexts laid out as faas-cli does, built in release mode by the commands of
+//! the Dockerfile, and started behind `local`. Minutes of compiling, so `tests/e2e.sh` runs this.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use local::{Console, Local, Options};
+use reqwest::Client;
+
+fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// Everything of a folder but what no repository holds.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), to).unwrap();
+        } else if entry.file_name() != "target" {
+            copy(&entry.path(), &to);
+        }
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// A project of its own, with the template of this checkout: `hello` is new from the starter; `etl-oauth` is the
+/// function as it is here; `messy` is the same with a name that the template has too, a workspace, and what a folder
+/// gathers.
+fn project(folder: &Path) {
+    copy(&checkout().join("template"), &folder.join("template"));
+    copy(&checkout().join("template/rust-hyper/function"), &folder.join("hello"));
+    copy(&checkout().join("etl-oauth"), &folder.join("etl-oauth"));
+    let messy = folder.join("messy");
+    copy(&folder.join("etl-oauth"), &messy);
+    assert!(!messy.join("Cargo.lock").exists(), "it is built without one");
+    let manifest = fs::read_to_string(messy.join("Cargo.toml")).unwrap();
+    let (named, library) =
+        ("name = \"etl-oauth\"", "\n[workspace]\n\n[lib]\nname = \"handler_of_mine\"\npath = \"code/lib.rs\"\n");
+    assert!(manifest.contains(named));
+    write(&messy.join("Cargo.toml"), &(manifest.replacen(named, "name = \"watchdog\"", 1) + library));
+    // The starter's src/lib.rs comes back into the context, and must not be taken for this one.
+    fs::rename(messy.join("src"), messy.join("code")).unwrap();
+    write(&messy.join("target/Cargo.toml"), "no manifest");
+    write(&messy.join("target/debug/junk.rs"), "no Rust");
+
+    let stack = fs::read_to_string(checkout().join("stack.yaml")).unwrap();
+    let (head, etl_oauth) = stack.split_once("  etl-oauth:\n").expect("stack.yaml has the function");
+    let messy = etl_oauth.replace("./etl-oauth", "./messy").replace("/function/etl-oauth", "/function/messy");
+    let hello = "    lang: rust-hyper\n    handler: ./hello\n    image: hello:latest\n";
+    let all = format!("{head}  etl-oauth:\n{etl_oauth}\n  messy:\n{messy}\n  hello:\n{hello}");
+    write(&folder.join("stack.yaml"), &all);
+}
+
+/// One test, since the builds would only wait for each other.
+#[tokio::test]
+async fn the_functions_build_in_release_mode_and_serve_whatever_their_folders_look_like() {
+    let folder = tempfile::tempdir().unwrap();
+    project(folder.path());
+    // What was compiled once stays for the next run.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    std::os::unix::fs::symlink(target, folder.path().join("target")).unwrap();
+    let options = Options {
+        project: folder.path().to_owned(),
+        dir: folder.path().to_owned(),
+        console: Console::Stderr,
+        ..Options::default()
+    };
+    let names = ["hello", "etl-oauth", "messy"].map(str::to_owned);
+    let programs = local::build(&options, &names).await.unwrap();
+    let executables: BTreeMap<String, PathBuf> = names.into_iter().zip(programs).collect();
+    for (name, program) in &executables {
+        let size = fs::metadata(program).unwrap().len();
+        assert!(size < 20 << 20, "{name}: {size} bytes; is it stripped?");
+    }
+
+    let local = Local::start(Options { executables, ..options }).await.unwrap();
+    let at = |path: &str| format!("{}/function/{path}", local.urls().gateway);
+    let http = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    assert_eq!(http.get(at("hello")).send().await.unwrap().status(), 200);
+    for name in ["etl-oauth", "messy"] {
+        let answer = http.get(at(name)).send().await.unwrap();
+        assert_eq!(answer.status(), 409, "{name}");
+        let answer: serde_json::Value = answer.json().await.unwrap();
+        assert_eq!(answer["enable_url"], at(&format!("{name}/enable")));
+        let page = http.get(at(&format!("{name}/enable"))).send().await.unwrap().text().await.unwrap();
+        assert!(page.contains("Gumroad"), "{name}: {page}");
+    }
+    local.stop().await;
+}
