@@ -5,7 +5,7 @@
 //! $ cargo bench -p etl-oauth --bench crowd
 //! ```
 
-#![allow(clippy::print_stdout, reason = "figures are what it is for")]
+#![allow(clippy::print_stdout, clippy::expect_used, reason = "prints its figures, and ends when it cannot measure")]
 
 mod support;
 

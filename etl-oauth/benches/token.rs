@@ -4,6 +4,9 @@
 //! $ cargo bench -p etl-oauth --bench token
 //! ```
 
+#![allow(clippy::expect_used, reason = "ends when it cannot measure")]
+
+#[allow(dead_code, reason = "the other bench needs it")]
 mod support;
 
 use std::task::{Context, Poll, Waker};

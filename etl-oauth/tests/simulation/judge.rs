@@ -111,10 +111,10 @@ impl Judge {
                 self.leaves.insert(flight, Leave { token: token.to_owned(), refused, spent: false });
             }
         }
-        if record.health.needs_authorisation {
-            if let Some(token) = token.filter(|token| grants.lives(token, now)) {
-                return Err(format!("needs_authorisation was stored while the grant of {token} lives"));
-            }
+        if record.health.needs_authorisation
+            && let Some(token) = token.filter(|token| grants.lives(token, now))
+        {
+            return Err(format!("needs_authorisation was stored while the grant of {token} lives"));
         }
         self.closed = record.health.needs_authorisation || record.health.held;
         Ok(())

@@ -3,7 +3,7 @@
 //! `SIM_SEEDS=N` runs N seeds instead of 2,000; `SIM_SEED=S` runs one and prints what happened. What is judged, and how
 //! ambiguity is, stands in `judge.rs`.
 
-#![allow(unreachable_pub, reason = "modules of one test binary")]
+#![allow(unreachable_pub, clippy::expect_used, clippy::print_stdout, reason = "modules of one test binary")]
 
 mod judge;
 mod provider;

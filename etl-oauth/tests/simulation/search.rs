@@ -43,7 +43,7 @@ enum Stage {
     /// The request is under way.
     Asked(Request),
     /// The answer is.
-    Told(Stored, Heard),
+    Told(Box<Stored>, Heard),
     Waiting,
     /// The renewal is over; it may be tried again when its failure says so.
     Over,
@@ -352,7 +352,7 @@ impl Search {
         let known = replica.known.clone();
         let (stored, heard) = self.effect(it, &owner, flight, request, known.as_ref())?;
         let nothing = || Stored { record: Record::default(), version: Version::new("") };
-        it.replicas[n].stage = Stage::Told(stored.unwrap_or_else(nothing), heard);
+        it.replicas[n].stage = Stage::Told(Box::new(stored.unwrap_or_else(nothing)), heard);
         Ok(true)
     }
 
@@ -396,7 +396,7 @@ impl Search {
                 it.replicas[n].leased = lease != Acquired::Busy;
                 Event::Lease(Ok(lease))
             }
-            Heard::Loaded => Event::Loaded(Ok(Some(stored))),
+            Heard::Loaded => Event::Loaded(Ok(Some(*stored))),
             Heard::Saved(result) => Event::Saved(result.map_err(|()| etl_oauth::store::StoreError::Conflict)),
             Heard::Tokens(body) => {
                 it.judge.settle(flight, Fate::Answered);
