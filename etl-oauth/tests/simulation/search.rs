@@ -485,6 +485,8 @@ impl Search {
             State::Enabled if record.generation > 1 && (lives || trouble) => {}
             State::NeedsAuthorisation if trouble && !lives => {}
             State::Degraded if trouble && record.health.held => {}
+            // The verdict met the other writer's record, and the tries are over.
+            State::Degraded if trouble && it.left.touches == 0 => {}
             // Two tries a life, and the trouble lasted.
             State::Enabled | State::Degraded if trouble && lives => {}
             state => return Err(format!("it ends {state:?}: {}", noted(record))),
