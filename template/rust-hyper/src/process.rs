@@ -39,7 +39,14 @@ where
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
-    let code = match runtime.block_on(start(handler, config)) {
+    let log = match Log::stderr(config.log_format) {
+        Ok(log) => log,
+        Err(error) => return fail(&error, 1),
+    };
+    let result = runtime.block_on(start(handler, config, log.clone()));
+    // What was said before comes before the message of the end.
+    log.flush();
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_misconfiguration(&*error) => fail(&*error, MISCONFIGURED),
         Err(error) => fail(&*error, 1),
@@ -49,7 +56,7 @@ where
     code
 }
 
-async fn start<H, R, F>(handler: H, config: Config) -> Result<(), BoxError>
+async fn start<H, R, F>(handler: H, config: Config, log: Log) -> Result<(), BoxError>
 where
     H: FnOnce() -> R,
     R: Future<Output = Result<F, BoxError>>,
@@ -63,7 +70,6 @@ where
             _ = interrupt.recv() => {}
         }
     };
-    let log = Log::stderr(config.log_format)?;
     let metrics = Metrics::new();
     // Both fail only if the process has one already, and then that one was the author's wish.
     let _ = metrics::set_global_recorder(metrics.recorder());
@@ -91,7 +97,6 @@ where
         () = run => {}
         () = signals => log.say("told to stop a second time, leaving at once"),
     }
-    log.flush();
     Ok(())
 }
 
@@ -103,6 +108,8 @@ fn log_panics(log: Log) {
             Some(place) => log.error(format_args!("panic at {}:{}: {message}", place.file(), place.line())),
             None => log.error(format_args!("panic: {message}")),
         }
+        // It may be the end of the process.
+        log.flush();
     }));
 }
 

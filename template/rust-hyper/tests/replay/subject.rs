@@ -109,6 +109,8 @@ impl Subject {
         if case["lock_before"] == true {
             subject.put_lock();
         }
+        // of-watchdog's function is to end with it.
+        command.process_group(0);
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let (out, err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
