@@ -71,6 +71,14 @@ impl Keepers {
         keepers
     }
 
+    /// Writes every account's record anew, sealed with the key that is now the first; gives how many were written.
+    ///
+    /// # Errors
+    /// When the store fails; it can be asked again.
+    pub async fn reseal(&self) -> Result<usize, StoreError> {
+        self.parts.store.reseal().await
+    }
+
     /// What is alive while a renewal or a write of any account is under way.
     #[must_use]
     pub fn unfinished(&self) -> Option<Weak<dyn std::any::Any + Send + Sync>> {

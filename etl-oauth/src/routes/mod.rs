@@ -138,6 +138,7 @@ impl Function {
             .route("/status", routing::get(status::show))
             .route("/refresh", routing::post(operate::refresh))
             .route("/revoke", routing::post(operate::revoke))
+            .route("/reseal", routing::post(operate::reseal))
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
             .layer(axum::middleware::map_response_with_state(Arc::clone(&app), announce_work))

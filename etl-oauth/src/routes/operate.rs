@@ -1,4 +1,4 @@
-//! `/refresh` and `/revoke`: what an operator does by hand.
+//! `/refresh`, `/revoke` and `/reseal`: what an operator does by hand.
 
 use axum::{extract::State, response::Response};
 use http::StatusCode;
@@ -63,6 +63,29 @@ pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> 
     }
     let status = if whole { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
     Ok(reply::json(status, &json!({ "account": keeper.account(), "provider": provider, "store": store })))
+}
+
+/// `POST /reseal`: every record written anew, sealed with the key that is now the first.
+pub(super) async fn reseal(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
+    app.may_operate(&asked, form)?;
+    match app.keepers.reseal().await {
+        Ok(written) if asked.wants_html() => {
+            tracing::info!(written, "resealed the records");
+            Ok(reply::see_other(&app.config.page("/status"), None))
+        }
+        Ok(written) => {
+            tracing::info!(written, "resealed the records");
+            Ok(reply::json(StatusCode::OK, &json!({ "resealed": written })))
+        }
+        Err(err) => {
+            let words = (
+                "Not all records were sealed anew",
+                &*err.to_string(),
+                "Check the store and the secret etl-oauth-seal-keys, and try again: what was written stays written.",
+            );
+            Err(asked.problem(&app, &problem("store_unavailable", StatusCode::BAD_GATEWAY, words)))
+        }
+    }
 }
 
 impl App {
