@@ -1,10 +1,10 @@
 //! Every interleaving of two replicas that renew one account, with so many crashes, lost answers, writers from elsewhere and
 //! holders that sleep through their lease: breadth first, over the production state machine.
 //!
-//! A call to the provider is two steps, the effect on the far side and the news of it, and everything else may happen in
-//! between; so is a write, where a holder may sleep in between. Elsewhere they are one step, for that is the same as hearing
-//! late. For the same reason a crash is one that leaves a write or a call under way (which arrives at any time or never),
-//! and a writer from elsewhere comes when a write is under way.
+//! Where a holder may sleep, a write and a call to the provider are two steps each, the effect on the far side and the news
+//! of it, and everything else may happen in between. Elsewhere they are one step, for that is the same as hearing late. For
+//! the same reason a crash is one that leaves a write or a call under way (which arrives at any time or never), and a writer
+//! from elsewhere comes when a write is under way.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -260,14 +260,15 @@ impl Search {
                 Ok(())
             };
         let names = [
-            ["one begins", "one's request arrives", "one hears", "one wakes", "one crashes", "one's answer is lost"],
-            ["two begins", "two's request arrives", "two hears", "two wakes", "two crashes", "two's answer is lost"],
+            ["one begins", "one's request arrives", "one hears", "one wakes", "one crashes"],
+            ["two begins", "two's request arrives", "two hears", "two wakes", "two crashes"],
         ];
-        for (n, [begins, arrives, hears, wakes, crashes, lost]) in names.into_iter().enumerate() {
+        for (n, [begins, arrives, hears, wakes, crashes]) in names.into_iter().enumerate() {
             match &state.replicas[n].stage {
                 Stage::Over => add(Some(n), begins, &|it| Ok(self.begin(it, n)? && self.pass(it, n)?))?,
-                Stage::Asked(Request::Send(_)) => add(Some(n), arrives, &|it| self.arrive(it, n))?,
-                Stage::Asked(Request::Save(..)) if state.sleepy => add(Some(n), arrives, &|it| self.arrive(it, n))?,
+                Stage::Asked(Request::Save(..) | Request::Send(_)) if state.sleepy => {
+                    add(Some(n), arrives, &|it| self.arrive(it, n))?;
+                }
                 Stage::Asked(_) => add(Some(n), arrives, &|it| self.pass(it, n))?,
                 Stage::Told(..) => add(Some(n), hears, &|it| self.hear(it, n).map(|()| true))?,
                 Stage::Waiting => add(Some(n), wakes, &|it| self.wake(it, n))?,
@@ -280,11 +281,12 @@ impl Search {
                     Ok(true)
                 })?;
             }
-            // The request or its answer: what happened to the far side is in the state already.
-            let sending = matches!(&state.replicas[n].stage, Stage::Asked(Request::Send(_)))
-                || matches!(&state.replicas[n].stage, Stage::Told(_, Heard::Tokens(_) | Heard::Refused));
-            if sending && state.left.losses > 0 {
-                add(Some(n), lost, &|it| self.lose(it, n).map(|()| true))?;
+            if matches!(&state.replicas[n].stage, Stage::Asked(Request::Send(_))) && state.left.losses > 0 {
+                add(Some(n), "a request is lost", &|it| self.lose(it, n).map(|()| true))?;
+                add(Some(n), "an answer is lost", &|it| {
+                    self.arrive(it, n)?;
+                    self.lose(it, n).map(|()| true)
+                })?;
             }
             // A holder that has not slept yet sleeps through the rest of its lease.
             if busy && state.left.naps > 0 && state.replicas[n].leased {
