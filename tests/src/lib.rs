@@ -2,9 +2,11 @@
 //! without a screen, and a road that can be closed.
 
 mod browser;
+mod fleet;
 mod relay;
 mod stage;
 
 pub use browser::{Browser, Page};
+pub use fleet::{Fleet, LEASE};
 pub use relay::Relay;
 pub use stage::Stage;

@@ -19,9 +19,6 @@ use super::grants::{Consent, Dead};
 use super::sales::{self, Sale};
 use super::{Shared, now};
 
-/// `seller_id` of every sale, and `user_id` of whom the token speaks for.
-pub(super) const SELLER: &str = "kL0psVL2admJSYRNs-OCMg==";
-
 const PER_PAGE: usize = 10;
 
 /// Puts the switches before the API, and counts what it was asked.

@@ -1,0 +1,134 @@
+//! Several processes of the function over one store, killed at random: the provider must never see a refresh token spent
+//! twice but where a kill explains it, and the token must work at the end.
+//!
+//! The file store needs nothing but this machine; the others run where `servers.sh` has started their servers.
+//! `PROCESSES_SECONDS` is how long the storm lasts.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be set up fails its test")]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tests::{Fleet, LEASE};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_etl-oauth-function");
+
+/// What happens to a process while others call.
+#[derive(Clone, Copy)]
+enum Blow {
+    Kill,
+    /// Stopped for longer than a lease, then let go on.
+    Sleep,
+}
+
+fn seconds() -> Duration {
+    Duration::from_secs(std::env::var("PROCESSES_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8))
+}
+
+/// Callers at every process, and blows to one after another, for as long as the storm lasts.
+async fn storm(name: &str, mut fleet: Fleet, callers: usize, blows: &[Blow]) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (good, bad) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let calling: Vec<_> = (0..callers)
+        .map(|caller| {
+            let url = fleet.url(caller % fleet.size(), "/");
+            let (stop, good, bad) = (Arc::clone(&stop), Arc::clone(&good), Arc::clone(&bad));
+            tokio::spawn(async move {
+                let http = reqwest::Client::new();
+                while !stop.load(Ordering::Relaxed) {
+                    match http.post(&url).send().await {
+                        Ok(answer) if answer.status().is_success() => good.fetch_add(1, Ordering::Relaxed),
+                        // A process that was just killed; a failure that will pass.
+                        _ => bad.fetch_add(1, Ordering::Relaxed),
+                    };
+                }
+            })
+        })
+        .collect();
+    let (start, mut kills, mut naps, mut step) = (Instant::now(), 0_u64, 0_u64, 0_usize);
+    while start.elapsed() < seconds() {
+        let victim = step % fleet.size();
+        match blows[step % blows.len()] {
+            Blow::Kill => {
+                // Anywhere within a token's life: where it hits a renewal is what the storm is for.
+                tokio::time::sleep(Duration::from_millis(150 + 137 * (step as u64 % 7))).await;
+                fleet.kill(victim).await;
+                kills += 1;
+            }
+            Blow::Sleep => {
+                fleet.signal(victim, "-STOP").await;
+                tokio::time::sleep(LEASE + Duration::from_millis(500)).await;
+                fleet.signal(victim, "-CONT").await;
+                naps += 1;
+            }
+        }
+        step += 1;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for task in calling {
+        task.await.unwrap();
+    }
+    // The token works at the end, at every process.
+    let http = reqwest::Client::new();
+    for index in 0..fleet.size() {
+        fleet.until_up(index).await;
+        let start = Instant::now();
+        loop {
+            let answer = http.post(fleet.url(index, "/")).send().await.unwrap();
+            if answer.status().is_success() {
+                break;
+            }
+            let text = answer.text().await.unwrap();
+            assert!(start.elapsed() < Duration::from_secs(30), "process {index}: {text}\n{}", fleet.log(index));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    let log = fleet.provider_log();
+    let count = |what: &str| log["outcomes"][format!("refresh_token {what}")].as_u64().unwrap_or(0);
+    let (issued, replayed, reused) = (count("issued"), count("replayed"), count("reuse_detected"));
+    println!(
+        "{name}: {} processes, {:?}: {} runs, {} failed; {kills} kills, {naps} naps; {issued} renewals, {replayed} replays, \
+         {reused} reuses",
+        fleet.size(),
+        seconds(),
+        good.load(Ordering::Relaxed),
+        bad.load(Ordering::Relaxed),
+    );
+    assert!(good.load(Ordering::Relaxed) > 0 && issued > 0);
+    assert_eq!(reused, 0, "a refresh token was spent twice: {log}");
+    assert!(replayed <= kills, "{replayed} replays, and only {kills} kills to explain them");
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a10_four_processes_over_files_survive_kills_and_naps() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens").display().to_string();
+    let store = [("store", "file"), ("store_path", &*path), ("allow_ephemeral_store", "true")];
+    let fleet = Fleet::start(PROGRAM, 4, &store, &[]).await;
+    storm("file", fleet, 20, &[Blow::Kill, Blow::Kill, Blow::Sleep]).await;
+}
+
+#[cfg(feature = "components")]
+mod servers {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a2_eight_processes_over_nats_survive_kills() {
+        let url = std::env::var("NATS_URL").expect("run by servers.sh");
+        let store = [("store", "nats"), ("nats_url", &*url), ("nats_bucket", "processes")];
+        storm("nats", Fleet::start(PROGRAM, 8, &store, &[]).await, 200, &[Blow::Kill]).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a2_eight_processes_over_postgres_survive_kills() {
+        let url = std::env::var("POSTGRES_URL").expect("run by servers.sh");
+        let fleet = Fleet::start(PROGRAM, 8, &[("store", "postgres")], &[("etl-oauth-postgres-url", &*url)]).await;
+        storm("postgres", fleet, 200, &[Blow::Kill]).await;
+    }
+}
