@@ -33,7 +33,7 @@ fn keeper() -> Keeper {
     keeper
 }
 
-#[divan::bench(threads = [1, 2])]
+#[divan::bench(threads = [1, 2], sample_size = 1000)]
 fn fresh_token(bencher: Bencher<'_, '_>) {
     let keeper = keeper();
     bencher.bench(|| now(keeper.token()).expect("it is fresh"));

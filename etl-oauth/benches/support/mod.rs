@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 /// What keepers share.
 #[derive(Clone)]
 pub(crate) struct World {
-    parts: Parts,
+    parts: Arc<Parts>,
     pub(crate) calls: Arc<AtomicU32>,
     /// The provider answers as many calls as there are permits.
     pub(crate) answers: Arc<Semaphore>,
@@ -51,13 +51,13 @@ impl Default for World {
             clock: Clock::system(),
             announcer: Announcer::default(),
         };
-        Self { parts, calls, answers }
+        Self { parts: Arc::new(parts), calls, answers }
     }
 }
 
 impl World {
     pub(crate) fn keeper(&self, account: &str) -> Keeper {
-        Keeper::new(account, self.parts.clone())
+        Keeper::new(account, Arc::clone(&self.parts))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::store::{DEFAULT_ACCOUNT, StoreError, TokenStore, check_account};
 
 /// One keeper an account, made when it is first asked for; all share store, provider and client.
 pub struct Keepers {
-    parts: Parts,
+    parts: Arc<Parts>,
     known: Mutex<BTreeMap<String, Keeper>>,
     work: Arc<Work>,
 }
@@ -25,8 +25,8 @@ impl Keepers {
     /// Keepers made of `parts`, that of the account `default` to begin with.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let work = Arc::default();
-        let first = Keeper::sharing(DEFAULT_ACCOUNT, parts.clone(), Arc::clone(&work));
+        let (parts, work) = (Arc::new(parts), Arc::default());
+        let first = Keeper::sharing(DEFAULT_ACCOUNT, Arc::clone(&parts), Arc::clone(&work));
         Self { parts, known: Mutex::new(BTreeMap::from([(DEFAULT_ACCOUNT.to_owned(), first)])), work }
     }
 
@@ -40,7 +40,7 @@ impl Keepers {
     /// When that is no name of an account, or the store holds the one account `default` only.
     pub fn get(&self, account: &str) -> Result<Keeper, StoreError> {
         self.check(account)?;
-        let make = || Keeper::sharing(account, self.parts.clone(), Arc::clone(&self.work));
+        let make = || Keeper::sharing(account, Arc::clone(&self.parts), Arc::clone(&self.work));
         Ok(self.known().entry(account.to_owned()).or_insert_with(make).clone())
     }
 

@@ -72,8 +72,8 @@ pub struct Keeper(Arc<Inner>);
 
 struct Inner {
     account: String,
-    parts: Parts,
-    current: ArcSwapOption<Stored>,
+    parts: Arc<Parts>,
+    current: ArcSwapOption<Current>,
     flight: Mutex<Option<watch::Receiver<flight::Landing>>>,
     /// Renewals and writes under way.
     work: Arc<Work>,
@@ -89,6 +89,12 @@ struct Inner {
     history: Mutex<VecDeque<LastRenewal>>,
     /// Unix milliseconds before which an unreachable store is left alone.
     store_again_at: AtomicI64,
+}
+
+/// The newest record, with what every call asks of it worked out once.
+struct Current {
+    stored: Arc<Stored>,
+    fresh_until: Timestamp,
 }
 
 impl std::fmt::Debug for Keeper {
@@ -153,13 +159,13 @@ impl Token {
 }
 
 impl Keeper {
-    /// The keeper of `account`.
-    pub fn new(account: impl Into<String>, parts: Parts) -> Self {
-        Self::sharing(account, parts, Arc::default())
+    /// The keeper of `account`. Keepers of many accounts share their parts in an [`Arc`].
+    pub fn new(account: impl Into<String>, parts: impl Into<Arc<Parts>>) -> Self {
+        Self::sharing(account, parts.into(), Arc::default())
     }
 
     /// The keeper of `account`, whose work counts as that of others.
-    fn sharing(account: impl Into<String>, parts: Parts, work: Arc<Work>) -> Self {
+    fn sharing(account: impl Into<String>, parts: Arc<Parts>, work: Arc<Work>) -> Self {
         Self(Arc::new(Inner {
             account: account.into(),
             parts,
@@ -196,7 +202,7 @@ impl Keeper {
     /// The newest record that this replica knows of, without asking the store.
     #[must_use]
     pub fn current(&self) -> Option<Arc<Stored>> {
-        self.0.current.load_full()
+        self.0.current.load().as_ref().map(|current| Arc::clone(&current.stored))
     }
 
     /// The state of the newest record that this replica knows of.
@@ -239,9 +245,9 @@ impl Keeper {
     /// [`KeeperError`], with what a person can do about it.
     pub async fn token(&self) -> Result<Token, KeeperError> {
         let now = self.now();
-        if let Some(stored) = &*self.0.current.load()
-            && self.0.parts.policy.is_fresh(&stored.record, now)
-            && let Some(token) = Token::new(Arc::clone(stored))
+        if let Some(current) = &*self.0.current.load()
+            && now < current.fresh_until
+            && let Some(token) = Token::new(Arc::clone(&current.stored))
         {
             return Ok(token);
         }
@@ -334,10 +340,13 @@ impl Keeper {
 
     /// Makes a record the current one, unless a newer one is.
     fn publish(&self, stored: Stored) {
-        let stored = Arc::new(stored);
+        let fresh_until = self.0.parts.policy.fresh_until(&stored.record);
+        let new = Arc::new(Current { stored: Arc::new(stored), fresh_until });
         self.0.current.rcu(|current| match current {
-            Some(current) if current.record.generation > stored.record.generation => Some(Arc::clone(current)),
-            _ => Some(Arc::clone(&stored)),
+            Some(current) if current.stored.record.generation > new.stored.record.generation => {
+                Some(Arc::clone(current))
+            }
+            _ => Some(Arc::clone(&new)),
         });
         self.show(self.state());
     }

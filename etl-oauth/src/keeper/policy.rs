@@ -66,10 +66,18 @@ impl Policy {
     /// Whether the tokens are good to use without a thought of renewal.
     #[must_use]
     pub fn is_fresh(&self, record: &Record, now: Timestamp) -> bool {
-        record.tokens.as_ref().is_some_and(|tokens| match self.renew {
-            Renew::On401 => !tokens.access_token.expose().is_empty(),
-            Renew::BeforeExpiry | Renew::EachRun => tokens.is_fresh(now, self.renew_before),
-        })
+        now < self.fresh_until(record)
+    }
+
+    /// Until when the tokens are good to use without a thought of renewal: for ever where only the API can tell.
+    #[must_use]
+    pub fn fresh_until(&self, record: &Record) -> Timestamp {
+        match (&record.tokens, self.renew) {
+            (None, _) => Timestamp::MIN,
+            (Some(tokens), Renew::On401) if tokens.access_token.expose().is_empty() => Timestamp::MIN,
+            (Some(_), Renew::On401) => Timestamp::MAX,
+            (Some(tokens), Renew::BeforeExpiry | Renew::EachRun) => tokens.fresh_until(self.renew_before),
+        }
     }
 
     /// When the next renewal is due by itself: before the access token ends, or at half the idle life of the refresh

@@ -239,7 +239,7 @@ async fn a6_a_refused_refresh_token_that_another_replica_has_renewed_is_a_lost_r
             sandbox.answer(request.body().to_owned()).await
         }
     });
-    let keeper = Keeper::new("default", Parts { wire, ..keeper.0.parts.clone() });
+    let keeper = Keeper::new("default", Parts { wire, ..Parts::clone(&keeper.0.parts) });
     assert_eq!(shown(keeper.token().await), "theirs");
     assert_eq!(keeper.state(), State::Enabled);
 }
@@ -392,7 +392,7 @@ async fn b1_a_failed_write_keeps_the_rotated_token_in_use_and_is_tried_until_it_
         let sandbox = sandbox.clone();
         async move { sandbox.answer(request.body().to_owned()).await }
     });
-    let keeper = Keeper::new("default", Parts { wire, ..keeper.0.parts.clone() });
+    let keeper = Keeper::new("default", Parts { wire, ..Parts::clone(&keeper.0.parts) });
     assert_eq!(shown(keeper.token().await), "a1");
     assert!(!keeper.is_saved() && !keeper.is_store_ok());
     assert_eq!(keeper.state(), State::Degraded);
@@ -432,7 +432,7 @@ async fn a7_an_unrelated_write_does_not_make_the_new_tokens_lose() {
             sandbox.answer(request.body().to_owned()).await
         }
     });
-    let keeper = Keeper::new("default", Parts { wire, ..keeper.0.parts.clone() });
+    let keeper = Keeper::new("default", Parts { wire, ..Parts::clone(&keeper.0.parts) });
     assert_eq!(shown(keeper.token().await), "a1");
     assert_eq!(it.record().await.tokens.unwrap().refresh_token.unwrap().expose(), "r1");
 }
@@ -659,7 +659,7 @@ async fn a11_old_refresh_token_used_is_a_lost_race_where_another_replica_has_ren
             sandbox.answer(request.body().to_owned()).await
         }
     });
-    let keeper = Keeper::new("default", Parts { wire, ..keeper.0.parts.clone() });
+    let keeper = Keeper::new("default", Parts { wire, ..Parts::clone(&keeper.0.parts) });
     assert_eq!(shown(keeper.token().await), "theirs");
     assert_eq!(keeper.state(), State::Enabled);
 }

@@ -298,12 +298,12 @@ impl Tokens {
         self.expires_at.is_none_or(|end| now < end)
     }
 
-    /// Whether the access token has more than `margin` left, or a tenth of its lifetime where that is less.
+    /// Until when the access token has more than `margin` left, or a tenth of its lifetime where that is less.
     #[must_use]
-    pub fn is_fresh(&self, now: Timestamp, margin: Duration) -> bool {
-        let Some(end) = self.expires_at else { return true };
+    pub fn fresh_until(&self, margin: Duration) -> Timestamp {
+        let Some(end) = self.expires_at else { return Timestamp::MAX };
         let margin = self.lifetime().map_or(margin, |lifetime| margin.min(lifetime / 10));
-        end.duration_since(now) > jiff::SignedDuration::try_from(margin).unwrap_or(jiff::SignedDuration::MAX)
+        end.checked_sub(margin).unwrap_or(Timestamp::MIN)
     }
 }
 
@@ -395,7 +395,7 @@ mod tests {
         assert_eq!(alone.tokens.unwrap().expires_at, Some(at(5)));
         let unknown = Record::default().authorised(answer(r#"{"access_token":"a"}"#), at(0), None).tokens.unwrap();
         assert_eq!(unknown.expires_at, None);
-        assert!(unknown.is_alive(at(1_000_000_000)) && unknown.is_fresh(at(1_000_000_000), Duration::from_secs(60)));
+        assert!(unknown.is_alive(at(1_000_000_000)) && unknown.fresh_until(Duration::from_secs(60)) == Timestamp::MAX);
     }
 
     #[test]
@@ -410,10 +410,10 @@ mod tests {
     fn the_margin_is_capped_at_a_tenth_of_the_lifetime() {
         let tokens = first().tokens.unwrap();
         let margin = Duration::from_secs(60);
-        assert!(tokens.is_fresh(at(4539), margin) && !tokens.is_fresh(at(4540), margin));
+        assert_eq!(tokens.fresh_until(margin), at(4540));
         let short = Record::default().authorised(answer(r#"{"access_token":"a","expires_in":10}"#), at(0), None);
         let short = short.tokens.unwrap();
-        assert!(short.is_fresh(at(8), margin) && !short.is_fresh(at(9), margin));
+        assert_eq!(short.fresh_until(margin), at(9));
         assert!(short.is_alive(at(9)) && !short.is_alive(at(10)));
     }
 
