@@ -418,6 +418,14 @@ fn parameter(query: &str, name: &str) -> Option<String> {
 /// The function alone, as another watchdog's child.
 fn bare() -> ExitCode {
     let port = std::env::var("upstream_port").ok().and_then(|port| port.parse().ok()).unwrap_or(8082);
+    // A watchdog that is killed cannot end its child.
+    let parent = std::os::unix::process::parent_id();
+    std::thread::spawn(move || {
+        while std::os::unix::process::parent_id() == parent {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        std::process::exit(0);
+    });
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("upstream_port is free");

@@ -376,7 +376,9 @@ fn length<B: Body<Error: Into<BoxError>>>(response: &Response<Gathered<B>>) -> O
 }
 
 fn set_duration(headers: &mut HeaderMap, started: Instant) {
-    let text = format!("{:.6}", started.elapsed().as_secs_f64());
+    // Whole numbers are written several times faster than floats.
+    let micros = started.elapsed().as_micros();
+    let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
     if let Ok(value) = HeaderValue::try_from(text) {
         headers.insert(DURATION, value);
     }

@@ -11,7 +11,7 @@ use std::{
 use crate::{clock::Utc, config::LogFormat};
 
 /// Lines that come within this time leave in one write.
-const GATHER: Duration = Duration::from_millis(1);
+const GATHER: Duration = Duration::from_millis(5);
 /// From so many unwritten bytes on whoever logs has to write, too: a slow reader slows the calls down instead of
 /// filling the memory.
 const PENDING_LIMIT: usize = 1 << 20;

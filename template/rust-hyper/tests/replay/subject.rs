@@ -243,7 +243,7 @@ impl Subject {
                 reader.join().expect("a reader");
             }
         } else {
-            // A line is written within a millisecond, but not before the answer.
+            // A line is written some milliseconds after what it tells of.
             thread::sleep(Duration::from_millis(50));
         }
         let what = regex_lite::Regex::new(what).expect("a regular expression");
