@@ -59,6 +59,9 @@ run 15 tests/faas_cli.sh
 install go golang-go
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || install initdb postgresql
 run 25 tests/stores.sh
+# Eight processes over each store, killed at random.
+export PROCESSES_SECONDS=${PROCESSES_SECONDS:-60}
+run 20 tests/servers.sh cargo test --workspace --features tests/components --test processes -- --test-threads 1 --nocapture
 run 30 tests/image.sh
 
 printf '\n'
