@@ -1,4 +1,8 @@
-use reqwest::{Client, Method, StatusCode, header::HeaderMap, redirect::Policy};
+use reqwest::{
+    Client, Method, StatusCode,
+    header::{AUTHORIZATION, HeaderMap},
+    redirect::Policy,
+};
 use url::Url;
 
 use crate::Stage;
@@ -36,6 +40,16 @@ impl Browser {
     #[must_use]
     pub fn new() -> Self {
         Self { http: Client::builder().cookie_store(true).redirect(Policy::none()).build().unwrap() }
+    }
+
+    /// The operator's: it sends the password along, as a browser does once it was typed.
+    #[must_use]
+    pub fn of_operator(password: &str) -> Self {
+        let mut headers = HeaderMap::new();
+        let request = Client::new().get("http://127.0.0.1/").basic_auth("operator", Some(password)).build().unwrap();
+        headers.extend(request.headers().get("authorization").cloned().map(|value| (AUTHORIZATION, value)));
+        let builder = Client::builder().cookie_store(true).redirect(Policy::none()).default_headers(headers);
+        Self { http: builder.build().unwrap() }
     }
 
     /// Opens an address and follows its redirects.

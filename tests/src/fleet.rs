@@ -1,5 +1,4 @@
 use std::{
-    path::Path,
     process::{ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -155,10 +154,10 @@ impl Fleet {
         self.provider.log()
     }
 
-    /// The folder of the fleet.
+    /// The provider, for its switches.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    pub fn provider(&self) -> &Provider {
+        &self.provider
     }
 
     /// Stops all.
