@@ -35,6 +35,7 @@ mod events;
 mod gate;
 mod head;
 mod leftover;
+mod listener;
 mod lock;
 mod log;
 mod message;
@@ -52,8 +53,9 @@ mod usage;
 mod wire;
 
 pub use config::{Config, ConfigError};
+pub use listener::BindError;
 pub use process::main;
-pub use server::{BindError, Watchdog};
+pub use server::Watchdog;
 
 /// Any error: what a handler's constructor and its service may fail with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,6 +1,7 @@
 //! The body of an answer: the watchdog's own, or the function's with a meter and a time limit on it.
 
 use std::{
+    convert::Infallible,
     future::{Future, poll_fn},
     pin::Pin,
     task::{Context, Poll},
@@ -210,5 +211,17 @@ impl<B: Body<Error: Into<BoxError>>> Body for Reply<B> {
             (_, Rest::Body { body }) => body.size_hint(),
             (_, Rest::Boxed { .. }) => SizeHint::default(),
         }
+    }
+}
+
+/// The body that no answer of the watchdog's own has.
+pub(crate) enum Silent {}
+
+impl Body for Silent {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match *self {}
     }
 }

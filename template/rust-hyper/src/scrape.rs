@@ -8,8 +8,8 @@ use tokio::{net::TcpStream, task::JoinSet};
 
 use crate::{
     call::redirect,
-    reply::{Reply, own},
-    server::{Listener, Silent},
+    listener::Listener,
+    reply::{Reply, Silent, own},
     shared::Shared,
     target,
     traffic::{Traffic, Turn},

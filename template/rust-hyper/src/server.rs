@@ -6,29 +6,20 @@ use std::{
     future::Future,
     io::{self, ErrorKind},
     net::SocketAddr,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
-    time::Duration,
 };
 
-use bytes::Bytes;
 use http::Request;
-use http_body::{Body, Frame};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{net::TcpStream, sync::watch, task::JoinSet};
 
 use crate::{
     Config, Function,
@@ -38,6 +29,7 @@ use crate::{
     gate::Gate,
     head,
     leftover::Leftovers,
+    listener::{BindError, Listener, listen},
     lock::Lock,
     log::Log,
     metrics::Metrics,
@@ -71,25 +63,6 @@ pub struct Watchdog {
     address: SocketAddr,
     metrics: Option<(Listener, SocketAddr)>,
     shared: Arc<Shared>,
-}
-
-/// A port that could not be listened on, or a log that could not be started.
-#[derive(Debug)]
-pub struct BindError {
-    what: String,
-    source: io::Error,
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl std::error::Error for BindError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
 }
 
 impl fmt::Debug for Watchdog {
@@ -218,46 +191,7 @@ impl Watchdog {
 }
 
 fn log_error(source: io::Error) -> BindError {
-    BindError { what: "cannot start the log".into(), source }
-}
-
-async fn listen(name: &str, address: SocketAddr) -> Result<(Listener, SocketAddr), BindError> {
-    let error = |source| BindError { what: format!("cannot listen on {address} ({name})"), source };
-    let listener = match TcpListener::bind(address).await {
-        // A machine without IPv6 has no dual-stack wildcard.
-        Err(_) if address.is_ipv6() && address.ip().is_unspecified() => {
-            TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], address.port()))).await
-        }
-        bound => bound,
-    }
-    .map_err(error)?;
-    let address = listener.local_addr().map_err(error)?;
-    Ok((Listener(listener), address))
-}
-
-/// A listener whose hitches are told and waited out.
-pub(crate) struct Listener(TcpListener);
-
-impl Listener {
-    /// Waits for the next connection.
-    pub(crate) async fn next(&self, log: &Log) -> TcpStream {
-        loop {
-            match self.0.accept().await {
-                Ok((stream, _)) => {
-                    // Answers are written whole; waiting to fill a packet would only delay them.
-                    let _ = stream.set_nodelay(true);
-                    return stream;
-                }
-                // The one connection that was about to come is gone.
-                Err(error) if [ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset].contains(&error.kind()) => {}
-                Err(error) => {
-                    // Out of file descriptors, most likely: connections have to end before another try makes sense.
-                    log.say(format_args!("cannot accept a connection: {error}"));
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    }
+    BindError::new("cannot start the log", source)
 }
 
 /// The connections of the function's port.
@@ -345,16 +279,4 @@ async fn serve<F: Function>(stream: TcpStream, shared: Arc<Shared>, function: F,
 async fn told(closed: &mut watch::Receiver<bool>) {
     // The sender lives as long as the server runs.
     drop(closed.wait_for(|closed| *closed).await);
-}
-
-/// The body that no answer of the watchdog's own has.
-pub(crate) enum Silent {}
-
-impl Body for Silent {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match *self {}
-    }
 }
