@@ -666,7 +666,8 @@ impl World {
                 self.start(replica, account, Need::Asked { generation });
             }
         }
-        let later = if self.now < TROUBLE { 1000 * self.rng.i64(60..300) } else { 600_000 };
+        let later = if self.now < TROUBLE { 60_000..300_000 } else { 300_000..600_000 };
+        let later = self.rng.i64(later);
         self.after(later, Happening::Person(account));
     }
 
