@@ -4,9 +4,11 @@
 mod browser;
 mod fleet;
 mod relay;
+pub mod rogue;
 mod stage;
 
 pub use browser::{Browser, Page};
 pub use fleet::{Fleet, LEASE};
 pub use relay::Relay;
+pub use rogue::Rogue;
 pub use stage::Stage;
