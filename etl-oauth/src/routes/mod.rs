@@ -19,7 +19,7 @@ use crate::{
     api::{Api, ApiError},
     config::Config,
     grant::{Client, Wire},
-    guard::{CookieJar, EnableAuth, Floor, Key, Once, Operator},
+    guard::{Callers, CookieJar, EnableAuth, Floor, Key, Once, Operator},
     keeper::{Announcer, ClientSource, Clock, Keeper, Keepers, Parts},
     pages::Base,
     secrets::Secrets,
@@ -48,6 +48,7 @@ struct App {
     jar: CookieJar,
     used: Once,
     operator: Operator,
+    callers: Callers,
     runs: Runs,
     floor: Floor<Vec<job::Run>>,
     clock: Clock,
@@ -110,6 +111,7 @@ impl Function {
             }
         };
         let key = Key::derive(&sealing, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
+        let callers = Callers::new(&config.invoke_auth, secrets.clone(), &config.public_url)?;
         let operator = Operator::new(secrets);
         if config.enable_auth == EnableAuth::FirstVisit {
             tracing::warn!("whoever comes first may authorise this function: mount the secret etl-oauth-operator");
@@ -122,6 +124,7 @@ impl Function {
             jar: CookieJar::new(&config.public_url),
             used: Once::new(STATES),
             operator,
+            callers,
             runs: Runs::default(),
             floor: Floor::new(config.min_run_interval),
             config,
