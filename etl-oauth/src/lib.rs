@@ -18,6 +18,7 @@ pub mod seal;
 pub mod secrets;
 pub mod store;
 pub mod token;
+mod trace;
 mod words;
 
 pub use config::Config;
