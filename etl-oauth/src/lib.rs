@@ -6,6 +6,8 @@
 //! [`api`], [`job`], [`guard`], [`pages`], [`config`], [`routes`]; each knows only those before it.
 
 pub mod api;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod config;
 pub mod grant;
 pub mod guard;

@@ -154,7 +154,7 @@ impl Words for State {
                 "There is a token, but renewing or saving it failed the last time. The function tries again by itself."
             }
             Self::NeedsAuthorisation => {
-                "The provider no longer accepts the token. Only a person can help: authorise it again."
+                "The provider no longer renews the token. Only a person can help: authorise it again."
             }
         }
     }
@@ -228,7 +228,7 @@ impl Run {
 
     fn took(&self) -> String {
         match self.duration_ms {
-            ms @ ..10_000 => format!("{ms} ms"),
+            ms @ ..10_000 => format!("{ms}\u{a0}ms"),
             ms => span(ms / 1000),
         }
     }
