@@ -54,6 +54,7 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         refresh_token: true,
         remedy: None,
         unsaved: None,
+        operated: true,
         now,
     };
     let poor = Done {
@@ -89,8 +90,8 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
     };
 
     Ok(vec![
-        ("start", Page::from(&Start { base, provider: PROVIDER, state: State::Disabled })),
-        ("start-enabled", Page::from(&Start { base, provider: PROVIDER, state: State::Enabled })),
+        ("start", Page::from(&Start { base, provider: PROVIDER, state: State::Disabled, operated: true })),
+        ("start-enabled", Page::from(&Start { base, provider: PROVIDER, state: State::Enabled, operated: true })),
         ("enable", Page::from(&enable())),
         (
             "enable-open",
