@@ -82,6 +82,7 @@ async fn send(client: reqwest::Client, request: TokenRequest) -> Result<RawAnswe
         .post(request.url().clone())
         .header(header::ACCEPT, "application/json")
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .headers(crate::trace::headers())
         .body(request.body().to_owned());
     if let Some(authorization) = request.authorization() {
         builder = builder.header(header::AUTHORIZATION, authorization);

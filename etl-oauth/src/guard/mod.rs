@@ -16,7 +16,7 @@ pub use cookie::CookieJar;
 pub use csrf::Csrf;
 pub use decide::{Credentials, Decision, Door, EnableAuth, Refusal, State, Who, decide};
 pub use floor::{Floor, Landed, Place};
-pub use invoke::Caller;
+pub use invoke::{Call, Caller, Callers, IamRules, InvokeAuth, Judged, JwtRules};
 pub use key::Key;
 pub use once::Once;
 pub use operator::{Operator, Standing};

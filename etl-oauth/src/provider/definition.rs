@@ -101,6 +101,12 @@ impl Definition {
         toml::from_str(text).ok()
     }
 
+    /// The built-in definition under `name` as it is written, comments and all.
+    #[must_use]
+    pub fn text(name: &str) -> Option<&'static str> {
+        BUILTIN.iter().find(|(builtin, _)| *builtin == name).map(|(_, text)| *text)
+    }
+
     /// The names of the built-in definitions, and `custom`.
     pub fn names() -> impl Iterator<Item = &'static str> {
         BUILTIN.iter().map(|(name, _)| *name).chain(["custom"])

@@ -74,8 +74,8 @@ pub(super) async fn arrive(
     let result = app.complete(&asked, &arrival, &pending).await;
     Ok(match result {
         Ok(kept) => {
-            let flash = done::flash(&app, pending.account(), &kept);
-            reply::see_other(&app.config.page("/done"), forget.into_iter().chain(flash))
+            let told = done::told(&app, pending.account(), &kept);
+            reply::see_other(&app.config.page("/done"), forget.into_iter().chain(told))
         }
         Err(mut response) => {
             response.headers_mut().extend(forget.map(|cookie| (http::header::SET_COOKIE, cookie)));

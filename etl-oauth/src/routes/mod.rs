@@ -4,6 +4,7 @@ mod admit;
 mod callback;
 mod done;
 mod enable;
+mod flash;
 mod job;
 mod openapi;
 mod operate;
@@ -20,7 +21,7 @@ use crate::{
     api::{Api, ApiError},
     config::Config,
     grant::{Client, Wire},
-    guard::{CookieJar, EnableAuth, Floor, Key, Once, Operator},
+    guard::{Callers, CookieJar, EnableAuth, Floor, Key, Once, Operator},
     keeper::{Announcer, ClientSource, Clock, Keeper, Keepers, Parts},
     pages::Base,
     secrets::Secrets,
@@ -49,6 +50,7 @@ struct App {
     jar: CookieJar,
     used: Once,
     operator: Operator,
+    callers: Callers,
     runs: Runs,
     floor: Floor<Vec<job::Run>>,
     clock: Clock,
@@ -111,6 +113,7 @@ impl Function {
             }
         };
         let key = Key::derive(&sealing, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
+        let callers = Callers::new(&config.invoke_auth, secrets.clone(), &config.public_url)?;
         let operator = Operator::new(secrets);
         if config.enable_auth == EnableAuth::FirstVisit {
             tracing::warn!("whoever comes first may authorise this function: mount the secret etl-oauth-operator");
@@ -123,6 +126,7 @@ impl Function {
             jar: CookieJar::new(&config.public_url),
             used: Once::new(STATES),
             operator,
+            callers,
             runs: Runs::default(),
             floor: Floor::new(config.min_run_interval),
             config,
@@ -154,6 +158,7 @@ impl Function {
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
             .layer(axum::middleware::map_response_with_state(Arc::clone(&app), announce_work))
+            .layer(axum::middleware::from_fn(traced))
             .with_state(app)
     }
 }
@@ -182,6 +187,12 @@ fn owner() -> String {
     let mut salt = [0; 4];
     let _ = aws_lc_rs::rand::fill(&mut salt);
     format!("{host}-{:08x}", u32::from_le_bytes(salt))
+}
+
+/// What a request sets going belongs to the trace that it came with.
+async fn traced(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+    let headers = request.headers().clone();
+    crate::trace::within(&headers, next.run(request)).await
 }
 
 /// Tells the watchdog of a renewal or a write that goes on after the answer: the process ends after it.
