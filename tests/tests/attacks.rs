@@ -200,7 +200,12 @@ async fn callback_replay_against_many_replicas() {
     for one in tries {
         taken += u32::from(one.await.unwrap() == 303);
     }
-    assert_eq!((taken, codes(&fleet) - before), (1, 1), "one is taken, and the code is sent once: {}", fleet.provider_log());
+    assert_eq!(
+        (taken, codes(&fleet) - before),
+        (1, 1),
+        "one is taken, and the code is sent once: {}",
+        fleet.provider_log()
+    );
     fleet.stop().await;
 }
 
@@ -225,7 +230,9 @@ async fn mix_up() {
     std::fs::write(&file, named).unwrap();
     let stage = Stage::of(PROGRAM, &file).await;
     let browser = Browser::new();
-    for evil in ["https://evil.example", &format!("{}/", stage.provider().url()), &stage.provider().url().to_uppercase()] {
+    for evil in
+        ["https://evil.example", &format!("{}/", stage.provider().url()), &stage.provider().url().to_uppercase()]
+    {
         let callback = callback_of(&stage, &browser).await;
         let (code, state) = (query(&callback, "code"), query(&callback, "state"));
         let page = browser.open(&with(&callback, &[("code", &code), ("state", &state), ("iss", evil)])).await;
@@ -233,7 +240,8 @@ async fn mix_up() {
         // An error of another issuer is believed as little.
         let callback = callback_of(&stage, &browser).await;
         let state = query(&callback, "state");
-        let page = browser.open(&with(&callback, &[("error", "access_denied"), ("state", &state), ("iss", evil)])).await;
+        let page =
+            browser.open(&with(&callback, &[("error", "access_denied"), ("state", &state), ("iss", evil)])).await;
         assert_eq!(error_of(&page), (400, true), "{evil}");
     }
     nothing_asked(&stage);
@@ -261,7 +269,8 @@ async fn open_redirect() {
             .header("accept", "text/html")
     };
     let mut redirected = 0;
-    for path in ["", "/", "/enable", "/oauth2/callback", "/done", "/status", "//evil.example/", "/%2F%2Fevil.example/"] {
+    for path in ["", "/", "/enable", "/oauth2/callback", "/done", "/status", "//evil.example/", "/%2F%2Fevil.example/"]
+    {
         for address in [stage.url(path), format!("{}?{query}", stage.url(path))] {
             let answer = forged(raw().get(&address)).send().await.unwrap();
             redirected += u32::from(answer.status().is_redirection());
@@ -307,10 +316,24 @@ async fn reflected_xss() {
         let state = query(&callback, "state");
         let error = if name == "error" { SCRIPT } else { "server_error" };
         if name != "state" {
-            harmless(&browser.open(&with(&callback, &[("state", &state), ("error", error), (name, SCRIPT)][..if name == "error" { 2 } else { 3 }])).await);
+            harmless(
+                &browser
+                    .open(&with(
+                        &callback,
+                        &[("state", &state), ("error", error), (name, SCRIPT)][..if name == "error" { 2 } else { 3 }],
+                    ))
+                    .await,
+            );
         }
     }
-    harmless(&browser.open(&stage.url(&format!("/{}", url::form_urlencoded::byte_serialize(SCRIPT.as_bytes()).collect::<String>()))).await);
+    harmless(
+        &browser
+            .open(
+                &stage
+                    .url(&format!("/{}", url::form_urlencoded::byte_serialize(SCRIPT.as_bytes()).collect::<String>())),
+            )
+            .await,
+    );
     let page = browser.open(&stage.url("/enable")).await;
     for name in ["csrf", "account"] {
         harmless(&browser.submit(&page, &[(name, SCRIPT)]).await);
@@ -376,7 +399,9 @@ async fn header_injection() {
 async fn header_injection_by_the_provider() {
     // A token that would end the line that it is put on.
     let provider = Rogue::start(|_| {
-        rogue::json(&json!({"access_token": "t\r\nX-Injected: yes", "token_type": "bearer", "expires_in": 3600}).to_string())
+        rogue::json(
+            &json!({"access_token": "t\r\nX-Injected: yes", "token_type": "bearer", "expires_in": 3600}).to_string(),
+        )
     })
     .await;
     let api = Rogue::thief().await;
@@ -443,11 +468,15 @@ async fn clickjacking() {
     let stage = shipped().await;
     stage.authorise().await;
     let secret = stage.secret("etl-oauth-operator");
-    let paths = ["", "/enable", "/oauth2/callback", "/done", "/status", "/nowhere", "/openapi.json", "/enable?account=-"];
+    let paths =
+        ["", "/enable", "/oauth2/callback", "/done", "/status", "/nowhere", "/openapi.json", "/enable?account=-"];
     for path in paths {
-        for (method, accept) in
-            [(Method::GET, "text/html"), (Method::GET, "application/json"), (Method::POST, "text/html"), (Method::PUT, "*/*")]
-        {
+        for (method, accept) in [
+            (Method::GET, "text/html"),
+            (Method::GET, "application/json"),
+            (Method::POST, "text/html"),
+            (Method::PUT, "*/*"),
+        ] {
             for operator in [false, true] {
                 let request = raw().request(method.clone(), stage.url(path)).header("accept", accept);
                 let request = if operator { request.bearer_auth(&secret) } else { request };
@@ -474,7 +503,8 @@ async fn ssrf_by_pagination() {
     let turn = std::sync::atomic::AtomicUsize::new(0);
     let api = Rogue::start(move |_| {
         let link = &links[turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % links.len()];
-        let sale = json!({"id": "1", "created_at": "2026-11-20T09:00:00Z", "price": 100, "formatted_total_price": "$1"});
+        let sale =
+            json!({"id": "1", "created_at": "2026-11-20T09:00:00Z", "price": 100, "formatted_total_price": "$1"});
         let body = json!({"success": true, "sales": [sale], "next_page_url": link}).to_string();
         rogue::json(&body).replacen("content-type", &format!("link: <{link}>; rel=\"next\"\r\ncontent-type"), 1)
     })
@@ -494,7 +524,9 @@ async fn ssrf_by_redirect() {
     let thief = Rogue::thief().await;
     for status in [301, 302, 303, 307, 308] {
         let to = format!("{}/v2/sales", thief.url());
-        let away = move |_: &str| format!("HTTP/1.1 {status} Away\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let away = move |_: &str| {
+            format!("HTTP/1.1 {status} Away\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        };
         // The API's redirect carries the token nowhere, the token endpoint's neither the code nor the client's secret.
         let (api, tokens) = (Rogue::start(away.clone()).await, Rogue::start(away).await);
         let token_url = format!("{}/oauth/token", tokens.url());
@@ -561,7 +593,8 @@ async fn secrets_in_logs_and_pages() {
         std::fs::write(secrets.join("oauth2-client-secret"), CLIENT).unwrap();
         std::fs::write(secrets.join("etl-oauth-operator"), OPERATOR).unwrap();
     };
-    let stage = Stage::with(PROGRAM, &[("RUST_LOG", "trace"), ("debug", "true"), ("RUST_BACKTRACE", "full")], prepare).await;
+    let stage =
+        Stage::with(PROGRAM, &[("RUST_LOG", "trace"), ("debug", "true"), ("RUST_BACKTRACE", "full")], prepare).await;
     assert_eq!(stage.secret("oauth2-client-secret"), CLIENT);
     let mut secrets: BTreeSet<String> = BTreeSet::from([CLIENT.into(), OPERATOR.into()]);
     let mut shown = Vec::new();
@@ -589,7 +622,11 @@ async fn secrets_in_logs_and_pages() {
             shown.push((answer.text().await.unwrap(), headers));
         }
     }
-    for api in [json!({"api_unauthorized": 1}), json!({"api_malformed": {"kind": "wrong_type", "times": 1}}), json!({"status": {"status": 503}})] {
+    for api in [
+        json!({"api_unauthorized": 1}),
+        json!({"api_malformed": {"kind": "wrong_type", "times": 1}}),
+        json!({"status": {"status": 503}}),
+    ] {
         stage.provider().set_faults(&api).unwrap();
         shown.push((stage.run().await.1.to_string(), Default::default()));
         for path in ["/refresh", "/revoke"].iter().take(if api.get("status").is_some() { 2 } else { 1 }) {
@@ -636,7 +673,9 @@ fn timing_of_secret_comparison() {
         }
         if path.ends_with("token/secret.rs") {
             assert!(code.contains("constant_time::verify_slices_are_equal") && !code.contains("impl PartialEq"));
-            assert!(!code.contains("derive(Clone, PartialEq") && !code.contains("PartialOrd") && !code.contains("Hash)"));
+            assert!(
+                !code.contains("derive(Clone, PartialEq") && !code.contains("PartialOrd") && !code.contains("Hash)")
+            );
         }
         read += 1;
     }
@@ -647,7 +686,8 @@ fn timing_of_secret_comparison() {
 async fn no_user_enumeration_by_account_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens").display().to_string();
-    let store = [("store", "file"), ("store_path", &*path), ("allow_ephemeral_store", "true"), ("enable_auth", "first_visit")];
+    let store =
+        [("store", "file"), ("store_path", &*path), ("allow_ephemeral_store", "true"), ("enable_auth", "first_visit")];
     let fleet = Fleet::start(PROGRAM, 1, &store, &[("etl-oauth-operator", "password")]).await;
     let operator = Browser::of_operator("password");
     let page = operator.open(&fleet.url(0, "/enable?account=known")).await;
@@ -684,7 +724,9 @@ async fn oversize_and_malformed_everything() {
     let get = |target: &str, head: &str| format!("GET {target} HTTP/1.1\r\nhost: f\r\nconnection: close\r\n{head}\r\n");
     let post = |path: &str, kind: &str, body: &str| {
         let length = body.len();
-        format!("POST {path} HTTP/1.1\r\nhost: f\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}")
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: f\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
     };
     let form = "application/x-www-form-urlencoded";
     let mut requests = vec![
@@ -734,7 +776,9 @@ async fn oversize_and_malformed_everything() {
         "\u{0}\u{1}\u{2}\r\n\r\n".into(),
     ];
     // All routes get a body, a query and a method that they do not know.
-    for path in ["/", "/enable", "/oauth2/callback", "/done", "/status", "/refresh", "/revoke", "/reseal", "/openapi.json"] {
+    for path in
+        ["/", "/enable", "/oauth2/callback", "/done", "/status", "/refresh", "/revoke", "/reseal", "/openapi.json"]
+    {
         requests.push(format!("BREW {path}?%zz HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n"));
     }
     for request in &requests {

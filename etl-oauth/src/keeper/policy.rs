@@ -123,7 +123,8 @@ impl Policy {
         let failures = record.health.failures.saturating_add(1);
         let (first, longest) = class.backoff();
         let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(longest);
-        let wait = doubled.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 4.0).max(failure.retry_after().unwrap_or_default().min(DAY));
+        let wait =
+            doubled.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 4.0).max(failure.retry_after().unwrap_or_default().min(DAY));
         let mut next_try_at = after(now, wait);
         // A 5xx may hide a rotation. While the access token lives there is nothing to win by a replay, and it to lose.
         if class == Class::ProviderUnavailable
@@ -208,7 +209,8 @@ mod tests {
             let failure = Failure::new(class, "x").with_retry_after(Some(Duration::MAX));
             assert_eq!(wait(&policy(), &record(), &failure), 86_400);
             // Close to the end of the calendar nothing breaks either.
-            policy().after_failure(&record(), &failure, Timestamp::MAX, 0.0);
+            let health = policy().after_failure(&record(), &failure, Timestamp::MAX, 0.0);
+            assert_eq!(health.next_try_at, None);
         }
     }
 
