@@ -5,6 +5,7 @@ mod browser;
 mod fault_proxy;
 mod fleet;
 mod relay;
+/// A server that means ill.
 pub mod rogue;
 mod stage;
 

@@ -274,9 +274,13 @@ async fn open_redirect() {
         for address in [stage.url(path), format!("{}?{query}", stage.url(path))] {
             let answer = forged(raw().get(&address)).send().await.unwrap();
             redirected += u32::from(answer.status().is_redirection());
+            if let Some(to) = answer.headers().get("location") {
+                let to = Url::parse(&address).unwrap().join(to.to_str().unwrap()).unwrap();
+                assert_eq!(to.origin(), Url::parse(&stage.gateway()).unwrap().origin(), "{address}: {to}");
+            }
             let told = format!("{:?}", answer.headers());
             let body = answer.text().await.unwrap();
-            assert!(!told.contains("evil.example") && !body.contains("evil.example"), "{address}: {told}\n{body}");
+            assert!(!told.contains("//evil.example") && !body.contains("//evil.example"), "{address}: {told}\n{body}");
         }
     }
     assert!(redirected > 0, "a browser without a token is led to the enable page");
@@ -316,14 +320,9 @@ async fn reflected_xss() {
         let state = query(&callback, "state");
         let error = if name == "error" { SCRIPT } else { "server_error" };
         if name != "state" {
-            harmless(
-                &browser
-                    .open(&with(
-                        &callback,
-                        &[("state", &state), ("error", error), (name, SCRIPT)][..if name == "error" { 2 } else { 3 }],
-                    ))
-                    .await,
-            );
+            let mut parameters = vec![("state", &*state), ("error", error)];
+            parameters.extend((name != "error").then_some((name, SCRIPT)));
+            harmless(&browser.open(&with(&callback, &parameters)).await);
         }
     }
     harmless(
@@ -669,6 +668,8 @@ fn timing_of_secret_comparison() {
         let code = text.split("#[cfg(test)]").next().unwrap();
         for line in code.lines().filter(|line| line.contains("expose")) {
             let compared = [" == ", " != ", ".eq(", ".ne(", "starts_with(", "ends_with(", ".contains(", "matches!("];
+            // What stands for no token is no secret.
+            let line = line.replace("!= EMPTY", "");
             assert!(compared.iter().all(|how| !line.contains(how)), "{}: {line}", path.display());
         }
         if path.ends_with("token/secret.rs") {
@@ -784,8 +785,8 @@ async fn oversize_and_malformed_everything() {
     for request in &requests {
         let (status, answer) = bytes(port, request.as_bytes()).await;
         let begin: String = request.chars().take(80).collect();
-        // 501 is what an unknown method or transfer coding may get; nothing else is the function's own fault.
-        assert!(status < 500 || status == 501, "{begin}: {answer}");
+        // 501 and 505 are what a transfer coding and a version that nobody knows get; nothing else may be our own fault.
+        assert!(status < 500 || matches!(status, 501 | 505), "{begin}: {answer}");
         if (400..500).contains(&status) && answer.contains("application/json") {
             let body = answer.split_once("\r\n\r\n").unwrap().1;
             assert!(body.contains("\"error\":") && body.contains("\"next\":"), "{begin}: {answer}");
