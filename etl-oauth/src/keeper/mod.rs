@@ -6,6 +6,7 @@ mod clock;
 mod flight;
 mod machine;
 mod notify;
+mod once;
 mod persist;
 mod policy;
 mod revoke;

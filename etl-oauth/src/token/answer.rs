@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Secret,
+    Owner, Secret,
     lifetime::{self, Unit, lenient_scope},
 };
 
@@ -67,6 +67,8 @@ pub struct Answer {
     pub refresh_lifetime: Option<Duration>,
     /// The whole answer but for the two tokens: some APIs need a field of it later.
     pub rest: Map<String, Value>,
+    /// Who granted it; whoever asks the provider for that puts it here.
+    pub owner: Option<Owner>,
 }
 
 /// Why a body is no token answer.
@@ -116,6 +118,7 @@ impl AnswerShape {
                 .iter()
                 .find_map(|path| at(&fields, path).and_then(|value| lifetime::seconds(value, self.unit))),
             rest: Map::new(),
+            owner: None,
         };
         take(&mut fields, &self.access_token);
         take(&mut fields, &self.refresh_token);

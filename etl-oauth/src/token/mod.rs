@@ -4,6 +4,7 @@
 mod answer;
 mod failure;
 mod lifetime;
+mod owner;
 mod record;
 mod secret;
 
@@ -11,5 +12,6 @@ pub(crate) use answer::object;
 pub use answer::{Answer, AnswerShape, Malformed};
 pub use failure::{Class, Failure};
 pub use lifetime::{Unit, lenient_scope};
+pub use owner::{IdTokenError, Owner};
 pub use record::{CorruptRecord, Health, Intent, Record, Refused, Renewal, State, Tokens};
 pub use secret::Secret;
