@@ -9,6 +9,7 @@ mod key;
 mod once;
 mod operator;
 mod pending;
+mod regrant;
 mod site;
 mod throttle;
 
@@ -22,5 +23,6 @@ pub(crate) use key::random;
 pub use once::Once;
 pub use operator::{Operator, Standing};
 pub use pending::{Pending, StateError};
+pub use regrant::{Concern, concerns};
 pub use site::Site;
 pub use throttle::{Throttle, Try};

@@ -2,6 +2,7 @@
 
 mod admit;
 mod callback;
+mod confirm;
 mod done;
 mod enable;
 mod flash;
@@ -143,6 +144,7 @@ impl Function {
             .route("/", routing::get(job::run).post(job::run).head(job::head))
             .route("/enable", routing::get(enable::page).post(enable::start))
             .route("/oauth2/callback", routing::get(callback::arrive).head(callback::head))
+            .route("/oauth2/confirm", routing::post(confirm::confirm))
             .route("/done", routing::get(done::page))
             .route("/status", routing::get(status::show))
             .route("/refresh", routing::post(operate::refresh))
