@@ -54,7 +54,7 @@ async fn at(provider: &str) -> (Stage, tempfile::TempDir) {
       public_url: ${{OPENFAAS_URL}}/function/etl-oauth
       gateway_url: ${{GATEWAY_URL}}"
     );
-    let (stage, folder) = with_operator(|stack| {
+    let (stage, folder) = edited(|stack| {
         let (before, rest) = stack.split_once("    environment:\n").unwrap();
         let (_, after) = rest.split_once("\n    secrets:").unwrap();
         format!("{before}    environment:\n      {environment}\n    secrets:{after}")
@@ -80,15 +80,12 @@ async fn at(provider: &str) -> (Stage, tempfile::TempDir) {
     (stage, folder)
 }
 
-/// The project's own stack file, edited, with an operator.
-async fn with_operator(edit: impl FnOnce(String) -> String) -> (Stage, tempfile::TempDir) {
-    let mut stack = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../stack.yaml")).unwrap();
-    if !stack.contains("- etl-oauth-operator") {
-        stack = stack.replace("    secrets:\n", "    secrets:\n      - etl-oauth-operator\n");
-    }
+/// The project's own stack file, edited.
+async fn edited(edit: impl FnOnce(&str) -> String) -> (Stage, tempfile::TempDir) {
+    let stack = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../stack.yaml")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("stack.yaml");
-    std::fs::write(&file, edit(stack)).unwrap();
+    std::fs::write(&file, edit(&stack)).unwrap();
     (Stage::of(PROGRAM, &file).await, folder)
 }
 
@@ -102,10 +99,8 @@ async fn a_person_walks_through_every_page_in_a_real_browser() {
     assert!(made.unwrap_or_else(|err| panic!("{}: {err}", pages.display())).success());
 
     let (_process, provider) = openid_provider().await;
-    let ((sandbox, _one), (oidc, _two)) = tokio::join!(with_operator(|stack| stack), at(&provider));
-    let scene = |stage: &Stage, provider: &str| {
-        json!({"url": stage.url(""), "operator": stage.secret("etl-oauth-operator"), "provider": provider})
-    };
+    let (sandbox, (oidc, _folder)) = tokio::join!(Stage::start(PROGRAM), at(&provider));
+    let scene = |stage: &Stage, provider: &str| json!({"url": stage.url(""), "operator": stage.secret("etl-oauth-operator"), "provider": provider});
     let scene = json!({
         "gallery": gallery.path(),
         "screenshots": target.join("screenshots"),
