@@ -11,6 +11,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use tests::Stage;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_etl-oauth-function");
@@ -38,13 +39,37 @@ async fn openid_provider() -> (Child, String) {
     (process, url)
 }
 
+/// An authorization endpoint that sends people on to another origin to sign in, as many providers do: browsers hold such
+/// redirects to the policy of the form that they began with.
+async fn doorman(provider: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let provider = provider.to_owned();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let provider = provider.clone();
+            tokio::spawn(async move {
+                let (input, mut output) = stream.split();
+                let line = BufReader::new(input).lines().next_line().await.ok().flatten().unwrap_or_default();
+                // A connection that a browser opens ahead of time says nothing.
+                let Some(target) = line.split(' ').nth(1) else { return };
+                let head = format!("HTTP/1.1 302 Found\r\nlocation: {provider}{target}\r\n");
+                let _ =
+                    output.write_all(format!("{head}content-length: 0\r\nconnection: close\r\n\r\n").as_bytes()).await;
+            });
+        }
+    });
+    url
+}
+
 /// The function at a provider that knows it, as an operator brings it about: the client is registered (RFC 7591) once the
 /// function's address is known, and its secrets are updated while it runs.
 async fn at(provider: &str) -> (Stage, tempfile::TempDir) {
+    let doorman = doorman(provider).await;
     let environment = format!(
         "provider: custom
       issuer: {provider}
-      authorize_url: {provider}/auth?prompt=consent
+      authorize_url: {doorman}/auth?prompt=consent
       token_url: {provider}/token
       revoke_url: {provider}/token/revocation
       api_url: {provider}

@@ -72,13 +72,13 @@ async fn the_metrics_tell_what_happened_and_the_dashboard_and_the_alerts_ask_for
     now.is("etl_oauth_renewals_total{outcome=\"provider_unavailable\"}", 1.0);
     now.is("etl_oauth_renewals_total{outcome=\"invalid_grant\"}", 0.0);
     now.is("etl_oauth_renewal_duration_seconds_count", 2.0);
-    now.at_least("etl_oauth_store_writes_total{outcome=\"ok\",store=\"gateway\"}", 2.0);
-    now.is("etl_oauth_store_writes_total{outcome=\"error\",store=\"gateway\"}", 0.0);
+    now.at_least("etl_oauth_store_writes_total{store=\"gateway\",outcome=\"ok\"}", 2.0);
+    now.is("etl_oauth_store_writes_total{store=\"gateway\",outcome=\"error\"}", 0.0);
     now.is("etl_oauth_job_runs_total{job=\"gumroad\",outcome=\"ok\"}", 1.0);
     now.is("etl_oauth_job_duration_seconds_count{job=\"gumroad\"}", 1.0);
-    now.is("etl_oauth_provider_requests_total{code=\"200\",endpoint=\"token\"}", 2.0);
-    now.is("etl_oauth_provider_requests_total{code=\"503\",endpoint=\"token\"}", 1.0);
-    now.at_least("etl_oauth_provider_requests_total{code=\"200\",endpoint=\"api\"}", 1.0);
+    now.is("etl_oauth_provider_requests_total{endpoint=\"token\",code=\"200\"}", 2.0);
+    now.is("etl_oauth_provider_requests_total{endpoint=\"token\",code=\"503\"}", 1.0);
+    now.at_least("etl_oauth_provider_requests_total{endpoint=\"api\",code=\"200\"}", 1.0);
     let left = now.get("etl_oauth_token_expiry_timestamp_seconds{account=\"default\"}").unwrap()
         - SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
     assert!((3400.0..=3601.0).contains(&left), "{left}");
@@ -249,15 +249,15 @@ async fn the_command_line_looks_after_a_function_and_its_exit_code_tells_how_it_
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("{operator}\n")).unwrap();
     let path = file.path().to_str().unwrap();
-    assert_eq!(ran("wrong", &["status", "--url", url, "--operator-file", path]).await.exit, 0, "the file comes first");
+    assert_eq!(ran("marker", &["status", "--url", url, "--operator-file", path]).await.exit, 0, "the file comes first");
     for (secret, arguments) in [
         ("", &["status", "--url", url][..]),
-        ("wrong", &["revoke", "--url", url]),
+        ("marker", &["revoke", "--url", url]),
         (operator, &["status", "--url", url, "--operator-file", "/none"]),
     ] {
         let stranger = ran(secret, arguments).await;
         assert_eq!(stranger.exit, 4, "{stranger:?}");
-        assert!(stranger.err.contains("operator") && !stranger.err.contains("wrong."), "{stranger:?}");
+        assert!(stranger.err.contains("operator") && !stranger.err.contains("marker"), "{stranger:?}");
     }
 
     // Where there is no function, or it cannot.
