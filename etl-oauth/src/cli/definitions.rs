@@ -33,7 +33,7 @@ pub(super) fn provider(which: &Which) -> Outcome {
 
 /// The definition as it is built in, comments and all: to be copied and edited.
 fn show(name: &str, shape: &Shape) -> Outcome {
-    let definition = Definition::builtin(name).zip(Definition::text(name));
+    let definition = Definition::builtin(name).zip(Definition::builtin_text(name));
     let Some((definition, text)) = definition else {
         let message = format!("no provider {name} is built in");
         let next = "See `etl-oauth providers`; with the variable provider=custom the configuration says it all.";

@@ -6,6 +6,7 @@ mod done;
 mod enable;
 mod flash;
 mod job;
+mod openapi;
 mod operate;
 mod reply;
 mod runs;
@@ -151,6 +152,7 @@ impl Function {
             .route("/refresh", routing::post(operate::refresh))
             .route("/revoke", routing::post(operate::revoke))
             .route("/reseal", routing::post(operate::reseal))
+            .route("/openapi.json", routing::get(openapi::describe))
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
             .layer(axum::middleware::map_response_with_state(Arc::clone(&app), announce_work))
