@@ -301,9 +301,9 @@ async fn the_command_line_shows_providers_and_checks_ones_own() {
     // What is shown can be copied.
     assert_eq!(check(&shown.out).await.exit, 0);
     for (text, told) in [
-        ("title = 'Mine'\ntokenurl = 'https://a.example'", "line 2: unknown field `tokenurl`"),
+        ("title = 'Mine'\ntokenurl = 'https://a.example'", "tokenurl: is no key of a definition"),
         ("token_url = 'http://a.example/token'", "must begin with https://"),
-        ("title = 'Mine'", "token_url"),
+        ("title = 'Mine'\nlifetime = ", "line 2"),
     ] {
         let wrong = check(text).await;
         assert!(wrong.exit == 1 && wrong.err.contains(told), "{text}: {wrong:?}");
