@@ -7,6 +7,7 @@ mod exchange;
 mod flight;
 mod machine;
 mod notify;
+mod once;
 mod persist;
 mod policy;
 mod revoke;

@@ -2,6 +2,7 @@
 
 mod admit;
 mod callback;
+mod confirm;
 mod done;
 mod enable;
 mod flash;
@@ -21,7 +22,7 @@ use crate::{
     api::{Api, ApiError},
     config::Config,
     grant::{Client, Wire},
-    guard::{CookieJar, EnableAuth, Floor, Key, Once, Operator},
+    guard::{Callers, CookieJar, EnableAuth, Floor, Key, Once, Operator},
     keeper::{Announcer, ClientSource, Clock, Keeper, Keepers, Parts},
     pages::Base,
     secrets::Secrets,
@@ -50,6 +51,7 @@ struct App {
     jar: CookieJar,
     used: Once,
     operator: Operator,
+    callers: Callers,
     runs: Runs,
     floor: Floor<Vec<job::Run>>,
     clock: Clock,
@@ -113,6 +115,7 @@ impl Function {
             }
         };
         let key = Key::derive(&sealing, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
+        let callers = Callers::new(&config.invoke_auth, secrets.clone(), &config.public_url)?;
         let operator = Operator::new(secrets);
         if config.enable_auth == EnableAuth::FirstVisit {
             tracing::warn!("whoever comes first may authorise this function: mount the secret etl-oauth-operator");
@@ -125,6 +128,7 @@ impl Function {
             jar: CookieJar::new(&config.public_url),
             used: Once::new(STATES),
             operator,
+            callers,
             runs: Runs::default(),
             floor: Floor::new(config.min_run_interval),
             config,
@@ -147,6 +151,7 @@ impl Function {
             .route("/", routing::get(job::run).post(job::run).head(job::head))
             .route("/enable", routing::get(enable::page).post(enable::start))
             .route("/oauth2/callback", routing::get(callback::arrive).head(callback::head))
+            .route("/oauth2/confirm", routing::post(confirm::confirm))
             .route("/done", routing::get(done::page))
             .route("/status", routing::get(status::show))
             .route("/refresh", routing::post(operate::refresh))

@@ -7,7 +7,7 @@ use axum::{
     extract::{FromRequestParts, rejection::FormRejection},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 
 use serde::Deserialize;
 
@@ -21,6 +21,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     pub(super) method: Method,
+    pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
 }
 
@@ -28,7 +29,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self { method: parts.method.clone(), headers: parts.headers.clone() })
+        Ok(Self { method: parts.method.clone(), uri: parts.uri.clone(), headers: parts.headers.clone() })
     }
 }
 

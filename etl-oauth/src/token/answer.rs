@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Secret,
+    Owner, Secret,
     lifetime::{self, Unit, lenient_scope},
 };
 
@@ -89,6 +89,8 @@ pub struct Answer {
     pub rest: Map<String, Value>,
     /// The values that the provider's definition wants kept with the tokens, by the names of its variables.
     pub kept: BTreeMap<String, String>,
+    /// Who granted it; whoever asks the provider for that puts it here.
+    pub owner: Option<Owner>,
 }
 
 /// Why a body is no token answer.
@@ -137,6 +139,7 @@ impl AnswerShape {
             refresh_lifetime: lifetime(&self.refresh_expires_in),
             rest: Map::new(),
             kept: BTreeMap::new(),
+            owner: None,
         };
         for path in self.access_token.iter().chain(&self.refresh_token) {
             take(&mut fields, path);
@@ -195,6 +198,7 @@ impl Answer {
             refresh_lifetime: second.refresh_lifetime.or(self.refresh_lifetime),
             rest,
             kept,
+            owner: second.owner.or(self.owner),
         }
     }
 }

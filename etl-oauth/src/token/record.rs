@@ -5,7 +5,7 @@ use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{Answer, Class, Secret};
+use super::{Answer, Class, Owner, Secret};
 
 /// All that is stored of one account: its tokens, what is being done with them, and how it fares.
 ///
@@ -21,6 +21,10 @@ pub struct Record {
     pub intent: Option<Intent>,
     /// How the account fares.
     pub health: Health,
+    /// Who granted the tokens, where the provider says.
+    pub owner: Option<Owner>,
+    /// What was used up, by whichever replica, until it would have ended anyway: answers to authorisations are good once.
+    pub used: BTreeMap<String, Timestamp>,
 }
 
 /// The tokens of one generation.
@@ -169,6 +173,7 @@ impl Record {
     /// The record after an answer to a first authorisation: a new grant, nothing of the old one stays.
     #[must_use]
     pub fn authorised(&self, answer: Answer, sent_at: Timestamp, default_lifetime: Option<Duration>) -> Self {
+        let owner = answer.owner.clone();
         let tokens = Tokens::from_answer(answer, sent_at, None, default_lifetime);
         let last_renewal = Some(Renewal { at: sent_at, outcome: "renewed".into() });
         Self {
@@ -176,6 +181,8 @@ impl Record {
             tokens: Some(tokens),
             intent: None,
             health: Health { last_renewal, ..Health::default() },
+            owner,
+            used: self.used.clone(),
         }
     }
 
@@ -189,13 +196,15 @@ impl Record {
             tokens: Some(tokens),
             intent: None,
             health: Health { refused: self.health.refused.clone(), last_renewal, ..Health::default() },
+            owner: self.owner.clone(),
+            used: self.used.clone(),
         }
     }
 
     /// The record after a revocation: no tokens, and a generation that tells everyone so.
     #[must_use]
     pub fn revoked(&self) -> Self {
-        Self { generation: self.generation + 1, tokens: None, intent: None, health: Health::default() }
+        Self { generation: self.generation + 1, used: self.used.clone(), ..Self::default() }
     }
 
     /// The record as JSON: the one place where tokens are written out.
@@ -207,6 +216,8 @@ impl Record {
             tokens: self.tokens.as_ref(),
             intent: self.intent.as_ref(),
             health: &self.health,
+            owner: self.owner.as_ref(),
+            used: &self.used,
         };
         // Strings, numbers and maps with string keys: nothing of it can fail to serialise.
         Zeroizing::new(serde_json::to_vec(&written).unwrap_or_default())
@@ -323,6 +334,10 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     intent: Option<&'a Intent>,
     health: &'a Health,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<&'a Owner>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    used: &'a BTreeMap<String, Timestamp>,
 }
 
 fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Result<S::Ok, S::Error> {
