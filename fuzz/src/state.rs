@@ -67,13 +67,11 @@ fn opens(state: &str, cookies: &[u8]) -> bool {
         headers.insert(header::COOKIE, cookies);
     }
     let once = Once::new(1);
-    let taken = || {
-        let pending = Pending::open(&begun.key, &begun.jar, &once, &headers, state, NOW).ok()?;
-        pending.use_up(&once, state, NOW).ok()
-    };
-    let (first, second) = (taken().is_some(), taken().is_some());
-    assert!(!second, "a state that opens twice");
-    first
+    let open = || Pending::open(&begun.key, &begun.jar, &once, &headers, state, NOW);
+    let Ok(pending) = open() else { return false };
+    assert!(pending.use_up(&once, state, NOW).is_ok());
+    assert!(pending.use_up(&once, state, NOW).is_err() && open().is_err(), "a state that opens twice");
+    true
 }
 
 /// `bytes` with pairs of a place and a byte written over them.

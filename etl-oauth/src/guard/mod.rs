@@ -19,6 +19,7 @@ pub use decide::{Credentials, Decision, Door, EnableAuth, Refusal, State, Who, d
 pub use floor::{Floor, Landed, Place};
 pub use invoke::{Call, Caller, Callers, IamRules, InvokeAuth, Judged, JwtRules};
 pub use key::Key;
+pub(crate) use key::random;
 pub use once::Once;
 pub use operator::{Operator, Standing};
 pub use pending::{Pending, StateError};

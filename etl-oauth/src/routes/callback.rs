@@ -146,7 +146,7 @@ impl App {
         let sent_at = self.clock.now();
         let mut answer =
             self.exchange(code, pending, &arrival.kept).await.map_err(|failure| self.not_exchanged(asked, &failure))?;
-        answer.owner = self.owner(&answer).map_err(|failure| self.not_exchanged(asked, &failure))?;
+        answer.owner = self.owner(&answer).await.map_err(|failure| self.not_exchanged(asked, &failure))?;
         self.settle(asked, &keeper, answer, sent_at).await
     }
 

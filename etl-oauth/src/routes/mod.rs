@@ -22,12 +22,12 @@ use crate::{
     api::{Api, ApiError},
     config::Config,
     grant::{Client, Wire},
-    guard::{Callers, CookieJar, EnableAuth, Floor, Key, Once, Operator},
+    guard::{Callers, CookieJar, EnableAuth, Floor, Key, Once, Operator, random},
     keeper::{Announcer, ClientSource, Clock, Keeper, Keepers, Parts},
     pages::Base,
     secrets::Secrets,
     store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
-    token::{Class, Failure},
+    token::{Class, Failure, Secret},
 };
 use reply::{Asked, problem};
 use runs::Runs;
@@ -107,14 +107,8 @@ impl Function {
         let first = keepers.get(DEFAULT_ACCOUNT)?;
         first.sync().await;
         let api = config.provider.api_url.clone().map(|base| Api::new(base, first)).transpose()?;
-        // Every replica has this secret, and no browser does.
-        let sealing = match &client.read()? {
-            Client { secret: Some(secret), .. } => secret.clone(),
-            Client { id, .. } => {
-                secrets.require("basic-auth-password").unwrap_or_else(|_| crate::token::Secret::new(id))
-            }
-        };
-        let key = Key::derive(&sealing, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
+        let key = Key::derive(&sealing(&client, &secrets)?, config.public_url.as_str())
+            .map_err(|_| "there is no randomness")?;
         let callers = Callers::new(&config.invoke_auth, secrets.clone(), &config.public_url)?;
         let operator = Operator::new(secrets);
         if config.enable_auth == EnableAuth::FirstVisit {
@@ -161,9 +155,23 @@ impl Function {
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
             .layer(axum::middleware::map_response_with_state(Arc::clone(&app), announce_work))
+            .layer(axum::middleware::map_response(reply::guarded))
             .layer(axum::middleware::from_fn(traced))
             .with_state(app)
     }
+}
+
+/// What states, forms and pages of this function are sealed with: a secret that every replica has, and no browser. A public
+/// client has none of its own; where no other one is mounted, each replica makes one up.
+fn sealing(client: &Credentials, secrets: &Secrets) -> Result<Secret, Box<dyn std::error::Error + Send + Sync>> {
+    let mounted = ["etl-oauth-seal-keys", "basic-auth-password", "etl-oauth-operator"];
+    if let Some(secret) = client.read()?.secret.or_else(|| mounted.iter().find_map(|name| secrets.require(name).ok())) {
+        return Ok(secret);
+    }
+    tracing::warn!(
+        "whoever begins an authorisation must end it in the same replica: mount the secret etl-oauth-seal-keys"
+    );
+    Ok(Secret::new(random().map_err(|_| "there is no randomness")?))
 }
 
 /// Opens the store. What is wrong with its part of the configuration is a mistake like any other.

@@ -107,8 +107,9 @@ pub(super) async fn reseal(State(app): AppState, asked: Asked, form: Posted) -> 
 impl App {
     /// Lets the operator pass, and gives the keeper of the account that the form names.
     async fn may_operate(&self, asked: &Asked, form: Posted) -> Result<Keeper, Response> {
-        let fields = reply::fields(form);
+        let (fields, wrong) = reply::fields(asked, form);
         self.admit(Door::Operate, asked, fields.account(), &fields.csrf).await?;
+        asked.refuse_body(self, wrong)?;
         self.keeper(asked, fields.account())
     }
 }

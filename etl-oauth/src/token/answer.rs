@@ -87,10 +87,10 @@ pub struct Answer {
     pub refresh_lifetime: Option<Duration>,
     /// The whole answer but for the two tokens: some APIs need a field of it later.
     pub rest: Map<String, Value>,
-    /// The values that the provider's definition wants kept with the tokens, by the names of its variables.
-    pub kept: BTreeMap<String, String>,
     /// Who granted it; whoever asks the provider for that puts it here.
     pub owner: Option<Owner>,
+    /// The values that the provider's definition wants kept with the tokens, by the names of its variables.
+    pub kept: BTreeMap<String, String>,
 }
 
 /// Why a body is no token answer.
@@ -138,8 +138,8 @@ impl AnswerShape {
             expires_at: first(&fields, &self.expires_at, lifetime::instant),
             refresh_lifetime: lifetime(&self.refresh_expires_in),
             rest: Map::new(),
-            kept: BTreeMap::new(),
             owner: None,
+            kept: BTreeMap::new(),
         };
         for path in self.access_token.iter().chain(&self.refresh_token) {
             take(&mut fields, path);
@@ -197,8 +197,8 @@ impl Answer {
             expires_at: second.expires_at,
             refresh_lifetime: second.refresh_lifetime.or(self.refresh_lifetime),
             rest,
-            kept,
             owner: second.owner.or(self.owner),
+            kept,
         }
     }
 }

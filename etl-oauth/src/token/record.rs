@@ -460,6 +460,13 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_an_answer_stay_what_they_are_however_often_the_record_is_written() {
+        let record = Record::default().authorised(answer(r#"{"access_token":"a","x":13e300,"y":0.1}"#), at(0), None);
+        let read = Record::from_json(&record.to_json()).unwrap();
+        assert_eq!(*read.to_json(), *record.to_json());
+    }
+
+    #[test]
     fn the_state_follows_from_the_record() {
         let mut record = first();
         assert_eq!(record.state(), State::Enabled);
