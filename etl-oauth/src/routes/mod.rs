@@ -27,7 +27,7 @@ use crate::{
     pages::Base,
     secrets::Secrets,
     store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
-    token::{Class, Failure},
+    token::{Class, Failure, Secret},
 };
 use reply::{Asked, problem};
 use runs::Runs;
@@ -106,13 +106,7 @@ impl Function {
         let first = keepers.get(DEFAULT_ACCOUNT)?;
         first.sync().await;
         let api = config.provider.api_url.clone().map(|base| Api::new(base, first)).transpose()?;
-        // Every replica has this secret, and no browser does.
-        let sealing = match &client.read()? {
-            Client { secret: Some(secret), .. } => secret.clone(),
-            Client { id, .. } => {
-                secrets.require("basic-auth-password").unwrap_or_else(|_| crate::token::Secret::new(id))
-            }
-        };
+        let sealing = sealing(&client.read()?, &secrets).ok_or("there is no randomness")?;
         let key = Key::derive(&sealing, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
         let callers = Callers::new(&config.invoke_auth, secrets.clone(), &config.public_url)?;
         let operator = Operator::new(secrets);
@@ -181,6 +175,18 @@ async fn open(config: &Config) -> Result<Store, Box<dyn std::error::Error + Send
         );
     }
     Ok(store)
+}
+
+/// What states and forms are sealed with: a secret that every replica has, and no browser.
+fn sealing(client: &Client, secrets: &Secrets) -> Option<Secret> {
+    let others = ["etl-oauth-seal-keys", "basic-auth-password", "etl-oauth-operator"];
+    let shared = client.secret.clone().or_else(|| others.iter().find_map(|name| secrets.require(name).ok()));
+    shared.or_else(|| {
+        tracing::warn!("there is no secret to seal with: an authorisation ends only at the replica where it began");
+        let mut bytes = [0; 32];
+        aws_lc_rs::rand::fill(&mut bytes).ok()?;
+        Some(Secret::new(bytes.map(|byte| format!("{byte:02x}")).concat()))
+    })
 }
 
 /// This replica's name in leases and intents: Kubernetes gives every pod its own host name.
