@@ -96,7 +96,7 @@ impl Owner {
         let name = ["preferred_username", "email", "name"].into_iter().find_map(text);
         // A subject is unique at its issuer.
         let id = if issuer.is_some() { claims.sub } else { format!("{} {}", claims.iss, claims.sub) };
-        Ok(Self { id, name: Self::new("", name).name })
+        Ok(Self { id: words::cut(&id, 4 * LONGEST), ..Self::new("", name) })
     }
 
     /// What to call the owner.
