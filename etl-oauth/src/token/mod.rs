@@ -11,5 +11,5 @@ pub(crate) use answer::object;
 pub use answer::{Answer, AnswerShape, Malformed};
 pub use failure::{Class, Failure};
 pub use lifetime::{Unit, lenient_scope};
-pub use record::{CorruptRecord, Health, Intent, Record, Refused, Renewal, State, Tokens};
+pub use record::{CorruptRecord, Health, Intent, Record, Refused, Renewal, State, Tokens, Untold};
 pub use secret::Secret;
