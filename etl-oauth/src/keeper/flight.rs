@@ -6,10 +6,11 @@ use tokio::sync::Notify;
 
 use super::{
     Keeper, KeeperError, Policy,
+    exchange::{For, exchange},
     machine::{Event, Need, Outcome, Renewal, Step},
 };
 use crate::{
-    grant::{self, judge_token},
+    grant,
     store::{Acquired, Stored, TokenStore, Version},
     token::{Answer, Failure, Renewal as LastRenewal, Secret, State},
 };
@@ -102,10 +103,10 @@ impl Keeper {
         *current = Some(Arc::clone(&flight));
         let ending = Ending { keeper: self.clone(), flight: Arc::clone(&flight) };
         let work = self.0.work.begin();
-        tokio::spawn(async move {
+        tokio::spawn(crate::trace::carry(async move {
             let _unfinished = work;
             ending.end(ending.keeper.fly(need, &ending.flight).await);
-        });
+        }));
         (flight, true)
     }
 
@@ -228,10 +229,10 @@ impl Keeper {
     async fn send(&self, token: &Secret) -> Result<Answer, Failure> {
         let parts = &self.0.parts;
         let client = (parts.client)()?;
-        let request = grant::refresh_token(&parts.provider, &client, token);
-        let result = parts.wire.send(request).await;
-        count("token", result.as_ref().ok().map(|answer| answer.status));
-        judge_token(&parts.provider, &result.map_err(grant::SendError::into_failure)?)
+        let kept = self.current().and_then(|stored| Some(stored.record.tokens.as_ref()?.kept.clone()));
+        let provider = parts.provider.with(&kept.unwrap_or_default()).into_owned();
+        let request = grant::refresh_token(&provider, &client, token);
+        exchange(&parts.wire, &provider, &client, request, For::Renewal).await
     }
 }
 

@@ -20,12 +20,12 @@ impl Keeper {
         let Some(untold) = record.untold.clone() else { return };
         let delivery = self.0.parts.announcer.deliver(news);
         let (keeper, work) = (self.clone(), self.0.work.begin());
-        tokio::spawn(async move {
+        tokio::spawn(crate::trace::carry(async move {
             let _unfinished = work;
             if delivery.await {
                 keeper.told(&untold).await;
             }
-        });
+        }));
     }
 
     /// Tells what a record says that nobody has been told of, although there was time.
@@ -35,13 +35,13 @@ impl Keeper {
             return;
         }
         let (keeper, work) = (self.clone(), self.0.work.begin());
-        tokio::spawn(async move {
+        tokio::spawn(crate::trace::carry(async move {
             let _unfinished = work;
             if let Err(err) = keeper.take_over().await {
                 tracing::debug!(account = keeper.account(), error = %err, "somebody else may tell the news");
             }
             keeper.0.telling.store(false, Ordering::Release);
-        });
+        }));
     }
 
     /// Of all replicas that would tell, the one whose write says so does.
