@@ -56,10 +56,11 @@ impl Keeper {
     async fn forget(&self) -> Result<(), StoreError> {
         loop {
             let Some(there) = self.load().await? else { return Ok(()) };
-            let record = there.record.revoked();
+            let heard = self.0.parts.announcer.is_heard();
+            let record = there.record.revoked().over(&there.record, heard, self.now());
             match self.0.parts.store.save(self.account(), &record, Some(&there.version)).await {
                 Ok(version) => {
-                    self.announce(there.record.state(), record.state(), None);
+                    self.announce(there.record.state(), &record);
                     self.publish(Stored { record, version });
                     return Ok(());
                 }
