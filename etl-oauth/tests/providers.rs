@@ -98,20 +98,21 @@ fn read(name: &str, provider: &Provider) -> Answer {
 }
 
 fn reading(out: &mut String, answer: &Answer) {
-    let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs());
+    let end = |lifetime: Option<Duration>, end: Option<Timestamp>| match (lifetime, end) {
+        (Some(lifetime), _) => format!("{} s", lifetime.as_secs()),
+        (None, Some(end)) => format!("until {end}"),
+        (None, None) => "not told".into(),
+    };
     writeln!(out, "\n## What is read of the documented answer").unwrap();
     writeln!(out, "access token: {}", answer.access_token.expose()).unwrap();
-    writeln!(out, "refresh token: {:?}", answer.refresh_token.as_ref().map(Secret::expose)).unwrap();
-    writeln!(out, "type: {}, scope: {:?}", answer.token_type, answer.scope).unwrap();
-    writeln!(out, "lifetime: {:?} s, else until {:?}", seconds(answer.lifetime), answer.expires_at).unwrap();
-    writeln!(
-        out,
-        "refresh token's lifetime: {:?} s, else until {:?}",
-        seconds(answer.refresh_lifetime),
-        answer.refresh_expires_at
-    )
-    .unwrap();
-    writeln!(out, "kept: {:?}", answer.kept).unwrap();
+    writeln!(out, "its life: {}", end(answer.lifetime, answer.expires_at)).unwrap();
+    writeln!(out, "refresh token: {}", answer.refresh_token.as_ref().map_or("none", Secret::expose)).unwrap();
+    writeln!(out, "its life: {}", end(answer.refresh_lifetime, answer.refresh_expires_at)).unwrap();
+    writeln!(out, "type: {}", answer.token_type).unwrap();
+    writeln!(out, "scope: {}", answer.scope.as_deref().unwrap_or("not told")).unwrap();
+    for (name, value) in &answer.kept {
+        writeln!(out, "{name}: {value}").unwrap();
+    }
 }
 
 /// All that a definition makes of the protocol.

@@ -56,12 +56,14 @@ impl TokenRequest {
     }
 
     fn write(&mut self, call: &Call, params: &[(String, String)]) {
+        if params.is_empty() {
+            // The URL and a header say it all.
+            return;
+        }
         let format = if call.method == Some(Verb::Get) { Format::Query } else { call.format.unwrap_or_default() };
         let kind = match format {
             Format::Query => {
-                if !params.is_empty() {
-                    self.url.query_pairs_mut().extend_pairs(params);
-                }
+                self.url.query_pairs_mut().extend_pairs(params);
                 return;
             }
             Format::Json => {

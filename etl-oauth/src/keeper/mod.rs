@@ -396,6 +396,10 @@ impl Keeper {
         match (self.current().filter(alive).and_then(Token::new), result) {
             (Some(token), _) => Ok(token),
             (None, Err(err)) => Err(err),
+            // A renewal whose second exchange failed leaves a refresh token alone.
+            (None, Ok(())) if self.current().is_some_and(|stored| stored.record.tokens.is_some()) => Err(self.failed(
+                Failure::new(Class::ProviderUnavailable, "the renewal brought no access token that is good for now"),
+            )),
             (None, Ok(())) => Err(self.disabled()),
         }
     }

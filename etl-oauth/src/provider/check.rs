@@ -136,11 +136,11 @@ fn sample(definition: &Definition, url: &str) -> Option<String> {
         return None;
     }
     let value = |name: &str| match definition.variables.get(name)?.kind {
-        Kind::Label | Kind::Segment | Kind::Text => Some("x"),
-        Kind::Host => Some("x.example"),
-        Kind::Origin => Some("https://x.example"),
+        Kind::Label | Kind::Segment | Kind::Text => Some("a"),
+        Kind::Host => Some("a.example"),
+        Kind::Origin => Some("https://a.example"),
     };
-    let url = url.replace("{client_id}", "x");
+    let url = url.replace("{client_id}", "a");
     super::fill(url.split('#').next()?, value)
 }
 
