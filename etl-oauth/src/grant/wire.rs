@@ -77,8 +77,10 @@ impl Wire {
 }
 
 async fn send(client: reqwest::Client, request: TokenRequest) -> Result<RawAnswer, SendError> {
-    let mut builder =
-        client.request(request.method().clone(), request.url().clone()).headers(request.headers().clone());
+    let mut builder = client
+        .request(request.method().clone(), request.url().clone())
+        .headers(request.headers().clone())
+        .headers(crate::trace::headers());
     if !request.body().is_empty() {
         builder = builder.body(request.body().to_owned());
     }
