@@ -161,6 +161,24 @@ fn every_definition_makes_the_requests_that_were_reviewed() {
 }
 
 #[test]
+fn f9_a_definition_asks_for_what_brings_a_refresh_token() {
+    for name in names() {
+        let it = Definition::builtin(name).unwrap();
+        let remedy = it.refresh_token_remedy.as_deref().unwrap_or_default().to_lowercase();
+        // "Keep offline_access among the scopes": then it is one of them.
+        let Some(word) = remedy.split_once("keep ").and_then(|(_, rest)| rest.split(' ').next()) else { continue };
+        let asked = match word.split_once('=') {
+            Some((name, value)) => it.authorize.params.get(name).is_some_and(|it| it == value),
+            None => it.scope.iter().any(|scope| scope == word),
+        };
+        assert!(asked, "{name} does not ask for {word}");
+    }
+    for (name, parameter) in [("google", "access_type"), ("dropbox", "token_access_type"), ("zoho", "access_type")] {
+        assert_eq!(Definition::builtin(name).unwrap().authorize.params[parameter], "offline");
+    }
+}
+
+#[test]
 fn the_schema_is_current() {
     let mut stale = Vec::new();
     let schema = serde_json::to_string_pretty(&Definition::schema()).unwrap() + "\n";
@@ -212,6 +230,15 @@ fn span(seconds: u64) -> String {
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} d", seconds / 86_400),
     }
+}
+
+#[test]
+fn the_definition_in_the_readme_is_right() {
+    let readme = fs::read_to_string(folder("../README.md")).unwrap();
+    let text = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let definition = Definition::read("acme.toml", text).unwrap_or_else(|wrong| panic!("{wrong:#?}"));
+    assert_eq!(definition.title.as_deref(), Some("Acme"));
+    assert!(text.lines().count() <= 10, "ten lines, it says");
 }
 
 #[test]

@@ -40,7 +40,7 @@ use crate::{
     grant::{Client, Wire},
     provider::Provider,
     store::{Store, StoreError, Stored, TokenStore},
-    token::{Failure, Renewal as LastRenewal, State, Tokens},
+    token::{Class, Failure, Renewal as LastRenewal, State, Tokens},
 };
 
 /// Where the client's credentials come from, asked anew for every call: a rotated secret must not need a restart.

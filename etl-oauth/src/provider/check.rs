@@ -34,6 +34,7 @@ pub(super) fn mistakes(definition: &Definition) -> Vec<Mistake> {
     for (key, call) in definition.calls() {
         self::call(definition, key, call, &mut found);
     }
+    essentials(definition, &mut found);
     rules(definition, &mut found);
     found
 }
@@ -209,6 +210,23 @@ fn call(definition: &Definition, key: &str, call: &Call, found: &mut Vec<Mistake
     }
     if call.sign.as_ref().is_some_and(|sign| sign.parameter.is_empty() || sign.key.is_empty()) {
         wrong("sign", "needs a parameter and a key");
+    }
+}
+
+/// What a request is made for must be in it, under whatever name.
+fn essentials(definition: &Definition, found: &mut Vec<Mistake>) {
+    for (key, params, name) in [
+        ("authorize.params", &definition.authorize.params, "state"),
+        ("token.params", &definition.token.params, "code"),
+        ("refresh.params", &definition.refresh.params, "refresh_token"),
+    ] {
+        let sent = params.values().any(|text| placeholders(text).any(|used| used == name));
+        if params.contains_key(name) && !sent {
+            found.push((
+                format!("{key}.{name}"),
+                format!("takes {name} away: send {{{name}}} under another name, at least"),
+            ));
+        }
     }
 }
 
