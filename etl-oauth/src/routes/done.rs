@@ -62,7 +62,7 @@ pub(super) async fn page(State(app): AppState, asked: Asked) -> Response {
         wanted: &wanted,
         expires_at: tokens.expires_at,
         refresh_token: tokens.refresh_token.is_some(),
-        remedy: None,
+        remedy: provider.refresh_token_remedy.as_deref(),
         unsaved,
         operated,
         now: app.clock.now(),

@@ -41,7 +41,7 @@ pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response,
         status: &status,
         authorize_url,
         notice: notice.as_deref(),
-        remedy: None,
+        remedy: app.config.provider.refresh_token_remedy.as_deref(),
         csrf: &csrf.token,
         now: app.clock.now(),
     });
