@@ -34,7 +34,7 @@ pub fn judge_token(provider: &Provider, raw: &RawAnswer) -> Result<Answer, Failu
         let answer = provider.answer.read(&raw.body);
         let mut answer = answer.map_err(|err| Failure::new(Class::MalformedAnswer, err.to_string()))?;
         // Counted from the answer that brought the refresh token: one without keeps the old one, and the old one's end.
-        if answer.refresh_token.is_some() {
+        if answer.refresh_token.is_some() && answer.refresh_expires_at.is_none() {
             let known = provider.refresh_lifetime.map(Duration::from_secs);
             answer.refresh_lifetime = answer.refresh_lifetime.or(known);
         }

@@ -41,7 +41,7 @@ use crate::{
     grant::{Client, Wire},
     provider::Provider,
     store::{Store, StoreError, Stored, TokenStore},
-    token::{Failure, Renewal as LastRenewal, State, Tokens},
+    token::{Class, Failure, Renewal as LastRenewal, State, Tokens},
 };
 
 /// Where the client's credentials come from, asked anew for every call: a rotated secret must not need a restart.
@@ -408,6 +408,10 @@ impl Keeper {
         match (self.current().filter(alive).and_then(Token::new), result) {
             (Some(token), _) => Ok(token),
             (None, Err(err)) => Err(err),
+            // A renewal whose second exchange failed leaves a refresh token alone.
+            (None, Ok(())) if self.current().is_some_and(|stored| stored.record.tokens.is_some()) => Err(self.failed(
+                Failure::new(Class::ProviderUnavailable, "the renewal brought no access token that is good for now"),
+            )),
             (None, Ok(())) => Err(self.disabled()),
         }
     }

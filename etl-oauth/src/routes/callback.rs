@@ -162,7 +162,9 @@ impl App {
             answer.kept.entry(name.clone()).or_insert_with(|| value.clone());
         }
         // Counted from the consent: no renewal moves it.
-        answer.refresh_lifetime = answer.refresh_lifetime.or(provider.grant_lifetime.map(Duration::from_secs));
+        if answer.refresh_expires_at.is_none() {
+            answer.refresh_lifetime = answer.refresh_lifetime.or(provider.grant_lifetime.map(Duration::from_secs));
+        }
         Ok(answer)
     }
 

@@ -317,6 +317,7 @@ impl Tokens {
             refresh_expires_at: answer
                 .refresh_lifetime
                 .and_then(from_now)
+                .or(answer.refresh_expires_at)
                 .or_else(|| old.and_then(|old| old.refresh_expires_at)),
             answer: answer.rest,
             kept,
