@@ -29,6 +29,7 @@ mod call;
 mod chunked;
 mod clock;
 mod config;
+mod decimal;
 mod duration;
 mod entry;
 mod events;

@@ -29,7 +29,7 @@ pin_project! {
         cut: Cut,
         keep_trailers: bool,
         // Dropped with the body, that is when all is written: in this order, a call is told of before the next begins.
-        entry: Option<Entry>,
+        entry: Option<Box<Entry>>,
         turn: Option<Turn>,
     }
 }
@@ -85,14 +85,14 @@ impl<B> Reply<B> {
     }
 
     /// Keeps `entry` until the answer is written.
-    pub(crate) fn with_entry(mut self, entry: Entry) -> Self {
+    pub(crate) fn with_entry(mut self, entry: Box<Entry>) -> Self {
         self.entry = Some(entry);
         self
     }
 
     /// Keeps `turn` until the answer is written.
-    pub(crate) fn with_turn(mut self, turn: Turn) -> Self {
-        self.turn = Some(turn);
+    pub(crate) fn with_turn(mut self, turn: Option<Turn>) -> Self {
+        self.turn = turn;
         self
     }
 }

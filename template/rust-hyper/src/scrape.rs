@@ -39,10 +39,12 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
         if traffic.is_unread() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        async move { Ok::<_, Infallible>(response.map(|body| body.with_turn(turn))) }
+        async move { Ok::<_, Infallible>(response.map(|body| body.with_turn(Some(turn)))) }
     });
     // A scraper that hangs up or sends nonsense is its own affair.
-    drop(http1::Builder::new().header_read_timeout(None).max_headers(lines).serve_connection(wire, service).await);
+    let mut http1 = http1::Builder::new();
+    http1.header_read_timeout(None).max_headers(lines.unwrap_or(100));
+    drop(http1.serve_connection(wire, service).await);
 }
 
 fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Reply<Silent>> {

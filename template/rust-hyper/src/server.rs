@@ -1,7 +1,6 @@
 //! The two listeners, the connections, and how they end.
 
 use std::{
-    convert::Infallible,
     fmt,
     future::Future,
     io::{self, ErrorKind},
@@ -24,7 +23,7 @@ use tokio::{net::TcpStream, sync::watch, task::JoinSet};
 use crate::{
     Config, Function,
     auth::Auth,
-    call::answer,
+    call::Caller,
     duration::Go,
     gate::Gate,
     head,
@@ -232,14 +231,15 @@ async fn serve<F: Function>(stream: TcpStream, shared: Arc<Shared>, function: F,
     match protocol {
         None => {}
         Some(Protocol::Http1 { lines }) => {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let call = answer(Arc::clone(&shared), function.clone(), request, Some(Arc::clone(&traffic)));
-                async move { Ok::<_, Infallible>(call.await) }
-            });
-            let connection = http1::Builder::new()
+            let caller = Caller { shared: Arc::new(shared), function, traffic: Some(traffic) };
+            let service = service_fn(move |request: Request<Incoming>| caller.answer(request));
+            let mut http1 = http1::Builder::new();
+            if let Some(lines) = lines {
+                http1.max_headers(lines);
+            }
+            let connection = http1
                 // The wire has limits of its own for the head, and counts its lines.
                 .header_read_timeout(None)
-                .max_headers(lines)
                 .max_buf_size(2 * head::LIMIT)
                 .title_case_headers(true)
                 .serve_connection(wire, service)
@@ -256,10 +256,8 @@ async fn serve<F: Function>(stream: TcpStream, shared: Arc<Shared>, function: F,
             drop(done);
         }
         Some(Protocol::Http2) => {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let call = answer(Arc::clone(&shared), function.clone(), request, None);
-                async move { Ok::<_, Infallible>(call.await) }
-            });
+            let caller = Caller { shared: Arc::new(shared), function, traffic: None };
+            let service = service_fn(move |request: Request<Incoming>| caller.answer(request));
             let connection =
                 http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).serve_connection(wire, service);
             let mut connection = std::pin::pin!(connection);

@@ -25,7 +25,7 @@ pub(crate) struct Traffic {
     idle_since: Mutex<Option<Instant>>,
     waiting: Mutex<Option<Waker>>,
     /// Of a websocket: ends with the connection.
-    entry: Mutex<Option<Entry>>,
+    entry: Mutex<Option<Box<Entry>>>,
 }
 
 impl Traffic {
@@ -79,7 +79,7 @@ impl Traffic {
     }
 
     /// From the answer 101 on the bytes are the function's own.
-    pub(crate) fn upgrade(&self, entry: Entry) {
+    pub(crate) fn upgrade(&self, entry: Box<Entry>) {
         *lock(&self.entry) = Some(entry);
         self.upgraded.store(true, Relaxed);
         self.set_cut(None);
