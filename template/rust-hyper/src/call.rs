@@ -1,223 +1,59 @@
-//! One request, from its head to the answer's.
+//! One call of the function, from its request to the head of its answer.
 
 use std::{
-    convert::Infallible,
     future::{Future, poll_fn},
     panic::{self, AssertUnwindSafe},
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
-use tokio::{
-    runtime::Handle,
-    time::{Instant, Sleep},
-};
+use tokio::time::{Instant, Sleep};
 
 use crate::{
     BoxError, Function,
-    auth::Denied,
     config::Config,
     decimal, duration,
     entry::Entry,
     leftover::Work,
-    message::{Marks, prepare_request, prepare_response, wants_stream},
+    message::{Marks, prepare_response, wants_stream},
     reply::{Gathered, Reply, own},
     shared::Local,
     sniff,
-    target::{self, Endpoint},
+    streams::Streams,
     traffic::{Traffic, Turn},
 };
 
 const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 const DURATION: HeaderName = HeaderName::from_static("x-duration-seconds");
-const AUTH_SECONDS: HeaderName = HeaderName::from_static("x-auth-seconds");
 const TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
 
-/// What the calls of one connection have in common.
-pub(crate) struct Caller<F> {
-    pub(crate) shared: Local,
-    pub(crate) function: F,
-    /// That of an HTTP/1 connection; the calls of HTTP/2 take no turns.
-    pub(crate) traffic: Option<Arc<Traffic>>,
+/// What the calls of a connection tell its other end, the wire.
+#[derive(Clone)]
+pub(crate) enum Ends {
+    Http1(Arc<Traffic>),
+    Http2(Streams),
 }
 
-impl<F: Function> Caller<F> {
-    /// Answers one request.
-    pub(crate) fn answer(&self, mut request: Request<Incoming>) -> Answer<F::Body> {
-        let turn = self.traffic.as_ref().map(Turn::new);
-        let marks = Marks::of(request.headers());
-        if let Some(response) = refuse(&request, marks) {
-            return self.own(response, turn);
-        }
-        prepare_request(&mut request, marks);
-        if let Some(location) = target::redirect(request.uri()) {
-            return self.own(redirect(request.method(), &location), turn);
-        }
-        match target::endpoint(request.uri().path()) {
-            Some(_) if request.method() != Method::GET => self.own(own(StatusCode::METHOD_NOT_ALLOWED, None, ""), turn),
-            Some(_) if !self.shared.is_up() => self.own(own(StatusCode::SERVICE_UNAVAILABLE, None, ""), turn),
-            Some(Endpoint::Health) => self.own(own(StatusCode::OK, Some("text/plain; charset=utf-8"), "OK"), turn),
-            Some(Endpoint::Ready) => self.ready(request, marks, turn),
-            None => self.limited(request, marks, turn),
+impl Ends {
+    pub(crate) fn turn(&self) -> Turn {
+        match self {
+            Self::Http1(traffic) => Turn::new(traffic),
+            Self::Http2(streams) => Turn::Http2(streams.begin()),
         }
     }
 
-    /// An answer that is there already.
-    fn own(&self, mut response: Response<Reply<F::Body>>, turn: Option<Turn>) -> Answer<F::Body> {
-        if is_last(&self.shared, self.traffic.as_deref()) {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        Answer::new(std::future::ready(response.map(|body| body.with_turn(turn))))
-    }
-
-    fn ready(&self, request: Request<Incoming>, marks: Marks, turn: Option<Turn>) -> Answer<F::Body> {
-        if self.shared.gate.is_full() {
-            return self.own(own(StatusCode::TOO_MANY_REQUESTS, None, ""), turn);
-        }
-        let Some(path) = self.shared.config.ready_path.clone() else {
-            return self.own(own(StatusCode::OK, None, ""), turn);
-        };
-        let call = Call::new(self, marks, turn);
-        Answer::new(async move {
-            let (mut head, mut body) = request.into_parts();
-            head.uri = Uri::from(path);
-            // The question is the watchdog's own, and has no body.
-            head.headers.remove(header::CONTENT_LENGTH);
-            head.headers.remove(header::TRANSFER_ENCODING);
-            while !body.is_end_stream() {
-                match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-                    Some(Ok(_)) => {}
-                    Some(Err(_)) | None => break,
-                }
-            }
-            let request = Request::from_parts(head, body);
-            let entry = Entry::new(&call.shared, &request, None).uncounted();
-            call.run(request, entry).await
-        })
-    }
-
-    fn limited(&self, mut request: Request<Incoming>, marks: Marks, turn: Option<Turn>) -> Answer<F::Body> {
-        let ticket = self.shared.gate.enter();
-        let is_in = ticket.is_some();
-        let mut entry = Entry::new(&self.shared, &request, ticket);
-        if !is_in {
-            // The gate only refuses when it has a limit.
-            let limit = self.shared.gate.limit().map_or(0, usize::from);
-            let body = format!("Concurrent request limit exceeded. Max concurrent requests: {limit}\n");
-            entry.status = StatusCode::TOO_MANY_REQUESTS;
-            entry.set_length(Some(body.len() as u64));
-            let mut response = own(entry.status, Some("text/plain"), body);
-            response.headers_mut().insert(INTERNAL, HeaderValue::from_static("faas-middleware"));
-            return self.own(response.map(|body| body.with_entry(entry)), turn);
-        }
-        let call = Call::new(self, marks, turn);
-        if self.shared.auth.is_none() {
-            return Answer::new(call.run(request, entry));
-        }
-        Answer::new(async move {
-            if let Some(auth) = &call.shared.auth {
-                if let Err(denied) = auth.check(request.headers()).await {
-                    return finish(deny(denied, entry), &call.shared, call.traffic.as_deref(), call.turn);
-                }
-                let seconds = format!("{:.6}", entry.started().elapsed().as_secs_f64());
-                if let Ok(seconds) = HeaderValue::try_from(seconds) {
-                    request.headers_mut().insert(AUTH_SECONDS, seconds);
-                }
-            }
-            call.run(request, entry).await
-        })
-    }
-}
-
-/// Whether nothing can come on a connection behind the answer that is given now.
-fn is_last(shared: &Local, traffic: Option<&Traffic>) -> bool {
-    traffic.is_some_and(|traffic| shared.is_draining() || traffic.is_unread())
-}
-
-/// The answer to one request, which is worked on where the request was read: most functions answer at once, and a task
-/// of its own would cost them more than all the rest. Work that was begun is finished all the same when nobody waits
-/// for it any more: then it goes on as a task.
-pub(crate) struct Answer<B: Send + 'static>(Option<Pin<Box<dyn Future<Output = Response<Reply<B>>> + Send>>>);
-
-impl<B: Send + 'static> Answer<B> {
-    fn new(work: impl Future<Output = Response<Reply<B>>> + Send + 'static) -> Self {
-        Self(Some(Box::pin(work)))
-    }
-}
-
-impl<B: Send + 'static> Future for Answer<B> {
-    type Output = Result<Response<Reply<B>>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(work) = &mut self.0 else { return Poll::Pending };
-        let response = ready!(work.as_mut().poll(cx));
-        self.0 = None;
-        Poll::Ready(Ok(response))
-    }
-}
-
-impl<B: Send + 'static> Drop for Answer<B> {
-    fn drop(&mut self) {
-        // Without a runtime the process is about to end.
-        if let Some(work) = self.0.take()
-            && let Ok(runtime) = Handle::try_current()
-        {
-            runtime.spawn(work);
+    pub(crate) fn traffic(&self) -> Option<&Traffic> {
+        match self {
+            Self::Http1(traffic) => Some(traffic),
+            Self::Http2(_) => None,
         }
     }
-}
-
-/// What no function is asked: to be a proxy, something about the server as a whole, an expectation nobody knows.
-fn refuse<B>(request: &Request<Incoming>, marks: Marks) -> Option<Response<Reply<B>>> {
-    let close = |status| {
-        let mut response = own(status, None, "");
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        response
-    };
-    let knows = |expected: &HeaderValue| expected.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    match (request.method(), request.uri().path()) {
-        (&Method::CONNECT, _) => Some(close(StatusCode::METHOD_NOT_ALLOWED)),
-        (&Method::OPTIONS, "*") => Some(own(StatusCode::OK, None, "")),
-        (_, "*") => Some(close(StatusCode::BAD_REQUEST)),
-        _ if marks.expect && !request.headers().get_all(header::EXPECT).iter().all(knows) => {
-            Some(close(StatusCode::EXPECTATION_FAILED))
-        }
-        _ => None,
-    }
-}
-
-pub(crate) fn redirect<B>(method: &Method, location: &str) -> Response<Reply<B>> {
-    let mut response = match *method {
-        Method::GET | Method::HEAD => {
-            let page = target::redirect_page(location);
-            own(StatusCode::TEMPORARY_REDIRECT, Some("text/html; charset=utf-8"), page)
-        }
-        _ => own(StatusCode::TEMPORARY_REDIRECT, None, ""),
-    };
-    // A path and query that were in a request are a value of a header, too.
-    if let Ok(location) = HeaderValue::try_from(location) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    response
-}
-
-fn deny<B>(denied: Denied, mut entry: Box<Entry>) -> Response<Reply<B>> {
-    entry.status = denied.status();
-    entry.set_denied();
-    let mut response = own(entry.status, Some("text/plain; charset=utf-8"), denied.message());
-    let headers = response.headers_mut();
-    if denied.status() == StatusCode::UNAUTHORIZED {
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=IAM function invoke"));
-    }
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(INTERNAL, HeaderValue::from_static("faas-middleware"));
-    response.map(|body| body.with_entry(entry))
 }
 
 /// Why a function gave no answer.
@@ -248,24 +84,19 @@ struct Gather {
 }
 
 /// One call of the function.
-struct Call<F> {
-    shared: Local,
-    function: F,
-    traffic: Option<Arc<Traffic>>,
-    marks: Marks,
-    turn: Option<Turn>,
+pub(crate) struct Call<F> {
+    pub(crate) shared: Local,
+    pub(crate) function: F,
+    pub(crate) ends: Ends,
+    pub(crate) marks: Marks,
+    pub(crate) turn: Turn,
 }
 
 impl<F: Function> Call<F> {
-    fn new(caller: &Caller<F>, marks: Marks, turn: Option<Turn>) -> Self {
-        let Caller { shared, function, traffic } = caller;
-        Self { shared: Arc::clone(shared), function: function.clone(), traffic: traffic.clone(), marks, turn }
-    }
-
     /// Calls the function and makes its answer, or why there is none, the client's.
-    async fn run(self, request: Request<Incoming>, mut entry: Box<Entry>) -> Response<Reply<F::Body>> {
-        let Self { shared, function, traffic, marks, turn } = self;
-        let traffic = traffic.as_deref();
+    pub(crate) async fn run(self, request: Request<Incoming>, mut entry: Box<Entry>) -> Response<Reply<F::Body>> {
+        let Self { shared, function, ends, marks, turn } = self;
+        let traffic = ends.traffic();
         let started = entry.started();
         let is_stream = marks.stream && wants_stream(request.headers());
         let keep_trailers = request.version() == Version::HTTP_2;
@@ -326,14 +157,14 @@ impl<F: Function> Call<F> {
     }
 }
 
-/// Gives an answer its place in the connection.
-fn finish<B>(
+/// Gives an answer its place in the connection, and says so where nothing can come behind it.
+pub(crate) fn finish<B>(
     mut response: Response<Reply<B>>,
     shared: &Local,
     traffic: Option<&Traffic>,
-    turn: Option<Turn>,
+    turn: Turn,
 ) -> Response<Reply<B>> {
-    if is_last(shared, traffic) {
+    if traffic.is_some_and(|traffic| shared.is_draining() || traffic.is_unread()) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response.map(|body| body.with_turn(turn))

@@ -116,15 +116,15 @@ impl Entry {
         self.shared.log.say(format_args!("{} {}: the answer broke off: {why}", self.method, self.path()));
     }
 
-    fn log(&self, took: Duration) {
+    fn log(&self, now: Instant, took: Duration) {
         match self.shared.log.format() {
-            LogFormat::Text => self.log_text(took),
+            LogFormat::Text => self.log_text(now, took),
             LogFormat::Json => self.log_json(took),
         }
     }
 
-    fn log_text(&self, took: Duration) {
-        self.shared.log.stamped(|line| {
+    fn log_text(&self, now: Instant, took: Duration) {
+        self.shared.log.stamped(now, |line| {
             for part in [self.method.as_str(), " ", self.path(), " - ", self.status.as_str()] {
                 line.extend_from_slice(part.as_bytes());
             }
@@ -186,7 +186,8 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let took = self.started.elapsed();
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.started);
         let is_upgrade = self.status == StatusCode::SWITCHING_PROTOCOLS;
         // A stream that was broken off is not counted, as by of-watchdog: its length says nothing.
         if self.is_counted && (self.kind != Kind::Stream || self.is_whole || is_upgrade) {
@@ -195,7 +196,7 @@ impl Drop for Entry {
             self.shared.metrics.record(&self.method, status, took);
         }
         if !self.is_probe {
-            self.log(took);
+            self.log(now, took);
         }
     }
 }

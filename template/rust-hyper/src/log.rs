@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use crate::{
     clock::{self, Utc},
     config::LogFormat,
@@ -36,9 +38,9 @@ struct Shared {
 #[derive(Default)]
 struct Pending {
     lines: Vec<u8>,
-    /// The text of this second, counted from 1970: thousands of lines may share it.
-    second: u64,
+    /// The text of this second, which thousands of lines may share, and when it ends.
     stamp: String,
+    stamp_end: Option<Instant>,
 }
 
 struct Out {
@@ -104,13 +106,14 @@ impl Log {
         self.append(|pending| pending.lines.extend_from_slice(&bytes));
     }
 
-    /// Writes one line that begins with the time, its rest by `write`, which is to be quick.
-    pub(crate) fn stamped(&self, write: impl FnOnce(&mut Vec<u8>)) {
-        let now = clock::unix();
+    /// Writes one line that begins with the time, which is `now`, its rest by `write`, which is to be quick.
+    pub(crate) fn stamped(&self, now: Instant, write: impl FnOnce(&mut Vec<u8>)) {
         self.append(|pending| {
-            if pending.second != now.as_secs() || pending.stamp.is_empty() {
-                pending.second = now.as_secs();
-                pending.stamp = Stamp(Utc::at(now)).to_string();
+            if pending.stamp_end.is_none_or(|end| now >= end) {
+                let since = clock::unix();
+                pending.stamp = Stamp(Utc::at(since)).to_string();
+                pending.stamp_end =
+                    now.checked_add(Duration::from_nanos((1_000_000_000 - since.subsec_nanos()).into()));
             }
             pending.lines.extend_from_slice(pending.stamp.as_bytes());
             pending.lines.push(b' ');

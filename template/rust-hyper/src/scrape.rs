@@ -7,9 +7,8 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use tokio::{net::TcpStream, task::JoinSet};
 
 use crate::{
-    call::redirect,
     listener::Listener,
-    reply::{Reply, Silent, own},
+    reply::{Reply, Silent, own, redirect},
     shared::Shared,
     target,
     traffic::{Traffic, Turn},
@@ -39,7 +38,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
         if traffic.is_unread() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        async move { Ok::<_, Infallible>(response.map(|body| body.with_turn(Some(turn)))) }
+        async move { Ok::<_, Infallible>(response.map(|body| body.with_turn(turn))) }
     });
     // A scraper that hangs up or sends nonsense is its own affair.
     let mut http1 = http1::Builder::new();

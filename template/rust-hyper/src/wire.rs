@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use crate::{
+    alarm::Alarm,
     chunked::Chunked,
     head::{self, Length, Refusal, Verdict},
     traffic::Traffic,
@@ -217,6 +218,7 @@ impl Wire {
     /// While a call runs, hyper reads to see whether the client is still there. What it has sent ahead waits; a client
     /// that has closed its own side may still want the answer, unless that is a stream.
     fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.traffic.set_watched();
         while !self.ended && self.input.len() < INPUT_LARGE {
             if self.poll_fill(cx)?.is_pending() {
                 if self.input.is_empty() {
@@ -410,59 +412,6 @@ impl Write for Wire {
             ready!(this.poll_linger(cx));
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-/// A time limit that is moved far more often than it is reached: the timer behind it is only moved when it has run out
-/// too early.
-#[derive(Default)]
-struct Alarm {
-    at: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Alarm {
-    fn set(&mut self, since: Instant, limit: Option<Duration>) {
-        self.at = limit.and_then(|limit| since.checked_add(limit));
-    }
-
-    /// Makes sure that the task is woken within `limit`, although the alarm is off.
-    fn keep_going(&mut self, cx: &mut Context<'_>, limit: Option<Duration>) {
-        let Some(limit) = limit else { return };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        while timer.as_mut().poll(cx).is_ready() {
-            match Instant::now().checked_add(limit) {
-                Some(at) => timer.as_mut().reset(at),
-                None => return,
-            }
-        }
-    }
-
-    fn set_at(&mut self, at: Instant) {
-        self.at = Some(at);
-    }
-
-    fn is_set(&self) -> bool {
-        self.at.is_some()
-    }
-
-    fn off(&mut self) {
-        self.at = None;
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(at) = self.at else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        if timer.deadline() > at {
-            timer.as_mut().reset(at);
-        }
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if Instant::now() >= at {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(at);
-        }
     }
 }
 
