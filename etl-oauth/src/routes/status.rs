@@ -78,7 +78,7 @@ impl App {
         });
         Account {
             account: keeper.account().to_owned(),
-            who: None,
+            who: record.and_then(|record| record.owner.as_ref()).map(|owner| owner.told().to_owned()),
             state: keeper.state(),
             generation: record.map_or(0, |record| record.generation),
             scope: tokens.and_then(|tokens| tokens.scope.clone()),
