@@ -31,18 +31,17 @@ install() {
     { apt-get update -qq && apt-get install -y -qq "$@"; } </dev/null >&2
 }
 
-# A Python with what tests/django/server.py needs, once for each set of versions.
-django() {
-    local folder key
+# A Python with what tests/NAME/requirements.txt lists, once for each set of versions; `python` is its folder.
+venv() {
+    local name=$1 module=$2 key
     python3 -c 'import ensurepip, venv' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv; } </dev/null >&2
-    key=$({ python3 --version && cat tests/django/requirements.txt; } | sha256sum | cut -c1-16)
-    folder=${XDG_CACHE_HOME:-$HOME/.cache}/etl-oauth-e2e/django-$key
-    export DJANGO_PYTHON=$folder/bin/python
-    [ -e "$folder/ready" ] && return
-    rm -rf "$folder" && python3 -m venv "$folder" &&
-        run 5 "$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes \
-            --requirement tests/django/requirements.txt &&
-        "$DJANGO_PYTHON" -c 'import oauth2_provider' && touch "$folder/ready"
+    key=$({ python3 --version && cat "tests/$name/requirements.txt"; } | sha256sum | cut -c1-16)
+    python=${XDG_CACHE_HOME:-$HOME/.cache}/etl-oauth-e2e/$name-$key
+    [ -e "$python/ready" ] && return
+    rm -rf "$python" && python3 -m venv "$python" &&
+        run 5 "$python/bin/pip" install --quiet --disable-pip-version-check --require-hashes \
+            --requirement "tests/$name/requirements.txt" &&
+        "$python/bin/python" -c "import $module" && touch "$python/ready"
 }
 
 # A program by its variable or its name; counts its tests as skipped where there is none.
@@ -63,8 +62,12 @@ found() {
 
 install npm nodejs npm
 run 5 npm ci --prefix tests/oidc --silent --no-audit --no-fund
-django
+venv django oauth2_provider
+export DJANGO_PYTHON=$python/bin/python
 components 15 providers
+venv schemathesis schemathesis
+export SCHEMATHESIS=$python/bin/schemathesis
+components 10 schemathesis
 # A real browser; what it saw is in target/debug/screenshots.
 install chromium chromium
 run 5 npm ci --prefix tests/browser --silent --no-audit --no-fund
