@@ -1,6 +1,7 @@
 //! The configuration: strings from the environment and mounted secrets, to values that are checked. Every mistake is found
 //! before any is told.
 
+mod invoke;
 mod parse;
 mod provider;
 
@@ -8,7 +9,7 @@ use std::{fmt, time::Duration};
 
 use url::Url;
 
-pub use crate::guard::EnableAuth;
+pub use crate::guard::{EnableAuth, InvokeAuth};
 use crate::{
     job::Job,
     keeper::{Policy, Renew},
@@ -42,6 +43,8 @@ pub struct Config {
     pub show_result: bool,
     /// Who may authorise.
     pub enable_auth: EnableAuth,
+    /// How callers prove who they are.
+    pub invoke_auth: InvokeAuth,
     /// Anonymous runs closer together than this share one run's outcome; zero: none do.
     pub min_run_interval: Duration,
 }
@@ -106,7 +109,6 @@ impl Config {
         let store = strings.choice("store", &Store::KINDS.map(|kind| (kind, kind))).unwrap_or("gateway");
         let job = strings.choice("job", &Job::NAMES);
         strings.choice::<()>("grant", &[("authorization_code", ())]);
-        strings.choice::<()>("invoke_auth", &[("none", ())]);
         let renew = strings.choice(
             "renew",
             &[("before_expiry", Renew::BeforeExpiry), ("each_run", Renew::EachRun), ("on_401", Renew::On401)],
@@ -114,6 +116,7 @@ impl Config {
         let durations = ["renew_before", "token_timeout", "lease", "state_lifetime"].map(|name| strings.duration(name));
         let [renew_before, token_timeout, lease, state_lifetime] = durations;
         let min_run_interval = strings.duration("min_run_interval");
+        let invoke_auth = invoke::invoke(&mut strings, &secrets, public_url.as_ref(), gateway_url.as_ref());
         let show_result = strings.boolean("show_result");
         let enable_auth = strings
             .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
@@ -151,6 +154,7 @@ impl Config {
                     job: job.unwrap_or(Job::Gumroad),
                     state_lifetime: state_lifetime.unwrap_or(Duration::from_secs(600)),
                     show_result: show_result.unwrap_or(false),
+                    invoke_auth,
                     min_run_interval: min_run_interval.unwrap_or(Duration::from_secs(10)),
                     enable_auth: enable_auth.unwrap_or(if operator {
                         EnableAuth::Operator

@@ -7,6 +7,7 @@ mod exchange;
 mod flight;
 mod machine;
 mod notify;
+mod once;
 mod persist;
 mod policy;
 mod revoke;
@@ -42,7 +43,7 @@ use crate::{
     grant::{Client, Wire},
     provider::Provider,
     store::{Store, StoreError, Stored, TokenStore},
-    token::{Failure, Renewal as LastRenewal, State, Tokens},
+    token::{Class, Failure, Renewal as LastRenewal, State, Tokens},
 };
 
 /// Where the client's credentials come from, asked anew for every call: a rotated secret must not need a restart.
@@ -326,9 +327,13 @@ impl Keeper {
     /// [`Keeper::is_store_ok`].
     pub async fn sync(&self) {
         if self.is_saved()
-            && let Ok(Some(stored)) = self.load().await
+            && let Ok(stored) = self.load().await
         {
-            self.publish(stored);
+            match stored {
+                Some(stored) => self.publish(stored),
+                // Nothing is known of it, and that is a state to be seen, too.
+                None => self.show(self.state()),
+            }
         }
     }
 
@@ -371,15 +376,15 @@ impl Keeper {
             metrics::gauge!("etl_oauth_account_state", &labels).set(f64::from(u8::from(each == state)));
         }
         let current = self.current();
-        let Some(tokens) = current.as_ref().and_then(|stored| stored.record.tokens.as_ref()) else { return };
+        let tokens = current.as_ref().and_then(|stored| stored.record.tokens.as_ref());
         for (name, end) in [
-            ("etl_oauth_token_expiry_timestamp_seconds", tokens.expires_at),
-            ("etl_oauth_refresh_token_expiry_timestamp_seconds", tokens.refresh_expires_at),
+            ("etl_oauth_token_expiry_timestamp_seconds", tokens.and_then(|tokens| tokens.expires_at)),
+            ("etl_oauth_refresh_token_expiry_timestamp_seconds", tokens.and_then(|tokens| tokens.refresh_expires_at)),
         ] {
-            if let Some(end) = end {
-                #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]
-                metrics::gauge!(name, "account" => self.account().to_owned()).set(end.as_second() as f64);
-            }
+            // A gauge cannot be taken away; NaN compares with nothing, so that an alert passes it over.
+            #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]
+            let end = end.map_or(f64::NAN, |end| end.as_second() as f64);
+            metrics::gauge!(name, "account" => self.account().to_owned()).set(end);
         }
     }
 
@@ -405,6 +410,10 @@ impl Keeper {
         match (self.current().filter(alive).and_then(Token::new), result) {
             (Some(token), _) => Ok(token),
             (None, Err(err)) => Err(err),
+            // A renewal whose second exchange failed leaves a refresh token alone.
+            (None, Ok(())) if self.current().is_some_and(|stored| stored.record.tokens.is_some()) => Err(self.failed(
+                Failure::new(Class::ProviderUnavailable, "the renewal brought no access token that is good for now"),
+            )),
             (None, Ok(())) => Err(self.disabled()),
         }
     }

@@ -5,7 +5,7 @@ use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{Answer, Class, Secret};
+use super::{Answer, Class, Owner, Secret};
 
 /// All that is stored of one account: its tokens, what is being done with them, and how it fares.
 ///
@@ -21,6 +21,10 @@ pub struct Record {
     pub intent: Option<Intent>,
     /// How the account fares.
     pub health: Health,
+    /// Who granted the tokens, where the provider says.
+    pub owner: Option<Owner>,
+    /// What was used up, by whichever replica, until it would have ended anyway: answers to authorisations are good once.
+    pub used: BTreeMap<String, Timestamp>,
     /// A change of the account's state that nobody has been told of yet.
     pub untold: Option<Untold>,
 }
@@ -185,6 +189,7 @@ impl Record {
     /// The record after an answer to a first authorisation: a new grant, nothing of the old one stays.
     #[must_use]
     pub fn authorised(&self, answer: Answer, sent_at: Timestamp, default_lifetime: Option<Duration>) -> Self {
+        let owner = answer.owner.clone();
         let tokens = Tokens::from_answer(answer, sent_at, None, default_lifetime);
         let last_renewal = Some(Renewal { at: sent_at, outcome: "renewed".into() });
         Self {
@@ -192,6 +197,8 @@ impl Record {
             tokens: Some(tokens),
             intent: None,
             health: Health { last_renewal, ..Health::default() },
+            owner,
+            used: self.used.clone(),
             untold: None,
         }
     }
@@ -206,6 +213,8 @@ impl Record {
             tokens: Some(tokens),
             intent: None,
             health: Health { refused: self.health.refused.clone(), last_renewal, ..Health::default() },
+            owner: self.owner.clone(),
+            used: self.used.clone(),
             untold: None,
         }
     }
@@ -213,7 +222,7 @@ impl Record {
     /// The record after a revocation: no tokens, and a generation that tells everyone so.
     #[must_use]
     pub fn revoked(&self) -> Self {
-        Self { generation: self.generation + 1, ..Self::default() }
+        Self { generation: self.generation + 1, used: self.used.clone(), ..Self::default() }
     }
 
     /// The record as it is to be written over `before`: what people have not been told yet stays in it, and where `tells`,
@@ -237,6 +246,8 @@ impl Record {
             tokens: self.tokens.as_ref(),
             intent: self.intent.as_ref(),
             health: &self.health,
+            owner: self.owner.as_ref(),
+            used: &self.used,
             untold: self.untold.as_ref(),
         };
         // Strings, numbers and maps with string keys: nothing of it can fail to serialise.
@@ -306,6 +317,7 @@ impl Tokens {
             refresh_expires_at: answer
                 .refresh_lifetime
                 .and_then(from_now)
+                .or(answer.refresh_expires_at)
                 .or_else(|| old.and_then(|old| old.refresh_expires_at)),
             answer: answer.rest,
             kept,
@@ -382,6 +394,10 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     intent: Option<&'a Intent>,
     health: &'a Health,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<&'a Owner>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    used: &'a BTreeMap<String, Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     untold: Option<&'a Untold>,
 }
@@ -523,6 +539,13 @@ mod tests {
         for damaged in ["", "{\"generation\":", "empty", "[]", "{\"tokens\":{}}"] {
             assert!(Record::from_json(damaged.as_bytes()).is_err(), "{damaged}");
         }
+    }
+
+    #[test]
+    fn numbers_of_an_answer_stay_what_they_are_however_often_the_record_is_written() {
+        let record = Record::default().authorised(answer(r#"{"access_token":"a","x":13e300,"y":0.1}"#), at(0), None);
+        let read = Record::from_json(&record.to_json()).unwrap();
+        assert_eq!(*read.to_json(), *record.to_json());
     }
 
     #[test]
