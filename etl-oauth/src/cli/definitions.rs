@@ -54,17 +54,6 @@ fn check(file: &Path, shape: &Shape) -> Outcome {
         let next = "Mend it, and check it again; `etl-oauth provider gumroad` shows one that is right.";
         Failure::new(Exit::Failed, "bad_definition", message, next)
     };
-<<<<<<< HEAD
-    let path = file.display().to_string();
-    let text = std::fs::read_to_string(file).map_err(|err| wrong(format!("{path}: {err}")))?;
-    let definition = Definition::read(&path, &text).map_err(|mistakes| wrong(mistakes.join("\n")))?;
-    let name = file.file_stem().map_or("custom".into(), |stem| stem.to_string_lossy().into_owned());
-    let title = definition.title.unwrap_or_else(|| name.clone());
-    if shape.json {
-        print_json(&json!({ "name": name, "title": title }));
-    } else {
-        print(&format!("{path} is a definition of {title}."));
-=======
     let text = std::fs::read_to_string(file).map_err(|err| wrong(format!("{name}: {err}")))?;
     let definition = Definition::read(&name, &text).map_err(|mistakes| wrong(mistakes.join("; ")))?;
     let title = definition.title.as_deref().unwrap_or("a provider without a title");
@@ -72,7 +61,6 @@ fn check(file: &Path, shape: &Shape) -> Outcome {
         print_json(&json!({ "file": name, "title": definition.title }));
     } else {
         print(&format!("{name} is a definition of {title}."));
->>>>>>> main
     }
     Ok(Exit::Done)
 }
