@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     let record: Value = serde_json::from_str(include_str!("../of-watchdog.json")).expect("the record is JSON");
     let differences: Value =
         serde_json::from_str(include_str!("../differences.json")).expect("the differences are JSON");
-    let of_watchdog = std::env::var("OF_WATCHDOG").ok().filter(|path| !path.is_empty());
+    let of_watchdog = std::env::var("REPLAY_SUBJECT").ok().filter(|path| !path.is_empty());
 
     let mut arguments = Arguments::from_args();
     // Cases wait far more than they compute.
