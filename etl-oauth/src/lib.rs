@@ -6,11 +6,14 @@
 //! [`api`], [`job`], [`guard`], [`pages`], [`config`], [`routes`]; each knows only those before it.
 
 pub mod api;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod config;
 pub mod grant;
 pub mod guard;
 pub mod job;
 pub mod keeper;
+mod measures;
 pub mod pages;
 pub mod provider;
 pub mod routes;
@@ -18,6 +21,7 @@ pub mod seal;
 pub mod secrets;
 pub mod store;
 pub mod token;
+mod trace;
 mod words;
 
 pub use config::Config;

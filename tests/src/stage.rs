@@ -32,7 +32,9 @@ impl Stage {
         Self::from(program, None, environment, prepare).await
     }
 
-    async fn from(
+    /// Starts the function of another stack file, with further environment variables, after `prepare` has had the folder of
+    /// secrets.
+    pub async fn from(
         program: &str,
         stack: Option<&Path>,
         environment: &[(&str, &str)],
@@ -43,6 +45,8 @@ impl Stage {
         std::fs::create_dir(&secrets).unwrap();
         prepare(&secrets);
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        // Tests run the job as often as they like; those of the floor say so.
+        let environment = [&[("min_run_interval", "0s")], environment].concat();
         let options = Options {
             dir: folder.path().to_owned(),
             project: Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned(),
@@ -90,6 +94,12 @@ impl Stage {
         self.provider().log()["outcomes"][what].as_u64().unwrap_or(0)
     }
 
+    /// How many requests the provider's API has had.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.provider().log()["api_requests"].as_object().expect("a map").values().filter_map(Value::as_u64).sum()
+    }
+
     /// What a secret holds now.
     #[must_use]
     pub fn secret(&self, name: &str) -> String {
@@ -110,9 +120,15 @@ impl Stage {
         reqwest::Client::new().get(url).send().await.unwrap().text().await.unwrap()
     }
 
+    /// The operator's browser.
+    #[must_use]
+    pub fn browser(&self) -> crate::Browser {
+        crate::Browser::of_operator(&self.secret("etl-oauth-operator"))
+    }
+
     /// Walks a person through the authorisation: page, button, consent, callback. Gives the page at the end.
     pub async fn authorise(&self) -> crate::Page {
-        let browser = crate::Browser::new();
+        let browser = self.browser();
         let consent = browser.enable(self).await;
         browser.submit(&consent, &[("decision", "allow")]).await
     }

@@ -1,16 +1,19 @@
 //! The configuration: strings from the environment and mounted secrets, to values that are checked. Every mistake is found
 //! before any is told.
 
+mod invoke;
 mod parse;
+mod provider;
 
 use std::{fmt, time::Duration};
 
 use url::Url;
 
+pub use crate::guard::{EnableAuth, InvokeAuth};
 use crate::{
     job::Job,
     keeper::{Policy, Renew},
-    provider::{Definition, Overrides, Provider, checked_url},
+    provider::{Provider, checked_url},
     secrets::Secrets,
     store::{Store, StoreOptions},
 };
@@ -40,15 +43,10 @@ pub struct Config {
     pub show_result: bool,
     /// Who may authorise.
     pub enable_auth: EnableAuth,
-}
-
-/// Who may authorise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EnableAuth {
-    /// Whoever knows the operator's secret.
-    Operator,
-    /// Whoever comes first, while there is no token.
-    FirstVisit,
+    /// How callers prove who they are.
+    pub invoke_auth: InvokeAuth,
+    /// Anonymous runs closer together than this share one run's outcome; zero: none do.
+    pub min_run_interval: Duration,
 }
 
 /// What is wrong with the configuration: all of it, a line each.
@@ -111,17 +109,18 @@ impl Config {
         let store = strings.choice("store", &Store::KINDS.map(|kind| (kind, kind))).unwrap_or("gateway");
         let job = strings.choice("job", &Job::NAMES);
         strings.choice::<()>("grant", &[("authorization_code", ())]);
-        strings.choice::<()>("invoke_auth", &[("none", ())]);
         let renew = strings.choice(
             "renew",
             &[("before_expiry", Renew::BeforeExpiry), ("each_run", Renew::EachRun), ("on_401", Renew::On401)],
         );
         let durations = ["renew_before", "token_timeout", "lease", "state_lifetime"].map(|name| strings.duration(name));
         let [renew_before, token_timeout, lease, state_lifetime] = durations;
+        let min_run_interval = strings.duration("min_run_interval");
+        let invoke_auth = invoke::invoke(&mut strings, &secrets, public_url.as_ref(), gateway_url.as_ref());
         let show_result = strings.boolean("show_result");
         let enable_auth = strings
             .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
-        let provider = provider(&mut strings);
+        let provider = provider::provider(&mut strings, public_url.as_ref());
 
         let operator = secrets.is_mounted("etl-oauth-operator");
         if enable_auth == Some(EnableAuth::Operator) && !operator {
@@ -155,6 +154,8 @@ impl Config {
                     job: job.unwrap_or(Job::Gumroad),
                     state_lifetime: state_lifetime.unwrap_or(Duration::from_secs(600)),
                     show_result: show_result.unwrap_or(false),
+                    invoke_auth,
+                    min_run_interval: min_run_interval.unwrap_or(Duration::from_secs(10)),
                     enable_auth: enable_auth.unwrap_or(if operator {
                         EnableAuth::Operator
                     } else {
@@ -169,58 +170,28 @@ impl Config {
     /// The redirect URI, from the configuration alone: no header of a request has a say in it (RFC 6749 §10.6).
     #[must_use]
     pub fn redirect_uri(&self) -> String {
-        self.page("/oauth2/callback")
+        redirect_uri(&self.public_url)
     }
 
     /// A URL below the function's own.
     #[must_use]
     pub fn page(&self, path: &str) -> String {
-        format!("{}{path}", self.public_url.as_str().trim_end_matches('/'))
+        page(&self.public_url, path)
     }
+}
+
+fn redirect_uri(public_url: &Url) -> String {
+    page(public_url, "/oauth2/callback")
+}
+
+fn page(public_url: &Url, path: &str) -> String {
+    format!("{}{path}", public_url.as_str().trim_end_matches('/'))
 }
 
 fn default_gateway() -> Url {
     // A constant, and a URL.
     #[expect(clippy::expect_used, reason = "a constant, and a URL")]
     "http://gateway.openfaas:8080".parse().expect("a URL")
-}
-
-fn provider(strings: &mut Strings<'_>) -> Option<Provider> {
-    let overrides = Overrides {
-        issuer: strings.text("issuer"),
-        authorize_url: strings.parsed("authorize_url", endpoint),
-        token_url: strings.parsed("token_url", endpoint),
-        refresh_url: strings.parsed("refresh_url", endpoint),
-        revoke_url: strings.parsed("revoke_url", endpoint),
-        api_url: strings.parsed("api_url", endpoint),
-        scope: strings.text("scope").map(|text| text.split_whitespace().map(str::to_owned).collect()),
-        client_auth: strings.named("client_auth"),
-        pkce: strings.named("pkce"),
-        replay_window: strings.duration("replay_window"),
-        refresh_idle: strings.duration("refresh_idle"),
-    };
-    let names = Definition::names().collect::<Vec<_>>().join(", ");
-    let Some(name) = strings.text("provider") else {
-        strings.mistake(format!("provider is not set: it names who issues the tokens, one of {names}"));
-        return None;
-    };
-    let Some(definition) = Definition::builtin(&name) else {
-        strings.mistake(format!("provider={name} is not known: it is one of {names}"));
-        return None;
-    };
-    match Provider::new(&name, definition, overrides) {
-        Ok(provider) => {
-            if provider.authorize_url.is_none() {
-                strings
-                    .mistake(format!("provider {name} has no authorization endpoint: set the variable authorize_url"));
-            }
-            Some(provider)
-        }
-        Err(wrong) => {
-            wrong.into_iter().for_each(|line| strings.mistake(line));
-            None
-        }
-    }
 }
 
 /// The secrets that this configuration cannot do without.

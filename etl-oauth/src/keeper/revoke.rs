@@ -3,6 +3,7 @@
 use super::Keeper;
 use crate::{
     grant::{self, judge_revocation},
+    provider::{TokenKind, Values},
     store::{StoreError, Stored, TokenStore},
     token::{Failure, Secret},
 };
@@ -23,13 +24,19 @@ impl Keeper {
         self.sync().await;
         let current = self.current();
         let tokens = current.as_ref().and_then(|stored| stored.record.tokens.as_ref());
+        let kept = tokens.map(|tokens| tokens.kept.clone()).unwrap_or_default();
         let mut provider = None;
-        for (token, hint) in [
-            (tokens.and_then(|tokens| tokens.refresh_token.as_ref()), "refresh_token"),
-            (tokens.map(|tokens| &tokens.access_token), "access_token"),
+        for (token, kind) in [
+            (tokens.and_then(|tokens| tokens.refresh_token.as_ref()), TokenKind::RefreshToken),
+            (tokens.map(|tokens| &tokens.access_token), TokenKind::AccessToken),
         ] {
             let Some(token) = token.filter(|token| !token.expose().is_empty()) else { continue };
-            match self.revoke_token(token, hint).await {
+            let twice = tokens.and_then(|tokens| tokens.refresh_token.as_ref()).is_some_and(|other| other.same(token));
+            // An access token that is exchanged for the next one is its own refresh token.
+            if twice && kind == TokenKind::AccessToken && provider.is_some() {
+                continue;
+            }
+            match self.revoke_token(token, kind, &kept).await {
                 None => {}
                 Some(Err(failure)) => provider = provider.or(Some(Ok(()))).map(|_| Err(failure)),
                 Some(Ok(())) => provider = provider.or(Some(Ok(()))),
@@ -38,25 +45,27 @@ impl Keeper {
         Revoked { provider, store: self.forget().await }
     }
 
-    async fn revoke_token(&self, token: &Secret, hint: &str) -> Option<Result<(), Failure>> {
+    async fn revoke_token(&self, token: &Secret, kind: TokenKind, kept: &Values) -> Option<Result<(), Failure>> {
         let parts = &self.0.parts;
         let client = match (parts.client)() {
             Ok(client) => client,
             Err(failure) => return Some(Err(failure)),
         };
-        let request = grant::revocation(&parts.provider, &client, token, hint)?;
+        let provider = parts.provider.with(kept);
+        let request = grant::revocation(&provider, &client, token, kind)?;
         let result = parts.wire.send(request).await;
         super::flight::count("revoke", result.as_ref().ok().map(|answer| answer.status));
-        Some(result.map_err(grant::SendError::into_failure).and_then(|raw| judge_revocation(&parts.provider, &raw)))
+        Some(result.map_err(grant::SendError::into_failure).and_then(|raw| judge_revocation(&provider, &raw)))
     }
 
     async fn forget(&self) -> Result<(), StoreError> {
         loop {
             let Some(there) = self.load().await? else { return Ok(()) };
-            let record = there.record.revoked();
+            let heard = self.0.parts.announcer.is_heard();
+            let record = there.record.revoked().over(&there.record, heard, self.now());
             match self.0.parts.store.save(self.account(), &record, Some(&there.version)).await {
                 Ok(version) => {
-                    self.announce(there.record.state(), record.state(), None);
+                    self.announce(there.record.state(), &record);
                     self.publish(Stored { record, version });
                     return Ok(());
                 }

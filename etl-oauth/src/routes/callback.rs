@@ -1,23 +1,25 @@
 //! `/oauth2/callback`: the dangerous door. Nothing of a request is believed before its `state` is.
 
+use std::time::Duration;
+
 use axum::{
     extract::{RawQuery, State},
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
+use jiff::Timestamp;
 
 use super::{
     App, State as AppState, done,
-    enable::is_taken,
     reply::{self, Asked, problem},
 };
 use crate::{
-    config::EnableAuth,
-    grant::{self, SendError, judge_token},
-    guard::{Pending, Standing, StateError},
-    keeper::Kept,
+    grant,
+    guard::{Door, Pending, StateError},
+    keeper::{For, Kept, exchange},
     pages::Problem,
-    token::{Answer, Class, Failure},
+    provider::{Definition, Source, Values},
+    token::{Answer, Class, Failure, Secret},
 };
 
 /// What the provider may send along (RFC 6749 §4.1.2, RFC 9207 §2). Everything else is passed over.
@@ -27,16 +29,26 @@ struct Arrival {
     state: Option<String>,
     error: Option<String>,
     iss: Option<String>,
+    /// What the provider's definition wants kept with the tokens.
+    kept: Values,
 }
 
 impl Arrival {
     /// Reads a query; `None` when a parameter is there twice (RFC 6749 §3.1). An empty one counts as not there.
-    fn read(query: &str) -> Option<Self> {
+    fn read(provider: &Definition, query: &str) -> Option<Self> {
         let mut arrival = Self::default();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            let kept =
+                provider.variables.iter().find(|(variable, it)| it.from == Source::Redirect && it.at(variable) == name);
+            if let Some((variable, _)) = kept {
+                if arrival.kept.insert(variable.clone(), value.into_owned()).is_some() {
+                    return None;
+                }
+                continue;
+            }
             let field = match &*name {
-                "code" => &mut arrival.code,
-                "state" => &mut arrival.state,
+                name if name == provider.callback.code => &mut arrival.code,
+                name if name == provider.callback.state => &mut arrival.state,
                 "error" => &mut arrival.error,
                 "iss" => &mut arrival.iss,
                 _ => continue,
@@ -64,18 +76,20 @@ pub(super) async fn arrive(
     if is_prefetch(&asked) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    asked.refuse_forwarding(&app)?;
-    let arrival = Arrival::read(&query.unwrap_or_default())
+    let arrival = Arrival::read(app.config.provider.definition(), &query.unwrap_or_default())
         .ok_or_else(|| app.bad(&asked, "the address holds a parameter twice"))?;
     let state = arrival.state.as_deref().ok_or_else(|| app.bad(&asked, "the address holds no state"))?;
-    let pending = Pending::resume(&app.key, &app.jar, &app.used, &asked.headers, state, app.clock.now())
+    let now = app.clock.now();
+    let pending = Pending::open(&app.key, &app.jar, &app.used, &asked.headers, state, now)
         .map_err(|err| app.stale(&asked, err))?;
+    app.admit(Door::Callback, &asked, pending.account(), "").await?;
+    app.use_up(&pending, state, now).await.map_err(|err| app.stale(&asked, err))?;
     let forget = Pending::forget(&app.jar, state);
     let result = app.complete(&asked, &arrival, &pending).await;
     Ok(match result {
         Ok(kept) => {
-            let flash = done::flash(&app, pending.account(), &kept);
-            reply::see_other(&app.config.page("/done"), forget.into_iter().chain(flash))
+            let told = done::told(&app, pending.account(), &kept);
+            reply::see_other(&app.config.page("/done"), forget.into_iter().chain(told))
         }
         Err(mut response) => {
             response.headers_mut().extend(forget.map(|cookie| (http::header::SET_COOKIE, cookie)));
@@ -95,6 +109,21 @@ fn is_prefetch(asked: &Asked) -> bool {
 }
 
 impl App {
+    /// Uses the state up, here and for the other replicas. A store that is away must not keep a person from authorising:
+    /// then this replica remembers alone.
+    async fn use_up(&self, pending: &Pending, state: &str, now: Timestamp) -> Result<(), StateError> {
+        pending.use_up(&self.used, state, now)?;
+        let Ok(keeper) = self.keepers.get(pending.account()) else { return Ok(()) };
+        match keeper.use_up(&Secret::new(state).digest(), pending.ends_at()).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StateError::Used),
+            Err(err) => {
+                tracing::warn!(account = pending.account(), error = %err, "the store cannot tell the other replicas");
+                Ok(())
+            }
+        }
+    }
+
     async fn complete(&self, asked: &Asked, arrival: &Arrival, pending: &Pending) -> Result<Kept, Response> {
         // Mix-up (RFC 9207 §2.4): an answer of another issuer is believed in nothing, its error neither.
         if let (Some(ours), Some(theirs)) = (&self.config.provider.issuer, &arrival.iss)
@@ -102,33 +131,41 @@ impl App {
         {
             return Err(self.bad(asked, "the answer comes from another issuer than the one that was asked"));
         }
-        let first_visit = self.config.enable_auth == EnableAuth::FirstVisit;
-        let operator = matches!(self.operator.standing(&asked.headers), Standing::Basic | Standing::Bearer);
         let keeper = self.keeper(asked, pending.account())?;
-        if first_visit && !operator && is_taken(&keeper) {
-            return Err(self.taken(asked));
-        }
         let code = match (&arrival.code, &arrival.error) {
             (Some(code), None) => code,
             (None, Some(error)) => return Err(self.refused(asked, error)),
             (Some(_), Some(_)) => return Err(self.bad(asked, "the address holds both a code and an error")),
             (None, None) => return Err(self.bad(asked, "the address holds neither a code nor an error")),
         };
+        for (name, value) in &arrival.kept {
+            if self.config.provider.variables.get(name).is_none_or(|variable| variable.check(value).is_err()) {
+                return Err(self.bad(asked, "the address holds a value that is not what the provider sends"));
+            }
+        }
         let sent_at = self.clock.now();
-        let answer = self.exchange(code, pending).await.map_err(|failure| self.not_exchanged(asked, &failure))?;
-        Ok(keeper.authorise(answer, sent_at).await)
+        let mut answer =
+            self.exchange(code, pending, &arrival.kept).await.map_err(|failure| self.not_exchanged(asked, &failure))?;
+        answer.owner = self.owner(&answer).await.map_err(|failure| self.not_exchanged(asked, &failure))?;
+        self.settle(asked, &keeper, answer, sent_at).await
     }
 
     /// The code becomes tokens (RFC 6749 §4.1.3). Sent once whatever happens: a code that is sent twice revokes what the
     /// first one brought.
-    async fn exchange(&self, code: &str, pending: &Pending) -> Result<Answer, Failure> {
-        let provider = &self.config.provider;
+    async fn exchange(&self, code: &str, pending: &Pending, kept: &Values) -> Result<Answer, Failure> {
+        let provider = &self.config.provider.with(kept);
         let verifier = (provider.pkce == crate::provider::Pkce::S256).then(|| pending.verifier());
         let client = self.client.read()?;
         let request = grant::authorization_code(provider, &client, code, &self.config.redirect_uri(), verifier);
-        let result = self.wire.send(request).await;
-        crate::keeper::count("token", result.as_ref().ok().map(|answer| answer.status));
-        judge_token(provider, &result.map_err(SendError::into_failure)?)
+        let mut answer = exchange(&self.wire, provider, &client, request, For::Code).await?;
+        for (name, value) in kept {
+            answer.kept.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        // Counted from the consent: no renewal moves it.
+        if answer.refresh_expires_at.is_none() {
+            answer.refresh_lifetime = answer.refresh_lifetime.or(provider.grant_lifetime.map(Duration::from_secs));
+        }
+        Ok(answer)
     }
 
     fn bad(&self, asked: &Asked, message: &str) -> Response {
@@ -194,10 +231,22 @@ mod tests {
 
     #[test]
     fn a_parameter_that_is_there_twice_is_refused_and_unknown_ones_are_passed_over() {
-        let arrival = Arrival::read("code=a%3Ab&state=s&scope=x&scope=y&authuser=0&error=").unwrap();
+        let read = |query| Arrival::read(&Definition::default(), query);
+        let arrival = read("code=a%3Ab&state=s&scope=x&scope=y&authuser=0&error=").unwrap();
         assert_eq!((arrival.code.as_deref(), arrival.state.as_deref(), arrival.error), (Some("a:b"), Some("s"), None));
         for twice in ["code=a&code=b", "state=&state=s", "error=a&error=a", "iss=a&iss=b"] {
-            assert!(Arrival::read(twice).is_none() || twice.starts_with("state=&"), "{twice}");
+            assert!(read(twice).is_none() || twice.starts_with("state=&"), "{twice}");
         }
+    }
+
+    #[test]
+    fn code_and_state_come_under_other_names_and_values_of_the_redirect_are_kept() {
+        let text = "token_url = 'https://p.example/t'\ncallback = { code = 'auth_code', state = 'st' }\n\
+                    [variables.realm]\nfrom = 'redirect'\nat = 'realmId'\nkind = 'segment'";
+        let definition = Definition::read("acme.toml", text).unwrap();
+        let arrival = Arrival::read(&definition, "auth_code=a&st=s&code=x&realmId=42").unwrap();
+        assert_eq!((arrival.code.as_deref(), arrival.state.as_deref()), (Some("a"), Some("s")));
+        assert_eq!(arrival.kept["realm"], "42");
+        assert!(Arrival::read(&definition, "auth_code=a&st=s&realmId=1&realmId=2").is_none());
     }
 }

@@ -1,9 +1,13 @@
 //! What the function answers below `/function/NAME`, whose prefix the gateway takes off.
 
+mod admit;
 mod callback;
+mod confirm;
 mod done;
 mod enable;
+mod flash;
 mod job;
+mod openapi;
 mod operate;
 mod reply;
 mod runs;
@@ -18,12 +22,12 @@ use crate::{
     api::{Api, ApiError},
     config::Config,
     grant::{Client, Wire},
-    guard::{CookieJar, Key, Once, Operator},
+    guard::{Callers, CookieJar, EnableAuth, Floor, Key, Once, Operator, random},
     keeper::{Announcer, ClientSource, Clock, Keeper, Keepers, Parts},
     pages::Base,
     secrets::Secrets,
     store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
-    token::{Class, Failure},
+    token::{Class, Failure, Secret},
 };
 use reply::{Asked, problem};
 use runs::Runs;
@@ -47,7 +51,9 @@ struct App {
     jar: CookieJar,
     used: Once,
     operator: Operator,
+    callers: Callers,
     runs: Runs,
+    floor: Floor<Vec<job::Run>>,
     clock: Clock,
 }
 
@@ -75,6 +81,7 @@ impl Function {
     pub async fn new(config: Config) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let secrets = config.secrets.clone();
         let store = Arc::new(open(&config).await?);
+        crate::measures::begin(store.kind(), config.job.name());
         let public = config.provider.client_auth == crate::provider::ClientAuth::None;
         let client = Credentials { secrets: secrets.clone(), public };
         let wire = Wire::http(config.policy.token_timeout)?;
@@ -100,20 +107,24 @@ impl Function {
         let first = keepers.get(DEFAULT_ACCOUNT)?;
         first.sync().await;
         let api = config.provider.api_url.clone().map(|base| Api::new(base, first)).transpose()?;
-        // Every replica has this secret, and no browser does.
-        let sealing = match &client.read()? {
-            Client { secret: Some(secret), .. } => secret.clone(),
-            Client { id, .. } => {
-                secrets.require("basic-auth-password").unwrap_or_else(|_| crate::token::Secret::new(id))
-            }
-        };
-        let key = Key::derive(&sealing, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
+        let key = Key::derive(&sealing(&client, &secrets)?, config.public_url.as_str())
+            .map_err(|_| "there is no randomness")?;
+        let callers = Callers::new(&config.invoke_auth, secrets.clone(), &config.public_url)?;
+        let operator = Operator::new(secrets);
+        if config.enable_auth == EnableAuth::FirstVisit {
+            tracing::warn!("whoever comes first may authorise this function: mount the secret etl-oauth-operator");
+        }
+        if operator.is_weak() {
+            tracing::warn!("the secret etl-oauth-operator is short enough to be guessed: take 24 random bytes");
+        }
         let app = Arc::new(App {
             base: Base::new(&config.public_url),
             jar: CookieJar::new(&config.public_url),
             used: Once::new(STATES),
-            operator: Operator::new(secrets),
+            operator,
+            callers,
             runs: Runs::default(),
+            floor: Floor::new(config.min_run_interval),
             config,
             keepers,
             api,
@@ -134,16 +145,33 @@ impl Function {
             .route("/", routing::get(job::run).post(job::run).head(job::head))
             .route("/enable", routing::get(enable::page).post(enable::start))
             .route("/oauth2/callback", routing::get(callback::arrive).head(callback::head))
+            .route("/oauth2/confirm", routing::post(confirm::confirm))
             .route("/done", routing::get(done::page))
             .route("/status", routing::get(status::show))
             .route("/refresh", routing::post(operate::refresh))
             .route("/revoke", routing::post(operate::revoke))
             .route("/reseal", routing::post(operate::reseal))
+            .route("/openapi.json", routing::get(openapi::describe))
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
             .layer(axum::middleware::map_response_with_state(Arc::clone(&app), announce_work))
+            .layer(axum::middleware::map_response(reply::guarded))
+            .layer(axum::middleware::from_fn(traced))
             .with_state(app)
     }
+}
+
+/// What states, forms and pages of this function are sealed with: a secret that every replica has, and no browser. A public
+/// client has none of its own; where no other one is mounted, each replica makes one up.
+fn sealing(client: &Credentials, secrets: &Secrets) -> Result<Secret, Box<dyn std::error::Error + Send + Sync>> {
+    let mounted = ["etl-oauth-seal-keys", "basic-auth-password", "etl-oauth-operator"];
+    if let Some(secret) = client.read()?.secret.or_else(|| mounted.iter().find_map(|name| secrets.require(name).ok())) {
+        return Ok(secret);
+    }
+    tracing::warn!(
+        "whoever begins an authorisation must end it in the same replica: mount the secret etl-oauth-seal-keys"
+    );
+    Ok(Secret::new(random().map_err(|_| "there is no randomness")?))
 }
 
 /// Opens the store. What is wrong with its part of the configuration is a mistake like any other.
@@ -170,6 +198,12 @@ fn owner() -> String {
     let mut salt = [0; 4];
     let _ = aws_lc_rs::rand::fill(&mut salt);
     format!("{host}-{:08x}", u32::from_le_bytes(salt))
+}
+
+/// What a request sets going belongs to the trace that it came with.
+async fn traced(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+    let headers = request.headers().clone();
+    crate::trace::within(&headers, next.run(request)).await
 }
 
 /// Tells the watchdog of a renewal or a write that goes on after the answer: the process ends after it.

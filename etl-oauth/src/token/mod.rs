@@ -4,12 +4,14 @@
 mod answer;
 mod failure;
 mod lifetime;
+mod owner;
 mod record;
 mod secret;
 
-pub(crate) use answer::object;
-pub use answer::{Answer, AnswerShape, Malformed};
+pub use answer::{Answer, AnswerShape, Malformed, Success};
+pub(crate) use answer::{at, text};
 pub use failure::{Class, Failure};
 pub use lifetime::{Unit, lenient_scope};
-pub use record::{CorruptRecord, Health, Intent, Record, Refused, Renewal, State, Tokens};
+pub use owner::{IdTokenError, Owner};
+pub use record::{CorruptRecord, Health, Intent, Record, Refused, Renewal, State, Tokens, Untold};
 pub use secret::Secret;

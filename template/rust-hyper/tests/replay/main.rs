@@ -2,7 +2,7 @@
 //! server: `cargo test --test replay [words of case ids]`.
 //!
 //! `of-watchdog.json` is the record, `differences.json` says where this watchdog answers something else on purpose and
-//! why, one line a case. With `OF_WATCHDOG=/path/to/of-watchdog` the record is replayed against that program, one
+//! why, one line a case. With `REPLAY_SUBJECT=/path/to/of-watchdog` the record is replayed against that program, one
 //! case after another because its metrics port is fixed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test, which is to fail of a surprise")]
