@@ -81,6 +81,7 @@ impl Function {
     pub async fn new(config: Config) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let secrets = config.secrets.clone();
         let store = Arc::new(open(&config).await?);
+        crate::measures::begin(store.kind(), config.job.name());
         let public = config.provider.client_auth == crate::provider::ClientAuth::None;
         let client = Credentials { secrets: secrets.clone(), public };
         let wire = Wire::http(config.policy.token_timeout)?;
