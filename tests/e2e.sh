@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The end-to-end tests on real components. Installs what they need, starts and stops it, and closes with a count.
 #
-# FAAS_CLI, CRON_CONNECTOR   the real programs; looked for on PATH otherwise, and their tests skipped where there are none
+# FAAS_CLI, CRON_CONNECTOR, OF_WATCHDOG   the real programs; looked for on PATH otherwise, and their tests skipped where
+#                                         there are none
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never
@@ -31,6 +32,11 @@ install() {
     { apt-get update -qq && apt-get install -y -qq "$@"; } </dev/null >&2
 }
 
+# The tests of a binary.
+count() {
+    grep -c '^#\[tokio::test' "tests/tests/$1.rs"
+}
+
 # A Python with what tests/NAME/requirements.txt lists, once for each set of versions; `python` is its folder.
 venv() {
     local name=$1 module=$2 key
@@ -46,7 +52,7 @@ venv() {
 
 # A program by its variable or its name; counts its tests as skipped where there is none.
 found() {
-    local variable=$1 name=$2 tests=tests/tests/$3.rs count
+    local variable=$1 name=$2 count=$3
     if [ -z "${!variable:-}" ]; then
         printf -v "$variable" '%s' "$(command -v "$name")"
     fi
@@ -54,7 +60,6 @@ found() {
         export "${variable?}"
         return
     fi
-    count=$(grep -c '^#\[tokio::test' "$tests")
     skipped=$((skipped + count))
     echo "skipped: $name was not found, neither by $variable nor on PATH; $count tests of it"
     return 1
@@ -76,9 +81,12 @@ components 15 chromium
 install promtool --no-install-recommends prometheus
 run 5 tests/promtool.sh
 components 30 contexts
-found FAAS_CLI faas-cli faas_cli && components 10 faas_cli
-found CRON_CONNECTOR cron-connector cron_connector && components 10 cron_connector
+found FAAS_CLI faas-cli "$(count faas_cli)" && components 10 faas_cli
+found CRON_CONNECTOR cron-connector "$(count cron_connector)" && components 10 cron_connector
 run 15 tests/faas_cli.sh
+# The record of of-watchdog, replayed against the real one: what our own server is measured by still holds.
+found OF_WATCHDOG of-watchdog "$(grep -c '^ *{"id":' template/rust-hyper/tests/of-watchdog.json)" &&
+    REPLAY_SUBJECT=$OF_WATCHDOG components 15 replay
 
 # Servers that the stores speak to.
 install go golang-go

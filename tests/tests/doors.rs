@@ -11,7 +11,7 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
-use tests::{Browser, Stage};
+use tests::{Browser, Fleet, Stage};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_etl-oauth-function");
 
@@ -181,6 +181,65 @@ async fn without_show_result_anonymous_callers_learn_that_it_ran_and_the_operato
     let lured = Client::new().get(stage.url("")).basic_auth("me", Some(secret)).header("sec-fetch-site", "cross-site");
     assert_eq!(lured.send().await.unwrap().status(), 204);
     stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_grant_that_takes_something_away_is_asked_about_and_stored_when_a_person_wants_it() {
+    let stage = Stage::start(PROGRAM).await;
+    stage.authorise().await;
+    let tokens = || ["oauth2-access-token", "oauth2-refresh-token"].map(|name| stage.secret(name));
+    let before = tokens();
+    stage.provider().set_faults(&json!({"omit_refresh_token": true})).unwrap();
+    let browser = stage.browser();
+    let consent = browser.enable(&stage).await;
+    let page = browser.submit(&consent, &[("decision", "allow")]).await;
+    assert!(page.status == 200 && page.body.contains("There is no refresh token"), "{}", page.body);
+    assert_eq!(tokens(), before, "nothing was changed");
+
+    // What waits is for the operator, in this browser.
+    assert_eq!(browser.signed_out().submit(&page, &[]).await.status, 401);
+    assert_eq!(stage.browser().submit(&page, &[]).await.status, 400);
+    assert_eq!(browser.submit(&page, &[("grant", "nonsense")]).await.status, 400);
+    assert_eq!(tokens(), before);
+    let done = browser.submit(&page, &[]).await;
+    assert_eq!((done.status.as_u16(), done.url.as_str()), (200, &*stage.url("/done")));
+    assert_ne!(tokens()[0], before[0]);
+    assert_eq!(browser.submit(&page, &[]).await.status, 400, "good once");
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_callback_is_taken_once_by_all_replicas_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens").display().to_string();
+    let store =
+        [("store", "file"), ("store_path", &*path), ("allow_ephemeral_store", "true"), ("enable_auth", "first_visit")];
+    let fleet = Fleet::start(PROGRAM, 2, &store, &[("etl-oauth-operator", "password")]).await;
+    for _ in 0..3 {
+        let browser = Browser::of_operator("password");
+        let page = browser.open(&fleet.url(0, "/enable")).await;
+        let consent = browser.submit(&page, &[]).await;
+        let callback = browser.submit_once(&consent, &[("decision", "allow")]).await.location().unwrap();
+        let path = format!("{}?{}", callback.path(), callback.query().unwrap());
+        let urls: Vec<_> = [0, 1, 0, 1].map(|index| fleet.url(index, &path)).into();
+        let answers: Vec<_> = urls
+            .into_iter()
+            .map(|url| {
+                let browser = browser.clone();
+                tokio::spawn(async move { browser.once(&url).await.status.as_u16() })
+            })
+            .collect();
+        let mut statuses = Vec::new();
+        for answer in answers {
+            statuses.push(answer.await.unwrap());
+        }
+        statuses.sort_unstable();
+        assert_eq!(statuses, [303, 400, 400, 400]);
+    }
+    let outcomes = fleet.provider().log()["outcomes"].clone();
+    assert_eq!(outcomes["authorization_code issued"], 4, "{outcomes}");
+    assert!(outcomes.as_object().unwrap().keys().all(|what| !what.contains("refused")), "{outcomes}");
+    fleet.stop().await;
 }
 
 /// The function with callers of that kind, whose secret is `invoke`; authorised.

@@ -89,14 +89,15 @@ impl Owner {
         }
         #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]
         let now = now.saturating_sub(LEEWAY).map_or(0.0, |now| now.as_second() as f64);
-        if !(claims.exp > now) {
+        // What is no number is no time, either.
+        if claims.exp <= now || claims.exp.is_nan() {
             return Err(IdTokenError::Expired);
         }
         let text = |name: &str| claims.rest.get(name).and_then(Value::as_str);
         let name = ["preferred_username", "email", "name"].into_iter().find_map(text);
         // A subject is unique at its issuer.
         let id = if issuer.is_some() { claims.sub } else { format!("{} {}", claims.iss, claims.sub) };
-        Ok(Self { id, name: Self::new("", name).name })
+        Ok(Self { id: words::cut(&id, 4 * LONGEST), ..Self::new("", name) })
     }
 
     /// What to call the owner.

@@ -28,8 +28,9 @@ impl Hmac {
             let some = Caller::Wrong("webhook-id, webhook-timestamp and webhook-signature are needed, once each");
             return Err(if none { Caller::Anonymous } else { some });
         };
-        if id.is_empty() || id.len() > LONGEST_ID {
-            return Err(Caller::Wrong("the webhook-id is empty or too long"));
+        // What is signed is joined by full stops: one in the id would let it take a part of the time.
+        if id.is_empty() || id.len() > LONGEST_ID || id.contains('.') {
+            return Err(Caller::Wrong("the webhook-id is empty, too long, or has a full stop in it"));
         }
         let at = sent_at.parse::<i64>().ok().and_then(|second| Timestamp::from_second(second).ok());
         let at = at.ok_or(Caller::Wrong("the webhook-timestamp is no time"))?;

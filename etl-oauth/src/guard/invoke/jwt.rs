@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use super::{Caller, IamRules, JwtRules, bearer, claims::Claims, signed};
+use crate::provider::checked_url;
 
 /// Only with these a key that everybody may see is of no use for making tokens; `none` is not even known here.
 const ALGORITHMS: [Algorithm; 9] = [
@@ -180,6 +181,8 @@ impl Jwt {
                 if metadata.issuer != *issuer {
                     return Err("the metadata are of another issuer".into());
                 }
+                // Within a cluster http is the rule, across the internet it is nobody's key.
+                checked_url(metadata.jwks_uri.as_str()).map_err(|err| format!("jwks_uri {err}"))?;
                 (metadata.issuer, metadata.jwks_uri)
             }
             Rules::Gateway { metadata, .. } => {

@@ -99,6 +99,7 @@ async fn a_webhook_with_anything_else_in_it_is_wrong() {
         (vec![id, at], WEBHOOK_BODY),
         (vec![id, at, signature, signature], WEBHOOK_BODY),
         (vec![("webhook-id", ""), at, signature], WEBHOOK_BODY),
+        (vec![("webhook-id", "msg.1"), at, signature], WEBHOOK_BODY),
     ] {
         assert!(is_wrong(scene.judge("POST", "/", &headers, body, WEBHOOK_AT).await), "{headers:?} {body}");
     }
