@@ -7,7 +7,8 @@ use tokio::sync::Notify;
 use super::{
     Keeper, KeeperError, Policy,
     exchange::{For, exchange},
-    machine::{Event, Need, Outcome, Renewal, Step},
+    machine::Renewal,
+    step::{Event, Need, Outcome, Step},
 };
 use crate::{
     grant,

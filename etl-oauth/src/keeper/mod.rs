@@ -11,6 +11,7 @@ mod once;
 mod persist;
 mod policy;
 mod revoke;
+mod step;
 mod tell;
 mod work;
 
@@ -18,11 +19,12 @@ pub use accounts::Keepers;
 pub use clock::Clock;
 pub(crate) use exchange::{For, exchange};
 pub(crate) use flight::count;
-pub use machine::{Event, Need, Outcome, Renewal, Step};
+pub use machine::Renewal;
 pub use notify::{Announcement, Announcer};
 pub use persist::Kept;
 pub use policy::{Policy, Renew};
 pub use revoke::Revoked;
+pub use step::{Event, Need, Outcome, Step};
 
 use std::{
     collections::VecDeque,
