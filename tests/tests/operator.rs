@@ -316,6 +316,54 @@ async fn the_command_line_looks_after_a_function_and_its_exit_code_tells_how_it_
     stage.stop().await;
 }
 
+/// A function whose provider has codes for devices, as far as the command line asks it: `/status` says `waiting` until it
+/// has been asked for the second time after `/enable`, and `end` from then on.
+async fn with_a_code(waiting: Value, end: Value) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/function/etl-oauth", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut asked = None;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (input, mut output) = stream.split();
+            let mut lines = BufReader::new(input).lines();
+            let Some(request) = lines.next_line().await.unwrap() else { continue };
+            while lines.next_line().await.unwrap().is_some_and(|line| !line.is_empty()) {}
+            let (status, body) = if request.starts_with("POST /function/etl-oauth/enable ") {
+                asked = Some(0);
+                let (place, whole) =
+                    ("https://provider.example/device", "https://provider.example/device?code=ABCD-EFGH");
+                let code = json!({"account": "default", "user_code": "ABCD-EFGH", "verification_uri": place,
+                                  "verification_uri_complete": whole, "ends_at": "2026-11-21T12:00:00Z"});
+                ("202 Accepted", code)
+            } else {
+                asked = asked.map(|times| times + 1);
+                let account = if asked.is_some_and(|times| times > 1) { &end } else { &waiting };
+                ("200 OK", json!({"provider": "acme", "store": {"kind": "file", "ok": true}, "accounts": [account]}))
+            };
+            let body = body.to_string();
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            output.write_all((head + &body).as_bytes()).await.unwrap();
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn the_command_line_shows_a_code_for_any_device_and_waits_for_what_comes_of_it() {
+    let waiting = json!({"account": "default", "state": "disabled", "generation": 0});
+    let enabled = json!({"account": "default", "state": "enabled", "generation": 1});
+    let refused = json!({"account": "default", "state": "disabled", "generation": 0,
+                         "device": {"failure": "the person said no (access_denied)"}});
+    let (good, bad) = tokio::join!(with_a_code(waiting.clone(), enabled), with_a_code(waiting, refused));
+    let (good, bad) = (["authorize", "--url", &good], ["authorize", "--url", &bad, "--json"]);
+    let (typed, denied) = tokio::join!(ran("secret", &good), ran("secret", &bad));
+    assert_eq!(typed.exit, 0, "{typed:?}");
+    assert!(typed.out.contains("ABCD-EFGH") && typed.out.contains("https://provider.example/device\n"), "{typed:?}");
+    assert_eq!(denied.exit, 5, "{denied:?}");
+    let lines: Vec<Value> = denied.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["user_code"], &lines[1]["error"]), (&json!("ABCD-EFGH"), &json!("not_allowed")));
+}
+
 #[tokio::test]
 async fn the_command_line_shows_providers_and_checks_ones_own() {
     let list = ran("", &["providers", "--json"]).await.json();
