@@ -28,6 +28,7 @@ mod alarm;
 mod answer;
 mod auth;
 mod call;
+mod call_id;
 mod caller;
 mod chunked;
 mod clock;
