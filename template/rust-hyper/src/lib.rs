@@ -39,6 +39,7 @@ mod entry;
 mod events;
 mod gate;
 mod head;
+mod input;
 mod leftover;
 mod listener;
 mod lock;
