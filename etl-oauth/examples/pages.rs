@@ -74,8 +74,15 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
     let outcome = gumroad::sum_up(&sales(now), now).outcome()?;
     let healthy = Status { provider: "gumroad".into(), store: store(true), accounts: vec![healthy(now)] };
     let ill = Status { provider: "gumroad".into(), store: store(false), accounts: vec![ill(now), fresh()] };
-    let status =
-        |status| StatusPage { base, provider: PROVIDER, job: "gumroad", status, authorize_url, csrf: "sample", now };
+    let status = |status| StatusPage {
+        base,
+        provider: PROVIDER,
+        job: "gumroad",
+        status,
+        authorize_url: Some(authorize_url),
+        csrf: "sample",
+        now,
+    };
 
     Ok(vec![
         ("start", Page::from(&Start { base, provider: PROVIDER, state: State::Disabled })),
@@ -140,6 +147,8 @@ fn healthy(now: Timestamp) -> Account {
         error: None,
         renewals,
         runs,
+        claims: None,
+        device: None,
     }
 }
 
@@ -184,6 +193,8 @@ fn fresh() -> Account {
         error: None,
         renewals: vec![],
         runs: vec![],
+        claims: None,
+        device: None,
     }
 }
 

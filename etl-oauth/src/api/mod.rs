@@ -160,7 +160,7 @@ impl Request {
             .await
             .map_err(failed)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        crate::keeper::count("api", Some(status));
+        crate::grant::count("api", Some(status));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > BODY_LIMIT {

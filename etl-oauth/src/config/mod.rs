@@ -8,9 +8,10 @@ use std::{fmt, time::Duration};
 use url::Url;
 
 use crate::{
+    grant::{Credentials, SigningKey},
     job::Job,
     keeper::{Policy, Renew},
-    provider::{Definition, Overrides, Provider, checked_url},
+    provider::{AssertionTerms, ClientAuth, Definition, Grant, Overrides, Provider, checked_url},
     secrets::Secrets,
     store::{Store, StoreOptions},
 };
@@ -40,6 +41,8 @@ pub struct Config {
     pub show_result: bool,
     /// Who may authorise.
     pub enable_auth: EnableAuth,
+    /// What the provider calls the private key.
+    pub key_id: Option<String>,
 }
 
 /// Who may authorise.
@@ -106,11 +109,9 @@ impl Config {
             strings.text("secret_mount_path").unwrap_or_else(|| Secrets::FOLDER.into()),
             strings.text("secret_prefix").unwrap_or_default(),
         );
-        let public_url = strings.required("public_url", "the function's URL as a browser sees it", public_url);
         let gateway_url = strings.parsed("gateway_url", gateway_url);
         let store = strings.choice("store", &Store::KINDS.map(|kind| (kind, kind))).unwrap_or("gateway");
         let job = strings.choice("job", &Job::NAMES);
-        strings.choice::<()>("grant", &[("authorization_code", ())]);
         strings.choice::<()>("invoke_auth", &[("none", ())]);
         let renew = strings.choice(
             "renew",
@@ -121,7 +122,10 @@ impl Config {
         let show_result = strings.boolean("show_result");
         let enable_auth = strings
             .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
-        let provider = provider(&mut strings);
+        let key_id = strings.text("key_id");
+        let provider = provider(&mut strings, &secrets);
+        let person = provider.as_ref().is_none_or(|provider| provider.grant == Grant::AuthorizationCode);
+        let public_url = public_url(&mut strings, person, gateway_url.as_ref());
 
         let operator = secrets.is_mounted("etl-oauth-operator");
         if enable_auth == Some(EnableAuth::Operator) && !operator {
@@ -135,6 +139,15 @@ impl Config {
             );
         }
         needed(&mut strings, &secrets, provider.as_ref(), store);
+        if provider.as_ref().is_some_and(|provider| provider.dpop)
+            && store == "gateway"
+            && !secrets.is_mounted("oauth2-token")
+        {
+            strings.mistake(
+                "dpop=true needs a store that keeps the account's key: list the secret oauth2-token, or choose another store"
+                    .into(),
+            );
+        }
         let store_options = store_options(&mut strings, &secrets, public_url.as_ref(), gateway_url);
 
         let mistakes = strings.into_mistakes();
@@ -160,6 +173,7 @@ impl Config {
                     } else {
                         EnableAuth::FirstVisit
                     }),
+                    key_id,
                 })
             }
             _ => Err(Mistakes(mistakes)),
@@ -185,15 +199,31 @@ fn default_gateway() -> Url {
     "http://gateway.openfaas:8080".parse().expect("a URL")
 }
 
-fn provider(strings: &mut Strings<'_>) -> Option<Provider> {
+fn provider(strings: &mut Strings<'_>, secrets: &Secrets) -> Option<Provider> {
+    let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let overrides = Overrides {
-        issuer: strings.text("issuer"),
+        issuer: strings.parsed("issuer", issuer),
+        device_url: strings.parsed("device_url", endpoint),
+        par_url: strings.parsed("par_url", endpoint),
+        grant: strings.choice("grant", &Grant::NAMES),
+        resource: strings.parsed("resource", resources),
+        dpop: strings.boolean("dpop"),
+        assertion: AssertionTerms {
+            audience: strings.text("assertion_audience"),
+            issuer: strings.text("assertion_issuer"),
+            subject: strings.text("assertion_subject"),
+            scope_claim: strings.text("assertion_scope_claim"),
+            lifetime: strings.duration("assertion_lifetime").map(|lifetime| lifetime.as_secs()),
+        },
+        subject_token_file: strings.text("subject_token_file"),
+        subject_token_type: strings.text("subject_token_type"),
+        audience: strings.text("audience").map(words),
         authorize_url: strings.parsed("authorize_url", endpoint),
         token_url: strings.parsed("token_url", endpoint),
         refresh_url: strings.parsed("refresh_url", endpoint),
         revoke_url: strings.parsed("revoke_url", endpoint),
         api_url: strings.parsed("api_url", endpoint),
-        scope: strings.text("scope").map(|text| text.split_whitespace().map(str::to_owned).collect()),
+        scope: strings.text("scope").map(words),
         client_auth: strings.named("client_auth"),
         pkce: strings.named("pkce"),
         replay_window: strings.duration("replay_window"),
@@ -209,10 +239,30 @@ fn provider(strings: &mut Strings<'_>) -> Option<Provider> {
         return None;
     };
     match Provider::new(&name, definition, overrides) {
-        Ok(provider) => {
-            if provider.authorize_url.is_none() {
-                strings
-                    .mistake(format!("provider {name} has no authorization endpoint: set the variable authorize_url"));
+        Ok(mut provider) => {
+            let missing = match provider.grant {
+                Grant::AuthorizationCode if provider.authorize_url.is_none() => {
+                    Some(("authorization endpoint", "authorize_url"))
+                }
+                Grant::DeviceCode if provider.device_url.is_none() => {
+                    Some(("device authorization endpoint", "device_url"))
+                }
+                _ => None,
+            };
+            if let Some((what, variable)) = missing.filter(|_| !provider.discovers) {
+                strings.mistake(format!("provider {name} has no {what}: set the variable {variable}, or issuer"));
+            }
+            // Whoever shows a statement or a token is known by it, and need not be a client as well.
+            if matches!(provider.grant, Grant::JwtBearer | Grant::TokenExchange)
+                && strings.text("client_auth").is_none()
+                && !secrets.is_mounted("oauth2-client-secret")
+            {
+                provider.client_auth = Some(ClientAuth::None);
+            }
+            if provider.grant == Grant::ClientCredentials && provider.client_auth == Some(ClientAuth::None) {
+                strings.mistake(
+                    "grant=client_credentials needs a client that proves who it is: client_auth=none does not".into(),
+                );
             }
             Some(provider)
         }
@@ -225,7 +275,6 @@ fn provider(strings: &mut Strings<'_>) -> Option<Provider> {
 
 /// The secrets that this configuration cannot do without.
 fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provider>, store: &str) {
-    let public_client = provider.is_some_and(|provider| provider.client_auth == crate::provider::ClientAuth::None);
     // Only the gateway's store keeps tokens in mounted secrets.
     let tokens: &[&str] = match (store, secrets.is_mounted("oauth2-token")) {
         ("gateway", true) => &["oauth2-token"],
@@ -233,14 +282,23 @@ fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provid
         _ => &[],
     };
     let password: &[&str] = if store == "gateway" { &["basic-auth-password"] } else { &[] };
-    let client: &[&str] =
-        if public_client { &["oauth2-client-id"] } else { &["oauth2-client-id", "oauth2-client-secret"] };
+    let grant = provider.map_or(Grant::default(), |provider| provider.grant);
+    // Where nobody says how the client proves who it is, the server does, when it is asked.
+    let auth = provider.map_or(Some(ClientAuth::default()), |provider| {
+        provider.client_auth.or((!provider.discovers).then(ClientAuth::default))
+    });
+    let client = Credentials::needed(grant, auth);
     for name in client.iter().chain(password).chain(tokens) {
         if let Err(err) = secrets.require(name) {
             let hint =
                 if tokens.contains(name) { " (its value is `empty` before the first authorisation)" } else { "" };
             strings.mistake(format!("{err}{hint}"));
         }
+    }
+    let key =
+        client.contains(&"oauth2-private-key").then(|| secrets.read("oauth2-private-key").ok().flatten()).flatten();
+    if let Some(Err(err)) = key.map(|key| SigningKey::read(&key)) {
+        strings.mistake(format!("secret {} {err}", secrets.name("oauth2-private-key")));
     }
 }
 
@@ -281,7 +339,37 @@ fn gateway_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn public_url(text: &str) -> Result<Url, String> {
+/// An issuer stays as it is written: it is compared to the letter.
+fn issuer(text: &str) -> Result<String, String> {
+    let url = endpoint(text)?;
+    if url.query().is_some() {
+        return Err("must not hold a query".into());
+    }
+    Ok(text.to_owned())
+}
+
+/// RFC 8707 §2: absolute URIs without a fragment.
+fn resources(text: &str) -> Result<Vec<String>, String> {
+    let wrong = |word: &str| word.parse::<Url>().map_or(true, |url| url.fragment().is_some());
+    if text.split_whitespace().any(wrong) {
+        return Err("must hold absolute URIs without a fragment, separated by spaces".into());
+    }
+    Ok(text.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Where the function is. Whoever sends a person away must know it to the letter; others can do with what the platform says.
+fn public_url(strings: &mut Strings<'_>, needed: bool, gateway: Option<&Url>) -> Option<Url> {
+    const WHAT: &str = "the function's URL as a browser sees it";
+    if needed || strings.text("public_url").is_some() {
+        return strings.required("public_url", WHAT, browser_url);
+    }
+    let name = strings.text("OPENFAAS_NAME").unwrap_or_else(|| "etl-oauth".into());
+    let mut url = gateway.cloned().unwrap_or_else(default_gateway);
+    url.set_path(&format!("/function/{name}"));
+    Some(url)
+}
+
+fn browser_url(text: &str) -> Result<Url, String> {
     let mut url = endpoint(text)?;
     if url.query().is_some() {
         return Err("must not hold a query".into());

@@ -2,6 +2,7 @@ use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use url::Url;
 
+use super::request::resources;
 use crate::{
     provider::{Pkce, Provider},
     token::Secret,
@@ -28,13 +29,13 @@ pub fn authorize_url(
             query.append_pair("scope", &provider.scope_text());
         }
         query.append_pair("state", state);
-        if provider.pkce == Pkce::S256 {
+        if provider.pkce() == Pkce::S256 {
             let challenge = digest::digest(&digest::SHA256, verifier.expose().as_bytes());
             query
                 .append_pair("code_challenge", &URL_SAFE_NO_PAD.encode(challenge))
                 .append_pair("code_challenge_method", "S256");
         }
-        query.extend_pairs(&provider.authorize_params);
+        query.extend_pairs(resources(provider)).extend_pairs(&provider.authorize_params);
     }
     Some(url)
 }
@@ -76,6 +77,6 @@ mod tests {
             let url = authorize_url(&provider(definition), "id", "r", "s", &Secret::new("v")).unwrap();
             url.as_str().contains("code_challenge")
         };
-        assert!(with(Pkce::S256) && with(Pkce::default()) && !with(Pkce::Off));
+        assert!(with(Some(Pkce::S256)) && with(None) && !with(Some(Pkce::Off)));
     }
 }

@@ -48,6 +48,14 @@ pub fn judge_revocation(provider: &Provider, raw: &RawAnswer) -> Result<(), Fail
     Err(refusal(provider, raw, error.as_deref()))
 }
 
+/// Judges the answer of another endpoint that speaks of errors as the token endpoint does.
+///
+/// # Errors
+/// The [`Failure`], when it is one.
+pub(super) fn judge_refusal(provider: &Provider, raw: &RawAnswer) -> Result<(), Failure> {
+    judge_revocation(provider, raw)
+}
+
 fn refusal(provider: &Provider, raw: &RawAnswer, code: Option<&str>) -> Failure {
     let retry_after = retry_after(&raw.headers, raw.at);
     let class = classify(provider, raw.status, code, retry_after.is_some());

@@ -9,9 +9,8 @@ use super::{
     machine::{Event, Need, Outcome, Renewal, Step},
 };
 use crate::{
-    grant::{self, judge_token},
     store::{Acquired, Stored, TokenStore, Version},
-    token::{Answer, Failure, Renewal as LastRenewal, Secret, State},
+    token::{Renewal as LastRenewal, State},
 };
 
 /// How many renewals are remembered for the status page.
@@ -135,7 +134,10 @@ impl Keeper {
                     self.note_store(result.as_ref().err());
                     Event::Saved(result)
                 }
-                Step::Send(token) => Event::Answered(self.send(&token).await),
+                Step::Send(token) => {
+                    Event::Answered(parts.authority.refresh(&token, machine.renewing(), self.now()).await)
+                }
+                Step::Ask => Event::Answered(parts.authority.ask(machine.renewing(), self.now()).await),
                 Step::Wait(pause) => {
                     if let Some(record) = machine.unsaved() {
                         // The callers need not wait for the store: memory is as good for them.
@@ -177,19 +179,4 @@ impl Keeper {
             }
         }
     }
-
-    async fn send(&self, token: &Secret) -> Result<Answer, Failure> {
-        let parts = &self.0.parts;
-        let client = (parts.client)()?;
-        let request = grant::refresh_token(&parts.provider, &client, token);
-        let result = parts.wire.send(request).await;
-        count("token", result.as_ref().ok().map(|answer| answer.status));
-        judge_token(&parts.provider, &result.map_err(grant::SendError::into_failure)?)
-    }
-}
-
-/// Counts a call to the provider.
-pub(crate) fn count(endpoint: &'static str, status: Option<http::StatusCode>) {
-    let code = status.map_or_else(|| "none".to_owned(), |status| status.as_u16().to_string());
-    metrics::counter!("etl_oauth_provider_requests_total", "endpoint" => endpoint, "code" => code).increment(1);
 }

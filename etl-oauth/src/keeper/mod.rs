@@ -3,6 +3,7 @@
 
 mod accounts;
 mod clock;
+mod device;
 mod flight;
 mod machine;
 mod notify;
@@ -13,7 +14,7 @@ mod work;
 
 pub use accounts::Keepers;
 pub use clock::Clock;
-pub(crate) use flight::count;
+pub use device::Invitation;
 pub use machine::{Event, Need, Outcome, Renewal, Step};
 pub use notify::{Announcement, Announcer};
 pub use persist::Kept;
@@ -35,25 +36,17 @@ use tokio::sync::watch;
 use work::Work;
 
 use crate::{
-    grant::{Client, Wire},
-    provider::Provider,
+    grant::Authority,
     store::{Store, StoreError, Stored, TokenStore},
     token::{Failure, Renewal as LastRenewal, State, Tokens},
 };
-
-/// Where the client's credentials come from, asked anew for every call: a rotated secret must not need a restart.
-pub type ClientSource = Arc<dyn Fn() -> Result<Client, Failure> + Send + Sync>;
 
 /// What a keeper is made of.
 #[derive(Clone)]
 #[allow(missing_debug_implementations, reason = "holds closures and secrets")]
 pub struct Parts {
-    /// The provider.
-    pub provider: Arc<Provider>,
-    /// The client's credentials.
-    pub client: ClientSource,
-    /// The way to the provider.
-    pub wire: Wire,
+    /// The provider's authorization server.
+    pub authority: Authority,
     /// Where the record lives.
     pub store: Arc<Store>,
     /// The rules.
@@ -89,6 +82,9 @@ struct Inner {
     history: Mutex<VecDeque<LastRenewal>>,
     /// Unix milliseconds before which an unreachable store is left alone.
     store_again_at: AtomicI64,
+    /// What a person was asked to do on another device.
+    invitation: Mutex<Option<Invitation>>,
+    inviting: tokio::sync::Mutex<()>,
 }
 
 /// The newest record, with what every call asks of it worked out once.
@@ -178,6 +174,8 @@ impl Keeper {
             store_ok: AtomicBool::new(true),
             history: Mutex::default(),
             store_again_at: AtomicI64::new(i64::MIN),
+            invitation: Mutex::default(),
+            inviting: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -283,8 +281,10 @@ impl Keeper {
     pub async fn begin_run(&self) {
         self.sync().await;
         let Some(stored) = self.current() else { return };
-        let policy = &self.0.parts.policy;
-        let need = if policy.renew == Renew::EachRun {
+        let parts = &self.0.parts;
+        let policy = &parts.policy;
+        let outdated = stored.record.tokens.as_ref().is_some_and(|tokens| parts.authority.is_outdated(tokens));
+        let need = if policy.renew == Renew::EachRun || outdated {
             Need::Run { generation: stored.record.generation }
         } else if policy.idle_at(&stored.record).is_some_and(|at| at <= self.now()) {
             Need::Idle
@@ -298,14 +298,18 @@ impl Keeper {
         }
     }
 
-    /// Renews now, whatever waits stand, as an operator asks.
+    /// Renews now, whatever waits stand, as an operator asks. Where a grant needs nobody, this begins it, too.
     ///
     /// # Errors
     /// [`KeeperError`] when no new token came.
     pub async fn refresh(&self) -> Result<Token, KeeperError> {
         self.sync().await;
-        let Some(stored) = self.current() else { return Err(self.disabled()) };
-        self.renew(Need::Asked { generation: stored.record.generation }).await?;
+        let stored = self.current();
+        if stored.is_none() && !self.0.parts.policy.asks_again {
+            return Err(self.disabled());
+        }
+        let generation = stored.map_or(0, |stored| stored.record.generation);
+        self.renew(Need::Asked { generation }).await?;
         self.current().and_then(Token::new).ok_or_else(|| self.disabled())
     }
 

@@ -2,9 +2,8 @@
 
 use super::Keeper;
 use crate::{
-    grant::{self, judge_revocation},
     store::{StoreError, Stored, TokenStore},
-    token::{Failure, Secret},
+    token::Failure,
 };
 
 /// What a revocation did. Each half may fail alone.
@@ -29,25 +28,13 @@ impl Keeper {
             (tokens.map(|tokens| &tokens.access_token), "access_token"),
         ] {
             let Some(token) = token.filter(|token| !token.expose().is_empty()) else { continue };
-            match self.revoke_token(token, hint).await {
+            match self.0.parts.authority.revoke(token, hint, self.now()).await {
                 None => {}
                 Some(Err(failure)) => provider = provider.or(Some(Ok(()))).map(|_| Err(failure)),
                 Some(Ok(())) => provider = provider.or(Some(Ok(()))),
             }
         }
         Revoked { provider, store: self.forget().await }
-    }
-
-    async fn revoke_token(&self, token: &Secret, hint: &str) -> Option<Result<(), Failure>> {
-        let parts = &self.0.parts;
-        let client = match (parts.client)() {
-            Ok(client) => client,
-            Err(failure) => return Some(Err(failure)),
-        };
-        let request = grant::revocation(&parts.provider, &client, token, hint)?;
-        let result = parts.wire.send(request).await;
-        super::flight::count("revoke", result.as_ref().ok().map(|answer| answer.status));
-        Some(result.map_err(grant::SendError::into_failure).and_then(|raw| judge_revocation(&parts.provider, &raw)))
     }
 
     async fn forget(&self) -> Result<(), StoreError> {

@@ -29,6 +29,14 @@ fn account(state: State, text: &str) -> Account {
         error: Some(problem(text)),
         renewals: vec![renewal],
         runs: vec![run],
+        claims: Some(serde_json::Map::from_iter([(text.to_owned(), text.into())])),
+        device: Some(Invitation {
+            user_code: text.into(),
+            verification_uri: "https://provider.example/device".parse().unwrap(),
+            verification_uri_complete: None,
+            ends_at: now(),
+            failure: Some(text.into()),
+        }),
     }
 }
 
@@ -76,9 +84,41 @@ fn every_page(text: &str) -> Vec<Page> {
             store: Store { kind: text.into(), ok: state == State::Enabled },
             accounts: vec![account(state, text), account(State::Enabled, text)],
         };
-        let page =
-            StatusPage { base, provider: text, job: text, status: &status, authorize_url, csrf: text, now: now() };
+        let page = StatusPage {
+            base,
+            provider: text,
+            job: text,
+            status: &status,
+            authorize_url: Some(authorize_url),
+            unattended: state == State::Degraded,
+            csrf: text,
+            now: now(),
+        };
         pages.push(Page::from(&page));
+    }
+    for (device, failure) in [(true, None), (false, Some(text))] {
+        let (account, state) = (Some(text), State::Disabled);
+        pages.push(Page::from(&Begin {
+            base,
+            provider: text,
+            scopes,
+            account,
+            device,
+            state,
+            open: device,
+            csrf: text,
+        }));
+        pages.push(Page::from(&Device {
+            base,
+            provider: text,
+            account,
+            user_code: text,
+            verification_uri: authorize_url,
+            verification_uri_complete: Some(authorize_url),
+            ends_at: now(),
+            failure,
+            now: now(),
+        }));
     }
     for (refresh_token, expires_at) in [(true, None), (false, None), (false, Some(now()))] {
         pages.push(Page::from(&Done {
@@ -140,7 +180,9 @@ fn links_and_forms_are_absolute() {
         for attribute in ["href=\"", "action=\""] {
             for target in page.html().split(attribute).skip(1) {
                 let ours = target.starts_with("https://gateway.example/function/etl-oauth/");
-                assert!(ours || target.starts_with("data:image/"), "{}", &target[..40]);
+                // Where a device is authorised, the provider says.
+                let theirs = target.starts_with("https://provider.example/");
+                assert!(ours || theirs || target.starts_with("data:image/"), "{}", &target[..40]);
             }
         }
     }

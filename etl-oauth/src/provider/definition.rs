@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{AssertionTerms, ExchangeTerms, Grant};
 use crate::token::AnswerShape;
 
 /// How the client proves who it is at the token endpoint (RFC 6749 §2.3). Configured, never probed: a wrong try can spend
@@ -18,6 +19,8 @@ pub enum ClientAuth {
     Post,
     /// `client_id` in the body, and no secret: a public client.
     None,
+    /// A statement that is signed with the client's private key (RFC 7523 §2.2).
+    PrivateKeyJwt,
 }
 
 /// Whether a code challenge goes along with an authorization request (RFC 7636).
@@ -45,8 +48,15 @@ pub struct Definition {
     pub api_url: Option<String>,
     pub scope: Vec<String>,
     pub scope_separator: String,
-    pub client_auth: ClientAuth,
-    pub pkce: Pkce,
+    pub client_auth: Option<ClientAuth>,
+    pub pkce: Option<Pkce>,
+    pub grant: Grant,
+    pub device_url: Option<String>,
+    pub par_url: Option<String>,
+    pub resource: Vec<String>,
+    pub dpop: bool,
+    pub assertion: AssertionTerms,
+    pub exchange: ExchangeTerms,
     pub authorize_params: BTreeMap<String, String>,
     pub token_params: BTreeMap<String, String>,
     pub refresh_params: BTreeMap<String, String>,
@@ -71,8 +81,15 @@ impl Default for Definition {
             api_url: None,
             scope: Vec::new(),
             scope_separator: " ".into(),
-            client_auth: ClientAuth::default(),
-            pkce: Pkce::default(),
+            client_auth: None,
+            pkce: None,
+            grant: Grant::default(),
+            device_url: None,
+            par_url: None,
+            resource: Vec::new(),
+            dpop: false,
+            assertion: AssertionTerms::default(),
+            exchange: ExchangeTerms::default(),
             authorize_params: BTreeMap::new(),
             token_params: BTreeMap::new(),
             refresh_params: BTreeMap::new(),

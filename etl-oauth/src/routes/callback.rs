@@ -13,11 +13,10 @@ use super::{
 };
 use crate::{
     config::EnableAuth,
-    grant::{self, SendError, judge_token},
     guard::{Pending, Standing, StateError},
     keeper::Kept,
     pages::Problem,
-    token::{Answer, Class, Failure},
+    token::{Class, Failure},
 };
 
 /// What the provider may send along (RFC 6749 §4.1.2, RFC 9207 §2). Everything else is passed over.
@@ -102,6 +101,9 @@ impl App {
         {
             return Err(self.bad(asked, "the answer comes from another issuer than the one that was asked"));
         }
+        if self.authority.provider().iss_required && arrival.iss.is_none() {
+            return Err(self.bad(asked, "the answer does not say which issuer it comes from, and this one always does"));
+        }
         let first_visit = self.config.enable_auth == EnableAuth::FirstVisit;
         let operator = matches!(self.operator.standing(&asked.headers), Standing::Basic | Standing::Bearer);
         let keeper = self.keeper(asked, pending.account())?;
@@ -115,20 +117,10 @@ impl App {
             (None, None) => return Err(self.bad(asked, "the address holds neither a code nor an error")),
         };
         let sent_at = self.clock.now();
-        let answer = self.exchange(code, pending).await.map_err(|failure| self.not_exchanged(asked, &failure))?;
+        let redirect_uri = self.config.redirect_uri();
+        let answer = self.authority.exchange(code, &redirect_uri, pending.verifier(), sent_at).await;
+        let answer = answer.map_err(|failure| self.not_exchanged(asked, &failure))?;
         Ok(keeper.authorise(answer, sent_at).await)
-    }
-
-    /// The code becomes tokens (RFC 6749 §4.1.3). Sent once whatever happens: a code that is sent twice revokes what the
-    /// first one brought.
-    async fn exchange(&self, code: &str, pending: &Pending) -> Result<Answer, Failure> {
-        let provider = &self.config.provider;
-        let verifier = (provider.pkce == crate::provider::Pkce::S256).then(|| pending.verifier());
-        let client = self.client.read()?;
-        let request = grant::authorization_code(provider, &client, code, &self.config.redirect_uri(), verifier);
-        let result = self.wire.send(request).await;
-        crate::keeper::count("token", result.as_ref().ok().map(|answer| answer.status));
-        judge_token(provider, &result.map_err(SendError::into_failure)?)
     }
 
     fn bad(&self, asked: &Asked, message: &str) -> Response {

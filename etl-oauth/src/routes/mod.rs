@@ -1,5 +1,6 @@
 //! What the function answers below `/function/NAME`, whose prefix the gateway takes off.
 
+mod begin;
 mod callback;
 mod done;
 mod enable;
@@ -17,13 +18,13 @@ use http::StatusCode;
 use crate::{
     api::{Api, ApiError},
     config::Config,
-    grant::{Client, Wire},
+    grant::{Authority, Credentials, Wire},
     guard::{CookieJar, Key, Once, Operator},
-    keeper::{Announcer, ClientSource, Clock, Keeper, Keepers, Parts},
+    keeper::{Announcer, Clock, Keeper, Keepers, Parts},
     pages::Base,
     secrets::Secrets,
     store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
-    token::{Class, Failure},
+    token::Secret,
 };
 use reply::{Asked, problem};
 use runs::Runs;
@@ -41,30 +42,13 @@ struct App {
     base: Base,
     keepers: Keepers,
     api: Option<Api>,
-    client: Credentials,
-    wire: Wire,
+    authority: Authority,
     key: Key,
     jar: CookieJar,
     used: Once,
     operator: Operator,
     runs: Runs,
     clock: Clock,
-}
-
-/// The client's id and secret, read anew for each call.
-#[derive(Clone, Debug)]
-struct Credentials {
-    secrets: Secrets,
-    public: bool,
-}
-
-impl Credentials {
-    fn read(&self) -> Result<Client, Failure> {
-        let read = |name| self.secrets.require(name).map_err(|err| Failure::new(Class::Config, err.to_string()));
-        let id = read("oauth2-client-id")?.expose().to_owned();
-        let secret = if self.public { None } else { Some(read("oauth2-client-secret")?) };
-        Ok(Client { id, secret })
-    }
 }
 
 impl Function {
@@ -75,22 +59,16 @@ impl Function {
     pub async fn new(config: Config) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let secrets = config.secrets.clone();
         let store = Arc::new(open(&config).await?);
-        let public = config.provider.client_auth == crate::provider::ClientAuth::None;
-        let client = Credentials { secrets: secrets.clone(), public };
+        let credentials = Credentials::mounted(secrets.clone(), config.key_id.clone());
         let wire = Wire::http(config.policy.token_timeout)?;
+        let authority = Authority::new(config.provider.clone(), credentials, wire);
         let clock = Clock::system();
-        let source: ClientSource = {
-            let client = client.clone();
-            Arc::new(move || client.read())
-        };
         let announcer = {
             let secrets = secrets.clone();
             Announcer::webhook(move || secrets.read("etl-oauth-notify-url").ok().flatten())?
         };
         let keepers = Keepers::new(Parts {
-            provider: Arc::new(config.provider.clone()),
-            client: source,
-            wire: wire.clone(),
+            authority: authority.clone(),
             store: Arc::clone(&store),
             policy: config.policy.clone(),
             owner: owner(),
@@ -100,14 +78,7 @@ impl Function {
         let first = keepers.get(DEFAULT_ACCOUNT)?;
         first.sync().await;
         let api = config.provider.api_url.clone().map(|base| Api::new(base, first)).transpose()?;
-        // Every replica has this secret, and no browser does.
-        let sealing = match &client.read()? {
-            Client { secret: Some(secret), .. } => secret.clone(),
-            Client { id, .. } => {
-                secrets.require("basic-auth-password").unwrap_or_else(|_| crate::token::Secret::new(id))
-            }
-        };
-        let key = Key::derive(&sealing, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
+        let key = Key::derive(&sealing(&secrets)?, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
         let app = Arc::new(App {
             base: Base::new(&config.public_url),
             jar: CookieJar::new(&config.public_url),
@@ -117,13 +88,14 @@ impl Function {
             config,
             keepers,
             api,
-            client,
-            wire,
+            authority,
             key,
             clock,
         });
         let follower = Arc::clone(&app);
         tokio::spawn(async move { follower.keepers.follow().await });
+        let authority = app.authority.clone();
+        tokio::spawn(async move { authority.follow().await });
         Ok(Self(app))
     }
 
@@ -144,6 +116,28 @@ impl Function {
             .layer(axum::middleware::map_response_with_state(Arc::clone(&app), announce_work))
             .with_state(app)
     }
+}
+
+/// What states and cookies are sealed with: a secret that every replica has, and no browser does.
+fn sealing(secrets: &Secrets) -> Result<Secret, Box<dyn std::error::Error + Send + Sync>> {
+    let shared = [
+        "oauth2-client-secret",
+        "oauth2-private-key",
+        "basic-auth-password",
+        "etl-oauth-operator",
+        "etl-oauth-seal-keys",
+        "api-token",
+        "api-password",
+    ];
+    if let Some(secret) = shared.iter().find_map(|name| secrets.require(name).ok()) {
+        return Ok(secret);
+    }
+    tracing::warn!(
+        "no secret is mounted to seal states with: a person who authorises must meet the same replica twice"
+    );
+    let mut random = [0; 32];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| "there is no randomness")?;
+    Ok(Secret::new(random.map(|byte| format!("{byte:02x}")).concat()))
 }
 
 /// Opens the store. What is wrong with its part of the configuration is a mistake like any other.

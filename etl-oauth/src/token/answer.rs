@@ -65,8 +65,27 @@ pub struct Answer {
     pub expires_at: Option<Timestamp>,
     /// How long the refresh token lives.
     pub refresh_lifetime: Option<Duration>,
+    /// The key that the access token is bound to (RFC 9449), where it is.
+    pub bound_to: Option<Secret>,
     /// The whole answer but for the two tokens: some APIs need a field of it later.
     pub rest: Map<String, Value>,
+}
+
+impl Answer {
+    /// A token that nobody had to be asked for.
+    pub(crate) fn made(access_token: Secret, token_type: &str) -> Self {
+        Self {
+            access_token,
+            refresh_token: None,
+            token_type: token_type.to_owned(),
+            scope: None,
+            lifetime: None,
+            expires_at: None,
+            refresh_lifetime: None,
+            bound_to: None,
+            rest: Map::new(),
+        }
+    }
 }
 
 /// Why a body is no token answer.
@@ -115,6 +134,7 @@ impl AnswerShape {
                 .refresh_expires_in
                 .iter()
                 .find_map(|path| at(&fields, path).and_then(|value| lifetime::seconds(value, self.unit))),
+            bound_to: None,
             rest: Map::new(),
         };
         take(&mut fields, &self.access_token);

@@ -3,6 +3,7 @@
 
 mod answer;
 mod failure;
+pub(crate) mod jwt;
 mod lifetime;
 mod record;
 mod secret;

@@ -1,0 +1,94 @@
+//! The device grant: a code that a person types somewhere, and a task that asks until they have.
+
+use std::sync::PoisonError;
+
+use jiff::Timestamp;
+use url::Url;
+
+use super::Keeper;
+use crate::{
+    grant::{DeviceCodes, Polled, Polling, SigningKey},
+    token::Failure,
+};
+
+/// What a person is asked to do, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invitation {
+    /// What they type.
+    pub user_code: String,
+    /// Where.
+    pub verification_uri: Url,
+    /// The same with the code in it.
+    pub verification_uri_complete: Option<Url>,
+    /// When it lapses.
+    pub ends_at: Timestamp,
+    /// Why it brought nothing, once that is known.
+    pub failure: Option<Failure>,
+}
+
+impl Keeper {
+    /// Begins a device authorisation (RFC 8628), or gives the one that is under way: however often this is called, the
+    /// provider is asked for codes once in their lifetime. The tokens are taken as those of any authorisation when the
+    /// person has allowed it.
+    ///
+    /// It is this replica that asks: when it ends before the person is done, it has to be begun again.
+    ///
+    /// # Errors
+    /// The [`Failure`], where the provider gives no codes.
+    pub async fn invite(&self) -> Result<Invitation, Failure> {
+        // One at a time: the second caller finds what the first one got.
+        let _turn = self.0.inviting.lock().await;
+        if let Some(open) = self.invitation().filter(|open| open.failure.is_none() && self.now() < open.ends_at) {
+            return Ok(open);
+        }
+        let authority = &self.0.parts.authority;
+        let sent_at = self.now();
+        let key = authority.new_key()?;
+        let codes = authority.device_codes(sent_at).await?;
+        let polling = Polling::of(&codes, sent_at);
+        let invitation = Invitation {
+            user_code: codes.user_code.clone(),
+            verification_uri: codes.verification_uri.clone(),
+            verification_uri_complete: codes.verification_uri_complete.clone(),
+            ends_at: polling.ends_at(),
+            failure: None,
+        };
+        self.set_invitation(Some(invitation.clone()));
+        let keeper = self.clone();
+        tokio::spawn(async move { keeper.poll(&codes, key.as_ref(), polling).await });
+        Ok(invitation)
+    }
+
+    /// The last invitation of this replica, until it has brought tokens.
+    #[must_use]
+    pub fn invitation(&self) -> Option<Invitation> {
+        self.0.invitation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_invitation(&self, invitation: Option<Invitation>) {
+        *self.0.invitation.lock().unwrap_or_else(PoisonError::into_inner) = invitation;
+    }
+
+    async fn poll(&self, codes: &DeviceCodes, key: Option<&SigningKey>, mut polling: Polling) {
+        let mut pause = polling.first();
+        loop {
+            tokio::time::sleep(pause).await;
+            let sent_at = self.now();
+            match self.0.parts.authority.poll(&codes.device_code, key, &mut polling, sent_at).await {
+                Polled::Wait(next) => pause = next,
+                Polled::Allowed(answer) => {
+                    self.authorise(answer, sent_at).await;
+                    self.set_invitation(None);
+                    tracing::info!(account = self.account(), "authorised from a device");
+                    return;
+                }
+                Polled::Over(failure) => {
+                    tracing::warn!(account = self.account(), error = %failure, "the device was not authorised");
+                    let invitation = self.invitation().map(|open| super::Invitation { failure: Some(failure), ..open });
+                    self.set_invitation(invitation);
+                    return;
+                }
+            }
+        }
+    }
+}
