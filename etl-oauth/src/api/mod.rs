@@ -156,6 +156,7 @@ impl Request {
             .request(self.method.clone(), self.url.clone())
             .header(header::AUTHORIZATION, value)
             .header(header::ACCEPT, "application/json")
+            .headers(crate::trace::headers())
             .send()
             .await
             .map_err(failed)?;

@@ -2,16 +2,18 @@
 //! before any is told.
 
 mod parse;
+mod provider;
 
 use std::{fmt, time::Duration};
 
 use url::Url;
 
+pub use crate::guard::EnableAuth;
 use crate::{
     grant::{Credentials, SigningKey},
     job::Job,
     keeper::{Policy, Renew},
-    provider::{AssertionTerms, ClientAuth, Definition, Grant, Overrides, Provider, checked_url},
+    provider::{ClientAuth, Grant, Provider, checked_url},
     secrets::Secrets,
     store::{Store, StoreOptions},
 };
@@ -43,15 +45,8 @@ pub struct Config {
     pub enable_auth: EnableAuth,
     /// What the provider calls the private key.
     pub key_id: Option<String>,
-}
-
-/// Who may authorise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EnableAuth {
-    /// Whoever knows the operator's secret.
-    Operator,
-    /// Whoever comes first, while there is no token.
-    FirstVisit,
+    /// Anonymous runs closer together than this share one run's outcome; zero: none do.
+    pub min_run_interval: Duration,
 }
 
 /// What is wrong with the configuration: all of it, a line each.
@@ -119,13 +114,12 @@ impl Config {
         );
         let durations = ["renew_before", "token_timeout", "lease", "state_lifetime"].map(|name| strings.duration(name));
         let [renew_before, token_timeout, lease, state_lifetime] = durations;
+        let min_run_interval = strings.duration("min_run_interval");
         let show_result = strings.boolean("show_result");
         let enable_auth = strings
             .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
         let key_id = strings.text("key_id");
-        let provider = provider(&mut strings, &secrets);
-        let person = provider.as_ref().is_none_or(|provider| provider.grant == Grant::AuthorizationCode);
-        let public_url = public_url(&mut strings, person, gateway_url.as_ref());
+        let (provider, public_url) = provider::provider(&mut strings, &secrets, gateway_url.as_ref());
 
         let operator = secrets.is_mounted("etl-oauth-operator");
         if enable_auth == Some(EnableAuth::Operator) && !operator {
@@ -139,10 +133,8 @@ impl Config {
             );
         }
         needed(&mut strings, &secrets, provider.as_ref(), store);
-        if provider.as_ref().is_some_and(|provider| provider.dpop)
-            && store == "gateway"
-            && !secrets.is_mounted("oauth2-token")
-        {
+        let bound = provider.as_ref().is_some_and(|provider| provider.dpop);
+        if bound && store == "gateway" && !secrets.is_mounted("oauth2-token") {
             strings.mistake(
                 "dpop=true needs a store that keeps the account's key: list the secret oauth2-token, or choose another store"
                     .into(),
@@ -168,12 +160,13 @@ impl Config {
                     job: job.unwrap_or(Job::Gumroad),
                     state_lifetime: state_lifetime.unwrap_or(Duration::from_secs(600)),
                     show_result: show_result.unwrap_or(false),
+                    key_id,
+                    min_run_interval: min_run_interval.unwrap_or(Duration::from_secs(10)),
                     enable_auth: enable_auth.unwrap_or(if operator {
                         EnableAuth::Operator
                     } else {
                         EnableAuth::FirstVisit
                     }),
-                    key_id,
                 })
             }
             _ => Err(Mistakes(mistakes)),
@@ -183,94 +176,28 @@ impl Config {
     /// The redirect URI, from the configuration alone: no header of a request has a say in it (RFC 6749 §10.6).
     #[must_use]
     pub fn redirect_uri(&self) -> String {
-        self.page("/oauth2/callback")
+        redirect_uri(&self.public_url)
     }
 
     /// A URL below the function's own.
     #[must_use]
     pub fn page(&self, path: &str) -> String {
-        format!("{}{path}", self.public_url.as_str().trim_end_matches('/'))
+        page(&self.public_url, path)
     }
+}
+
+fn redirect_uri(public_url: &Url) -> String {
+    page(public_url, "/oauth2/callback")
+}
+
+fn page(public_url: &Url, path: &str) -> String {
+    format!("{}{path}", public_url.as_str().trim_end_matches('/'))
 }
 
 fn default_gateway() -> Url {
     // A constant, and a URL.
     #[expect(clippy::expect_used, reason = "a constant, and a URL")]
     "http://gateway.openfaas:8080".parse().expect("a URL")
-}
-
-fn provider(strings: &mut Strings<'_>, secrets: &Secrets) -> Option<Provider> {
-    let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let overrides = Overrides {
-        issuer: strings.parsed("issuer", issuer),
-        device_url: strings.parsed("device_url", endpoint),
-        par_url: strings.parsed("par_url", endpoint),
-        grant: strings.choice("grant", &Grant::NAMES),
-        resource: strings.parsed("resource", resources),
-        dpop: strings.boolean("dpop"),
-        assertion: AssertionTerms {
-            audience: strings.text("assertion_audience"),
-            issuer: strings.text("assertion_issuer"),
-            subject: strings.text("assertion_subject"),
-            scope_claim: strings.text("assertion_scope_claim"),
-            lifetime: strings.duration("assertion_lifetime").map(|lifetime| lifetime.as_secs()),
-        },
-        subject_token_file: strings.text("subject_token_file"),
-        subject_token_type: strings.text("subject_token_type"),
-        audience: strings.text("audience").map(words),
-        authorize_url: strings.parsed("authorize_url", endpoint),
-        token_url: strings.parsed("token_url", endpoint),
-        refresh_url: strings.parsed("refresh_url", endpoint),
-        revoke_url: strings.parsed("revoke_url", endpoint),
-        api_url: strings.parsed("api_url", endpoint),
-        scope: strings.text("scope").map(words),
-        client_auth: strings.named("client_auth"),
-        pkce: strings.named("pkce"),
-        replay_window: strings.duration("replay_window"),
-        refresh_idle: strings.duration("refresh_idle"),
-    };
-    let names = Definition::names().collect::<Vec<_>>().join(", ");
-    let Some(name) = strings.text("provider") else {
-        strings.mistake(format!("provider is not set: it names who issues the tokens, one of {names}"));
-        return None;
-    };
-    let Some(definition) = Definition::builtin(&name) else {
-        strings.mistake(format!("provider={name} is not known: it is one of {names}"));
-        return None;
-    };
-    match Provider::new(&name, definition, overrides) {
-        Ok(mut provider) => {
-            let missing = match provider.grant {
-                Grant::AuthorizationCode if provider.authorize_url.is_none() => {
-                    Some(("authorization endpoint", "authorize_url"))
-                }
-                Grant::DeviceCode if provider.device_url.is_none() => {
-                    Some(("device authorization endpoint", "device_url"))
-                }
-                _ => None,
-            };
-            if let Some((what, variable)) = missing.filter(|_| !provider.discovers) {
-                strings.mistake(format!("provider {name} has no {what}: set the variable {variable}, or issuer"));
-            }
-            // Whoever shows a statement or a token is known by it, and need not be a client as well.
-            if matches!(provider.grant, Grant::JwtBearer | Grant::TokenExchange)
-                && strings.text("client_auth").is_none()
-                && !secrets.is_mounted("oauth2-client-secret")
-            {
-                provider.client_auth = Some(ClientAuth::None);
-            }
-            if provider.grant == Grant::ClientCredentials && provider.client_auth == Some(ClientAuth::None) {
-                strings.mistake(
-                    "grant=client_credentials needs a client that proves who it is: client_auth=none does not".into(),
-                );
-            }
-            Some(provider)
-        }
-        Err(wrong) => {
-            wrong.into_iter().for_each(|line| strings.mistake(line));
-            None
-        }
-    }
 }
 
 /// The secrets that this configuration cannot do without.
@@ -284,9 +211,7 @@ fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provid
     let password: &[&str] = if store == "gateway" { &["basic-auth-password"] } else { &[] };
     let grant = provider.map_or(Grant::default(), |provider| provider.grant);
     // Where nobody says how the client proves who it is, the server does, when it is asked.
-    let auth = provider.map_or(Some(ClientAuth::default()), |provider| {
-        provider.client_auth.or((!provider.discovers).then(ClientAuth::default))
-    });
+    let auth = provider.map_or(Some(ClientAuth::default()), Provider::said_client_auth);
     let client = Credentials::needed(grant, auth);
     for name in client.iter().chain(password).chain(tokens) {
         if let Err(err) = secrets.require(name) {
@@ -295,8 +220,7 @@ fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provid
             strings.mistake(format!("{err}{hint}"));
         }
     }
-    let key =
-        client.contains(&"oauth2-private-key").then(|| secrets.read("oauth2-private-key").ok().flatten()).flatten();
+    let key = secrets.require("oauth2-private-key").ok().filter(|_| client.contains(&"oauth2-private-key"));
     if let Some(Err(err)) = key.map(|key| SigningKey::read(&key)) {
         strings.mistake(format!("secret {} {err}", secrets.name("oauth2-private-key")));
     }
@@ -337,36 +261,6 @@ fn gateway_url(text: &str) -> Result<Url, String> {
         return Err("must hold neither credentials nor a query: the password is the secret basic-auth-password".into());
     }
     Ok(url)
-}
-
-/// An issuer stays as it is written: it is compared to the letter.
-fn issuer(text: &str) -> Result<String, String> {
-    let url = endpoint(text)?;
-    if url.query().is_some() {
-        return Err("must not hold a query".into());
-    }
-    Ok(text.to_owned())
-}
-
-/// RFC 8707 §2: absolute URIs without a fragment.
-fn resources(text: &str) -> Result<Vec<String>, String> {
-    let wrong = |word: &str| word.parse::<Url>().map_or(true, |url| url.fragment().is_some());
-    if text.split_whitespace().any(wrong) {
-        return Err("must hold absolute URIs without a fragment, separated by spaces".into());
-    }
-    Ok(text.split_whitespace().map(str::to_owned).collect())
-}
-
-/// Where the function is. Whoever sends a person away must know it to the letter; others can do with what the platform says.
-fn public_url(strings: &mut Strings<'_>, needed: bool, gateway: Option<&Url>) -> Option<Url> {
-    const WHAT: &str = "the function's URL as a browser sees it";
-    if needed || strings.text("public_url").is_some() {
-        return strings.required("public_url", WHAT, browser_url);
-    }
-    let name = strings.text("OPENFAAS_NAME").unwrap_or_else(|| "etl-oauth".into());
-    let mut url = gateway.cloned().unwrap_or_else(default_gateway);
-    url.set_path(&format!("/function/{name}"));
-    Some(url)
 }
 
 fn browser_url(text: &str) -> Result<Url, String> {

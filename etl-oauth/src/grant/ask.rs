@@ -10,7 +10,7 @@ const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
 /// RFC 6749 §4.4.2: the client asks for itself.
 #[must_use]
-pub fn client_credentials(provider: &Provider, client: &Client) -> Option<TokenRequest> {
+pub fn client_credentials(provider: &Provider, client: &Client) -> TokenRequest {
     ask(provider, client, &[("grant_type", "client_credentials")], true)
 }
 
@@ -23,7 +23,7 @@ pub fn jwt_bearer(
     client: &Client,
     key: &SigningKey,
     now: Timestamp,
-) -> Result<Option<TokenRequest>, KeyError> {
+) -> Result<TokenRequest, KeyError> {
     let assertion = bearer_assertion(provider, key, &client.id, now)?;
     let fields = [("grant_type", JWT_BEARER), ("assertion", assertion.expose())];
     // Who signed it is in the statement.
@@ -34,7 +34,7 @@ pub fn jwt_bearer(
 
 /// RFC 8693 §2.1: a token of another issuer for one of the provider's.
 #[must_use]
-pub fn token_exchange(provider: &Provider, client: &Client, subject: &Secret) -> Option<TokenRequest> {
+pub fn token_exchange(provider: &Provider, client: &Client, subject: &Secret) -> TokenRequest {
     let terms = &provider.exchange;
     let mut fields = vec![
         ("grant_type", TOKEN_EXCHANGE),
@@ -45,18 +45,12 @@ pub fn token_exchange(provider: &Provider, client: &Client, subject: &Secret) ->
     ask(provider, client, &fields, true)
 }
 
-fn ask<'a>(
-    provider: &'a Provider,
-    client: &Client,
-    fields: &[(&'a str, &'a str)],
-    scope: bool,
-) -> Option<TokenRequest> {
+fn ask<'a>(provider: &'a Provider, client: &Client, fields: &[(&'a str, &'a str)], scope: bool) -> TokenRequest {
     let text = provider.scope_text();
     let mut fields: Vec<(&str, &str)> = fields.to_vec();
     fields.extend((scope && !text.is_empty()).then_some(("scope", text.as_str())));
-    fields.extend(provider.token_params.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     fields.extend(resources(provider));
-    Some(TokenRequest::new(provider.token_url.as_ref()?, provider, client, &fields))
+    TokenRequest::new(&provider.token_url, &provider.token, provider, client, &fields)
 }
 
 #[cfg(test)]
@@ -87,7 +81,7 @@ mod tests {
     fn a_client_asks_for_itself_with_scope_and_resource() {
         let provider = provider(Definition { resource: vec!["urn:r".into()], ..Definition::default() });
         let client = Client { secret: Some(Secret::new("s")), ..client("id") };
-        let request = client_credentials(&provider, &client).unwrap();
+        let request = client_credentials(&provider, &client);
         assert_eq!(request.body(), "grant_type=client_credentials&scope=a+b&resource=urn%3Ar");
         assert!(request.authorization().is_some());
     }
@@ -101,10 +95,10 @@ mod tests {
             lifetime: Some(300),
             ..AssertionTerms::default()
         };
-        let provider = provider(Definition { assertion, client_auth: Some(ClientAuth::None), ..Definition::default() });
+        let provider = provider(Definition { assertion, client_auth: ClientAuth::None, ..Definition::default() });
         let now = Timestamp::from_second(1000).unwrap();
         let key = SigningKey::generate().unwrap();
-        let request = jwt_bearer(&provider, &client("app"), &key, now).unwrap().unwrap();
+        let request = jwt_bearer(&provider, &client("app"), &key, now).unwrap();
         let said = claims(request.body());
         assert_eq!(
             said,
@@ -116,9 +110,9 @@ mod tests {
 
     #[test]
     fn a_statement_without_terms_is_for_the_token_endpoint_and_of_the_client_alone() {
-        let provider = provider(Definition { client_auth: Some(ClientAuth::None), ..Definition::default() });
+        let provider = provider(Definition { client_auth: ClientAuth::None, ..Definition::default() });
         let request = jwt_bearer(&provider, &client("app"), &SigningKey::generate().unwrap(), Timestamp::UNIX_EPOCH);
-        let request = request.unwrap().unwrap();
+        let request = request.unwrap();
         let said = claims(request.body());
         assert_eq!([&said["iss"], &said["sub"], &said["aud"]], ["app", "app", "https://p.example/token"]);
         assert!(request.body().ends_with("&scope=a+b"));
@@ -126,9 +120,9 @@ mod tests {
 
     #[test]
     fn openfaas_gets_what_its_exchange_takes_and_no_client() {
-        let mut definition = Definition { client_auth: Some(ClientAuth::None), ..Definition::default() };
+        let mut definition = Definition { client_auth: ClientAuth::None, ..Definition::default() };
         definition.exchange.audience = vec!["openfaas-fn:one".into(), "openfaas-fn:two".into()];
-        let request = token_exchange(&provider(definition), &client(""), &Secret::new("t")).unwrap();
+        let request = token_exchange(&provider(definition), &client(""), &Secret::new("t"));
         assert_eq!(
             request.body(),
             "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&subject_token=t\

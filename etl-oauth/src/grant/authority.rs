@@ -1,6 +1,6 @@
 //! The provider's authorization server, as this client talks to it: here each request is built, sent, counted and judged.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use super::{
     TokenRequest, Wire, ask, device, discovery::Known, dpop, judge_revocation, judge_token, pushed, request,
 };
 use crate::{
-    provider::{Grant, Pkce, Provider},
+    provider::{Grant, Pkce, Provider, TokenKind, Values},
     token::{Answer, Class, Failure, Secret, Tokens},
 };
 
@@ -70,7 +70,7 @@ impl Authority {
         self.0.credentials.client(&self.provider(), now)
     }
 
-    /// A code becomes tokens (RFC 6749 §4.1.3). Sent once whatever happens: a code that is sent twice revokes what the
+    /// A code becomes tokens (RFC 6749 §4.1.3); `kept` is what the redirect brought beside it. Sent once whatever happens: a code that is sent twice revokes what the
     /// first one brought.
     ///
     /// # Errors
@@ -80,13 +80,21 @@ impl Authority {
         code: &str,
         redirect_uri: &str,
         verifier: &Secret,
+        kept: &Values,
         now: Timestamp,
     ) -> Result<Answer, Failure> {
         let provider = self.ready().await?;
-        let verifier = (provider.pkce() == Pkce::S256).then_some(verifier);
+        let provider = provider.with(kept);
+        let verifier = (provider.pkce == Pkce::S256).then_some(verifier);
         let key = new_key(&provider)?;
         let build = |client: &Client| Ok(request::authorization_code(&provider, client, code, redirect_uri, verifier));
-        self.token(&provider, key.as_ref(), now, build).await
+        let mut answer = self.token(&provider, For::Code, key.as_ref(), now, build).await?;
+        for (name, value) in kept {
+            answer.kept.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        // Counted from the consent: no renewal moves it.
+        answer.refresh_lifetime = answer.refresh_lifetime.or(provider.grant_lifetime.map(Duration::from_secs));
+        Ok(answer)
     }
 
     /// A refresh token becomes the next tokens (RFC 6749 §6). Those that are bound to a key stay bound to it.
@@ -100,9 +108,10 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Answer, Failure> {
         let provider = self.ready().await?;
+        let provider = tokens.map_or(Cow::Borrowed(&*provider), |tokens| provider.with(&tokens.kept));
         let key = kept_key(&provider, tokens)?;
         let build = |client: &Client| Ok(request::refresh_token(&provider, client, refresh_token));
-        self.token(&provider, key.as_ref(), now, build).await
+        self.token(&provider, For::Renewal, key.as_ref(), now, build).await
     }
 
     /// Asks for tokens by a grant that needs nobody; `tokens` are those that there were.
@@ -127,7 +136,7 @@ impl Authority {
             Grant::TokenExchange => Ok(ask::token_exchange(&provider, client, &subject_token(&provider)?)),
             _ => Ok(ask::client_credentials(&provider, client)),
         };
-        let answer = self.token(&provider, key.as_ref(), now, build).await.map_err(not_a_persons)?;
+        let answer = self.token(&provider, For::Renewal, key.as_ref(), now, build).await.map_err(not_a_persons)?;
         // A server that gives a refresh token here all the same (RFC 6749 §4.4.3) need not be asked with it.
         Ok(Answer { refresh_token: None, ..answer })
     }
@@ -146,11 +155,23 @@ impl Authority {
         made.is_some_and(|made| !made.same(&tokens.access_token))
     }
 
-    /// Ends a token at the provider (RFC 7009); `None` where it has no endpoint for that, or did not make the token.
-    pub async fn revoke(&self, token: &Secret, hint: &str, now: Timestamp) -> Option<Result<(), Failure>> {
+    /// Ends one of an account's tokens at the provider; `None` where that cannot be done there, or the token was not made
+    /// there.
+    pub async fn revoke(
+        &self,
+        token: &Secret,
+        kind: TokenKind,
+        kept: &Values,
+        now: Timestamp,
+    ) -> Option<Result<(), Failure>> {
         let provider = self.provider();
-        provider.revoke_url.as_ref().filter(|_| provider.grant.uses_token_endpoint())?;
-        let build = |client: &Client| Ok(request::revocation(&provider, client, token, hint));
+        let provider = provider.with(kept);
+        let possible = provider.revoke_url.is_some() && provider.revoke_tokens.contains(&kind);
+        if !possible || !provider.grant.uses_token_endpoint() {
+            return None;
+        }
+        let build =
+            |client: &Client| request::revocation(&provider, client, token, kind).ok_or_else(|| unknown("revoke_url"));
         let raw = self.call("revoke", &provider, None, now, build).await;
         Some(raw.and_then(|raw| judge_revocation(&provider, &raw)))
     }
@@ -166,7 +187,7 @@ impl Authority {
         if provider.par_url.is_none() || !(known || provider.par_required) {
             return Ok(url);
         }
-        let build = |client: &Client| Ok(pushed::pushed(&provider, client, &url));
+        let build = |client: &Client| pushed::pushed(&provider, client, &url).ok_or_else(|| unknown("par_url"));
         let raw = self.call("par", &provider, None, now, build).await?;
         pushed::judge_pushed(&provider, &self.client(now)?, &raw)
     }
@@ -177,7 +198,7 @@ impl Authority {
     /// The [`Failure`].
     pub async fn device_codes(&self, now: Timestamp) -> Result<DeviceCodes, Failure> {
         let provider = self.ready().await?;
-        let build = |client: &Client| Ok(device::device_codes(&provider, client));
+        let build = |client: &Client| device::device_codes(&provider, client).ok_or_else(|| unknown("device_url"));
         let raw = self.call("device", &provider, None, now, build).await?;
         device::judge_device_codes(&provider, &raw)
     }
@@ -207,15 +228,35 @@ impl Authority {
         }
     }
 
+    /// Asks the token endpoint; then makes the second exchange, where the provider's definition has one.
+    ///
+    /// When the second one fails in a renewal, the first one's answer is given without its access token: the refresh token
+    /// that it brought must be kept, and the next use renews again.
     async fn token(
         &self,
         provider: &Provider,
+        purpose: For,
         key: Option<&SigningKey>,
         now: Timestamp,
-        build: impl Fn(&Client) -> Result<Option<TokenRequest>, Failure>,
+        build: impl Fn(&Client) -> Result<TokenRequest, Failure>,
     ) -> Result<Answer, Failure> {
         let raw = self.call("token", provider, key, now, build).await?;
-        judge_token(provider, &raw).map(|answer| bound(answer, key))
+        let answer = judge_token(provider, &raw).map(|answer| bound(answer, key))?;
+        let provider = provider.with(&answer.kept);
+        if provider.second_url.is_none() || (purpose == For::Renewal && !provider.second_on_renewal) {
+            return Ok(answer);
+        }
+        let build = |client: &Client| request::second(&provider, client, &answer).ok_or_else(|| unknown("second_url"));
+        let raw = self.call("token", &provider, key, now, build).await;
+        match raw.and_then(|raw| judge_token(&provider, &raw)) {
+            Ok(second) => Ok(answer.followed_by(bound(second, key))),
+            Err(failure) if purpose == For::Code => Err(failure),
+            Err(failure) => {
+                let class = failure.class().as_str();
+                tracing::warn!(class, error = %failure, "the exchange after the renewal failed");
+                Ok(answer.unfinished())
+            }
+        }
     }
 
     /// Builds and sends; once more where the server only wants its nonce in the proof (RFC 9449 §8), having done nothing
@@ -226,32 +267,37 @@ impl Authority {
         provider: &Provider,
         key: Option<&SigningKey>,
         now: Timestamp,
-        build: impl Fn(&Client) -> Result<Option<TokenRequest>, Failure>,
+        build: impl Fn(&Client) -> Result<TokenRequest, Failure>,
     ) -> Result<RawAnswer, Failure> {
-        for last in [false, true] {
+        let mut again = key.is_some();
+        loop {
             let client = self.0.credentials.client(provider, now)?;
-            let mut request = build(&client)?.ok_or_else(|| {
-                Failure::new(
-                    Class::Config,
-                    format!("the provider's endpoint for this is not known: set {endpoint}_url"),
-                )
-            })?;
+            let mut request = build(&client)?;
             let url = request.url().clone();
             if let Some(key) = key {
                 let nonce = self.0.nonces.of(&url);
-                let target = (&http::Method::POST, &url);
-                request = request.with_proof(dpop::proof(key, target, None, nonce.as_deref(), now).map_err(unsigned)?);
+                let proof = dpop::proof(key, (request.method(), &url), None, nonce.as_deref(), now);
+                request = request.with_proof(proof.map_err(unsigned)?);
             }
             let result = self.0.wire.send(request).await;
             count(endpoint, result.as_ref().ok().map(|answer| answer.status));
             let raw = result.map_err(SendError::into_failure)?;
             let fresh = key.is_some() && self.0.nonces.note(&url, &raw.headers);
-            if last || !fresh || !raw.wants_nonce() {
+            if !(again && fresh && raw.wants_nonce()) {
                 return Ok(raw);
             }
+            again = false;
         }
-        unreachable!("the last round returns")
     }
+}
+
+/// What tokens are asked for with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum For {
+    /// A code, which is good once: the person has just been here.
+    Code,
+    /// What can be asked for again.
+    Renewal,
 }
 
 /// Counts a call to the provider.
@@ -276,6 +322,11 @@ fn kept_key(provider: &Provider, tokens: Option<&Tokens>) -> Result<Option<Signi
         Some(text) => SigningKey::from_text(text).map(Some).map_err(unsigned),
         None => new_key(provider),
     }
+}
+
+/// An endpoint that nobody has told.
+fn unknown(variable: &str) -> Failure {
+    Failure::new(Class::Config, format!("where the provider does this is not known: set the variable {variable}"))
 }
 
 fn unsigned(err: KeyError) -> Failure {

@@ -78,7 +78,7 @@ impl Credentials {
             Source::Fixed(client) => return Ok(client.clone()),
             Source::Mounted { secrets, .. } => secrets,
         };
-        let auth = provider.client_auth();
+        let auth = provider.client_auth;
         let id = if Self::needed(provider.grant, Some(auth)).contains(&ID) {
             require(secrets, ID)?
         } else {

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 use url::Url;
 
-use super::{Client, RawAnswer, TokenRequest, judge::judge_refusal, judge_token, request::resources};
+use super::{Client, RawAnswer, TokenRequest, judge_revocation, judge_token, request::resources};
 use crate::{
-    provider::{Provider, checked_url},
+    provider::{Call, Provider, checked_url},
     token::{Answer, Class, Failure, Secret},
 };
 
@@ -44,9 +44,9 @@ pub fn device_codes(provider: &Provider, client: &Client) -> Option<TokenRequest
     fields.extend((!scope.is_empty()).then_some(("scope", scope.as_str())));
     fields.extend(resources(provider));
     // §3.1 wants the client's id in the body, even where it proves itself in a header.
-    let named = !client.names_itself(provider.client_auth());
+    let named = !client.names_itself(provider.client_auth);
     fields.extend(named.then_some(("client_id", client.id.as_str())));
-    Some(TokenRequest::new(provider.device_url.as_ref()?, provider, client, &fields))
+    Some(TokenRequest::new(provider.device_url.as_ref()?, &Call::default(), provider, client, &fields))
 }
 
 /// Reads the answer to [`device_codes`].
@@ -54,7 +54,7 @@ pub fn device_codes(provider: &Provider, client: &Client) -> Option<TokenRequest
 /// # Errors
 /// The [`Failure`], also for an address that a person must not be sent to.
 pub fn judge_device_codes(provider: &Provider, raw: &RawAnswer) -> Result<DeviceCodes, Failure> {
-    judge_refusal(provider, raw)?;
+    judge_revocation(provider, raw)?;
     let malformed = || Failure::new(Class::MalformedAnswer, "the answer of the device authorization endpoint is none");
     let fields = crate::token::object(&raw.body).ok_or_else(malformed)?;
     let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -74,14 +74,13 @@ pub fn judge_device_codes(provider: &Provider, raw: &RawAnswer) -> Result<Device
 
 /// §3.4: has the person decided?
 #[must_use]
-pub fn device_token(provider: &Provider, client: &Client, device_code: &Secret) -> Option<TokenRequest> {
+pub fn device_token(provider: &Provider, client: &Client, device_code: &Secret) -> TokenRequest {
     let mut fields =
         vec![("grant_type", "urn:ietf:params:oauth:grant-type:device_code"), ("device_code", device_code.expose())];
-    let named = !client.names_itself(provider.client_auth());
+    let named = !client.names_itself(provider.client_auth);
     fields.extend(named.then_some(("client_id", client.id.as_str())));
-    fields.extend(provider.token_params.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     fields.extend(resources(provider));
-    Some(TokenRequest::new(provider.token_url.as_ref()?, provider, client, &fields))
+    TokenRequest::new(&provider.token_url, &provider.token, provider, client, &fields)
 }
 
 /// What asking brought.
@@ -167,7 +166,7 @@ mod tests {
             token_url: Some("https://p.example/token".into()),
             device_url: Some("https://p.example/device".into()),
             scope: vec!["a".into()],
-            client_auth: Some(client_auth),
+            client_auth,
             ..Definition::default()
         };
         Provider::new("custom", definition, Overrides::default()).unwrap()
@@ -196,7 +195,7 @@ mod tests {
             assert_eq!(body.matches("client_id=id").count(), 1, "{auth:?}: {body}");
             assert!(body.starts_with("scope=a&"), "{body}");
         }
-        let request = device_token(&provider(ClientAuth::None), &client, &Secret::new("d")).unwrap();
+        let request = device_token(&provider(ClientAuth::None), &client, &Secret::new("d"));
         assert_eq!(
             request.body(),
             "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Adevice_code&device_code=d&client_id=id"

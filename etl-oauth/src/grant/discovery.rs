@@ -59,9 +59,9 @@ impl Known {
         let mut pause = Duration::from_secs(1);
         let Some(issuer) = self.said.issuer.as_deref().filter(|_| self.said.discovers) else { return };
         loop {
-            let wait = match read(issuer, wire).await {
-                Ok(metadata) => {
-                    self.provider.store(Arc::new(self.said.learned(&metadata, &usable)));
+            let wait = match self.look(issuer, wire, &usable).await {
+                Ok(provider) => {
+                    self.provider.store(Arc::new(provider));
                     if !matches!(self.told.send_replace(Told::Enough), Told::Enough) {
                         tracing::info!(issuer, "the provider's metadata was read");
                     }
@@ -81,6 +81,17 @@ impl Known {
             };
             tokio::time::sleep(wait).await;
         }
+    }
+
+    async fn look(&self, issuer: &str, wire: &Wire, usable: impl Fn(ClientAuth) -> bool) -> Result<Provider, Failure> {
+        let metadata = read(issuer, wire).await?;
+        self.said.learned(&metadata, usable).map_err(|missing| {
+            let grant = self.said.grant.name();
+            Failure::new(
+                Class::Config,
+                format!("the metadata of {issuer} names no {missing}, which grant={grant} needs"),
+            )
+        })
     }
 }
 
@@ -151,12 +162,13 @@ mod tests {
     }
 
     fn known() -> Known {
-        let overrides = Overrides { issuer: Some(ISSUER.into()), ..Overrides::default() };
+        let grant = Some(crate::provider::Grant::ClientCredentials);
+        let overrides = Overrides { issuer: Some(ISSUER.into()), grant, ..Overrides::default() };
         Known::of(Provider::new("custom", Definition::default(), overrides).unwrap())
     }
 
     fn token_url(known: &Known) -> String {
-        known.provider().token_url.as_ref().map(ToString::to_string).unwrap_or_default()
+        known.provider().token_url.to_string()
     }
 
     #[tokio::test(start_paused = true)]
@@ -172,7 +184,7 @@ mod tests {
             let place = "/.well-known/oauth-authorization-server/tenant";
             documents.lock().unwrap().push((place, document("https://a.example/one")));
             tokio::time::sleep(Duration::from_secs(3)).await;
-            assert_eq!(known.ready().await.unwrap().token_url.as_ref().unwrap().path(), "/one");
+            assert_eq!(known.ready().await.unwrap().token_url.path(), "/one");
 
             documents.lock().unwrap().clear();
             let before = asked.lock().unwrap().len();
@@ -196,7 +208,7 @@ mod tests {
             () = known.follow(&wire, |_| true) => panic!("it never ends"),
             ready = known.ready() => {
                 let failure = ready.unwrap_err();
-                assert_eq!((failure.class(), known.provider().token_url.is_some()), (Class::Config, false));
+                assert_eq!((failure.class(), token_url(&known).as_str()), (Class::Config, "https://unknown.invalid/"));
                 assert!(failure.to_string().contains("issuer") && !failure.to_string().contains("evil"), "{failure}");
             }
         }

@@ -15,6 +15,7 @@ mod judge;
 mod key;
 mod pushed;
 mod request;
+mod sign;
 mod wire;
 
 pub use ask::{client_credentials, jwt_bearer, token_exchange};
@@ -30,5 +31,5 @@ pub(crate) use judge::retry_after;
 pub use judge::{RawAnswer, judge_revocation, judge_token};
 pub use key::{KeyError, SigningKey};
 pub use pushed::{judge_pushed, pushed};
-pub use request::{TokenRequest, authorization_code, refresh_token, revocation};
+pub use request::{TokenRequest, authorization_code, refresh_token, revocation, second};
 pub use wire::{SendError, Wire};

@@ -4,9 +4,9 @@
 use serde_json::Value;
 use url::Url;
 
-use super::{Client, RawAnswer, TokenRequest, judge::judge_refusal};
+use super::{Client, RawAnswer, TokenRequest, judge_revocation};
 use crate::{
-    provider::Provider,
+    provider::{Call, Provider},
     token::{Class, Failure},
 };
 
@@ -14,10 +14,10 @@ use crate::{
 #[must_use]
 pub fn pushed(provider: &Provider, client: &Client, url: &Url) -> Option<TokenRequest> {
     let own = provider.authorize_url.as_ref().map(|url| url.query_pairs().count()).unwrap_or_default();
-    let named = client.names_itself(provider.client_auth());
+    let named = client.names_itself(provider.client_auth);
     let pairs: Vec<_> = url.query_pairs().skip(own).filter(|(name, _)| !(named && name == "client_id")).collect();
     let fields: Vec<_> = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
-    Some(TokenRequest::new(provider.par_url.as_ref()?, provider, client, &fields))
+    Some(TokenRequest::new(provider.par_url.as_ref()?, &Call::default(), provider, client, &fields))
 }
 
 /// Where the browser goes with the answer to [`pushed`] (§4).
@@ -25,7 +25,7 @@ pub fn pushed(provider: &Provider, client: &Client, url: &Url) -> Option<TokenRe
 /// # Errors
 /// The [`Failure`].
 pub fn judge_pushed(provider: &Provider, client: &Client, raw: &RawAnswer) -> Result<Url, Failure> {
-    judge_refusal(provider, raw)?;
+    judge_revocation(provider, raw)?;
     let malformed = || Failure::new(Class::MalformedAnswer, "the answer to the pushed request is none");
     let fields = crate::token::object(&raw.body).ok_or_else(malformed)?;
     let reference = fields.get("request_uri").and_then(Value::as_str).filter(|uri| !uri.is_empty());
@@ -54,7 +54,7 @@ mod tests {
             authorize_url: Some("https://p.example/authorize?tenant=1".into()),
             token_url: Some("https://p.example/token".into()),
             par_url: Some("https://p.example/par".into()),
-            client_auth: Some(ClientAuth::Post),
+            client_auth: ClientAuth::Post,
             ..Definition::default()
         };
         let provider = Provider::new("custom", definition, Overrides::default()).unwrap();

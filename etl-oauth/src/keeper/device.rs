@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
 use super::Keeper;
@@ -10,6 +10,9 @@ use crate::{
     grant::{DeviceCodes, Polled, Polling, SigningKey},
     token::Failure,
 };
+
+/// After a failure nobody asks again for so long, however many want to.
+const AGAIN: SignedDuration = SignedDuration::from_secs(5);
 
 /// What a person is asked to do, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,14 +40,21 @@ impl Keeper {
     /// The [`Failure`], where the provider gives no codes.
     pub async fn invite(&self) -> Result<Invitation, Failure> {
         // One at a time: the second caller finds what the first one got.
-        let _turn = self.0.inviting.lock().await;
+        let mut last = self.0.inviting.lock().await;
         if let Some(open) = self.invitation().filter(|open| open.failure.is_none() && self.now() < open.ends_at) {
             return Ok(open);
         }
         let authority = &self.0.parts.authority;
         let sent_at = self.now();
         let key = authority.new_key()?;
-        let codes = authority.device_codes(sent_at).await?;
+        if let Some((at, failure)) = &*last
+            && sent_at.duration_since(*at) < AGAIN
+        {
+            return Err(failure.clone());
+        }
+        let codes = authority.device_codes(sent_at).await.inspect_err(|failure| {
+            *last = Some((sent_at, failure.clone()));
+        })?;
         let polling = Polling::of(&codes, sent_at);
         let invitation = Invitation {
             user_code: codes.user_code.clone(),

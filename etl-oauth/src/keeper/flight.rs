@@ -60,12 +60,12 @@ impl Keeper {
         *flight = Some(landing.clone());
         let keeper = self.clone();
         let work = self.0.work.begin();
-        tokio::spawn(async move {
+        tokio::spawn(crate::trace::carry(async move {
             let _unfinished = work;
             let result = keeper.fly(need, &landed).await;
             *keeper.0.flight.lock().unwrap_or_else(PoisonError::into_inner) = None;
             landed.send_replace(Some(result));
-        });
+        }));
         (landing, true)
     }
 

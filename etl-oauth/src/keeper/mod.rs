@@ -84,7 +84,8 @@ struct Inner {
     store_again_at: AtomicI64,
     /// What a person was asked to do on another device.
     invitation: Mutex<Option<Invitation>>,
-    inviting: tokio::sync::Mutex<()>,
+    /// Who asks for one; the last failure, which stands for a moment.
+    inviting: tokio::sync::Mutex<Option<(Timestamp, Failure)>>,
 }
 
 /// The newest record, with what every call asks of it worked out once.

@@ -2,6 +2,7 @@
 
 use super::Keeper;
 use crate::{
+    provider::TokenKind,
     store::{StoreError, Stored, TokenStore},
     token::Failure,
 };
@@ -22,13 +23,14 @@ impl Keeper {
         self.sync().await;
         let current = self.current();
         let tokens = current.as_ref().and_then(|stored| stored.record.tokens.as_ref());
+        let kept = tokens.map(|tokens| tokens.kept.clone()).unwrap_or_default();
         let mut provider = None;
-        for (token, hint) in [
-            (tokens.and_then(|tokens| tokens.refresh_token.as_ref()), "refresh_token"),
-            (tokens.map(|tokens| &tokens.access_token), "access_token"),
+        for (token, kind) in [
+            (tokens.and_then(|tokens| tokens.refresh_token.as_ref()), TokenKind::RefreshToken),
+            (tokens.map(|tokens| &tokens.access_token), TokenKind::AccessToken),
         ] {
             let Some(token) = token.filter(|token| !token.expose().is_empty()) else { continue };
-            match self.0.parts.authority.revoke(token, hint, self.now()).await {
+            match self.0.parts.authority.revoke(token, kind, &kept, self.now()).await {
                 None => {}
                 Some(Err(failure)) => provider = provider.or(Some(Ok(()))).map(|_| Err(failure)),
                 Some(Ok(())) => provider = provider.or(Some(Ok(()))),

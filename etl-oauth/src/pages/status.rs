@@ -39,6 +39,8 @@ pub struct Store {
 pub struct Account {
     /// Its name.
     pub account: String,
+    /// Whom the provider knows its owner as, where that is known.
+    pub who: Option<String>,
     /// Where it stands.
     pub state: State,
     /// How often its tokens were written.
@@ -131,6 +133,10 @@ pub struct StatusPage<'a> {
     pub authorize_url: Option<&'a Url>,
     /// Whether tokens come without anybody, so that no refresh token is missed.
     pub unattended: bool,
+    /// What was just done, for the browser that did it.
+    pub notice: Option<&'a str>,
+    /// What helps, at this provider, to get a refresh token.
+    pub remedy: Option<&'a str>,
     /// The forms' token against forged posts.
     pub csrf: &'a str,
     /// The time.
@@ -173,10 +179,10 @@ impl Words for State {
             Self::Disabled => "Nobody has connected an account yet, so the function can do nothing.",
             Self::Enabled => "The function has a token and keeps it alive.",
             Self::Degraded => {
-                "The token works, but renewing or saving it failed the last time. The function tries again by itself."
+                "There is a token, but renewing or saving it failed the last time. The function tries again by itself."
             }
             Self::NeedsAuthorisation => {
-                "The provider no longer accepts the token. Only a person can help: authorise it again."
+                "The provider no longer renews the token. Only a person can help: authorise it again."
             }
         }
     }
@@ -210,6 +216,16 @@ impl Account {
         wanted.split_whitespace().filter(|scope| !granted.contains(scope)).collect()
     }
 
+    /// A token that nothing can renew.
+    fn will_end(&self) -> bool {
+        matches!(self.state, State::Enabled | State::Degraded) && !self.refresh_token
+    }
+
+    /// When the access token ends, while it lives.
+    fn end_after(&self, now: &Timestamp) -> Option<Timestamp> {
+        self.expires_at.filter(|at| at > now)
+    }
+
     fn timeline(&self, now: &Timestamp) -> Option<Timeline> {
         let renewals: Vec<_> = self.renewals.iter().map(|renewal| (renewal.at, renewal.ok())).collect();
         let runs: Vec<_> = self.runs.iter().map(|run| (run.at, run.ok())).collect();
@@ -221,6 +237,11 @@ impl Renewal {
     fn ok(&self) -> bool {
         matches!(self.outcome.as_str(), "renewed" | "adopted")
     }
+
+    /// "renewed", "invalid grant"
+    fn words(&self) -> String {
+        self.outcome.replace('_', " ")
+    }
 }
 
 impl Run {
@@ -228,9 +249,14 @@ impl Run {
         self.outcome == "ok"
     }
 
+    /// "ok", "provider unavailable"
+    fn words(&self) -> String {
+        self.outcome.replace('_', " ")
+    }
+
     fn took(&self) -> String {
         match self.duration_ms {
-            ms @ ..10_000 => format!("{ms} ms"),
+            ms @ ..10_000 => format!("{ms}\u{a0}ms"),
             ms => span(ms / 1000),
         }
     }
@@ -263,6 +289,7 @@ mod tests {
             store: Store { kind: "gateway".into(), ok: true },
             accounts: vec![Account {
                 account: "default".into(),
+                who: None,
                 state: State::NeedsAuthorisation,
                 generation: 7,
                 scope: Some("view_sales".into()),
@@ -282,7 +309,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&status).unwrap(),
-            r#"{"provider":"gumroad","store":{"kind":"gateway","ok":true},"accounts":[{"account":"default","state":"needs_authorisation","generation":7,"scope":"view_sales","wanted_scope":"view_sales","expires_at":"2026-01-31T11:27:38Z","refresh_token":true,"refresh_expires_at":null,"last_renewal":{"at":"2026-01-31T10:27:38Z","outcome":"renewed"},"next_renewal_at":null,"last_run":{"at":"2026-01-31T11:00:00Z","outcome":"ok","duration_ms":412},"error":null,"renewals":[],"runs":[]}]}"#
+            r#"{"provider":"gumroad","store":{"kind":"gateway","ok":true},"accounts":[{"account":"default","who":null,"state":"needs_authorisation","generation":7,"scope":"view_sales","wanted_scope":"view_sales","expires_at":"2026-01-31T11:27:38Z","refresh_token":true,"refresh_expires_at":null,"last_renewal":{"at":"2026-01-31T10:27:38Z","outcome":"renewed"},"next_renewal_at":null,"last_run":{"at":"2026-01-31T11:00:00Z","outcome":"ok","duration_ms":412},"error":null,"renewals":[],"runs":[]}]}"#
         );
     }
 }

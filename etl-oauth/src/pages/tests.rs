@@ -16,6 +16,7 @@ fn account(state: State, text: &str) -> Account {
     let run = Run { at: "2026-11-21T11:30:00Z".parse().unwrap(), outcome: text.into(), duration_ms: 412 };
     Account {
         account: text.into(),
+        who: Some(text.into()),
         state,
         generation: 7,
         scope: Some(text.into()),
@@ -66,7 +67,7 @@ fn every_page(text: &str) -> Vec<Page> {
         problem(text).page(base),
     ];
     for state in STATES {
-        pages.push(Page::from(&Start { base, provider: text, state }));
+        pages.push(Page::from(&Start { base, provider: text, state, operated: true }));
         let account_name = Some(text);
         pages.push(Page::from(&Enable {
             base,
@@ -84,17 +85,18 @@ fn every_page(text: &str) -> Vec<Page> {
             store: Store { kind: text.into(), ok: state == State::Enabled },
             accounts: vec![account(state, text), account(State::Enabled, text)],
         };
-        let page = StatusPage {
+        pages.push(Page::from(&StatusPage {
             base,
             provider: text,
             job: text,
             status: &status,
             authorize_url: Some(authorize_url),
             unattended: state == State::Degraded,
+            notice: Some(text),
+            remedy: Some(text),
             csrf: text,
             now: now(),
-        };
-        pages.push(Page::from(&page));
+        }));
     }
     for (device, failure) in [(true, None), (false, Some(text))] {
         let (account, state) = (Some(text), State::Disabled);
@@ -132,6 +134,7 @@ fn every_page(text: &str) -> Vec<Page> {
             refresh_token,
             remedy: Some(text),
             unsaved: (!refresh_token).then_some(text),
+            operated: true,
             now: now(),
         }));
     }
@@ -238,7 +241,8 @@ fn only_pages_that_lead_to_the_provider_name_it_in_their_policy() {
         open: false,
         csrf: "t",
     });
-    assert!(enable.policy().contains("; form-action 'self' http://127.0.0.1:9000; "), "{}", enable.policy());
+    let policy = enable.policy();
+    assert!(policy.contains("; form-action 'self' http://127.0.0.1:9000 http://127.0.0.1:*; "), "{policy}");
     let ran = Page::from(&Ran { base: &base, at: now(), now: now() });
     assert!(ran.policy().contains("; form-action 'self'; "), "{}", ran.policy());
 }
@@ -257,6 +261,7 @@ fn a_missing_refresh_token_is_said_loudly_with_the_remedy() {
         refresh_token: false,
         remedy: Some("Ask for access_type=offline."),
         unsaved: None,
+        operated: true,
         now: now(),
     };
     let html = Page::from(&done).html;
@@ -266,6 +271,38 @@ fn a_missing_refresh_token_is_said_loudly_with_the_remedy() {
     assert!(!html.contains("Fewer permissions"), "{html}");
     done.refresh_token = true;
     assert!(!Page::from(&done).html.contains("There is no refresh token"));
+}
+
+#[test]
+fn the_status_says_so_too_as_long_as_the_token_lives() {
+    for (state, refresh_token, said) in [
+        (State::Enabled, false, true),
+        (State::Degraded, false, true),
+        (State::Enabled, true, false),
+        (State::NeedsAuthorisation, false, false),
+    ] {
+        let account = Account { refresh_token, ..account(state, "word") };
+        let status = Status {
+            provider: "google".into(),
+            store: Store { kind: "file".into(), ok: true },
+            accounts: vec![account],
+        };
+        let page = StatusPage {
+            base: &Base::new(&"https://gateway.example/function/etl-oauth".parse().unwrap()),
+            provider: "Google",
+            job: "none",
+            status: &status,
+            authorize_url: None,
+            unattended: false,
+            notice: None,
+            remedy: Some("Ask for access_type=offline."),
+            csrf: "t",
+            now: now(),
+        };
+        let html = Page::from(&page).html;
+        assert_eq!(html.contains("There is no refresh token"), said, "{state:?}");
+        assert_eq!(html.contains("Ask for access_type=offline."), said, "{state:?}");
+    }
 }
 
 #[test]
@@ -282,6 +319,7 @@ fn a_token_that_is_not_saved_is_no_success() {
         refresh_token: true,
         remedy: None,
         unsaved: Some("the gateway answered 503"),
+        operated: true,
         now: now(),
     };
     let html = Page::from(&done).html;

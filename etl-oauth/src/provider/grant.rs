@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 
 /// How an account gets its first token, and its next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Grant {
     /// A person allows it in a browser (RFC 6749 §4.1); renewed with a refresh token.
@@ -55,6 +56,7 @@ impl Grant {
 
 /// What an assertion says (RFC 7523 §3), where the provider has its own idea of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct AssertionTerms {
     /// `aud`; the issuer where that is known, else the token endpoint, where nothing is said.
@@ -84,6 +86,7 @@ impl AssertionTerms {
 
 /// What is changed for a token (RFC 8693 §2.1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ExchangeTerms {
     /// The file that holds the subject token; read anew each time, since a projected one changes.

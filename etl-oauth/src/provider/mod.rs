@@ -1,22 +1,31 @@
-//! What a provider is: its endpoints, and where it leaves the RFCs. A provider is data, never code.
+//! What a provider is: its endpoints, and where it leaves the RFCs. A provider is data, never code: see the files in
+//! `providers/`, and [`Definition`] for the format.
 
+mod call;
+mod check;
 mod definition;
 mod discovery;
 mod endpoint;
+mod facts;
 mod grant;
+mod read;
+mod variable;
 
-pub use definition::{ClientAuth, Definition, Pkce};
+pub use call::{Call, ClientAuth, Encoding, Format, Hash, Sign, Verb};
+pub use definition::{Authorize, Callback, Definition, Pkce, TokenKind};
 pub use discovery::{Metadata, MetadataError, well_known};
 pub use endpoint::{EndpointError, checked_url, is_loopback};
+pub use facts::{ApiFacts, Limits, Paging, ResetUnit};
 pub use grant::{AssertionTerms, ExchangeTerms, Grant};
+pub(crate) use variable::fill;
+pub use variable::{Kind, Source, Values, Variable};
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, mem::take, ops::Deref, sync::Arc, time::Duration};
 
 use url::Url;
 
-use crate::token::AnswerShape;
-
-/// One provider, ready to use: a definition with the overrides of the configuration, checked.
+/// One provider, ready to use: a definition with the overrides of the configuration, checked. What had to be worked out
+/// stands in fields; everything else is read through to the definition.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Provider {
@@ -24,14 +33,21 @@ pub struct Provider {
     pub name: String,
     /// The name for people.
     pub title: String,
-    /// The issuer identifier, compared with `iss` of the callback (RFC 9207).
-    pub issuer: Option<String>,
     /// Where a person is asked (RFC 6749 §3.1).
     pub authorize_url: Option<Url>,
-    /// Where codes become tokens (RFC 6749 §3.2); `None` until the server has told it, or where the grant needs none.
-    pub token_url: Option<Url>,
-    /// Where refresh tokens become tokens, where that is not the token endpoint.
-    pub refresh_url: Option<Url>,
+    /// Where codes become tokens (RFC 6749 §3.2). Until the server has told it, and where the grant needs none, this is
+    /// `https://unknown.invalid/`, where nobody can ever be (RFC 2606 §2).
+    pub token_url: Url,
+    /// Where refresh tokens become tokens; most often the token endpoint.
+    pub refresh_url: Url,
+    /// Where tokens are revoked.
+    pub revoke_url: Option<Url>,
+    /// Where a fresh access token is exchanged once more.
+    pub second_url: Option<Url>,
+    /// Where the account that a token belongs to is told.
+    pub userinfo_url: Option<Url>,
+    /// The API, up to its version.
+    pub api_url: Option<Url>,
     /// Where a device gets its codes (RFC 8628 §3.1).
     pub device_url: Option<Url>,
     /// Where authorization requests are pushed (RFC 9126 §2).
@@ -40,55 +56,42 @@ pub struct Provider {
     pub par_required: bool,
     /// Whether an answer to an authorization request without `iss` is refused (RFC 9207 §2.4).
     pub iss_required: bool,
-    /// How an account gets its first token, and its next.
-    pub grant: Grant,
-    /// What tokens are for (RFC 8707 §2), as absolute URIs.
-    pub resource: Vec<String>,
-    /// Whether tokens are bound to a key of the account's (RFC 9449).
-    pub dpop: bool,
-    /// What signed statements say.
-    pub assertion: AssertionTerms,
-    /// What is changed for a token.
-    pub exchange: ExchangeTerms,
-    /// Where tokens are revoked (RFC 7009).
-    pub revoke_url: Option<Url>,
-    /// The API, up to its version.
-    pub api_url: Option<Url>,
-    /// The scopes to ask for.
-    pub scope: Vec<String>,
-    /// What stands between two scopes.
-    pub scope_separator: String,
-    /// How the client proves who it is, where somebody said so.
-    pub client_auth: Option<ClientAuth>,
-    /// Whether a code challenge goes along (RFC 7636), where somebody said so.
-    pub pkce: Option<Pkce>,
     /// Whether the server is asked for its metadata.
     pub discovers: bool,
-    /// Further parameters of the authorization request.
-    pub authorize_params: BTreeMap<String, String>,
-    /// Further parameters of the code exchange.
-    pub token_params: BTreeMap<String, String>,
-    /// Further parameters of a renewal.
-    pub refresh_params: BTreeMap<String, String>,
-    /// Where the token answer keeps its fields.
-    pub answer: AnswerShape,
-    /// Error codes, beside `invalid_grant`, that mean that the grant itself is refused.
-    pub grant_errors: Vec<String>,
     /// How long an access token lives where no answer says so.
     pub lifetime: Option<Duration>,
     /// Whether a renewal ends the refresh token that it spent. Unknown counts as yes.
     pub rotates: bool,
     /// For how long a refresh token may be sent again after an unanswered renewal.
     pub replay_window: Duration,
-    /// Whether the spent refresh token works until the new access token was used.
-    pub previous_until_used: bool,
     /// After how long without a renewal a refresh token lapses.
     pub refresh_idle: Option<Duration>,
+    /// The values of the variables that are known, and the redirect URI.
+    values: Values,
+    definition: Arc<Definition>,
+    said: Said,
+}
+
+/// What was said, so that the server's word on it does not count.
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    client_auth: bool,
+    pkce: bool,
+    token_url: bool,
+    refresh_url: bool,
+}
+
+impl Deref for Provider {
+    type Target = Definition;
+
+    fn deref(&self) -> &Definition {
+        &self.definition
+    }
 }
 
 /// What the configuration lays over a definition; `None` leaves the definition's word.
 #[derive(Clone, Debug, Default)]
-#[allow(missing_docs, reason = "each is the Provider field of the same name")]
+#[allow(missing_docs, reason = "each is the Definition field of the same name")]
 pub struct Overrides {
     pub issuer: Option<String>,
     pub authorize_url: Option<Url>,
@@ -96,11 +99,13 @@ pub struct Overrides {
     pub refresh_url: Option<Url>,
     pub revoke_url: Option<Url>,
     pub api_url: Option<Url>,
-    pub device_url: Option<Url>,
-    pub par_url: Option<Url>,
     pub scope: Option<Vec<String>>,
     pub client_auth: Option<ClientAuth>,
     pub pkce: Option<Pkce>,
+    pub replay_window: Option<Duration>,
+    pub refresh_idle: Option<Duration>,
+    pub device_url: Option<Url>,
+    pub par_url: Option<Url>,
     pub grant: Option<Grant>,
     pub resource: Option<Vec<String>>,
     pub dpop: Option<bool>,
@@ -108,137 +113,256 @@ pub struct Overrides {
     pub subject_token_file: Option<String>,
     pub subject_token_type: Option<String>,
     pub audience: Option<Vec<String>>,
-    pub replay_window: Option<Duration>,
-    pub refresh_idle: Option<Duration>,
+    /// The values of the definition's variables that were set.
+    pub variables: Values,
+    /// Where the provider leads a person back to: some want it in renewals, too.
+    pub redirect_uri: Option<String>,
 }
 
 impl Provider {
     /// Lays `overrides` over `definition`.
     ///
     /// # Errors
-    /// A sentence for each URL that is missing or unsafe, with the variable that would set it.
+    /// A sentence for each URL or variable that is missing or unsafe, with the variable that would set it.
     pub fn new(name: &str, definition: Definition, overrides: Overrides) -> Result<Self, Vec<String>> {
-        let mut wrong = Vec::new();
-        let mut url = |variable: &str, over: Option<Url>, text: Option<String>| match (over, text) {
-            (Some(url), _) => Some(url),
-            (None, Some(text)) => match checked_url(&text) {
-                Ok(url) => Some(url),
-                Err(err) => {
-                    wrong.push(format!("provider {name}: {variable}: {err}"));
-                    None
-                }
-            },
-            (None, None) => None,
+        let asked = overrides.issuer.is_some();
+        let said = Said {
+            // A definition that says what is the rule anyway says nothing.
+            client_auth: overrides.client_auth.is_some() || definition.client_auth != ClientAuth::default(),
+            pkce: overrides.pkce.is_some() || definition.pkce != Pkce::default(),
+            token_url: overrides.token_url.is_some() || definition.token_url.is_some(),
+            refresh_url: overrides.refresh_url.is_some() || definition.refresh_url.is_some(),
         };
-        let authorize_url = url("authorize_url", overrides.authorize_url, definition.authorize_url);
-        let token_url = url("token_url", overrides.token_url, definition.token_url);
-        let refresh_url = url("refresh_url", overrides.refresh_url, definition.refresh_url);
-        let revoke_url = url("revoke_url", overrides.revoke_url, definition.revoke_url);
-        let api_url = url("api_url", overrides.api_url, definition.api_url);
-        let device_url = url("device_url", overrides.device_url, definition.device_url);
-        let par_url = url("par_url", overrides.par_url, definition.par_url);
-        let grant = overrides.grant.unwrap_or(definition.grant);
+        let (definition, values) = overlay(definition, overrides);
+        let mut wrong = check_values(name, &definition, &values);
+        let values = with_defaults(&definition, values);
+        let mut url = |key: &str, text: Option<&str>| match resolve(&definition, text?, &values) {
+            Ok(url) => url,
+            Err(why) => {
+                wrong.push(format!("provider {name}: {key}: {why}"));
+                None
+            }
+        };
+        let [authorize_url, token_url, refresh_url, revoke_url, second_url, userinfo_url, api_url, device_url, par_url] =
+            definition.urls().map(|(key, text)| url(key, text));
         let whole = token_url.is_some()
-            && match grant {
+            && match definition.grant {
                 Grant::AuthorizationCode => authorize_url.is_some(),
                 Grant::DeviceCode => device_url.is_some(),
                 _ => true,
             };
-        let discovers =
-            grant.uses_token_endpoint() && (overrides.issuer.is_some() || (definition.issuer.is_some() && !whole));
-        if grant.uses_token_endpoint() && token_url.is_none() && !discovers && wrong.is_empty() {
+        let needed = definition.grant.uses_token_endpoint();
+        let discovers = needed && (asked || (definition.issuer.is_some() && !whole));
+        if needed && token_url.is_none() && !discovers && wrong.is_empty() {
             wrong.push(format!("provider {name} has no token endpoint: set the variable token_url, or issuer"));
         }
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let exchange = ExchangeTerms {
-            subject_token_file: overrides.subject_token_file.unwrap_or(definition.exchange.subject_token_file),
-            subject_token_type: overrides.subject_token_type.unwrap_or(definition.exchange.subject_token_type),
-            audience: overrides.audience.unwrap_or(definition.exchange.audience),
-        };
+        let token_url = token_url.unwrap_or_else(nowhere);
         Ok(Self {
-            title: definition.title.unwrap_or_else(|| name.to_owned()),
+            title: definition.title.clone().unwrap_or_else(|| name.to_owned()),
             name: name.to_owned(),
-            issuer: overrides.issuer.or(definition.issuer),
             authorize_url,
-            refresh_url,
+            refresh_url: refresh_url.unwrap_or_else(|| token_url.clone()),
             token_url,
+            revoke_url,
+            second_url,
+            userinfo_url,
+            api_url,
             device_url,
             par_url,
             par_required: false,
             iss_required: false,
-            grant,
             discovers,
-            resource: overrides.resource.unwrap_or(definition.resource),
-            dpop: overrides.dpop.unwrap_or(definition.dpop),
-            assertion: overrides.assertion.over(definition.assertion),
-            exchange,
-            revoke_url,
-            api_url,
-            scope: overrides.scope.unwrap_or(definition.scope),
-            scope_separator: definition.scope_separator,
-            client_auth: overrides.client_auth.or(definition.client_auth),
-            pkce: overrides.pkce.or(definition.pkce),
-            authorize_params: definition.authorize_params,
-            token_params: definition.token_params,
-            refresh_params: definition.refresh_params,
-            answer: definition.answer,
-            grant_errors: definition.grant_errors,
             lifetime: definition.lifetime.map(Duration::from_secs),
             rotates: definition.rotates.unwrap_or(true),
-            replay_window: overrides
-                .replay_window
-                .or(definition.replay_window.map(Duration::from_secs))
-                .unwrap_or_default(),
-            previous_until_used: definition.previous_until_used,
-            refresh_idle: overrides.refresh_idle.or(definition.refresh_idle.map(Duration::from_secs)),
+            replay_window: definition.replay_window.map(Duration::from_secs).unwrap_or_default(),
+            refresh_idle: definition.refresh_idle.map(Duration::from_secs),
+            values,
+            definition: Arc::new(definition),
+            said,
         })
     }
 
-    /// How the client proves who it is: as was said, else by Basic.
+    /// How the client proves who it is; `None` where nobody said and the server will tell.
     #[must_use]
-    pub fn client_auth(&self) -> ClientAuth {
-        self.client_auth.unwrap_or_default()
-    }
-
-    /// Whether a code challenge goes along: unless somebody said otherwise.
-    #[must_use]
-    pub fn pkce(&self) -> Pkce {
-        self.pkce.unwrap_or_default()
+    pub fn said_client_auth(&self) -> Option<ClientAuth> {
+        (self.said.client_auth || !self.discovers).then_some(self.client_auth)
     }
 
     /// For whom a signed statement is: as was said, else the issuer, else the token endpoint (RFC 7523 §3).
     #[must_use]
-    pub fn assertion_audience(&self) -> Option<&str> {
+    pub fn assertion_audience(&self) -> &str {
         let said = self.assertion.audience.as_deref().or(self.issuer.as_deref());
-        said.or_else(|| self.token_url.as_ref().map(Url::as_str))
+        said.unwrap_or(self.token_url.as_str())
     }
 
     /// The provider with what its server tells: what was said here stays. Of the ways to prove who the client is, the first
     /// one that is `usable` with the secrets that there are.
-    #[must_use]
-    pub fn learned(&self, told: &Metadata, usable: impl Fn(ClientAuth) -> bool) -> Self {
+    ///
+    /// # Errors
+    /// When the server does not tell an endpoint that the grant cannot do without: its name in the metadata.
+    pub fn learned(&self, told: &Metadata, usable: impl Fn(ClientAuth) -> bool) -> Result<Self, &'static str> {
         let or = |said: &Option<Url>, told: &Option<Url>| said.clone().or_else(|| told.clone());
-        Self {
+        let mut definition = (*self.definition).clone();
+        if let (false, Some(auth)) = (self.said.client_auth, told.client_auth.iter().find(|auth| usable(**auth))) {
+            definition.client_auth = *auth;
+        }
+        if !self.said.pkce && told.s256 == Some(false) {
+            definition.pkce = Pkce::Off;
+        }
+        let said = Some(&self.token_url).filter(|_| self.said.token_url);
+        let token_url = said.or(told.token_url.as_ref()).ok_or("token_endpoint")?.clone();
+        let it = Self {
             authorize_url: or(&self.authorize_url, &told.authorize_url),
-            token_url: or(&self.token_url, &told.token_url),
+            refresh_url: if self.said.refresh_url { self.refresh_url.clone() } else { token_url.clone() },
+            token_url,
             revoke_url: or(&self.revoke_url, &told.revoke_url),
             device_url: or(&self.device_url, &told.device_url),
             par_url: or(&self.par_url, &told.par_url),
             par_required: told.par_required,
             iss_required: told.iss_in_answers,
-            client_auth: self.client_auth.or_else(|| told.client_auth.iter().copied().find(|auth| usable(*auth))),
-            pkce: self.pkce.or_else(|| (told.s256 == Some(false)).then_some(Pkce::Off)),
+            definition: Arc::new(definition),
             ..self.clone()
+        };
+        match it.grant {
+            Grant::AuthorizationCode if it.authorize_url.is_none() => Err("authorization_endpoint"),
+            Grant::DeviceCode if it.device_url.is_none() => Err("device_authorization_endpoint"),
+            _ => Ok(it),
         }
     }
 
-    /// The wanted scopes as the provider wants them written.
+    /// The effective definition: what it says after the configuration was laid over it.
     #[must_use]
-    pub fn scope_text(&self) -> String {
-        self.scope.join(&self.scope_separator)
+    pub fn definition(&self) -> &Definition {
+        &self.definition
     }
+
+    /// The value of a variable, as far as it is known.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    /// The provider as one account sees it: with the values that were kept from its redirect and its token answers in the
+    /// places of their variables.
+    #[must_use]
+    pub fn with(&self, kept: &Values) -> Cow<'_, Self> {
+        let known =
+            |name: &String| self.variables.get(name).is_some_and(|variable| variable.from != Source::Configuration);
+        if !kept.keys().any(known) {
+            return Cow::Borrowed(self);
+        }
+        let mut it = self.clone();
+        // They were checked when they were kept; a record may be older than the definition.
+        it.values.extend(
+            kept.iter()
+                .filter(|(name, value)| known(name) && self.variables[*name].check(value).is_ok())
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
+        let again = |text: &Option<String>| -> Option<Url> {
+            let text =
+                text.as_deref().filter(|text| variable::placeholders(text).any(|name| kept.contains_key(name)))?;
+            resolve(&self.definition, text, &it.values).ok().flatten()
+        };
+        let definition = &self.definition;
+        let token_url = again(&definition.token_url);
+        if definition.refresh_url.is_none() {
+            it.refresh_url = token_url.clone().unwrap_or(it.refresh_url);
+        } else {
+            it.refresh_url = again(&definition.refresh_url).unwrap_or(it.refresh_url);
+        }
+        it.token_url = token_url.unwrap_or(it.token_url);
+        it.revoke_url = again(&definition.revoke_url).or(it.revoke_url);
+        it.second_url = again(&definition.second_url).or(it.second_url);
+        it.userinfo_url = again(&definition.userinfo_url).or(it.userinfo_url);
+        it.api_url = again(&definition.api_url).or(it.api_url);
+        Cow::Owned(it)
+    }
+}
+
+/// Where nobody can ever be.
+fn nowhere() -> Url {
+    #[expect(clippy::expect_used, reason = "a constant, and a URL")]
+    "https://unknown.invalid/".parse().expect("a URL")
+}
+
+/// The effective definition, and the values that were set.
+fn overlay(mut definition: Definition, overrides: Overrides) -> (Definition, Values) {
+    let text = |url: Option<Url>| url.map(String::from);
+    definition.issuer = overrides.issuer.or(definition.issuer);
+    definition.authorize_url = text(overrides.authorize_url).or(definition.authorize_url);
+    definition.token_url = text(overrides.token_url).or(definition.token_url);
+    definition.refresh_url = text(overrides.refresh_url).or(definition.refresh_url);
+    definition.revoke_url = text(overrides.revoke_url).or(definition.revoke_url);
+    definition.api_url = text(overrides.api_url).or(definition.api_url);
+    definition.scope = overrides.scope.unwrap_or(definition.scope);
+    definition.client_auth = overrides.client_auth.unwrap_or(definition.client_auth);
+    definition.pkce = overrides.pkce.unwrap_or(definition.pkce);
+    let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs());
+    definition.replay_window = seconds(overrides.replay_window).or(definition.replay_window);
+    definition.refresh_idle = seconds(overrides.refresh_idle).or(definition.refresh_idle);
+    definition.device_url = text(overrides.device_url).or(definition.device_url);
+    definition.par_url = text(overrides.par_url).or(definition.par_url);
+    definition.grant = overrides.grant.unwrap_or(definition.grant);
+    definition.resource = overrides.resource.unwrap_or(definition.resource);
+    definition.dpop = overrides.dpop.unwrap_or(definition.dpop);
+    definition.assertion = overrides.assertion.over(definition.assertion);
+    let exchange = &mut definition.exchange;
+    exchange.subject_token_file =
+        overrides.subject_token_file.unwrap_or_else(|| take(&mut exchange.subject_token_file));
+    exchange.subject_token_type =
+        overrides.subject_token_type.unwrap_or_else(|| take(&mut exchange.subject_token_type));
+    exchange.audience = overrides.audience.unwrap_or_else(|| take(&mut exchange.audience));
+    let mut values = overrides.variables;
+    values.extend(overrides.redirect_uri.map(|uri| ("redirect_uri".to_owned(), uri)));
+    (definition, values)
+}
+
+/// What is wrong with the values that the configuration gives.
+fn check_values(provider: &str, definition: &Definition, values: &Values) -> Vec<String> {
+    let templates = definition.templates();
+    let mut wrong = Vec::new();
+    for (name, variable) in definition.variables.iter().filter(|(_, it)| it.from == Source::Configuration) {
+        match values.get(name) {
+            Some(value) => {
+                if let Err(right) = variable.check(value) {
+                    wrong.push(format!("provider_{name} must be {right}"));
+                }
+            }
+            // An overridden URL no longer needs it.
+            None if variable.default.is_none()
+                && templates.iter().any(|(_, text)| variable::placeholders(text).any(|used| used == name)) =>
+            {
+                let about = variable.about.as_deref().unwrap_or("a part of its addresses");
+                wrong.push(format!("provider {provider} needs the variable provider_{name}: {about}"));
+            }
+            None => {}
+        }
+    }
+    wrong
+}
+
+fn with_defaults(definition: &Definition, mut values: Values) -> Values {
+    for (name, variable) in &definition.variables {
+        if let Some(default) = &variable.default {
+            values.entry(name.clone()).or_insert_with(|| default.clone());
+        }
+    }
+    values
+}
+
+/// A URL with its variables filled in; `None` while one of them is not known.
+fn resolve(definition: &Definition, text: &str, values: &Values) -> Result<Option<Url>, String> {
+    let Some(filled) = fill(text, |name| values.get(name).map(String::as_str)) else { return Ok(None) };
+    if definition.authorize.fragment && definition.authorize_url.as_deref() == Some(text) {
+        let (base, fragment) = filled.split_once('#').unwrap_or((&filled, ""));
+        let mut url = checked_url(base).map_err(|err| err.to_string())?;
+        url.set_fragment(Some(fragment));
+        return Ok(Some(url));
+    }
+    checked_url(&filled).map(Some).map_err(|err| err.to_string())
 }
 
 #[cfg(test)]
@@ -249,10 +373,19 @@ mod tests {
     fn an_override_wins_and_the_rest_stays() {
         let overrides = Overrides { token_url: Some("http://127.0.0.1:1/t".parse().unwrap()), ..Overrides::default() };
         let provider = Provider::new("gumroad", Definition::builtin("gumroad").unwrap(), overrides).unwrap();
-        assert_eq!(provider.token_url.as_ref().unwrap().as_str(), "http://127.0.0.1:1/t");
-        assert_eq!(provider.refresh_url, None);
+        assert_eq!(provider.token_url.as_str(), "http://127.0.0.1:1/t");
+        assert_eq!(provider.refresh_url, provider.token_url);
         assert_eq!(provider.authorize_url.as_ref().unwrap().as_str(), "https://gumroad.com/oauth/authorize");
-        assert_eq!(provider.client_auth(), ClientAuth::Post);
+        assert_eq!(provider.client_auth, ClientAuth::Post);
+        assert_eq!(provider.definition().token_url.as_deref(), Some("http://127.0.0.1:1/t"));
+    }
+
+    #[test]
+    fn a_provider_without_a_token_endpoint_names_the_variable() {
+        let wrong = Provider::new("custom", Definition::default(), Overrides::default()).unwrap_err();
+        assert_eq!(wrong, ["provider custom has no token endpoint: set the variable token_url, or issuer"]);
+        let made_by_hand = Overrides { grant: Some(Grant::Static), ..Overrides::default() };
+        assert!(Provider::new("custom", Definition::default(), made_by_hand).is_ok(), "it needs no endpoint");
     }
 
     #[test]
@@ -265,24 +398,56 @@ mod tests {
             "authorization_endpoint":"https://a.example/a","code_challenge_methods_supported":["plain"],
             "token_endpoint_auth_methods_supported":["client_secret_post","private_key_jwt","none"]}"#;
         let told = Metadata::read("https://a.example", document).unwrap();
-        let learned = provider.learned(&told, |auth| auth != ClientAuth::PrivateKeyJwt);
-        assert_eq!(learned.token_url.as_ref().unwrap().as_str(), "https://mine.example/t");
+        let learned = provider.learned(&told, |auth| auth != ClientAuth::PrivateKeyJwt).unwrap();
+        assert_eq!((learned.token_url.as_str(), &learned.refresh_url), ("https://mine.example/t", &learned.token_url));
         assert_eq!(learned.authorize_url.as_ref().unwrap().as_str(), "https://a.example/a");
-        assert_eq!((learned.client_auth(), learned.pkce()), (ClientAuth::Post, Pkce::Off));
-        let said =
-            Overrides { client_auth: Some(ClientAuth::BasicRaw), pkce: Some(Pkce::S256), ..Overrides::default() };
-        let learned = Provider::new("custom", definition, said).unwrap().learned(&told, |_| true);
-        assert_eq!((learned.client_auth(), learned.pkce()), (ClientAuth::BasicRaw, Pkce::S256));
+        assert_eq!((learned.client_auth, learned.pkce), (ClientAuth::Post, Pkce::Off));
+        let said = Overrides { client_auth: Some(ClientAuth::Basic), pkce: Some(Pkce::S256), ..Overrides::default() };
+        let learned = Provider::new("custom", definition.clone(), said).unwrap().learned(&told, |_| true).unwrap();
+        assert_eq!((learned.client_auth, learned.pkce), (ClientAuth::Basic, Pkce::S256));
+        assert_eq!(learned.token_url.as_str(), "https://a.example/t");
+
+        let device = Overrides { grant: Some(Grant::DeviceCode), ..Overrides::default() };
+        let device = Provider::new("custom", definition, device).unwrap();
+        assert_eq!(device.learned(&told, |_| true).unwrap_err(), "device_authorization_endpoint");
+    }
+
+    fn acme() -> Definition {
+        let text = "token_url = 'https://{subdomain}.acme.example/token'\napi_url = '{instance}/api'\n\
+                    [variables.subdomain]\nabout = 'the first part of your address'\n\
+                    [variables.instance]\nkind = 'origin'\nfrom = 'answer'\nhosts = ['*.acme.example']";
+        Definition::read("acme.toml", text).unwrap()
+    }
+
+    fn variables(subdomain: &str) -> Overrides {
+        Overrides { variables: [("subdomain".to_owned(), subdomain.to_owned())].into(), ..Overrides::default() }
     }
 
     #[test]
-    fn a_provider_without_a_token_endpoint_names_the_variable() {
-        let wrong = Provider::new("custom", Definition::default(), Overrides::default()).unwrap_err();
-        assert_eq!(wrong, ["provider custom has no token endpoint: set the variable token_url, or issuer"]);
-        let fixed = Overrides { grant: Some(Grant::Static), ..Overrides::default() };
-        assert!(
-            Provider::new("custom", Definition::default(), fixed).is_ok(),
-            "a token made by hand needs no endpoint"
+    fn a_url_variable_is_set_checked_and_asked_for() {
+        let provider = Provider::new("acme", acme(), variables("eu-1")).unwrap();
+        assert_eq!(provider.token_url.as_str(), "https://eu-1.acme.example/token");
+        let wrong = Provider::new("acme", acme(), variables("evil.example/#")).unwrap_err();
+        assert_eq!(
+            wrong[0],
+            "provider_subdomain must be one part of a host name, such as acme: letters, digits and hyphens"
         );
+        let wrong = Provider::new("acme", acme(), Overrides::default()).unwrap_err();
+        assert_eq!(wrong, ["provider acme needs the variable provider_subdomain: the first part of your address"]);
+        let overrides = Overrides { token_url: Some("https://o.example/t".parse().unwrap()), ..Overrides::default() };
+        assert!(Provider::new("acme", acme(), overrides).is_ok(), "nothing uses the variable any more");
+    }
+
+    #[test]
+    fn a_value_kept_from_the_answer_moves_the_api_and_only_to_hosts_that_are_allowed() {
+        let provider = Provider::new("acme", acme(), variables("a")).unwrap();
+        assert_eq!(provider.api_url, None);
+        let with = |instance: &str| {
+            let kept = [("instance".to_owned(), instance.to_owned()), ("other".to_owned(), "x".to_owned())].into();
+            provider.with(&kept).api_url.clone().map(String::from)
+        };
+        assert_eq!(with("https://na1.acme.example").as_deref(), Some("https://na1.acme.example/api"));
+        assert_eq!(with("https://evil.example"), None);
+        assert!(matches!(provider.with(&Values::new()), Cow::Borrowed(_)));
     }
 }

@@ -10,8 +10,7 @@ use super::{
 };
 use crate::{
     api::ApiError,
-    config::EnableAuth,
-    guard::{Csrf, Standing},
+    guard::{Csrf, Door, EnableAuth, Who},
     keeper::{Invitation, Keeper},
     pages::{Begin, Device, Page},
     provider::Grant,
@@ -31,10 +30,10 @@ impl App {
             let Some(invitation) = keeper.invitation() else {
                 return Ok(reply::see_other(&self.config.page("/done"), None));
             };
-            self.may_enable(asked, account).await?;
+            self.admit(Door::Enable, asked, account, "").await?;
             return Ok(self.device_page(account, &invitation));
         }
-        self.may_enable(asked, account).await?;
+        self.admit(Door::Enable, asked, account, "").await?;
         let csrf = Csrf::issue(&self.key, &self.jar, &asked.headers).ok_or_else(|| self.no_randomness(asked))?;
         let provider = &self.config.provider;
         let page = Page::from(&Begin {
@@ -51,16 +50,13 @@ impl App {
     }
 
     /// The button was pressed, or a command line asks.
-    pub(super) async fn begin(&self, asked: &Asked, account: &str, standing: Standing) -> Result<Response, Response> {
+    pub(super) async fn begin(&self, asked: &Asked, account: &str, who: Who) -> Result<Response, Response> {
         let keeper = self.keeper(asked, account)?;
         if self.config.provider.grant == Grant::DeviceCode {
             return self.invite(asked, &keeper).await;
         }
         // Only an operator is let through the waits that earlier failures have set.
-        let result = match standing {
-            Standing::Basic | Standing::Bearer => keeper.refresh().await,
-            Standing::Stranger | Standing::Unknown => keeper.token().await,
-        };
+        let result = if who == Who::Operator { keeper.refresh().await } else { keeper.token().await };
         let token = result.map_err(|err| {
             let err = ApiError::from(err);
             let words = ("It could not be connected", &*err.to_string(), err.next_step());

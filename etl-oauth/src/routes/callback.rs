@@ -8,14 +8,13 @@ use http::StatusCode;
 
 use super::{
     App, State as AppState, done,
-    enable::is_taken,
     reply::{self, Asked, problem},
 };
 use crate::{
-    config::EnableAuth,
-    guard::{Pending, Standing, StateError},
+    guard::{Door, Pending, StateError},
     keeper::Kept,
     pages::Problem,
+    provider::{Definition, Source, Values},
     token::{Class, Failure},
 };
 
@@ -26,16 +25,26 @@ struct Arrival {
     state: Option<String>,
     error: Option<String>,
     iss: Option<String>,
+    /// What the provider's definition wants kept with the tokens.
+    kept: Values,
 }
 
 impl Arrival {
     /// Reads a query; `None` when a parameter is there twice (RFC 6749 §3.1). An empty one counts as not there.
-    fn read(query: &str) -> Option<Self> {
+    fn read(provider: &Definition, query: &str) -> Option<Self> {
         let mut arrival = Self::default();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            let kept =
+                provider.variables.iter().find(|(variable, it)| it.from == Source::Redirect && it.at(variable) == name);
+            if let Some((variable, _)) = kept {
+                if arrival.kept.insert(variable.clone(), value.into_owned()).is_some() {
+                    return None;
+                }
+                continue;
+            }
             let field = match &*name {
-                "code" => &mut arrival.code,
-                "state" => &mut arrival.state,
+                name if name == provider.callback.code => &mut arrival.code,
+                name if name == provider.callback.state => &mut arrival.state,
                 "error" => &mut arrival.error,
                 "iss" => &mut arrival.iss,
                 _ => continue,
@@ -63,18 +72,20 @@ pub(super) async fn arrive(
     if is_prefetch(&asked) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    asked.refuse_forwarding(&app)?;
-    let arrival = Arrival::read(&query.unwrap_or_default())
+    let arrival = Arrival::read(app.config.provider.definition(), &query.unwrap_or_default())
         .ok_or_else(|| app.bad(&asked, "the address holds a parameter twice"))?;
     let state = arrival.state.as_deref().ok_or_else(|| app.bad(&asked, "the address holds no state"))?;
-    let pending = Pending::resume(&app.key, &app.jar, &app.used, &asked.headers, state, app.clock.now())
+    let now = app.clock.now();
+    let pending = Pending::open(&app.key, &app.jar, &app.used, &asked.headers, state, now)
         .map_err(|err| app.stale(&asked, err))?;
+    app.admit(Door::Callback, &asked, pending.account(), "").await?;
+    pending.use_up(&app.used, state, now).map_err(|err| app.stale(&asked, err))?;
     let forget = Pending::forget(&app.jar, state);
     let result = app.complete(&asked, &arrival, &pending).await;
     Ok(match result {
         Ok(kept) => {
-            let flash = done::flash(&app, pending.account(), &kept);
-            reply::see_other(&app.config.page("/done"), forget.into_iter().chain(flash))
+            let told = done::told(&app, pending.account(), &kept);
+            reply::see_other(&app.config.page("/done"), forget.into_iter().chain(told))
         }
         Err(mut response) => {
             response.headers_mut().extend(forget.map(|cookie| (http::header::SET_COOKIE, cookie)));
@@ -104,21 +115,21 @@ impl App {
         if self.authority.provider().iss_required && arrival.iss.is_none() {
             return Err(self.bad(asked, "the answer does not say which issuer it comes from, and this one always does"));
         }
-        let first_visit = self.config.enable_auth == EnableAuth::FirstVisit;
-        let operator = matches!(self.operator.standing(&asked.headers), Standing::Basic | Standing::Bearer);
         let keeper = self.keeper(asked, pending.account())?;
-        if first_visit && !operator && is_taken(&keeper) {
-            return Err(self.taken(asked));
-        }
         let code = match (&arrival.code, &arrival.error) {
             (Some(code), None) => code,
             (None, Some(error)) => return Err(self.refused(asked, error)),
             (Some(_), Some(_)) => return Err(self.bad(asked, "the address holds both a code and an error")),
             (None, None) => return Err(self.bad(asked, "the address holds neither a code nor an error")),
         };
+        for (name, value) in &arrival.kept {
+            if self.config.provider.variables.get(name).is_none_or(|variable| variable.check(value).is_err()) {
+                return Err(self.bad(asked, "the address holds a value that is not what the provider sends"));
+            }
+        }
         let sent_at = self.clock.now();
-        let redirect_uri = self.config.redirect_uri();
-        let answer = self.authority.exchange(code, &redirect_uri, pending.verifier(), sent_at).await;
+        let (redirect_uri, verifier) = (self.config.redirect_uri(), pending.verifier());
+        let answer = self.authority.exchange(code, &redirect_uri, verifier, &arrival.kept, sent_at).await;
         let answer = answer.map_err(|failure| self.not_exchanged(asked, &failure))?;
         Ok(keeper.authorise(answer, sent_at).await)
     }
@@ -186,10 +197,22 @@ mod tests {
 
     #[test]
     fn a_parameter_that_is_there_twice_is_refused_and_unknown_ones_are_passed_over() {
-        let arrival = Arrival::read("code=a%3Ab&state=s&scope=x&scope=y&authuser=0&error=").unwrap();
+        let read = |query| Arrival::read(&Definition::default(), query);
+        let arrival = read("code=a%3Ab&state=s&scope=x&scope=y&authuser=0&error=").unwrap();
         assert_eq!((arrival.code.as_deref(), arrival.state.as_deref(), arrival.error), (Some("a:b"), Some("s"), None));
         for twice in ["code=a&code=b", "state=&state=s", "error=a&error=a", "iss=a&iss=b"] {
-            assert!(Arrival::read(twice).is_none() || twice.starts_with("state=&"), "{twice}");
+            assert!(read(twice).is_none() || twice.starts_with("state=&"), "{twice}");
         }
+    }
+
+    #[test]
+    fn code_and_state_come_under_other_names_and_values_of_the_redirect_are_kept() {
+        let text = "token_url = 'https://p.example/t'\ncallback = { code = 'auth_code', state = 'st' }\n\
+                    [variables.realm]\nfrom = 'redirect'\nat = 'realmId'\nkind = 'segment'";
+        let definition = Definition::read("acme.toml", text).unwrap();
+        let arrival = Arrival::read(&definition, "auth_code=a&st=s&code=x&realmId=42").unwrap();
+        assert_eq!((arrival.code.as_deref(), arrival.state.as_deref()), (Some("a"), Some("s")));
+        assert_eq!(arrival.kept["realm"], "42");
+        assert!(Arrival::read(&definition, "auth_code=a&st=s&realmId=1&realmId=2").is_none());
     }
 }

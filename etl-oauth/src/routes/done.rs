@@ -7,7 +7,7 @@ use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    App, State as AppState,
+    App, State as AppState, flash,
     reply::{self, Asked},
 };
 use crate::{
@@ -17,7 +17,6 @@ use crate::{
 };
 
 const COOKIE: &str = "etl-oauth-done";
-const PURPOSE: &str = "done";
 const LIFETIME: Duration = Duration::from_secs(300);
 
 /// What the callback tells the page, through the browser that was there.
@@ -27,30 +26,28 @@ struct Flash {
     unsaved: Option<String>,
 }
 
-/// The cookie that carries it, sealed.
-pub(super) fn flash(app: &App, account: &str, kept: &Kept) -> Option<HeaderValue> {
+/// The cookie that carries it.
+pub(super) fn told(app: &App, account: &str, kept: &Kept) -> Option<HeaderValue> {
     let unsaved = match kept {
         Kept::Stored => None,
         Kept::InMemory(err) => Some(err.to_string()),
     };
-    let flash = serde_json::to_vec(&Flash { account: account.to_owned(), unsaved }).ok()?;
-    app.jar.set(COOKIE, &app.key.seal(PURPOSE, &flash).ok()?, LIFETIME)
+    flash::leave(app, COOKIE, &Flash { account: account.to_owned(), unsaved }, LIFETIME)
 }
 
 /// `GET`: what was done, for the browser in which it was done; for any other where the function stands.
 pub(super) async fn page(State(app): AppState, asked: Asked) -> Response {
-    let flash: Option<Flash> = app
-        .jar
-        .get(&asked.headers, COOKIE)
-        .and_then(|sealed| app.key.open(PURPOSE, &sealed))
-        .and_then(|flash| serde_json::from_slice(&flash).ok());
+    let flash: Option<Flash> = flash::find(&app, &asked.headers, COOKIE);
     let account = flash.as_ref().map_or(DEFAULT_ACCOUNT, |flash| &flash.account);
     let Ok(keeper) = app.keeper(&asked, account) else { return super::not_found(State(app), asked).await };
     let stored = keeper.current();
     let tokens = stored.as_ref().and_then(|stored| stored.record.tokens.as_ref());
-    let (provider, base) = (&app.config.provider, &app.base);
+    let (provider, base, operated) = (&app.config.provider, &app.base, app.operator.exists());
     let (Some(flash), Some(tokens)) = (flash, tokens) else {
-        return reply::page(Page::from(&Start { base, provider: &provider.title, state: keeper.state() }), None);
+        return reply::page(
+            Page::from(&Start { base, provider: &provider.title, state: keeper.state(), operated }),
+            None,
+        );
     };
     let wanted: Vec<&str> = provider.scope.iter().map(String::as_str).collect();
     // RFC 6749 §5.1: an answer without a scope grants what was asked for.
@@ -67,6 +64,7 @@ pub(super) async fn page(State(app): AppState, asked: Asked) -> Response {
         refresh_token: tokens.refresh_token.is_some(),
         remedy: None,
         unsaved,
+        operated,
         now: app.clock.now(),
     });
     reply::page(page, None)

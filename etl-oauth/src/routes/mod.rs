@@ -1,10 +1,13 @@
 //! What the function answers below `/function/NAME`, whose prefix the gateway takes off.
 
+mod admit;
 mod begin;
 mod callback;
 mod done;
 mod enable;
+mod flash;
 mod job;
+mod openapi;
 mod operate;
 mod reply;
 mod runs;
@@ -19,7 +22,7 @@ use crate::{
     api::{Api, ApiError},
     config::Config,
     grant::{Authority, Credentials, Wire},
-    guard::{CookieJar, Key, Once, Operator},
+    guard::{CookieJar, EnableAuth, Floor, Key, Once, Operator},
     keeper::{Announcer, Clock, Keeper, Keepers, Parts},
     pages::Base,
     secrets::Secrets,
@@ -48,6 +51,7 @@ struct App {
     used: Once,
     operator: Operator,
     runs: Runs,
+    floor: Floor<Vec<job::Run>>,
     clock: Clock,
 }
 
@@ -79,12 +83,20 @@ impl Function {
         first.sync().await;
         let api = config.provider.api_url.clone().map(|base| Api::new(base, first)).transpose()?;
         let key = Key::derive(&sealing(&secrets)?, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
+        let operator = Operator::new(secrets);
+        if config.enable_auth == EnableAuth::FirstVisit {
+            tracing::warn!("whoever comes first may authorise this function: mount the secret etl-oauth-operator");
+        }
+        if operator.is_weak() {
+            tracing::warn!("the secret etl-oauth-operator is short enough to be guessed: take 24 random bytes");
+        }
         let app = Arc::new(App {
             base: Base::new(&config.public_url),
             jar: CookieJar::new(&config.public_url),
             used: Once::new(STATES),
-            operator: Operator::new(secrets),
+            operator,
             runs: Runs::default(),
+            floor: Floor::new(config.min_run_interval),
             config,
             keepers,
             api,
@@ -111,9 +123,11 @@ impl Function {
             .route("/refresh", routing::post(operate::refresh))
             .route("/revoke", routing::post(operate::revoke))
             .route("/reseal", routing::post(operate::reseal))
+            .route("/openapi.json", routing::get(openapi::describe))
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
             .layer(axum::middleware::map_response_with_state(Arc::clone(&app), announce_work))
+            .layer(axum::middleware::from_fn(traced))
             .with_state(app)
     }
 }
@@ -164,6 +178,12 @@ fn owner() -> String {
     let mut salt = [0; 4];
     let _ = aws_lc_rs::rand::fill(&mut salt);
     format!("{host}-{:08x}", u32::from_le_bytes(salt))
+}
+
+/// What a request sets going belongs to the trace that it came with.
+async fn traced(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+    let headers = request.headers().clone();
+    crate::trace::within(&headers, next.run(request)).await
 }
 
 /// Tells the watchdog of a renewal or a write that goes on after the answer: the process ends after it.

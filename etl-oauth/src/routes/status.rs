@@ -1,27 +1,39 @@
 //! `/status`: where everything stands, for the operator.
 
+use std::time::Duration;
+
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 
 use super::{
-    App, State as AppState,
+    App, State as AppState, flash,
     reply::{self, Asked, problem},
 };
 use crate::{
-    guard::{Csrf, Standing},
+    guard::{Csrf, Door},
     keeper::Keeper,
     pages::{self, Account, Page, Renewal, Status, StatusPage},
+    store::DEFAULT_ACCOUNT,
     token::{self, Class, jwt},
 };
 
+const NOTICE: &str = "etl-oauth-notice";
+const NOTICE_LIFETIME: Duration = Duration::from_secs(60);
+
+/// Leads a browser to the page, which says there what was just done.
+pub(super) fn lead_back(app: &App, notice: &str) -> Response {
+    reply::see_other(&app.config.page("/status"), flash::leave(app, NOTICE, &notice, NOTICE_LIFETIME))
+}
+
 /// `GET`: as a page or as JSON.
 pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response, Response> {
-    app.must_be_operator(&asked)?;
+    app.admit(Door::Status, &asked, DEFAULT_ACCOUNT, "").await?;
     let status = app.status().await;
     let csrf = Csrf::issue(&app.key, &app.jar, &asked.headers);
     let (Some(csrf), true) = (csrf, asked.wants_html()) else {
         return Ok(reply::json(StatusCode::OK, &status));
     };
+    let notice: Option<String> = flash::find(&app, &asked.headers, NOTICE);
     let page = Page::from(&StatusPage {
         base: &app.base,
         provider: &app.config.provider.title,
@@ -29,29 +41,16 @@ pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response,
         status: &status,
         authorize_url: app.authority.provider().authorize_url.as_ref(),
         unattended: app.config.provider.grant.asks_again(),
+        notice: notice.as_deref(),
+        remedy: None,
         csrf: &csrf.token,
         now: app.clock.now(),
     });
-    Ok(reply::page(page, csrf.cookie))
+    let read = flash::forget(&app, &asked.headers, NOTICE);
+    Ok(reply::page(page, csrf.cookie.into_iter().chain(read)))
 }
 
 impl App {
-    /// Lets the operator pass. Where no operator's secret is mounted there is no such page.
-    pub(super) fn must_be_operator(&self, asked: &Asked) -> Result<Standing, Response> {
-        match self.operator.standing(&asked.headers) {
-            Standing::Unknown => {
-                let words = (
-                    "There is no such page",
-                    "nothing is answered at this path",
-                    "To have it, mount the secret etl-oauth-operator.",
-                );
-                Err(asked.problem(self, &problem("not_found", StatusCode::NOT_FOUND, words)))
-            }
-            Standing::Stranger => Err(self.unauthorised(asked)),
-            standing => asked.refuse_forwarding(self).map(|()| standing),
-        }
-    }
-
     async fn status(&self) -> Status {
         let keepers = self.keepers.all().await;
         let store = pages::Store { kind: self.config.store.clone(), ok: keepers.iter().all(Keeper::is_store_ok) };
@@ -80,6 +79,7 @@ impl App {
         });
         Account {
             account: keeper.account().to_owned(),
+            who: None,
             state: keeper.state(),
             generation: record.map_or(0, |record| record.generation),
             scope: tokens.and_then(|tokens| tokens.scope.clone()),

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use secrecy::zeroize::Zeroizing;
@@ -55,6 +55,9 @@ pub struct Tokens {
     /// The whole answer of the provider but for the tokens themselves.
     #[serde(default)]
     pub answer: Map<String, Value>,
+    /// The values of the provider's variables that its redirect and its answers brought: part of addresses, for one.
+    #[serde(default)]
+    pub kept: BTreeMap<String, String>,
 }
 
 fn bearer() -> String {
@@ -241,6 +244,8 @@ impl Tokens {
         let said_by_token = jwt::expires_at(&answer.access_token);
         let spent = old.and_then(|old| old.refresh_token.clone());
         let rotated = answer.refresh_token.is_some();
+        let mut kept = old.map(|old| old.kept.clone()).unwrap_or_default();
+        kept.extend(answer.kept);
         Self {
             access_token: answer.access_token,
             refresh_token: answer.refresh_token.or_else(|| spent.clone()),
@@ -260,6 +265,7 @@ impl Tokens {
                 .or_else(|| old.and_then(|old| old.refresh_expires_at)),
             bound_to: answer.bound_to,
             answer: answer.rest,
+            kept,
         }
     }
 
@@ -279,6 +285,7 @@ impl Tokens {
             refresh_expires_at: None,
             bound_to: None,
             answer: Map::new(),
+            kept: BTreeMap::new(),
         }
     }
 
@@ -341,6 +348,8 @@ fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Resul
         #[serde(skip_serializing_if = "Option::is_none")]
         bound_to: Option<&'a str>,
         answer: &'a Map<String, Value>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        kept: &'a BTreeMap<String, String>,
     }
     tokens
         .map(|tokens| Exposed {
@@ -354,6 +363,7 @@ fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Resul
             refresh_expires_at: tokens.refresh_expires_at,
             bound_to: tokens.bound_to.as_ref().map(Secret::expose),
             answer: &tokens.answer,
+            kept: &tokens.kept,
         })
         .serialize(serializer)
 }
