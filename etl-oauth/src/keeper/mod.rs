@@ -416,7 +416,7 @@ impl Keeper {
 }
 
 /// A random number from 0 to 1. Without randomness everybody waits equally long, which is no more than a pity.
-fn jitter() -> f64 {
+pub(crate) fn jitter() -> f64 {
     let mut bytes = [0; 4];
     let _ = aws_lc_rs::rand::fill(&mut bytes);
     f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)

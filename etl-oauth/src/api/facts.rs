@@ -1,0 +1,176 @@
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use jiff::Timestamp;
+
+/// Where an API leaves the common ways. The default is RFC 6750, RFC 9110 and the usual names of rate limit headers.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The statuses that say that the token has ended (case F10); 401 where nothing else is known.
+    pub expired: Vec<StatusCode>,
+    /// The header that carries the token.
+    pub header: HeaderName,
+    /// What stands before the token in it, with the space: `Bearer `.
+    pub prefix: String,
+    /// Headers of every request, such as the API's version.
+    pub headers: HeaderMap,
+    /// Where in the token endpoint's answer the API's base URL is, for providers that tell it there: `instance_url`.
+    pub base: Option<String>,
+    /// How its answers tell what is left of a rate limit.
+    pub limits: Limits,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self {
+            expired: vec![StatusCode::UNAUTHORIZED],
+            header: http::header::AUTHORIZATION,
+            prefix: "Bearer ".into(),
+            headers: HeaderMap::new(),
+            base: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// The headers of rate limits.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// How many requests are left: the first of these that is there.
+    pub remaining: Vec<HeaderName>,
+    /// When there are more: Unix seconds or milliseconds, seconds from now, or a date.
+    pub reset: Vec<HeaderName>,
+    /// Limits and use of several windows side by side, separated by commas.
+    pub windows: Option<Windows>,
+}
+
+/// Limits of windows of fixed lengths, which begin at whole multiples of them.
+#[derive(Clone, Debug)]
+pub struct Windows {
+    /// The limits.
+    pub limit: HeaderName,
+    /// How much of each is used.
+    pub usage: HeaderName,
+    /// The lengths, in the same order.
+    pub lengths: Vec<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let names = |names: &[&'static str]| names.iter().map(|name| HeaderName::from_static(name)).collect();
+        Self {
+            remaining: names(&["x-ratelimit-remaining", "x-rate-limit-remaining", "ratelimit-remaining"]),
+            reset: names(&["x-ratelimit-reset", "x-rate-limit-reset", "ratelimit-reset"]),
+            windows: None,
+        }
+    }
+}
+
+impl Limits {
+    /// How many requests are left, and until when that holds.
+    pub(super) fn left(&self, headers: &HeaderMap, now: Timestamp) -> Option<(u64, Timestamp)> {
+        if let Some(windows) = &self.windows
+            && let Some(left) = windows.left(headers, now)
+        {
+            return Some(left);
+        }
+        let remaining = first(headers, &self.remaining)?.trim().parse::<f64>().ok()?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a cast saturates, as it should here"
+        )]
+        Some((remaining as u64, self.reset(headers, now)?))
+    }
+
+    /// When the API wants to be asked again.
+    pub(super) fn reset(&self, headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
+        moment(first(headers, &self.reset)?.trim(), now)
+    }
+}
+
+impl Windows {
+    /// The tightest of the windows.
+    fn left(&self, headers: &HeaderMap, now: Timestamp) -> Option<(u64, Timestamp)> {
+        let numbers = |name| -> Option<Vec<u64>> {
+            text(headers.get(name)?)?.split(',').map(|number| number.trim().parse().ok()).collect()
+        };
+        let (limits, used) = (numbers(&self.limit)?, numbers(&self.usage)?);
+        let windows = limits.into_iter().zip(used).zip(&self.lengths);
+        windows.map(|((limit, used), length)| (limit.saturating_sub(used), turn(*length, now))).min()
+    }
+}
+
+/// The end of the window of that length in which `now` is.
+fn turn(length: Duration, now: Timestamp) -> Timestamp {
+    let length = i64::try_from(length.as_secs()).unwrap_or(i64::MAX).max(1);
+    let end = now.as_second().div_euclid(length).saturating_add(1).saturating_mul(length);
+    Timestamp::from_second(end).unwrap_or(Timestamp::MAX)
+}
+
+fn first<'a>(headers: &'a HeaderMap, names: &[HeaderName]) -> Option<&'a str> {
+    names.iter().find_map(|name| text(headers.get(name)?))
+}
+
+fn text(value: &HeaderValue) -> Option<&str> {
+    value.to_str().ok()
+}
+
+fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
+    // No window is as long as thirty years: a number that large is a moment of the calendar.
+    const CALENDAR: f64 = 1e9;
+    if let Ok(number) = text.parse::<f64>() {
+        let seconds = match number {
+            ..0.0 => return None,
+            number if number >= CALENDAR * 1000.0 => number / 1000.0,
+            number if number >= CALENDAR => number,
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds of the calendar are exact in a double")]
+            number => now.as_millisecond() as f64 / 1000.0 + number,
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "a cast saturates, and what is no time is refused")]
+        return Timestamp::from_millisecond((seconds * 1000.0) as i64).ok();
+    }
+    text.parse().ok().or_else(|| Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn resets_are_read_as_seconds_dates_and_moments() {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        for (reset, wanted) in [
+            ("90", "2026-11-21T12:01:30Z"),
+            ("1.5", "2026-11-21T12:00:01.5Z"),
+            ("1795262400", "2026-11-21T12:00:00Z"),
+            ("1795262400000", "2026-11-21T12:00:00Z"),
+            ("2026-11-21T12:15:00Z", "2026-11-21T12:15:00Z"),
+            ("Sat, 21 Nov 2026 12:15:00 GMT", "2026-11-21T12:15:00Z"),
+        ] {
+            let found = Limits::default().reset(&headers(&[("x-ratelimit-reset", reset)]), now);
+            assert_eq!(found, Some(wanted.parse().unwrap()), "{reset}");
+        }
+        assert_eq!(Limits::default().reset(&headers(&[("ratelimit-reset", "soon")]), now), None);
+    }
+
+    #[test]
+    fn of_several_windows_the_tightest_counts() {
+        let windows = Windows {
+            limit: HeaderName::from_static("x-ratelimit-limit"),
+            usage: HeaderName::from_static("x-ratelimit-usage"),
+            lengths: vec![Duration::from_secs(900), Duration::from_secs(86_400)],
+        };
+        let limits = Limits { windows: Some(windows), ..Limits::default() };
+        let now = "2026-11-21T12:07:00Z".parse().unwrap();
+        let left = |usage| {
+            limits.left(&headers(&[("x-ratelimit-limit", "100,1000"), ("x-ratelimit-usage", usage)]), now).unwrap()
+        };
+        assert_eq!(left("98, 200"), (2, "2026-11-21T12:15:00Z".parse().unwrap()));
+        assert_eq!(left("10,1001"), (0, "2026-11-22T00:00:00Z".parse().unwrap()));
+    }
+}
