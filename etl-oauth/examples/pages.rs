@@ -54,6 +54,7 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         refresh_token: true,
         remedy: None,
         unsaved: None,
+        operated: true,
         now,
     };
     let poor = Done {
@@ -78,8 +79,8 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         |status| StatusPage { base, provider: PROVIDER, job: "gumroad", status, authorize_url, csrf: "sample", now };
 
     Ok(vec![
-        ("start", Page::from(&Start { base, provider: PROVIDER, state: State::Disabled })),
-        ("start-enabled", Page::from(&Start { base, provider: PROVIDER, state: State::Enabled })),
+        ("start", Page::from(&Start { base, provider: PROVIDER, state: State::Disabled, operated: true })),
+        ("start-enabled", Page::from(&Start { base, provider: PROVIDER, state: State::Enabled, operated: true })),
         ("enable", Page::from(&enable())),
         (
             "enable-open",

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use local::{Console, Dialect, Local, Options, Urls};
+use local::{Console, Dialect, Local, Options};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// OpenFaaS on a laptop, without Docker: the gateway, the functions of stack.yaml, and a sandbox OAuth provider.
@@ -108,7 +108,7 @@ async fn up(arguments: Up) -> anyhow::Result<()> {
         () = &mut told => return Ok(()),
     };
     let urls = local.urls();
-    print(&if json { serde_json::to_string(&urls)? } else { welcome(&urls, &dir) });
+    print(&if json { serde_json::to_string(&urls)? } else { welcome(&local, &dir) });
     told.await;
     eprintln!("local: stopping; once more stops at once");
     let mut again = signal(SignalKind::interrupt())?;
@@ -133,13 +133,24 @@ impl Place {
     }
 }
 
-fn welcome(urls: &Urls, dir: &std::path::Path) -> String {
+fn welcome(local: &Local, dir: &std::path::Path) -> String {
+    let urls = local.urls();
     let secret = dir.join(".secrets/basic-auth-password");
     let mut text = String::from("\nReady. Open in a browser:\n\n");
     for (name, url) in &urls.functions {
         text += &format!("  {url}    the function {name}\n");
     }
     text += &format!("  {}    the sandbox provider\n", urls.provider);
+    for (function, file) in local.operators() {
+        // A sandbox's: it opens nothing elsewhere.
+        let password = std::fs::read_to_string(&file).unwrap_or_default();
+        let file = dir.join(".secrets").join(file.file_name().unwrap_or_default());
+        let url = &urls.functions[&function];
+        text += &format!(
+            "\nOnly the operator may connect {function} and see its status, at {url}/enable and {url}/status:\n\n"
+        );
+        text += &format!("  any user name, and the password {} (from {})\n", password.trim(), file.display());
+    }
     text += &format!("\nThe gateway is {}, its user admin, its password in {}:\n\n", urls.gateway, secret.display());
     text += &format!("  faas-cli login -g {} --password-stdin < {}\n", urls.gateway, secret.display());
     text + "\nctrl-c stops everything.\n"

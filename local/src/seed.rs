@@ -13,13 +13,24 @@ use crate::secrets::Secrets;
 
 const CLIENT_ID: &str = "oauth2-client-id";
 const CLIENT_SECRET: &str = "oauth2-client-secret";
+const OPERATOR: &str = "etl-oauth-operator";
+
+/// The name of the operator's secret, where the function lists one.
+pub(crate) fn operator(spec: &Spec) -> Option<String> {
+    let name = format!("{}{OPERATOR}", prefix(spec));
+    spec.secrets.contains(&name).then_some(name)
+}
+
+fn prefix(spec: &Spec) -> &str {
+    spec.env_vars.get("secret_prefix").map_or("", String::as_str)
+}
 
 /// Makes what is missing; what is there stays. Answers with the clients that the sandbox must know.
 pub(crate) fn seed<'a>(secrets: &Secrets, specs: impl Iterator<Item = &'a Spec>) -> anyhow::Result<Vec<Client>> {
     make(secrets, PASSWORD, &random::token()?)?;
     let mut clients = Vec::new();
     for spec in specs {
-        let prefix = spec.env_vars.get("secret_prefix").map_or("", String::as_str);
+        let prefix = prefix(spec);
         for name in &spec.secrets {
             if secrets.exists(name) {
                 continue;
@@ -48,7 +59,9 @@ fn first_value(name: &str, function: &str) -> anyhow::Result<Option<String>> {
         // What the function takes for "not authorised yet".
         "oauth2-access-token" | "oauth2-refresh-token" | "oauth2-token" => "empty".to_owned(),
         USER => DEFAULT_USER.to_owned(),
-        CLIENT_SECRET | PASSWORD | "etl-oauth-operator" | "etl-oauth-invoke" => random::token()?,
+        CLIENT_SECRET | PASSWORD | OPERATOR => random::token()?,
+        // As Standard Webhooks writes one, which any other caller takes for a word like another.
+        "etl-oauth-invoke" => format!("whsec_{}", STANDARD.encode(random::bytes()?)),
         "etl-oauth-seal-keys" => format!("local:{}", STANDARD.encode(random::bytes()?)),
         _ => return Ok(None),
     }))

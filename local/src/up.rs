@@ -14,7 +14,7 @@ use crate::functions::{Executable, Functions, Source, Spec};
 use crate::gateway::Gateway;
 use crate::provider::Provider;
 use crate::secrets::{Dialect, Secrets};
-use crate::seed::seed;
+use crate::seed::{operator, seed};
 use crate::server::{bind, url};
 use crate::stack::Stack;
 
@@ -83,6 +83,7 @@ pub struct Local {
     run: PathBuf,
     url: String,
     names: Vec<String>,
+    operators: BTreeMap<String, String>,
 }
 
 impl Local {
@@ -110,7 +111,8 @@ impl Local {
         let functions = Functions::new(Box::new(catalog), secrets.clone(), run.clone(), options.console);
         let gateway_server = Gateway::start(listener, functions.clone(), secrets.clone(), options.console)?;
         let names = specs.iter().map(|spec| spec.service.clone()).collect();
-        let local = Self { gateway: gateway_server, provider, functions, secrets, run, url: gateway, names };
+        let operators = specs.iter().filter_map(|spec| Some((spec.service.clone(), operator(spec)?))).collect();
+        let local = Self { gateway: gateway_server, provider, functions, secrets, run, url: gateway, names, operators };
         for spec in specs {
             if let Err(error) = local.functions.start(spec).await {
                 local.stop().await;
@@ -136,6 +138,12 @@ impl Local {
     #[must_use]
     pub fn provider(&self) -> &Provider {
         &self.provider
+    }
+
+    /// The file of the operator's secret, for each function that has one.
+    #[must_use]
+    pub fn operators(&self) -> BTreeMap<String, PathBuf> {
+        self.operators.iter().map(|(function, secret)| (function.clone(), self.secrets.path(secret))).collect()
     }
 
     /// Where the secret of this name is kept.

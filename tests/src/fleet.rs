@@ -66,6 +66,7 @@ impl Fleet {
             ("token_timeout", "2s".to_owned()),
             ("replay_window", "1h".to_owned()),
             ("show_result", "true".to_owned()),
+            ("min_run_interval", "0s".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();

@@ -104,7 +104,7 @@ impl Scene {
 
     async fn enabled(access_token: Duration) -> Self {
         let scene = Self::new(access_token).await;
-        let done = scene.authorise(&Browser::new()).await;
+        let done = scene.authorise(&scene.stage.browser()).await;
         assert_eq!((done.status, done.url.as_str()), (StatusCode::OK, scene.stage.url("/done").as_str()));
         scene
     }
@@ -153,7 +153,6 @@ functions:
       job: gumroad
       show_result: \"true\"
       min_run_interval: 0s
-      enable_auth: first_visit
       public_url: ${{OPENFAAS_URL}}/function/etl-oauth
       gateway_url: ${{GATEWAY_URL}}
     secrets:
@@ -264,7 +263,7 @@ async fn a_refresh_token_used_elsewhere_ends_the_family_and_a_person_is_asked_ag
 #[tokio::test]
 async fn a_person_who_refuses_is_told_so_and_nothing_is_stored() {
     let scene = Scene::new(HOUR).await;
-    let browser = Browser::new();
+    let browser = scene.stage.browser();
     let sign_in = browser.enable(&scene.stage).await;
     // The link below the form.
     let page = browser.open(&format!("{}/abort", sign_in.url)).await;
@@ -278,7 +277,7 @@ async fn a_person_who_refuses_is_told_so_and_nothing_is_stored() {
 async fn a_client_that_the_provider_does_not_know_is_named_as_the_cause_without_its_secret() {
     let scene = Scene::new(HOUR).await;
     update_secret(&scene.stage, "oauth2-client-secret", "a-wrong-one").await;
-    let page = scene.authorise(&Browser::new()).await;
+    let page = scene.authorise(&scene.stage.browser()).await;
     assert_eq!(page.status, StatusCode::BAD_GATEWAY, "{}", page.body);
     assert!(page.body.contains("invalid_client") && !page.body.contains("a-wrong-one"), "{}", page.body);
     assert_eq!(scene.tokens(), ["empty", "empty"]);

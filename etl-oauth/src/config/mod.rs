@@ -7,6 +7,7 @@ use std::{fmt, time::Duration};
 
 use url::Url;
 
+pub use crate::guard::EnableAuth;
 use crate::{
     job::Job,
     keeper::{Policy, Renew},
@@ -40,15 +41,8 @@ pub struct Config {
     pub show_result: bool,
     /// Who may authorise.
     pub enable_auth: EnableAuth,
-}
-
-/// Who may authorise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EnableAuth {
-    /// Whoever knows the operator's secret.
-    Operator,
-    /// Whoever comes first, while there is no token.
-    FirstVisit,
+    /// Anonymous runs closer together than this share one run's outcome; zero: none do.
+    pub min_run_interval: Duration,
 }
 
 /// What is wrong with the configuration: all of it, a line each.
@@ -118,6 +112,7 @@ impl Config {
         );
         let durations = ["renew_before", "token_timeout", "lease", "state_lifetime"].map(|name| strings.duration(name));
         let [renew_before, token_timeout, lease, state_lifetime] = durations;
+        let min_run_interval = strings.duration("min_run_interval");
         let show_result = strings.boolean("show_result");
         let enable_auth = strings
             .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
@@ -155,6 +150,7 @@ impl Config {
                     job: job.unwrap_or(Job::Gumroad),
                     state_lifetime: state_lifetime.unwrap_or(Duration::from_secs(600)),
                     show_result: show_result.unwrap_or(false),
+                    min_run_interval: min_run_interval.unwrap_or(Duration::from_secs(10)),
                     enable_auth: enable_auth.unwrap_or(if operator {
                         EnableAuth::Operator
                     } else {

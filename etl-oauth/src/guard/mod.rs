@@ -2,14 +2,24 @@
 
 mod cookie;
 mod csrf;
+mod decide;
+mod floor;
+mod invoke;
 mod key;
 mod once;
 mod operator;
 mod pending;
+mod site;
+mod throttle;
 
 pub use cookie::CookieJar;
 pub use csrf::Csrf;
+pub use decide::{Credentials, Decision, Door, EnableAuth, Refusal, State, Who, decide};
+pub use floor::{Floor, Landed, Place};
+pub use invoke::Caller;
 pub use key::Key;
 pub use once::Once;
 pub use operator::{Operator, Standing};
 pub use pending::{Pending, StateError};
+pub use site::Site;
+pub use throttle::{Throttle, Try};

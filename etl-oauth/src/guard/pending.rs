@@ -73,12 +73,12 @@ impl Pending {
         Ok((Self { account: account.to_owned(), verifier: Secret::new(verifier), ends_at }, state, header))
     }
 
-    /// Takes a callback's `state`: sealed by us, begun in this browser, in time, and not used before. It is used up by
-    /// this, whatever comes after.
+    /// Opens a callback's `state`: sealed by us, begun in this browser, in time, and not used as far as `once` knows.
+    /// Nothing is used up by this.
     ///
     /// # Errors
     /// [`StateError`] says which of these it is not.
-    pub fn resume(
+    pub fn open(
         key: &Key,
         jar: &CookieJar,
         once: &Once,
@@ -99,10 +99,18 @@ impl Pending {
         if constant_time::verify_slices_are_equal(fingerprint(&cookie).as_bytes(), sealed.browser.as_bytes()).is_err() {
             return Err(StateError::OtherBrowser);
         }
-        if !once.consume(state, ends_at, now) {
+        if once.is_used(state) {
             return Err(StateError::Used);
         }
         Ok(Self { account: sealed.account.to_owned(), verifier: Secret::new(sealed.verifier), ends_at })
+    }
+
+    /// Uses the state up, whatever comes after.
+    ///
+    /// # Errors
+    /// [`StateError::Used`] when it was before.
+    pub fn use_up(&self, once: &Once, state: &str, now: Timestamp) -> Result<(), StateError> {
+        if once.consume(state, self.ends_at, now) { Ok(()) } else { Err(StateError::Used) }
     }
 
     /// The header that takes the browser's cookie away.
@@ -170,7 +178,8 @@ mod tests {
         }
 
         fn resume(&self, state: &str, headers: &HeaderMap, now: i64) -> Result<Pending, StateError> {
-            Pending::resume(&self.key, &self.jar, &self.once, headers, state, at(now))
+            let pending = Pending::open(&self.key, &self.jar, &self.once, headers, state, at(now))?;
+            pending.use_up(&self.once, state, at(now)).map(|()| pending)
         }
     }
 
@@ -204,7 +213,7 @@ mod tests {
     fn another_functions_state_is_foreign() {
         let (it, other) = (Browser::new(), Key::derive(&Secret::new("s"), "g").unwrap());
         let (state, cookies) = it.begin();
-        let result = Pending::resume(&other, &it.jar, &it.once, &cookies, &state, at(1));
+        let result = Pending::open(&other, &it.jar, &it.once, &cookies, &state, at(1));
         assert_eq!(result.unwrap_err(), StateError::Foreign);
     }
 }

@@ -29,6 +29,8 @@ pub struct Done<'a> {
     pub remedy: Option<&'a str>,
     /// Nothing when the token is saved, else why it could not be yet.
     pub unsaved: Option<&'a str>,
+    /// There is an operator, and so a status page to link to.
+    pub operated: bool,
     /// The time.
     pub now: Timestamp,
 }

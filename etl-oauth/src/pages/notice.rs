@@ -16,6 +16,8 @@ pub struct Start<'a> {
     pub provider: &'a str,
     /// Where the account stands.
     pub state: State,
+    /// There is an operator, and so a status page to link to.
+    pub operated: bool,
 }
 
 /// That the job ran, for those who may not see its result.

@@ -58,7 +58,7 @@ fn every_page(text: &str) -> Vec<Page> {
         problem(text).page(base),
     ];
     for state in STATES {
-        pages.push(Page::from(&Start { base, provider: text, state }));
+        pages.push(Page::from(&Start { base, provider: text, state, operated: true }));
         let account_name = Some(text);
         pages.push(Page::from(&Enable {
             base,
@@ -92,6 +92,7 @@ fn every_page(text: &str) -> Vec<Page> {
             refresh_token,
             remedy: Some(text),
             unsaved: (!refresh_token).then_some(text),
+            operated: true,
             now: now(),
         }));
     }
@@ -215,6 +216,7 @@ fn a_missing_refresh_token_is_said_loudly_with_the_remedy() {
         refresh_token: false,
         remedy: Some("Ask for access_type=offline."),
         unsaved: None,
+        operated: true,
         now: now(),
     };
     let html = Page::from(&done).html;
@@ -240,6 +242,7 @@ fn a_token_that_is_not_saved_is_no_success() {
         refresh_token: true,
         remedy: None,
         unsaved: Some("the gateway answered 503"),
+        operated: true,
         now: now(),
     };
     let html = Page::from(&done).html;

@@ -8,13 +8,11 @@ use http::StatusCode;
 
 use super::{
     App, State as AppState, done,
-    enable::is_taken,
     reply::{self, Asked, problem},
 };
 use crate::{
-    config::EnableAuth,
     grant::{self, SendError, judge_token},
-    guard::{Pending, Standing, StateError},
+    guard::{Door, Pending, StateError},
     keeper::Kept,
     pages::Problem,
     token::{Answer, Class, Failure},
@@ -64,12 +62,14 @@ pub(super) async fn arrive(
     if is_prefetch(&asked) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    asked.refuse_forwarding(&app)?;
     let arrival = Arrival::read(&query.unwrap_or_default())
         .ok_or_else(|| app.bad(&asked, "the address holds a parameter twice"))?;
     let state = arrival.state.as_deref().ok_or_else(|| app.bad(&asked, "the address holds no state"))?;
-    let pending = Pending::resume(&app.key, &app.jar, &app.used, &asked.headers, state, app.clock.now())
+    let now = app.clock.now();
+    let pending = Pending::open(&app.key, &app.jar, &app.used, &asked.headers, state, now)
         .map_err(|err| app.stale(&asked, err))?;
+    app.admit(Door::Callback, &asked, pending.account(), "").await?;
+    pending.use_up(&app.used, state, now).map_err(|err| app.stale(&asked, err))?;
     let forget = Pending::forget(&app.jar, state);
     let result = app.complete(&asked, &arrival, &pending).await;
     Ok(match result {
@@ -102,12 +102,7 @@ impl App {
         {
             return Err(self.bad(asked, "the answer comes from another issuer than the one that was asked"));
         }
-        let first_visit = self.config.enable_auth == EnableAuth::FirstVisit;
-        let operator = matches!(self.operator.standing(&asked.headers), Standing::Basic | Standing::Bearer);
         let keeper = self.keeper(asked, pending.account())?;
-        if first_visit && !operator && is_taken(&keeper) {
-            return Err(self.taken(asked));
-        }
         let code = match (&arrival.code, &arrival.error) {
             (Some(code), None) => code,
             (None, Some(error)) => return Err(self.refused(asked, error)),

@@ -48,9 +48,12 @@ pub(super) async fn page(State(app): AppState, asked: Asked) -> Response {
     let Ok(keeper) = app.keeper(&asked, account) else { return super::not_found(State(app), asked).await };
     let stored = keeper.current();
     let tokens = stored.as_ref().and_then(|stored| stored.record.tokens.as_ref());
-    let (provider, base) = (&app.config.provider, &app.base);
+    let (provider, base, operated) = (&app.config.provider, &app.base, app.operator.exists());
     let (Some(flash), Some(tokens)) = (flash, tokens) else {
-        return reply::page(Page::from(&Start { base, provider: &provider.title, state: keeper.state() }), None);
+        return reply::page(
+            Page::from(&Start { base, provider: &provider.title, state: keeper.state(), operated }),
+            None,
+        );
     };
     let wanted: Vec<&str> = provider.scope.iter().map(String::as_str).collect();
     // RFC 6749 §5.1: an answer without a scope grants what was asked for.
@@ -67,6 +70,7 @@ pub(super) async fn page(State(app): AppState, asked: Asked) -> Response {
         refresh_token: tokens.refresh_token.is_some(),
         remedy: None,
         unsaved,
+        operated,
         now: app.clock.now(),
     });
     reply::page(page, None)

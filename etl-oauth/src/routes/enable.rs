@@ -4,16 +4,15 @@ use axum::{
     extract::{Query, State},
     response::Response,
 };
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 
 use super::{
     App, State as AppState,
     reply::{self, Asked, Fields, Posted, problem},
 };
 use crate::{
-    config::EnableAuth,
     grant,
-    guard::{Csrf, Pending, Standing},
+    guard::{Csrf, Door, EnableAuth, Pending},
     keeper::Keeper,
     pages::{Enable, Page},
     store::DEFAULT_ACCOUNT,
@@ -26,7 +25,7 @@ pub(super) async fn page(
     Query(named): Query<Fields>,
 ) -> Result<Response, Response> {
     let account = named.account();
-    app.may_enable(&asked, account).await?;
+    app.admit(Door::Enable, &asked, account, "").await?;
     let csrf = Csrf::issue(&app.key, &app.jar, &asked.headers).ok_or_else(|| app.no_randomness(&asked))?;
     let Some(authorize_url) = &app.config.provider.authorize_url else { return Err(app.no_authorize_url(&asked)) };
     let page = Page::from(&Enable {
@@ -46,10 +45,7 @@ pub(super) async fn page(
 /// `POST`: begins an authorisation and leads to the provider (RFC 6749 §4.1.1).
 pub(super) async fn start(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
     let fields = reply::fields(form);
-    let standing = app.may_enable(&asked, fields.account()).await?;
-    if standing != Standing::Bearer && !Csrf::verify(&app.key, &app.jar, &asked.headers, &fields.csrf) {
-        return Err(app.forged(&asked, "/enable"));
-    }
+    app.admit(Door::Enable, &asked, fields.account(), &fields.csrf).await?;
     let now = app.clock.now();
     let (pending, state, cookie) = Pending::begin(&app.key, &app.jar, fields.account(), app.config.state_lifetime, now)
         .map_err(|_| app.no_randomness(&asked))?;
@@ -69,71 +65,12 @@ pub(super) fn is_taken(keeper: &Keeper) -> bool {
 }
 
 impl App {
-    /// Whether this caller may authorise that account now. Without an operator there is the account `default` alone:
-    /// whoever comes first takes one, not as many as he has names for.
-    pub(super) async fn may_enable(&self, asked: &Asked, account: &str) -> Result<Standing, Response> {
-        asked.refuse_forwarding(self)?;
-        self.keepers.check(account).map_err(|err| self.no_account(asked, &err))?;
-        let standing = self.operator.standing(&asked.headers);
-        match self.config.enable_auth {
-            EnableAuth::Operator => match standing {
-                Standing::Basic | Standing::Bearer => Ok(standing),
-                Standing::Stranger | Standing::Unknown => Err(self.unauthorised(asked)),
-            },
-            EnableAuth::FirstVisit => {
-                if !matches!(standing, Standing::Basic | Standing::Bearer) {
-                    if account != DEFAULT_ACCOUNT {
-                        return Err(self.unauthorised(asked));
-                    }
-                    let keeper = self.keeper(asked, account)?;
-                    keeper.sync().await;
-                    if is_taken(&keeper) {
-                        return Err(self.taken(asked));
-                    }
-                }
-                Ok(standing)
-            }
-        }
-    }
-
     /// The state of an account, as far as this replica knows; asking makes no keeper of an account that has none.
     fn state(&self, account: &str) -> crate::token::State {
         if account == DEFAULT_ACCOUNT {
             return self.keepers.get(account).map_or(crate::token::State::Disabled, |keeper| keeper.state());
         }
         crate::token::State::Disabled
-    }
-
-    pub(super) fn taken(&self, asked: &Asked) -> Response {
-        let words = (
-            "This function is already connected",
-            "it has a token, and without an operator nobody can replace it from outside",
-            "To connect it again, mount the secret etl-oauth-operator, or set its token secrets to `empty`.",
-        );
-        asked.problem(self, &problem("already_enabled", StatusCode::FORBIDDEN, words).with_link("/", "Run the job"))
-    }
-
-    /// Asks for the operator's credentials.
-    pub(super) fn unauthorised(&self, asked: &Asked) -> Response {
-        let words = (
-            "Only the operator may do this",
-            "the operator's password is missing or wrong",
-            "Give any user name, and as password the value of the secret etl-oauth-operator.",
-        );
-        let mut response = asked.problem(self, &problem("unauthorised", StatusCode::UNAUTHORIZED, words));
-        let challenge = HeaderValue::from_static("Basic realm=\"etl-oauth operator\", charset=\"UTF-8\"");
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-        response
-    }
-
-    /// A form that this browser did not get from here.
-    pub(super) fn forged(&self, asked: &Asked, back: &'static str) -> Response {
-        let words = (
-            "The form is too old",
-            "it was not issued to this browser, or the browser did not send its cookie back",
-            "Open the page again and press the button there.",
-        );
-        asked.problem(self, &problem("bad_form", StatusCode::BAD_REQUEST, words).with_link(back, "Open the page again"))
     }
 
     fn no_randomness(&self, asked: &Asked) -> Response {

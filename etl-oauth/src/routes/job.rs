@@ -6,7 +6,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::StatusCode;
+use http::{StatusCode, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     api::ApiError,
+    guard::{Door, Landed, Place, Who},
     job::{JobError, Outcome},
     keeper::{Keeper, KeeperError},
     pages::{JobResult, Page, Problem, Ran},
@@ -29,24 +30,43 @@ use crate::{
 const AT_A_TIME: usize = 4;
 
 /// `GET` and `POST`: what a browser, cron-connector and a caller send alike.
-pub(super) async fn run(State(app): AppState, asked: Asked) -> Response {
-    let started = app.clock.now();
-    let mut runs = app.run_all().await;
-    match &mut runs[..] {
-        // One account is the rule, and its result is the answer.
-        [(_, Ok(outcome))] => app.ran(&asked, started, &outcome.json, &outcome.html),
-        [(_, Err(err))] => app.job_failed(&asked, err),
-        runs => app.all_ran(&asked, started, runs),
+pub(super) async fn run(State(app): AppState, asked: Asked) -> Result<Response, Response> {
+    let who = app.admit_caller(Door::Job, &asked).await?;
+    let proved = who != Who::Anyone;
+    let see = proved || app.config.show_result;
+    let started_at = app.clock.now();
+    match app.floor.enter(proved, started_at) {
+        Place::Run(landed) => {
+            let outcome = Arc::new(app.run_all().await);
+            // Who only heard that nobody has authorised it has cost nobody anything, and the next may hear better news.
+            if outcome.iter().all(|(_, result)| result.as_ref().is_err_and(|err| status(err) == StatusCode::CONFLICT)) {
+                app.floor.forget();
+            }
+            let run = Landed { started_at, ended_at: app.clock.now(), outcome };
+            let response = app.tell_runs(&asked, see, &run);
+            landed.send_replace(Some(run));
+            Ok(response)
+        }
+        Place::Share(landing) => match Landed::wait(landing).await {
+            Some(run) => {
+                let mut response = app.tell_runs(&asked, see, &run);
+                response.headers_mut().insert(header::AGE, run.age(app.clock.now()).into());
+                Ok(response)
+            }
+            None => Err(app.no_outcome(&asked)),
+        },
     }
 }
 
 /// `HEAD` runs nothing: it is a safe method, and link checkers use it.
-pub(super) async fn head(State(app): AppState) -> StatusCode {
+pub(super) async fn head(State(app): AppState, asked: Asked) -> Result<StatusCode, Response> {
+    app.admit_caller(Door::Job, &asked).await?;
     let first = app.keepers.get(DEFAULT_ACCOUNT);
-    if first.is_ok_and(|keeper| is_taken(&keeper)) { StatusCode::OK } else { StatusCode::CONFLICT }
+    Ok(if first.is_ok_and(|keeper| is_taken(&keeper)) { StatusCode::OK } else { StatusCode::CONFLICT })
 }
 
-type Run = (String, Result<Outcome, JobError>);
+/// What came of one account's run.
+pub(super) type Run = (String, Result<Outcome, JobError>);
 
 impl App {
     /// Runs the job for every authorised account, a few at a time; one that fails stops no other. Where there is none, that
@@ -94,9 +114,27 @@ impl App {
         result
     }
 
-    fn ran(&self, asked: &Asked, at: Timestamp, json: &Value, html: &str) -> Response {
+    fn tell_runs(&self, asked: &Asked, see: bool, run: &Landed<Vec<Run>>) -> Response {
+        match &run.outcome[..] {
+            // One account is the rule, and its result is the answer.
+            [(_, Ok(outcome))] => self.ran(asked, see, run.started_at, &outcome.json, &outcome.html),
+            [(_, Err(err))] => self.job_failed(asked, err),
+            runs => self.all_ran(asked, see, run.started_at, runs),
+        }
+    }
+
+    fn no_outcome(&self, asked: &Asked) -> Response {
+        let words = (
+            "The job did not end",
+            "the run that this call shares was cut off",
+            "Run it again in a moment; if it happens again, give it more time (exec_timeout), or look at the log.",
+        );
+        asked.problem(self, &problem("run_cut_off", StatusCode::SERVICE_UNAVAILABLE, words))
+    }
+
+    fn ran(&self, asked: &Asked, see: bool, at: Timestamp, json: &Value, html: &str) -> Response {
         let (base, now) = (&self.base, self.clock.now());
-        match (self.config.show_result, asked.is_browser()) {
+        match (see, asked.is_browser()) {
             (true, true) => {
                 let provider = self.config.provider.title.as_str();
                 Page::from(&JobResult { base, provider, html, at, now }).into_response()
@@ -109,8 +147,8 @@ impl App {
 
     /// Several accounts: each one's outcome. When one failed the whole is that failure, so that a queue tries again; a
     /// failure that may pass comes before one that only a person can mend.
-    fn all_ran(&self, asked: &Asked, at: Timestamp, runs: &[Run]) -> Response {
-        let accounts: Vec<Value> = runs.iter().map(|(account, result)| self.tell(account, result)).collect();
+    fn all_ran(&self, asked: &Asked, see: bool, at: Timestamp, runs: &[Run]) -> Response {
+        let accounts: Vec<Value> = runs.iter().map(|(account, result)| tell(see, account, result)).collect();
         let worst = runs.iter().filter_map(|(_, result)| result.as_ref().err()).max_by_key(|err| status(err).as_u16());
         let json = json!({ "accounts": accounts });
         match worst {
@@ -122,23 +160,10 @@ impl App {
                         "<section aria-label=\"{account}\"><p class=\"muted\">Account {account}</p>{html}</section>"
                     ))
                 });
-                self.ran(asked, at, &json, &html.collect::<String>())
+                self.ran(asked, see, at, &json, &html.collect::<String>())
             }
             Some(err) if asked.is_browser() => self.job_failed(asked, err),
             Some(err) => reply::json(status(err), &json),
-        }
-    }
-
-    fn tell(&self, account: &str, result: &Result<Outcome, JobError>) -> Value {
-        match result {
-            Ok(outcome) if self.config.show_result => {
-                json!({ "account": account, "outcome": "ok", "result": outcome.json })
-            }
-            Ok(_) => json!({ "account": account, "outcome": "ok" }),
-            Err(err) => {
-                let problem = describe(err);
-                json!({ "account": account, "outcome": problem.error, "message": problem.message, "next": problem.next })
-            }
         }
     }
 
@@ -157,6 +182,17 @@ impl App {
             return reply::json(StatusCode::CONFLICT, &body);
         }
         asked.problem(self, &describe(err))
+    }
+}
+
+fn tell(see: bool, account: &str, result: &Result<Outcome, JobError>) -> Value {
+    match result {
+        Ok(outcome) if see => json!({ "account": account, "outcome": "ok", "result": outcome.json }),
+        Ok(_) => json!({ "account": account, "outcome": "ok" }),
+        Err(err) => {
+            let problem = describe(err);
+            json!({ "account": account, "outcome": problem.error, "message": problem.message, "next": problem.next })
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the function answers below `/function/NAME`, whose prefix the gateway takes off.
 
+mod admit;
 mod callback;
 mod done;
 mod enable;
@@ -18,7 +19,7 @@ use crate::{
     api::{Api, ApiError},
     config::Config,
     grant::{Client, Wire},
-    guard::{CookieJar, Key, Once, Operator},
+    guard::{CookieJar, EnableAuth, Floor, Key, Once, Operator},
     keeper::{Announcer, ClientSource, Clock, Keeper, Keepers, Parts},
     pages::Base,
     secrets::Secrets,
@@ -48,6 +49,7 @@ struct App {
     used: Once,
     operator: Operator,
     runs: Runs,
+    floor: Floor<Vec<job::Run>>,
     clock: Clock,
 }
 
@@ -108,12 +110,20 @@ impl Function {
             }
         };
         let key = Key::derive(&sealing, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
+        let operator = Operator::new(secrets);
+        if config.enable_auth == EnableAuth::FirstVisit {
+            tracing::warn!("whoever comes first may authorise this function: mount the secret etl-oauth-operator");
+        }
+        if operator.is_weak() {
+            tracing::warn!("the secret etl-oauth-operator is short enough to be guessed: take 24 random bytes");
+        }
         let app = Arc::new(App {
             base: Base::new(&config.public_url),
             jar: CookieJar::new(&config.public_url),
             used: Once::new(STATES),
-            operator: Operator::new(secrets),
+            operator,
             runs: Runs::default(),
+            floor: Floor::new(config.min_run_interval),
             config,
             keepers,
             api,

@@ -8,15 +8,11 @@ use super::{
     App, State as AppState,
     reply::{self, Asked, Posted, problem},
 };
-use crate::{
-    api::ApiError,
-    guard::{Csrf, Standing},
-    keeper::Keeper,
-};
+use crate::{api::ApiError, guard::Door, keeper::Keeper};
 
 /// `POST /refresh`: one renewal now, whatever waits stand.
 pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
-    let keeper = app.may_operate(&asked, form)?;
+    let keeper = app.may_operate(&asked, form).await?;
     match keeper.refresh().await {
         Ok(token) => {
             if asked.wants_html() {
@@ -40,7 +36,7 @@ pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) ->
 
 /// `POST /revoke`: at the provider, then here; says which half worked.
 pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
-    let keeper = app.may_operate(&asked, form)?;
+    let keeper = app.may_operate(&asked, form).await?;
     let revoked = keeper.revoke().await;
     let provider = match &revoked.provider {
         None => "not_supported".to_owned(),
@@ -67,7 +63,7 @@ pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> 
 
 /// `POST /reseal`: every record written anew, sealed with the key that is now the first.
 pub(super) async fn reseal(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
-    app.may_operate(&asked, form)?;
+    app.may_operate(&asked, form).await?;
     match app.keepers.reseal().await {
         Ok(written) if asked.wants_html() => {
             tracing::info!(written, "resealed the records");
@@ -89,14 +85,10 @@ pub(super) async fn reseal(State(app): AppState, asked: Asked, form: Posted) -> 
 }
 
 impl App {
-    /// A browser sends Basic credentials by itself, from any page: there a form's token must come along.
-    /// Gives the keeper of the account that the form names.
-    fn may_operate(&self, asked: &Asked, form: Posted) -> Result<Keeper, Response> {
-        let standing = self.must_be_operator(asked)?;
+    /// Lets the operator pass, and gives the keeper of the account that the form names.
+    async fn may_operate(&self, asked: &Asked, form: Posted) -> Result<Keeper, Response> {
         let fields = reply::fields(form);
-        if standing == Standing::Bearer || Csrf::verify(&self.key, &self.jar, &asked.headers, &fields.csrf) {
-            return self.keeper(asked, fields.account());
-        }
-        Err(self.forged(asked, "/status"))
+        self.admit(Door::Operate, asked, fields.account(), &fields.csrf).await?;
+        self.keeper(asked, fields.account())
     }
 }

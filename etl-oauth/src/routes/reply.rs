@@ -81,19 +81,6 @@ impl Asked {
     pub(super) fn problem(&self, app: &App, problem: &Problem) -> Response {
         if self.wants_html() { problem.page(&app.base).into_response() } else { problem.json() }
     }
-
-    /// Refuses a request whose answer the platform would forward: what these routes answer is for the caller alone.
-    pub(super) fn refuse_forwarding(&self, app: &App) -> Result<(), Response> {
-        if !self.is_forwarded() {
-            return Ok(());
-        }
-        let words = (
-            "This cannot be asked for asynchronously",
-            "the request bears X-Callback-Url",
-            "Call the function itself, not /async-function.",
-        );
-        Err(self.problem(app, &problem("callback_url", StatusCode::BAD_REQUEST, words)))
-    }
 }
 
 /// A problem of that name and status: title, what happened, what to do next.

@@ -8,15 +8,16 @@ use super::{
     reply::{self, Asked, problem},
 };
 use crate::{
-    guard::{Csrf, Standing},
+    guard::{Csrf, Door},
     keeper::Keeper,
     pages::{self, Account, Page, Renewal, Status, StatusPage},
+    store::DEFAULT_ACCOUNT,
     token::{self, Class},
 };
 
 /// `GET`: as a page or as JSON.
 pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response, Response> {
-    app.must_be_operator(&asked)?;
+    app.admit(Door::Status, &asked, DEFAULT_ACCOUNT, "").await?;
     let status = app.status().await;
     let csrf = Csrf::issue(&app.key, &app.jar, &asked.headers);
     let (Some(csrf), Some(authorize_url), true) = (csrf, &app.config.provider.authorize_url, asked.wants_html()) else {
@@ -35,22 +36,6 @@ pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response,
 }
 
 impl App {
-    /// Lets the operator pass. Where no operator's secret is mounted there is no such page.
-    pub(super) fn must_be_operator(&self, asked: &Asked) -> Result<Standing, Response> {
-        match self.operator.standing(&asked.headers) {
-            Standing::Unknown => {
-                let words = (
-                    "There is no such page",
-                    "nothing is answered at this path",
-                    "To have it, mount the secret etl-oauth-operator.",
-                );
-                Err(asked.problem(self, &problem("not_found", StatusCode::NOT_FOUND, words)))
-            }
-            Standing::Stranger => Err(self.unauthorised(asked)),
-            standing => asked.refuse_forwarding(self).map(|()| standing),
-        }
-    }
-
     async fn status(&self) -> Status {
         let keepers = self.keepers.all().await;
         let store = pages::Store { kind: self.config.store.clone(), ok: keepers.iter().all(Keeper::is_store_ok) };

@@ -1,0 +1,183 @@
+//! The doors: what a request brings along is gathered, [`guard::decide`](crate::guard::decide) decides, and this says so.
+
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
+
+use super::{
+    App,
+    enable::is_taken,
+    reply::{Asked, problem},
+};
+use crate::{
+    guard::{Caller, Credentials, Csrf, Decision, Door, EnableAuth, Refusal, Site, Standing, State, Who, decide},
+    pages::Problem,
+    store::DEFAULT_ACCOUNT,
+};
+
+impl App {
+    /// Lets a request for `account` in, as whom, or gives the answer that it gets instead. `csrf` is what its form says.
+    pub(super) async fn admit(&self, door: Door, asked: &Asked, account: &str, csrf: &str) -> Result<Who, Response> {
+        if matches!(door, Door::Enable | Door::Callback) {
+            self.keepers.check(account).map_err(|err| self.no_account(asked, &err))?;
+        }
+        let (operator, pause) = self.operator.judge(&asked.headers, self.clock.now());
+        let state = State {
+            enable_auth: self.config.enable_auth,
+            taken: self.config.enable_auth == EnableAuth::FirstVisit && self.is_taken(door, asked, account).await?,
+            named: account != DEFAULT_ACCOUNT,
+            closed: false,
+            opened: false,
+        };
+        self.decide(door, asked, csrf, (operator, pause), Caller::Anonymous, state).await
+    }
+
+    /// Lets a caller in, by the rules of `invoke_auth`.
+    pub(super) async fn admit_caller(&self, door: Door, asked: &Asked) -> Result<Who, Response> {
+        let operator = self.operator.judge(&asked.headers, self.clock.now());
+        let state =
+            State { enable_auth: self.config.enable_auth, taken: false, named: false, closed: false, opened: false };
+        self.decide(door, asked, "", operator, Caller::Anonymous, state).await
+    }
+
+    async fn decide(
+        &self,
+        door: Door,
+        asked: &Asked,
+        csrf: &str,
+        (operator, pause): (Standing, std::time::Duration),
+        caller: Caller,
+        state: State,
+    ) -> Result<Who, Response> {
+        let credentials = Credentials {
+            operator,
+            caller,
+            site: Site::of(&asked.headers, &self.config.public_url),
+            form: Csrf::verify(&self.key, &self.jar, &asked.headers, csrf),
+            forwarded: asked.is_forwarded(),
+        };
+        let decision = decide(door, &asked.method, &credentials, state);
+        if !pause.is_zero() {
+            tracing::warn!(?door, "wrong credentials");
+            tokio::time::sleep(pause).await;
+        }
+        match decision {
+            Decision::Admit(who) => Ok(who),
+            Decision::Refuse(refusal) => Err(self.refuse(door, asked, refusal)),
+        }
+    }
+
+    /// Whether somebody has authorised the account, also by another replica. Asked only where it decides.
+    async fn is_taken(&self, door: Door, asked: &Asked, account: &str) -> Result<bool, Response> {
+        if account != DEFAULT_ACCOUNT || !matches!(door, Door::Enable | Door::Callback) {
+            return Ok(false);
+        }
+        let keeper = self.keeper(asked, account)?;
+        keeper.sync().await;
+        Ok(is_taken(&keeper))
+    }
+
+    fn refuse(&self, door: Door, asked: &Asked, refusal: Refusal) -> Response {
+        let problem = match refusal {
+            Refusal::Hidden => return self.hidden(asked, door),
+            Refusal::Forwarded => problem(
+                "callback_url",
+                StatusCode::BAD_REQUEST,
+                (
+                    "This cannot be asked for asynchronously",
+                    "the request bears X-Callback-Url",
+                    "Call the function itself, not /async-function.",
+                ),
+            ),
+            Refusal::Operator => problem(
+                "unauthorised",
+                StatusCode::UNAUTHORIZED,
+                (
+                    "Only the operator may do this",
+                    "the operator's password is missing or wrong",
+                    "Give any user name, and as password the value of the secret etl-oauth-operator.",
+                ),
+            ),
+            Refusal::Caller(why) => problem(
+                "unauthorised",
+                StatusCode::UNAUTHORIZED,
+                ("Not everybody may call this function", why, "Prove who you are, as invoke_auth wants it."),
+            ),
+            Refusal::Forbidden => problem(
+                "forbidden",
+                StatusCode::FORBIDDEN,
+                (
+                    "You may not call this function",
+                    "the token does not permit this function",
+                    "Ask for a permission that names it.",
+                ),
+            ),
+            Refusal::Throttled(_) => problem(
+                "too_many_tries",
+                StatusCode::TOO_MANY_REQUESTS,
+                (
+                    "Too many wrong secrets",
+                    "so many were wrong that none is looked at for a moment",
+                    "Wait as long as Retry-After says, and send the right one.",
+                ),
+            ),
+            Refusal::CrossSite => problem(
+                "cross_site",
+                StatusCode::FORBIDDEN,
+                (
+                    "Another site sent you here",
+                    "a page of another site posts to this function with your password",
+                    "Open this function's own page and press the button there.",
+                ),
+            ),
+            Refusal::Forged => problem(
+                "bad_form",
+                StatusCode::BAD_REQUEST,
+                (
+                    "The form is too old",
+                    "it was not issued to this browser, or the browser did not send its cookie back",
+                    "Open the page again and press the button there.",
+                ),
+            ),
+            Refusal::Taken => problem(
+                "already_enabled",
+                StatusCode::FORBIDDEN,
+                (
+                    "This function is already connected",
+                    "it has a token, and without an operator nobody can replace it from outside",
+                    "To connect it again, mount the secret etl-oauth-operator, or set its token secrets to `empty`.",
+                ),
+            ),
+        };
+        let mut response = asked.problem(self, &linked(problem, door, refusal));
+        let headers = response.headers_mut();
+        match refusal {
+            Refusal::Throttled(seconds) => _ = headers.insert(header::RETRY_AFTER, seconds.into()),
+            Refusal::Operator => {
+                let challenge = HeaderValue::from_static("Basic realm=\"etl-oauth operator\", charset=\"UTF-8\"");
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            _ => {}
+        }
+        response
+    }
+
+    fn hidden(&self, asked: &Asked, door: Door) -> Response {
+        let next = match door {
+            Door::Status | Door::Operate => "To have it, mount the secret etl-oauth-operator.",
+            Door::Token | Door::Proxy => "To have it, set proxy_allow, and invoke_auth to other than none.",
+            _ => "Look at the function's own page.",
+        };
+        let words = ("There is no such page", "nothing is answered at this path", next);
+        asked.problem(self, &problem("not_found", StatusCode::NOT_FOUND, words))
+    }
+}
+
+/// With the button that leads on.
+fn linked(problem: Problem, door: Door, refusal: Refusal) -> Problem {
+    match (refusal, door) {
+        (Refusal::Taken, _) => problem.with_link("/", "Run the job"),
+        (Refusal::Forged | Refusal::CrossSite, Door::Operate) => problem.with_link("/status", "Open the page again"),
+        (Refusal::Forged | Refusal::CrossSite, _) => problem.with_link("/enable", "Open the page again"),
+        _ => problem,
+    }
+}
