@@ -2,6 +2,7 @@
 
 mod error;
 mod facts;
+mod forward;
 pub mod json;
 mod pace;
 mod pages;
@@ -11,6 +12,7 @@ mod timing;
 
 pub use error::ApiError;
 pub use facts::{Facts, Limits, Windows};
+pub use forward::{Forward, Payload};
 pub use pages::Pages;
 pub use paging::Paging;
 pub use request::{Request, Response};

@@ -9,6 +9,7 @@ use url::Url;
 
 pub use crate::guard::EnableAuth;
 use crate::{
+    guard::Allow,
     job::Job,
     keeper::{Policy, Renew},
     provider::{Definition, Overrides, Provider, checked_url},
@@ -41,6 +42,8 @@ pub struct Config {
     pub show_result: bool,
     /// Who may authorise.
     pub enable_auth: EnableAuth,
+    /// What of the API callers may use through this function.
+    pub proxy_allow: Allow,
     /// Anonymous runs closer together than this share one run's outcome; zero: none do.
     pub min_run_interval: Duration,
 }
@@ -113,6 +116,7 @@ impl Config {
         let durations = ["renew_before", "token_timeout", "lease", "state_lifetime"].map(|name| strings.duration(name));
         let [renew_before, token_timeout, lease, state_lifetime] = durations;
         let min_run_interval = strings.duration("min_run_interval");
+        let proxy_allow = strings.parsed("proxy_allow", Allow::parse);
         let show_result = strings.boolean("show_result");
         let enable_auth = strings
             .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
@@ -150,6 +154,7 @@ impl Config {
                     job: job.unwrap_or(Job::Gumroad),
                     state_lifetime: state_lifetime.unwrap_or(Duration::from_secs(600)),
                     show_result: show_result.unwrap_or(false),
+                    proxy_allow: proxy_allow.unwrap_or_default(),
                     min_run_interval: min_run_interval.unwrap_or(Duration::from_secs(10)),
                     enable_auth: enable_auth.unwrap_or(if operator {
                         EnableAuth::Operator

@@ -6,9 +6,11 @@ mod done;
 mod enable;
 mod job;
 mod operate;
+mod proxy;
 mod reply;
 mod runs;
 mod status;
+mod token;
 
 use std::sync::Arc;
 
@@ -149,6 +151,8 @@ impl Function {
             .route("/refresh", routing::post(operate::refresh))
             .route("/revoke", routing::post(operate::revoke))
             .route("/reseal", routing::post(operate::reseal))
+            .route("/token", routing::get(token::show))
+            .route("/proxy/{*path}", routing::any(proxy::pass))
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
             .layer(axum::middleware::map_response_with_state(Arc::clone(&app), announce_work))
