@@ -46,7 +46,8 @@ impl Api {
             Payload::Stream(body) => (body, None),
         };
         let token = keeper.token().await?;
-        let send = async |token: &Token, body| self.pass(token, (&method, &path, query.as_deref()), &headers, body).await;
+        let send =
+            async |token: &Token, body| self.pass(token, (&method, &path, query.as_deref()), &headers, body).await;
         let response = send(&token, first).await?;
         if !options.facts.expired.contains(&response.status()) {
             if response.status().is_success() {

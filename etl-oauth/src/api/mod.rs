@@ -14,7 +14,7 @@ pub use error::ApiError;
 pub use facts::{Facts, Limits, Windows};
 pub use forward::{Forward, Payload};
 pub use pages::Pages;
-pub use paging::Paging;
+pub use paging::{Bookmark, Paging};
 pub use request::{Request, Response};
 pub use timing::Timing;
 

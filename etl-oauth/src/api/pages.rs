@@ -7,12 +7,9 @@ use std::{
 };
 
 use futures_core::Stream;
-use tokio::{
-    sync::mpsc::{self, Permit},
-    task::JoinSet,
-};
+use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{ApiError, Paging, Request, Response, paging::Place};
+use super::{ApiError, Bookmark, Paging, Request, Response, paging::Place};
 
 /// The pages of a list, in order: a [`Stream`], or [`Pages::next`] by hand.
 ///
@@ -44,17 +41,20 @@ impl Pages {
         self.pages.recv().await
     }
 
-    pub(super) fn walk(first: Request, paging: Paging, max_pages: usize) -> Self {
+    pub(super) fn walk(first: Request, paging: Paging, max_pages: usize, from: Option<Bookmark>) -> Self {
         let (sender, pages) = mpsc::channel(1);
         let mut walk = JoinSet::new();
         walk.spawn(async move {
-            let mut walk = Walk { first, paging, max_pages, place: Place::default(), seen: HashSet::new() };
-            let mut request = Some(walk.first.clone());
+            let place = from.as_ref().map(|from| from.place).unwrap_or_default();
+            let mut walk = Walk { first, paging, max_pages, place, seen: HashSet::new() };
+            let mut next = Some(from);
             // A place for the page first: what nobody waits for is not fetched.
-            while let Some(this) = request.take()
+            while let Some(from) = next.take()
                 && let Ok(place) = sender.reserve().await
             {
-                request = walk.fetch(this, place).await;
+                let page = walk.fetch(from).await;
+                next = page.as_ref().ok().and_then(|page| page.next_page().cloned()).map(Some);
+                place.send(page);
             }
         });
         Self { pages, _walk: walk }
@@ -71,31 +71,17 @@ struct Walk {
 }
 
 impl Walk {
-    /// Fetches a page, hands it over, and gives the request for the next.
-    async fn fetch(&mut self, request: Request, place: Permit<'_, Result<Response, ApiError>>) -> Option<Request> {
-        let page = match request.clone().send().await {
-            Ok(page) => page,
-            Err(err) => {
-                place.send(Err(err));
-                return None;
-            }
+    /// Fetches a page, with the bookmark of the next in it.
+    async fn fetch(&mut self, from: Option<Bookmark>) -> Result<Response, ApiError> {
+        let request = match from {
+            Some(from) => self.first.at(&from.step)?,
+            None => self.first.clone(),
         };
-        match self.next(&request, &page) {
-            Ok(next) => {
-                place.send(Ok(page));
-                next
-            }
-            Err(err) => {
-                place.send(Err(err));
-                None
-            }
-        }
-    }
-
-    fn next(&mut self, request: &Request, page: &Response) -> Result<Option<Request>, ApiError> {
+        let path = request.path();
+        let mut page = request.send().await?;
         let step = self.paging.next(&page.headers, &page.body, &mut self.place);
-        let Some(step) = step.map_err(|err| ApiError::malformed(request.path(), &err))? else { return Ok(None) };
-        let stop = |why| Err(ApiError::Paging { path: request.path(), why });
+        let Some(step) = step.map_err(|err| ApiError::malformed(path.clone(), &err))? else { return Ok(page) };
+        let stop = |why| Err(ApiError::Paging { path, why });
         let mut hasher = DefaultHasher::new();
         step.hash(&mut hasher);
         if !self.seen.insert(hasher.finish()) {
@@ -104,6 +90,7 @@ impl Walk {
         if self.seen.len() >= self.max_pages {
             return stop("there are too many");
         }
-        self.first.after(page, &step).map(Some)
+        page.lead_to(step, self.place);
+        Ok(page)
     }
 }

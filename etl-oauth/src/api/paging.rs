@@ -72,7 +72,8 @@ fn one() -> u64 {
 }
 
 /// How to get to the next page.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Step {
     /// An address, as the API wrote it.
     Url(String),
@@ -80,8 +81,15 @@ pub(super) enum Step {
     Set(String, String),
 }
 
+/// A page that a walk can begin with: it can be written down, and walked on from by another process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bookmark {
+    pub(super) step: Step,
+    pub(super) place: Place,
+}
+
 /// Where in the pages a walk is.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
     records: u64,
     pages: u64,

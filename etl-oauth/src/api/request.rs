@@ -5,7 +5,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
 
-use super::{Api, ApiError, Pages, Paging, paging::Step};
+use super::{
+    Api, ApiError, Bookmark, Pages, Paging,
+    paging::{Place, Step},
+};
 use crate::keeper::Token;
 
 /// The longest answer that is read into memory.
@@ -46,6 +49,7 @@ pub struct Response {
     /// The body.
     pub body: Bytes,
     url: Url,
+    next: Option<Bookmark>,
 }
 
 /// An attempt that brought no answer.
@@ -99,19 +103,24 @@ impl Request {
     }
 
     /// Reads a list page by page; while one is read the next is fetched. More pages than `max_pages` are an error.
-    pub fn pages(mut self, paging: Paging, max_pages: usize) -> Pages {
+    pub fn pages(self, paging: Paging, max_pages: usize) -> Pages {
+        self.pages_from(paging, max_pages, None)
+    }
+
+    /// The same, from a page on that an earlier walk came to; [`Response::next_page`] gave it.
+    pub fn pages_from(mut self, paging: Paging, max_pages: usize, from: Option<Bookmark>) -> Pages {
         for (name, value) in paging.first() {
             self.target.set(&name, &value);
         }
-        Pages::walk(self, paging, max_pages)
+        Pages::walk(self, paging, max_pages, from)
     }
 
-    /// The request for the page after `page`.
-    pub(super) fn after(&self, page: &Response, step: &Step) -> Result<Self, ApiError> {
+    /// The request for the page that `step` leads to; addresses are absolute by now.
+    pub(super) fn at(&self, step: &Step) -> Result<Self, ApiError> {
         let (mut next, path) = (self.clone(), self.path());
         match step {
             Step::Set(name, value) => next.target.set(name, value),
-            Step::Url(url) => match page.url.join(url) {
+            Step::Url(url) => match url.parse() {
                 Ok(url) => next.target = Target::Url { url, path },
                 Err(_) => return Err(ApiError::Paging { path, why: "the next one's address is none" }),
             },
@@ -238,7 +247,7 @@ impl Request {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Response { status, headers, body: body.into(), url: at })
+        Ok(Response { status, headers, body: body.into(), url: at, next: None })
     }
 }
 
@@ -274,6 +283,21 @@ impl Target {
 }
 
 impl Response {
+    /// The page after this one, of those that [`Pages`] gave; `None` for the last.
+    #[must_use]
+    pub fn next_page(&self) -> Option<&Bookmark> {
+        self.next.as_ref()
+    }
+
+    /// Takes note of the page after this one. Its address may be relative to this one's.
+    pub(super) fn lead_to(&mut self, step: Step, place: Place) {
+        let step = match step {
+            Step::Url(url) => Step::Url(self.url.join(&url).map_or(url, String::from)),
+            set @ Step::Set(..) => set,
+        };
+        self.next = Some(Bookmark { step, place });
+    }
+
     /// The body as JSON.
     ///
     /// # Errors

@@ -2,6 +2,9 @@
 //! before any is told.
 
 mod parse;
+mod retriever;
+
+pub use retriever::Retriever;
 
 use std::{fmt, time::Duration};
 
@@ -10,7 +13,7 @@ use url::Url;
 pub use crate::guard::EnableAuth;
 use crate::{
     guard::Allow,
-    job::Job,
+    job::{Job, Outlets, extract::Plan},
     keeper::{Policy, Renew},
     provider::{Definition, Overrides, Provider, checked_url},
     secrets::Secrets,
@@ -36,6 +39,8 @@ pub struct Config {
     pub secrets: Secrets,
     /// What runs.
     pub job: Job,
+    /// Whom results are sent to.
+    pub outlets: Outlets,
     /// How long a person may take at the provider.
     pub state_lifetime: Duration,
     /// Whether anonymous callers see the job's result.
@@ -106,7 +111,11 @@ impl Config {
         let public_url = strings.required("public_url", "the function's URL as a browser sees it", public_url);
         let gateway_url = strings.parsed("gateway_url", gateway_url);
         let store = strings.choice("store", &Store::KINDS.map(|kind| (kind, kind))).unwrap_or("gateway");
-        let job = strings.choice("job", &Job::NAMES);
+        let job = job(&mut strings);
+        let report_to = [strings.text("report_to"), strings.text("report_from")];
+        let outlets = Outlets::new(secrets.clone(), report_to[0].as_deref(), report_to[1].as_deref())
+            .map_err(|why| strings.mistake(why))
+            .ok();
         strings.choice::<()>("grant", &[("authorization_code", ())]);
         strings.choice::<()>("invoke_auth", &[("none", ())]);
         let renew = strings.choice(
@@ -137,8 +146,8 @@ impl Config {
         let store_options = store_options(&mut strings, &secrets, public_url.as_ref(), gateway_url);
 
         let mistakes = strings.into_mistakes();
-        match (provider, public_url) {
-            (Some(provider), Some(public_url)) if mistakes.is_empty() => {
+        match (provider, public_url, outlets) {
+            (Some(provider), Some(public_url), Some(outlets)) if mistakes.is_empty() => {
                 let mut policy = Policy::of(&provider);
                 let store_options = StoreOptions { rotates: provider.rotates, ..store_options };
                 policy.renew = renew.unwrap_or_default();
@@ -152,6 +161,7 @@ impl Config {
                     store_options,
                     secrets,
                     job: job.unwrap_or(Job::Gumroad),
+                    outlets,
                     state_lifetime: state_lifetime.unwrap_or(Duration::from_secs(600)),
                     show_result: show_result.unwrap_or(false),
                     proxy_allow: proxy_allow.unwrap_or_default(),
@@ -177,6 +187,19 @@ impl Config {
     #[must_use]
     pub fn page(&self, path: &str) -> String {
         format!("{}{path}", self.public_url.as_str().trim_end_matches('/'))
+    }
+}
+
+/// The job by name, with what it needs to know.
+fn job(strings: &mut Strings<'_>) -> Option<Job> {
+    match strings.choice("job", &Job::NAMES.map(|name| (name, name)))? {
+        "none" => Some(Job::None),
+        "strava" => Some(Job::Strava),
+        "x" => Some(Job::X),
+        "extract" => strings
+            .required("extract_file", "the TOML file that says what to copy", |path| Plan::open(path.as_ref()))
+            .map(|plan| Job::Extract(plan.into())),
+        _ => Some(Job::Gumroad),
     }
 }
 

@@ -153,9 +153,27 @@ mod tests {
     fn what_servers_could_read_differently_is_refused() {
         let allow = Allow::parse("GET /v2/*").unwrap();
         for trick in [
-            "v2/../admin", "v2/..", "v2/./x", "v2/%2e%2e/admin", "v2/%2E./admin", "v2/..%2fadmin", "v2%2fsales",
-            "v2/%5c..%5cadmin", "v2/..\\admin", "v2//admin", "//v2/sales", "v2/..;/admin", "v2/a;b", "v2/%3b", "v2/%00",
-            "v2/%0d%0aHost:x", "v2/%252e%252e/admin", "v2/%25%32%65", "v2/%ff", "v2/a%3Fb", "v2/%23",
+            "v2/../admin",
+            "v2/..",
+            "v2/./x",
+            "v2/%2e%2e/admin",
+            "v2/%2E./admin",
+            "v2/..%2fadmin",
+            "v2%2fsales",
+            "v2/%5c..%5cadmin",
+            "v2/..\\admin",
+            "v2//admin",
+            "//v2/sales",
+            "v2/..;/admin",
+            "v2/a;b",
+            "v2/%3b",
+            "v2/%00",
+            "v2/%0d%0aHost:x",
+            "v2/%252e%252e/admin",
+            "v2/%25%32%65",
+            "v2/%ff",
+            "v2/a%3Fb",
+            "v2/%23",
         ] {
             assert!(!allows(&allow, "GET", trick), "{trick}");
         }

@@ -8,6 +8,7 @@ mod job;
 mod operate;
 mod proxy;
 mod reply;
+mod retrieve;
 mod runs;
 mod status;
 mod token;
@@ -22,6 +23,7 @@ use crate::{
     config::Config,
     grant::{Client, Wire},
     guard::{CookieJar, EnableAuth, Floor, Key, Once, Operator},
+    job::{Outlets, Progress, open_ledgers},
     keeper::{Announcer, ClientSource, Clock, Keeper, Keepers, Parts},
     pages::Base,
     secrets::Secrets,
@@ -29,6 +31,7 @@ use crate::{
     token::{Class, Failure},
 };
 use reply::{Asked, problem};
+pub use retrieve::retriever;
 use runs::Runs;
 
 /// How many used-up states are remembered at a time.
@@ -51,6 +54,9 @@ struct App {
     used: Once,
     operator: Operator,
     runs: Runs,
+    ledgers: Arc<Store>,
+    outlets: Outlets,
+    progress: Progress,
     floor: Floor<Vec<job::Run>>,
     clock: Clock,
 }
@@ -125,6 +131,9 @@ impl Function {
             used: Once::new(STATES),
             operator,
             runs: Runs::default(),
+            ledgers: Arc::new(ledgers(&config).await?),
+            outlets: config.outlets.clone(),
+            progress: Progress::default(),
             floor: Floor::new(config.min_run_interval),
             config,
             keepers,
@@ -176,6 +185,19 @@ async fn open(config: &Config) -> Result<Store, Box<dyn std::error::Error + Send
         );
     }
     Ok(store)
+}
+
+/// Opens what the job remembers. Where it only saves calls by that, it may forget with the process.
+async fn ledgers(config: &Config) -> Result<Store, Box<dyn std::error::Error + Send + Sync>> {
+    let opened = open_ledgers(&config.store, &config.store_options, &config.store_options.function).await;
+    opened.or_else(|err| match err {
+        StoreError::Config(_) | StoreError::Disabled { .. } if config.job.needs_ledger() => {
+            let mistake = crate::config::Mistakes::one(format!("job={}: {err}", config.job.name()));
+            Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, mistake).into())
+        }
+        StoreError::Config(_) | StoreError::Disabled { .. } => Ok(Store::Memory(crate::store::Memory::default())),
+        err => Err(err.into()),
+    })
 }
 
 /// This replica's name in leases and intents: Kubernetes gives every pod its own host name.
