@@ -31,6 +31,20 @@ install() {
     { apt-get update -qq && apt-get install -y -qq "$@"; } </dev/null >&2
 }
 
+# A Python with what tests/django/server.py needs, once for each set of versions.
+django() {
+    local folder key
+    python3 -c 'import ensurepip, venv' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv; } </dev/null >&2
+    key=$({ python3 --version && cat tests/django/requirements.txt; } | sha256sum | cut -c1-16)
+    folder=${XDG_CACHE_HOME:-$HOME/.cache}/etl-oauth-e2e/django-$key
+    export DJANGO_PYTHON=$folder/bin/python
+    [ -e "$folder/ready" ] && return
+    rm -rf "$folder" && python3 -m venv "$folder" &&
+        run 5 "$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes \
+            --requirement tests/django/requirements.txt &&
+        "$DJANGO_PYTHON" -c 'import oauth2_provider' && touch "$folder/ready"
+}
+
 # A program by its variable or its name; counts its tests as skipped where there is none.
 found() {
     local variable=$1 name=$2 tests=tests/tests/$3.rs count
@@ -49,7 +63,8 @@ found() {
 
 install npm nodejs npm
 run 5 npm ci --prefix tests/oidc --silent --no-audit --no-fund
-components 15 oidc_provider
+django
+components 15 providers
 components 30 contexts
 found FAAS_CLI faas-cli faas_cli && components 10 faas_cli
 found CRON_CONNECTOR cron-connector cron_connector && components 10 cron_connector
@@ -60,7 +75,7 @@ install go golang-go
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || install initdb postgresql
 run 25 tests/stores.sh
 # Eight processes over each store, killed at random.
-export PROCESSES_SECONDS=${PROCESSES_SECONDS:-60}
+export PROCESSES_SECONDS=${PROCESSES_SECONDS:-40}
 run 20 tests/servers.sh cargo test --workspace --features tests/components --test processes -- --test-threads 1 --nocapture
 run 30 tests/image.sh
 

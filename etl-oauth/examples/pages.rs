@@ -75,8 +75,19 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
     let outcome = gumroad::sum_up(&sales(now), now).outcome()?;
     let healthy = Status { provider: "gumroad".into(), store: store(true), accounts: vec![healthy(now)] };
     let ill = Status { provider: "gumroad".into(), store: store(false), accounts: vec![ill(now), fresh()] };
-    let status =
-        |status| StatusPage { base, provider: PROVIDER, job: "gumroad", status, authorize_url, csrf: "sample", now };
+    let degraded = Status { provider: "gumroad".into(), store: store(true), accounts: vec![degraded(now)] };
+    let none = Status { provider: "gumroad".into(), store: store(true), accounts: vec![fresh()] };
+    let status = |status| StatusPage {
+        base,
+        provider: PROVIDER,
+        job: "gumroad",
+        status,
+        authorize_url,
+        notice: None,
+        remedy: Some("Remove this app in your account's settings, and connect again."),
+        csrf: "sample",
+        now,
+    };
 
     Ok(vec![
         ("start", Page::from(&Start { base, provider: PROVIDER, state: State::Disabled, operated: true })),
@@ -92,6 +103,8 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         ("ran", Page::from(&Ran { base, at: ago(0), now })),
         ("result", Page::from(&JobResult { base, provider: PROVIDER, html: &outcome.html, at: ago(0), now })),
         ("status", Page::from(&status(&healthy))),
+        ("status-degraded", Page::from(&status(&degraded))),
+        ("status-none", Page::from(&StatusPage { notice: Some("the tokens are deleted here"), ..status(&none) })),
         ("status-ill", Page::from(&status(&ill))),
     ])
 }
@@ -128,6 +141,7 @@ fn healthy(now: Timestamp) -> Account {
         (0..38).map(|nth| run(now, 10 + nth * 60, if nth == 13 { "provider_unavailable" } else { "ok" })).collect();
     Account {
         account: "default".into(),
+        who: Some("seller@example.com".into()),
         state: State::Enabled,
         generation: 412,
         scope: Some("view_sales view_profile".into()),
@@ -141,6 +155,29 @@ fn healthy(now: Timestamp) -> Account {
         error: None,
         renewals,
         runs,
+    }
+}
+
+fn degraded(now: Timestamp) -> Account {
+    Account {
+        state: State::Degraded,
+        refresh_token: false,
+        refresh_expires_at: None,
+        expires_at: None,
+        last_renewal: Some(renewal(now, 1, "provider_unavailable")),
+        next_renewal_at: Some(now + SignedDuration::from_secs(15)),
+        error: Some(Problem {
+            error: "provider_unavailable".into(),
+            message: "the provider answered 503".into(),
+            next: "Nothing, unless it lasts: the provider has an outage.".into(),
+            status: StatusCode::OK,
+            title: "provider_unavailable".into(),
+            link: None,
+        }),
+        renewals: vec![],
+        runs: vec![],
+        last_run: None,
+        ..healthy(now)
     }
 }
 
@@ -172,6 +209,7 @@ fn ill(now: Timestamp) -> Account {
 fn fresh() -> Account {
     Account {
         account: "default".into(),
+        who: None,
         state: State::Disabled,
         generation: 0,
         scope: None,

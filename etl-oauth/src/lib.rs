@@ -6,6 +6,8 @@
 //! [`api`], [`job`], [`guard`], [`pages`], [`config`], [`routes`]; each knows only those before it.
 
 pub mod api;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod config;
 pub mod grant;
 pub mod guard;
@@ -18,6 +20,7 @@ pub mod seal;
 pub mod secrets;
 pub mod store;
 pub mod token;
+mod trace;
 mod words;
 
 pub use axum::Router;

@@ -5,6 +5,7 @@ mod parse;
 mod retriever;
 
 pub use retriever::Retriever;
+mod provider;
 
 use std::{fmt, time::Duration};
 
@@ -15,7 +16,7 @@ use crate::{
     guard::Allow,
     job::{Job, Outlets, extract::Plan},
     keeper::{Policy, Renew},
-    provider::{Definition, Overrides, Provider, checked_url},
+    provider::{Provider, checked_url},
     secrets::Secrets,
     store::{Store, StoreOptions},
 };
@@ -129,7 +130,7 @@ impl Config {
         let show_result = strings.boolean("show_result");
         let enable_auth = strings
             .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
-        let provider = provider(&mut strings);
+        let provider = provider::provider(&mut strings, public_url.as_ref());
 
         let operator = secrets.is_mounted("etl-oauth-operator");
         if enable_auth == Some(EnableAuth::Operator) && !operator {
@@ -180,13 +181,13 @@ impl Config {
     /// The redirect URI, from the configuration alone: no header of a request has a say in it (RFC 6749 §10.6).
     #[must_use]
     pub fn redirect_uri(&self) -> String {
-        self.page("/oauth2/callback")
+        redirect_uri(&self.public_url)
     }
 
     /// A URL below the function's own.
     #[must_use]
     pub fn page(&self, path: &str) -> String {
-        format!("{}{path}", self.public_url.as_str().trim_end_matches('/'))
+        page(&self.public_url, path)
     }
 }
 
@@ -203,48 +204,18 @@ fn job(strings: &mut Strings<'_>) -> Option<Job> {
     }
 }
 
+fn redirect_uri(public_url: &Url) -> String {
+    page(public_url, "/oauth2/callback")
+}
+
+fn page(public_url: &Url, path: &str) -> String {
+    format!("{}{path}", public_url.as_str().trim_end_matches('/'))
+}
+
 fn default_gateway() -> Url {
     // A constant, and a URL.
     #[expect(clippy::expect_used, reason = "a constant, and a URL")]
     "http://gateway.openfaas:8080".parse().expect("a URL")
-}
-
-fn provider(strings: &mut Strings<'_>) -> Option<Provider> {
-    let overrides = Overrides {
-        issuer: strings.text("issuer"),
-        authorize_url: strings.parsed("authorize_url", endpoint),
-        token_url: strings.parsed("token_url", endpoint),
-        refresh_url: strings.parsed("refresh_url", endpoint),
-        revoke_url: strings.parsed("revoke_url", endpoint),
-        api_url: strings.parsed("api_url", endpoint),
-        scope: strings.text("scope").map(|text| text.split_whitespace().map(str::to_owned).collect()),
-        client_auth: strings.named("client_auth"),
-        pkce: strings.named("pkce"),
-        replay_window: strings.duration("replay_window"),
-        refresh_idle: strings.duration("refresh_idle"),
-    };
-    let names = Definition::names().collect::<Vec<_>>().join(", ");
-    let Some(name) = strings.text("provider") else {
-        strings.mistake(format!("provider is not set: it names who issues the tokens, one of {names}"));
-        return None;
-    };
-    let Some(definition) = Definition::builtin(&name) else {
-        strings.mistake(format!("provider={name} is not known: it is one of {names}"));
-        return None;
-    };
-    match Provider::new(&name, definition, overrides) {
-        Ok(provider) => {
-            if provider.authorize_url.is_none() {
-                strings
-                    .mistake(format!("provider {name} has no authorization endpoint: set the variable authorize_url"));
-            }
-            Some(provider)
-        }
-        Err(wrong) => {
-            wrong.into_iter().for_each(|line| strings.mistake(line));
-            None
-        }
-    }
 }
 
 /// The secrets that this configuration cannot do without.

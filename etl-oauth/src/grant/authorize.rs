@@ -1,7 +1,11 @@
 use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use url::Url;
+use url::{Url, form_urlencoded};
 
+use super::{
+    Client,
+    request::{Blanks, laid_over},
+};
 use crate::{
     provider::{Pkce, Provider},
     token::Secret,
@@ -18,31 +22,54 @@ pub fn authorize_url(
     verifier: &Secret,
 ) -> Option<Url> {
     let mut url = provider.authorize_url.clone()?;
-    {
-        let mut query = url.query_pairs_mut();
-        query
-            .append_pair("response_type", "code")
-            .append_pair("client_id", client_id)
-            .append_pair("redirect_uri", redirect_uri);
-        if !provider.scope.is_empty() {
-            query.append_pair("scope", &provider.scope_text());
+    let scope = provider.scope_text();
+    let challenge = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.expose().as_bytes()));
+    let mut fields = vec![
+        ("response_type", "code"),
+        ("client_id", client_id),
+        ("redirect_uri", redirect_uri),
+        ("scope", &*scope),
+        ("state", state),
+    ];
+    if provider.pkce == Pkce::S256 {
+        fields.extend([("code_challenge", &*challenge), ("code_challenge_method", "S256")]);
+    }
+    let client = Client { id: client_id.to_owned(), secret: None };
+    let blanks = Blanks::new(provider, &client, &fields);
+    let pairs = laid_over(&fields, &provider.authorize.params, &blanks);
+    let query: Vec<_> = pairs.iter().map(|(name, value)| pair(name, value, &provider.authorize.raw)).collect();
+    let query = query.join("&");
+    match url.fragment() {
+        Some(fragment) if provider.authorize.fragment => {
+            let mark = if fragment.contains('?') { '&' } else { '?' };
+            url.set_fragment(Some(&format!("{fragment}{mark}{query}")));
         }
-        query.append_pair("state", state);
-        if provider.pkce == Pkce::S256 {
-            let challenge = digest::digest(&digest::SHA256, verifier.expose().as_bytes());
-            query
-                .append_pair("code_challenge", &URL_SAFE_NO_PAD.encode(challenge))
-                .append_pair("code_challenge_method", "S256");
+        _ => {
+            let query = url.query().map_or_else(|| query.clone(), |given| format!("{given}&{query}"));
+            url.set_query(Some(&query));
         }
-        query.extend_pairs(&provider.authorize_params);
     }
     Some(url)
+}
+
+/// One parameter. A raw value is written as it is, unless it would end the parameter or the query.
+fn pair(name: &str, value: &str, raw: &[String]) -> String {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"&#+%\"<>".contains(&byte);
+    if raw.iter().any(|it| it == name) && value.bytes().all(plain) {
+        return format!("{name}={value}");
+    }
+    form_urlencoded::Serializer::new(String::new()).append_pair(name, value).finish()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::{Definition, Overrides};
+    use crate::provider::{Authorize, Definition, Overrides};
+
+    fn params(params: &[(&str, &str)]) -> Authorize {
+        let params = params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Authorize { params, ..Authorize::default() }
+    }
 
     fn provider(definition: Definition) -> Provider {
         let authorize_url = Some("https://p.example/authorize?tenant=1".into());
@@ -55,7 +82,7 @@ mod tests {
         let definition = Definition {
             scope: vec!["a".into(), "b".into()],
             scope_separator: ",".into(),
-            authorize_params: [("access_type".to_owned(), "offline".to_owned())].into(),
+            authorize: params(&[("access_type", "offline")]),
             ..Definition::default()
         };
         // The pair of RFC 7636, Appendix B.
@@ -77,5 +104,53 @@ mod tests {
             url.as_str().contains("code_challenge")
         };
         assert!(with(Pkce::S256) && with(Pkce::default()) && !with(Pkce::Off));
+    }
+
+    fn url_of(definition: Definition) -> String {
+        authorize_url(&provider(definition), "id", "r", "s", &Secret::new("v")).unwrap().into()
+    }
+
+    #[test]
+    fn a_parameter_of_the_definition_takes_the_place_of_the_standard_one_and_an_empty_one_is_left_out() {
+        let authorize =
+            params(&[("app_id", "{client_id}"), ("client_id", ""), ("response_type", ""), ("st", "{state}")]);
+        let authorize = Authorize {
+            params: [("state".into(), String::new())].into_iter().chain(authorize.params).collect(),
+            ..authorize
+        };
+        let definition = Definition { authorize, pkce: Pkce::Off, ..Definition::default() };
+        assert_eq!(url_of(definition), "https://p.example/authorize?tenant=1&redirect_uri=r&app_id=id&st=s");
+    }
+
+    #[test]
+    fn the_parameters_go_into_the_fragment_where_the_page_reads_them_there() {
+        let definition = Definition {
+            authorize_url: Some("https://p.example/app#/oauth".into()),
+            authorize: Authorize { fragment: true, ..Authorize::default() },
+            pkce: Pkce::Off,
+            token_url: Some("https://p.example/token".into()),
+            ..Definition::default()
+        };
+        let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
+        let url = authorize_url(&provider, "id", "r", "s", &Secret::new("v")).unwrap();
+        assert_eq!(url.as_str(), "https://p.example/app#/oauth?response_type=code&client_id=id&redirect_uri=r&state=s");
+    }
+
+    #[test]
+    fn a_raw_value_is_not_encoded_unless_it_would_end_the_parameter() {
+        let with = |scope: &str| {
+            let authorize = Authorize { raw: vec!["scope".into()], ..Authorize::default() };
+            let scope = vec![scope.to_owned()];
+            url_of(Definition {
+                authorize,
+                scope,
+                scope_separator: ",".into(),
+                pkce: Pkce::Off,
+                ..Definition::default()
+            })
+        };
+        assert!(with("https://a/b:c,d").contains("&scope=https://a/b:c,d&"));
+        assert!(with("a&state=x").contains("&scope=a%26state%3Dx&"));
+        assert!(with("a#").contains("&scope=a%23&"));
     }
 }

@@ -18,6 +18,7 @@ impl Client {
         let pair = match auth {
             ClientAuth::Basic => format!("{}:{}", form_encoded(&self.id), form_encoded(secret)),
             ClientAuth::BasicRaw => format!("{}:{secret}", self.id),
+            ClientAuth::BasicSecret => format!("{secret}:"),
             ClientAuth::Post | ClientAuth::None => return None,
         };
         Some(Secret::new(format!("Basic {}", STANDARD.encode(pair))))
@@ -27,7 +28,7 @@ impl Client {
     pub(super) fn fields(&self, auth: ClientAuth) -> Vec<(&'static str, &str)> {
         match auth {
             ClientAuth::Basic | ClientAuth::BasicRaw => Vec::new(),
-            ClientAuth::None => vec![("client_id", &self.id)],
+            ClientAuth::None | ClientAuth::BasicSecret => vec![("client_id", &self.id)],
             ClientAuth::Post => {
                 vec![("client_id", &self.id), ("client_secret", self.secret.as_ref().map_or("", Secret::expose))]
             }
@@ -68,6 +69,7 @@ mod tests {
     fn f6_basic_is_form_encoded_by_default_and_raw_where_the_provider_wants_it() {
         assert_eq!(basic(ClientAuth::Basic), "id%3A1:s3cr%3Aet%2B%2F%25%20%26x%2520%C3%A9");
         assert_eq!(basic(ClientAuth::BasicRaw), "id:1:s3cr:et+/% &x%20é");
+        assert_eq!(basic(ClientAuth::BasicSecret), "s3cr:et+/% &x%20é:");
     }
 
     #[test]

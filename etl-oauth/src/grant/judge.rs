@@ -2,10 +2,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
-use serde_json::Value;
 
 use crate::{
-    provider::Provider,
+    provider::{Provider, Source},
     token::{Answer, Class, Failure},
 };
 
@@ -28,12 +27,37 @@ pub struct RawAnswer {
 /// The [`Failure`], classified. A grant is refused only by a well-formed OAuth error that says so; whatever else is wrong
 /// may pass, or is a matter of configuration.
 pub fn judge_token(provider: &Provider, raw: &RawAnswer) -> Result<Answer, Failure> {
-    let error = oauth_error(&raw.body);
+    let error = provider.answer.error(&raw.body);
     if raw.status.is_success() && error.is_none() {
         // 200 is RFC 6749's, 201 is seen too.
-        return provider.answer.read(&raw.body).map_err(|err| Failure::new(Class::MalformedAnswer, err.to_string()));
+        let answer = provider.answer.read(&raw.body);
+        let mut answer = answer.map_err(|err| Failure::new(Class::MalformedAnswer, err.to_string()))?;
+        // Counted from the answer that brought the refresh token: one without keeps the old one, and the old one's end.
+        if answer.refresh_token.is_some() {
+            let known = provider.refresh_lifetime.map(Duration::from_secs);
+            answer.refresh_lifetime = answer.refresh_lifetime.or(known);
+        }
+        keep(provider, &mut answer)?;
+        return Ok(answer);
     }
     Err(refusal(provider, raw, error.as_deref()))
+}
+
+/// Takes the values of variables out of an answer. One that may not stand in a URL is kept out, and is no small matter: a
+/// token would be sent to whatever host it names.
+fn keep(provider: &Provider, answer: &mut Answer) -> Result<(), Failure> {
+    for (name, variable) in provider.variables.iter().filter(|(_, variable)| variable.from == Source::Answer) {
+        let value = crate::token::at(&answer.rest, variable.at(name)).filter(|value| !value.is_null());
+        let Some(value) = value.map(crate::token::text).filter(|value| !value.is_empty()) else { continue };
+        variable.check(&value).map_err(|right| {
+            Failure::new(
+                Class::MalformedAnswer,
+                format!("{} of the token endpoint's answer must be {right}", variable.at(name)),
+            )
+        })?;
+        answer.kept.insert(name.clone(), value);
+    }
+    Ok(())
 }
 
 /// Judges a revocation endpoint's answer (RFC 7009 §2.2): 200 for unknown tokens too.
@@ -41,7 +65,7 @@ pub fn judge_token(provider: &Provider, raw: &RawAnswer) -> Result<Answer, Failu
 /// # Errors
 /// The [`Failure`]; the token may live on.
 pub fn judge_revocation(provider: &Provider, raw: &RawAnswer) -> Result<(), Failure> {
-    let error = oauth_error(&raw.body);
+    let error = provider.answer.error(&raw.body);
     if raw.status.is_success() && error.is_none() {
         return Ok(());
     }
@@ -79,24 +103,6 @@ fn classify(provider: &Provider, status: StatusCode, code: Option<&str>, wants_p
         // Only a well-formed OAuth error says anything of the configuration: an empty 403 may be a firewall's.
         _ if code.is_some() => Class::Config,
         _ => Class::ProviderUnavailable,
-    }
-}
-
-/// The `error` of a body, as RFC 6749 §5.2 has it, or as those have it who answer `ok: false`.
-fn oauth_error(body: &[u8]) -> Option<String> {
-    let fields = crate::token::object(body)?;
-    match fields.get("error") {
-        Some(Value::String(code)) if !code.is_empty() => Some(code.clone()),
-        Some(Value::Object(inner)) => Some(
-            ["code", "status", "type"]
-                .iter()
-                .find_map(|name| inner.get(*name).and_then(Value::as_str))
-                .unwrap_or("error")
-                .to_owned(),
-        ),
-        Some(Value::Bool(true)) => Some("error".to_owned()),
-        _ if fields.get("ok") == Some(&Value::Bool(false)) => Some("not_ok".to_owned()),
-        _ => None,
     }
 }
 

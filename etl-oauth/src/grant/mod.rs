@@ -5,11 +5,12 @@ mod authorize;
 mod client;
 mod judge;
 mod request;
+mod sign;
 mod wire;
 
 pub use authorize::authorize_url;
 pub use client::Client;
 pub(crate) use judge::retry_after;
 pub use judge::{RawAnswer, judge_revocation, judge_token};
-pub use request::{TokenRequest, authorization_code, refresh_token, revocation};
+pub use request::{TokenRequest, authorization_code, refresh_token, revocation, second};
 pub use wire::{SendError, Wire};

@@ -1,15 +1,22 @@
-use http::HeaderValue;
+use std::collections::BTreeMap;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use jiff::Timestamp;
 use secrecy::zeroize::Zeroizing;
 use url::{Url, form_urlencoded};
 
-use super::Client;
-use crate::{provider::Provider, token::Secret};
+use super::{Client, sign::sign};
+use crate::{
+    provider::{Call, Format, Provider, TokenKind, Verb, fill},
+    token::{Answer, Secret},
+};
 
-/// A form to be posted to one of the provider's endpoints.
+/// A request to one of the provider's endpoints.
 #[derive(Clone)]
 pub struct TokenRequest {
+    method: Method,
     url: Url,
-    authorization: Option<Secret>,
+    headers: HeaderMap,
     body: Zeroizing<String>,
 }
 
@@ -20,36 +27,153 @@ impl std::fmt::Debug for TokenRequest {
 }
 
 impl TokenRequest {
-    fn new(url: &Url, provider: &Provider, client: &Client, fields: &[(&str, &str)]) -> Self {
-        let mut form = form_urlencoded::Serializer::new(String::new());
-        form.extend_pairs(fields).extend_pairs(client.fields(provider.client_auth));
-        Self {
-            url: url.clone(),
-            authorization: client.authorization(provider.client_auth),
-            body: Zeroizing::new(form.finish()),
+    /// A request of `fields`, with what the provider's definition says of it laid over.
+    fn new(url: &Url, call: &Call, provider: &Provider, client: &Client, fields: &[(&str, &str)]) -> Self {
+        let bearer = fields.iter().find(|(name, _)| call.bearer && *name == "token").map(|(_, token)| *token);
+        let auth = call.client_auth.unwrap_or(provider.client_auth);
+        let proof = if call.bearer { Vec::new() } else { client.fields(auth) };
+        let standard: Vec<(&str, &str)> = fields.iter().copied().chain(proof).collect();
+        let blanks = Blanks::new(provider, client, fields);
+        let mut params = laid_over(&standard, &call.params, &blanks);
+        if let Some(how) = &call.sign {
+            let key = Zeroizing::new(fill(&how.key, |name| blanks.value(name)).unwrap_or_default());
+            let before = fill(&how.before, |name| if name == "path" { Some(url.path()) } else { blanks.value(name) });
+            let signature = sign(how, &key, &before.unwrap_or_default(), &params);
+            params.push((how.parameter.clone(), signature));
         }
+        let authorization = match bearer {
+            Some(token) => Some(Secret::new(format!("Bearer {token}"))),
+            None if call.bearer => None,
+            None => client.authorization(auth),
+        };
+        let mut headers = headers(call, &blanks);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        headers.extend(authorization.as_ref().and_then(sensitive).map(|value| (header::AUTHORIZATION, value)));
+        let mut it = Self { method: method(call), url: url.clone(), headers, body: Zeroizing::default() };
+        it.write(call, &params);
+        it
     }
 
-    /// Where it goes.
+    fn write(&mut self, call: &Call, params: &[(String, String)]) {
+        let format = if call.method == Some(Verb::Get) { Format::Query } else { call.format.unwrap_or_default() };
+        let kind = match format {
+            Format::Query => {
+                if !params.is_empty() {
+                    self.url.query_pairs_mut().extend_pairs(params);
+                }
+                return;
+            }
+            Format::Json => {
+                let object: serde_json::Map<_, _> =
+                    params.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+                *self.body = serde_json::Value::Object(object).to_string();
+                "application/json"
+            }
+            Format::Form => {
+                *self.body = form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();
+                "application/x-www-form-urlencoded"
+            }
+        };
+        self.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+
+    /// The HTTP method.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Where it goes. For some providers its query holds secrets: it belongs into no log.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The form.
+    /// The headers; those with secrets are marked so that nothing prints them.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The form, or the JSON.
     #[must_use]
     pub fn body(&self) -> &str {
         &self.body
     }
 
-    /// The `Authorization` header, marked so that nothing prints it.
+    /// The `Authorization` header.
     #[must_use]
     pub fn authorization(&self) -> Option<HeaderValue> {
-        // Base64 is made of visible ASCII alone.
-        let mut value = HeaderValue::from_str(self.authorization.as_ref()?.expose()).ok()?;
-        value.set_sensitive(true);
-        Some(value)
+        self.headers.get(header::AUTHORIZATION).cloned()
     }
+}
+
+fn method(call: &Call) -> Method {
+    match call.method.unwrap_or_default() {
+        Verb::Post => Method::POST,
+        Verb::Get => Method::GET,
+        Verb::Delete => Method::DELETE,
+    }
+}
+
+fn headers(call: &Call, blanks: &Blanks<'_>) -> HeaderMap {
+    let header = |(name, text): (&String, &String)| {
+        let value = fill(text, |name| blanks.value(name)).filter(|value| !value.is_empty())?;
+        Some((HeaderName::try_from(name).ok()?, sensitive(&Secret::new(value))?))
+    };
+    call.headers.iter().filter_map(header).collect()
+}
+
+fn sensitive(value: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value.expose()).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// What the placeholders of a request stand for: its own standard parameters, the client, and the provider's variables.
+pub(super) struct Blanks<'a> {
+    provider: &'a Provider,
+    client: &'a Client,
+    fields: &'a [(&'a str, &'a str)],
+    scope: String,
+    /// Seconds since 1970, for signed requests.
+    timestamp: String,
+}
+
+impl<'a> Blanks<'a> {
+    pub(super) fn new(provider: &'a Provider, client: &'a Client, fields: &'a [(&'a str, &'a str)]) -> Self {
+        let timestamp = Timestamp::now().as_second().to_string();
+        Self { provider, client, fields, scope: provider.scope_text(), timestamp }
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        if let Some((_, value)) = self.fields.iter().find(|(field, _)| *field == name) {
+            return Some(value);
+        }
+        match name {
+            "client_id" => Some(&self.client.id),
+            "client_secret" => self.client.secret.as_ref().map(Secret::expose),
+            "scope" => Some(&self.scope),
+            "timestamp" => Some(&self.timestamp),
+            name => self.provider.value(name),
+        }
+    }
+}
+
+/// The standard parameters with a definition's laid over: one of the same name takes its place, and one that comes out
+/// empty is left out. What cannot be filled in counts as empty.
+pub(super) fn laid_over(
+    standard: &[(&str, &str)],
+    params: &BTreeMap<String, String>,
+    blanks: &Blanks<'_>,
+) -> Vec<(String, String)> {
+    let kept = standard.iter().filter(|(name, _)| !params.contains_key(*name));
+    let mut all: Vec<_> = kept.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    all.extend(
+        params.iter().map(|(name, text)| (name.clone(), fill(text, |name| blanks.value(name)).unwrap_or_default())),
+    );
+    all.retain(|(_, value)| !value.is_empty());
+    all
 }
 
 /// RFC 6749 §4.1.3 with RFC 7636 §4.5: the code, the very redirect URI of the authorization request, the verifier.
@@ -63,73 +187,46 @@ pub fn authorization_code(
 ) -> TokenRequest {
     let mut fields = vec![("grant_type", "authorization_code"), ("code", code), ("redirect_uri", redirect_uri)];
     fields.extend(verifier.map(|verifier| ("code_verifier", verifier.expose())));
-    fields.extend(provider.token_params.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    TokenRequest::new(&provider.token_url, provider, client, &fields)
+    TokenRequest::new(&provider.token_url, &provider.token, provider, client, &fields)
 }
 
-/// RFC 6749 §6. The scope is left out unless the provider's definition puts it among `refresh_params`.
+/// RFC 6749 §6. The scope is left out unless the provider's definition puts it among `refresh.params`.
 #[must_use]
 pub fn refresh_token(provider: &Provider, client: &Client, refresh_token: &Secret) -> TokenRequest {
-    let mut fields = vec![("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose())];
-    fields.extend(provider.refresh_params.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    TokenRequest::new(&provider.refresh_url, provider, client, &fields)
+    let fields = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose())];
+    let call = provider.refresh.or(&provider.token);
+    TokenRequest::new(&provider.refresh_url, &call, provider, client, &fields)
 }
 
-/// RFC 7009 §2.1; `None` where the provider has no revocation endpoint.
+/// The exchange that follows an answer, where the provider has one: the definition's parameters, and what proves the
+/// client.
 #[must_use]
-pub fn revocation(provider: &Provider, client: &Client, token: &Secret, hint: &str) -> Option<TokenRequest> {
-    let fields = [("token", token.expose()), ("token_type_hint", hint)];
-    Some(TokenRequest::new(provider.revoke_url.as_ref()?, provider, client, &fields))
+pub fn second(provider: &Provider, client: &Client, answer: &Answer) -> Option<TokenRequest> {
+    let mut fields = vec![("access_token", answer.access_token.expose())];
+    fields.extend(answer.refresh_token.as_ref().map(|token| ("refresh_token", token.expose())));
+    let url = provider.second_url.as_ref()?;
+    // Only what the definition writes is sent: the two tokens are there to be named.
+    let mut call = provider.second.clone();
+    for (name, _) in &fields {
+        call.params.entry((*name).to_owned()).or_default();
+    }
+    Some(TokenRequest::new(url, &call, provider, client, &fields))
+}
+
+/// RFC 7009 §2.1, or the provider's own way; `None` where the provider cannot revoke such a token.
+#[must_use]
+pub fn revocation(provider: &Provider, client: &Client, token: &Secret, kind: TokenKind) -> Option<TokenRequest> {
+    let url = provider.revoke_url.as_ref().filter(|_| provider.revoke_tokens.contains(&kind))?;
+    let fields = [("token", token.expose()), ("token_type_hint", kind.as_str())];
+    let mut call = provider.revoke.clone();
+    if call.bearer {
+        // The header says it all, unless the definition wants more.
+        for (name, _) in &fields {
+            call.params.entry((*name).to_owned()).or_default();
+        }
+    }
+    Some(TokenRequest::new(url, &call, provider, client, &fields))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::provider::{ClientAuth, Definition, Overrides};
-
-    fn provider(definition: Definition) -> Provider {
-        let token_url = Some("https://p.example/token".into());
-        Provider::new("custom", Definition { token_url, ..definition }, Overrides::default()).unwrap()
-    }
-
-    fn client() -> Client {
-        Client { id: "id".into(), secret: Some(Secret::new("s&s")) }
-    }
-
-    #[test]
-    fn the_code_exchange_has_the_fields_of_rfc_6749_and_7636() {
-        let provider = provider(Definition { client_auth: ClientAuth::Post, ..Definition::default() });
-        let request =
-            authorization_code(&provider, &client(), "c:1", "https://f.example/cb", Some(&Secret::new("verifier")));
-        assert_eq!(
-            request.body(),
-            "grant_type=authorization_code&code=c%3A1&redirect_uri=https%3A%2F%2Ff.example%2Fcb&code_verifier=verifier\
-             &client_id=id&client_secret=s%26s"
-        );
-        assert_eq!(request.authorization(), None);
-    }
-
-    #[test]
-    fn f8_extra_refresh_parameters_go_along_and_the_refresh_url_is_honoured() {
-        let provider = provider(Definition {
-            refresh_url: Some("https://p.example/refresh".into()),
-            refresh_params: [("scope".to_owned(), "a b".to_owned())].into(),
-            ..Definition::default()
-        });
-        let request = refresh_token(&provider, &client(), &Secret::new("r"));
-        assert_eq!(request.url().as_str(), "https://p.example/refresh");
-        assert_eq!(request.body(), "grant_type=refresh_token&refresh_token=r&scope=a+b");
-        assert!(request.authorization().unwrap().is_sensitive());
-    }
-
-    #[test]
-    fn debug_shows_neither_body_nor_header() {
-        let request = refresh_token(&provider(Definition::default()), &client(), &Secret::new("marker"));
-        assert!(!format!("{request:?}").contains("marker"));
-    }
-
-    #[test]
-    fn without_a_revocation_endpoint_there_is_no_request() {
-        assert!(revocation(&provider(Definition::default()), &client(), &Secret::new("r"), "refresh_token").is_none());
-    }
-}
+mod tests;

@@ -1,7 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_core::future::BoxFuture;
-use http::header;
 use jiff::Timestamp;
 
 use super::{RawAnswer, TokenRequest};
@@ -79,12 +78,11 @@ impl Wire {
 
 async fn send(client: reqwest::Client, request: TokenRequest) -> Result<RawAnswer, SendError> {
     let mut builder = client
-        .post(request.url().clone())
-        .header(header::ACCEPT, "application/json")
-        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-        .body(request.body().to_owned());
-    if let Some(authorization) = request.authorization() {
-        builder = builder.header(header::AUTHORIZATION, authorization);
+        .request(request.method().clone(), request.url().clone())
+        .headers(request.headers().clone())
+        .headers(crate::trace::headers());
+    if !request.body().is_empty() {
+        builder = builder.body(request.body().to_owned());
     }
     let sort = |err: reqwest::Error| {
         let error = if err.is_connect() || err.is_builder() { SendError::NotSent } else { SendError::Ambiguous };

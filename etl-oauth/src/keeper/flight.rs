@@ -6,10 +6,11 @@ use tokio::sync::watch;
 
 use super::{
     Keeper, KeeperError,
+    exchange::{For, exchange},
     machine::{Event, Need, Outcome, Renewal, Step},
 };
 use crate::{
-    grant::{self, judge_token},
+    grant,
     store::{Acquired, Stored, TokenStore, Version},
     token::{Answer, Failure, Renewal as LastRenewal, Secret, State},
 };
@@ -61,12 +62,12 @@ impl Keeper {
         *flight = Some(landing.clone());
         let keeper = self.clone();
         let work = self.0.work.begin();
-        tokio::spawn(async move {
+        tokio::spawn(crate::trace::carry(async move {
             let _unfinished = work;
             let result = keeper.fly(need, &landed).await;
             *keeper.0.flight.lock().unwrap_or_else(PoisonError::into_inner) = None;
             landed.send_replace(Some(result));
-        });
+        }));
         (landing, true)
     }
 
@@ -181,10 +182,10 @@ impl Keeper {
     async fn send(&self, token: &Secret) -> Result<Answer, Failure> {
         let parts = &self.0.parts;
         let client = (parts.client)()?;
-        let request = grant::refresh_token(&parts.provider, &client, token);
-        let result = parts.wire.send(request).await;
-        count("token", result.as_ref().ok().map(|answer| answer.status));
-        judge_token(&parts.provider, &result.map_err(grant::SendError::into_failure)?)
+        let kept = self.current().and_then(|stored| Some(stored.record.tokens.as_ref()?.kept.clone()));
+        let provider = parts.provider.with(&kept.unwrap_or_default()).into_owned();
+        let request = grant::refresh_token(&provider, &client, token);
+        exchange(&parts.wire, &provider, &client, request, For::Renewal).await
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod clock;
+mod exchange;
 mod flight;
 mod machine;
 mod notify;
@@ -13,6 +14,7 @@ mod work;
 
 pub use accounts::Keepers;
 pub use clock::Clock;
+pub(crate) use exchange::{For, exchange};
 pub(crate) use flight::count;
 pub use machine::{Event, Need, Outcome, Renewal, Step};
 pub use notify::{Announcement, Announcer};

@@ -3,6 +3,7 @@
 use super::Keeper;
 use crate::{
     grant::{self, judge_revocation},
+    provider::{TokenKind, Values},
     store::{StoreError, Stored, TokenStore},
     token::{Failure, Secret},
 };
@@ -23,13 +24,14 @@ impl Keeper {
         self.sync().await;
         let current = self.current();
         let tokens = current.as_ref().and_then(|stored| stored.record.tokens.as_ref());
+        let kept = tokens.map(|tokens| tokens.kept.clone()).unwrap_or_default();
         let mut provider = None;
-        for (token, hint) in [
-            (tokens.and_then(|tokens| tokens.refresh_token.as_ref()), "refresh_token"),
-            (tokens.map(|tokens| &tokens.access_token), "access_token"),
+        for (token, kind) in [
+            (tokens.and_then(|tokens| tokens.refresh_token.as_ref()), TokenKind::RefreshToken),
+            (tokens.map(|tokens| &tokens.access_token), TokenKind::AccessToken),
         ] {
             let Some(token) = token.filter(|token| !token.expose().is_empty()) else { continue };
-            match self.revoke_token(token, hint).await {
+            match self.revoke_token(token, kind, &kept).await {
                 None => {}
                 Some(Err(failure)) => provider = provider.or(Some(Ok(()))).map(|_| Err(failure)),
                 Some(Ok(())) => provider = provider.or(Some(Ok(()))),
@@ -38,16 +40,17 @@ impl Keeper {
         Revoked { provider, store: self.forget().await }
     }
 
-    async fn revoke_token(&self, token: &Secret, hint: &str) -> Option<Result<(), Failure>> {
+    async fn revoke_token(&self, token: &Secret, kind: TokenKind, kept: &Values) -> Option<Result<(), Failure>> {
         let parts = &self.0.parts;
         let client = match (parts.client)() {
             Ok(client) => client,
             Err(failure) => return Some(Err(failure)),
         };
-        let request = grant::revocation(&parts.provider, &client, token, hint)?;
+        let provider = parts.provider.with(kept);
+        let request = grant::revocation(&provider, &client, token, kind)?;
         let result = parts.wire.send(request).await;
         super::flight::count("revoke", result.as_ref().ok().map(|answer| answer.status));
-        Some(result.map_err(grant::SendError::into_failure).and_then(|raw| judge_revocation(&parts.provider, &raw)))
+        Some(result.map_err(grant::SendError::into_failure).and_then(|raw| judge_revocation(&provider, &raw)))
     }
 
     async fn forget(&self) -> Result<(), StoreError> {

@@ -68,7 +68,7 @@ impl fmt::Display for Base {
 pub struct Page {
     status: StatusCode,
     html: String,
-    /// The origin, besides our own, to which a form's redirects may lead: browsers hold redirects after a form to it.
+    /// Where, besides our own origin, a form's redirects may lead: browsers hold every redirect after a form to it.
     form_action: Option<String>,
 }
 
@@ -85,8 +85,15 @@ impl Page {
         }
     }
 
+    /// A provider sends people on from its authorization endpoint, to where they sign in and with whom they do, and nobody
+    /// knows all those origins beforehand. With the endpoint's own origin alone Chrome would stop there, silently: the
+    /// button would seem to do nothing. So any https origin goes, or for a provider on this machine any port of its host.
     fn leading_to(mut self, url: &Url) -> Self {
-        self.form_action = Some(url.origin().ascii_serialization());
+        let onward = match (url.scheme(), url.host_str()) {
+            ("http", Some(host)) => format!("http://{host}:*"),
+            _ => "https:".to_owned(),
+        };
+        self.form_action = Some(format!("{} {onward}", url.origin().ascii_serialization()));
         self
     }
 
@@ -104,7 +111,7 @@ impl Page {
 
     fn policy(&self) -> String {
         let style = &*STYLE_HASH;
-        let form = self.form_action.as_ref().map(|origin| format!(" {origin}")).unwrap_or_default();
+        let form = self.form_action.as_ref().map(|sources| format!(" {sources}")).unwrap_or_default();
         format!(
             "default-src 'none'; style-src {style}; img-src 'self' data:; form-action 'self'{form}; base-uri 'none'; \
              frame-ancestors 'none'"
@@ -114,7 +121,7 @@ impl Page {
 
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
-        // An origin is ASCII without spaces, as the `url` crate writes it; were it not, the page would come without it.
+        // An origin is ASCII, as the `url` crate writes it; were it not, the page would come without it.
         let policy = HeaderValue::try_from(self.policy()).unwrap_or_else(|_| {
             HeaderValue::from_static("default-src 'none'; base-uri 'none'; frame-ancestors 'none'")
         });

@@ -38,6 +38,8 @@ pub struct Store {
 pub struct Account {
     /// Its name.
     pub account: String,
+    /// Whom the provider knows its owner as, where that is known.
+    pub who: Option<String>,
     /// Where it stands.
     pub state: State,
     /// How often its tokens were written.
@@ -106,6 +108,10 @@ pub struct StatusPage<'a> {
     pub status: &'a Status,
     /// Where "Authorise again" leads; its origin goes into the page's policy.
     pub authorize_url: &'a Url,
+    /// What was just done, for the browser that did it.
+    pub notice: Option<&'a str>,
+    /// What helps, at this provider, to get a refresh token.
+    pub remedy: Option<&'a str>,
     /// The forms' token against forged posts.
     pub csrf: &'a str,
     /// The time.
@@ -145,10 +151,10 @@ impl Words for State {
             Self::Disabled => "Nobody has connected an account yet, so the function can do nothing.",
             Self::Enabled => "The function has a token and keeps it alive.",
             Self::Degraded => {
-                "The token works, but renewing or saving it failed the last time. The function tries again by itself."
+                "There is a token, but renewing or saving it failed the last time. The function tries again by itself."
             }
             Self::NeedsAuthorisation => {
-                "The provider no longer accepts the token. Only a person can help: authorise it again."
+                "The provider no longer renews the token. Only a person can help: authorise it again."
             }
         }
     }
@@ -182,6 +188,16 @@ impl Account {
         wanted.split_whitespace().filter(|scope| !granted.contains(scope)).collect()
     }
 
+    /// A token that nothing can renew.
+    fn will_end(&self) -> bool {
+        matches!(self.state, State::Enabled | State::Degraded) && !self.refresh_token
+    }
+
+    /// When the access token ends, while it lives.
+    fn end_after(&self, now: &Timestamp) -> Option<Timestamp> {
+        self.expires_at.filter(|at| at > now)
+    }
+
     fn timeline(&self, now: &Timestamp) -> Option<Timeline> {
         let renewals: Vec<_> = self.renewals.iter().map(|renewal| (renewal.at, renewal.ok())).collect();
         let runs: Vec<_> = self.runs.iter().map(|run| (run.at, run.ok())).collect();
@@ -193,6 +209,11 @@ impl Renewal {
     fn ok(&self) -> bool {
         matches!(self.outcome.as_str(), "renewed" | "adopted")
     }
+
+    /// "renewed", "invalid grant"
+    fn words(&self) -> String {
+        self.outcome.replace('_', " ")
+    }
 }
 
 impl Run {
@@ -200,9 +221,14 @@ impl Run {
         self.outcome == "ok"
     }
 
+    /// "ok", "provider unavailable"
+    fn words(&self) -> String {
+        self.outcome.replace('_', " ")
+    }
+
     fn took(&self) -> String {
         match self.duration_ms {
-            ms @ ..10_000 => format!("{ms} ms"),
+            ms @ ..10_000 => format!("{ms}\u{a0}ms"),
             ms => span(ms / 1000),
         }
     }
@@ -235,6 +261,7 @@ mod tests {
             store: Store { kind: "gateway".into(), ok: true },
             accounts: vec![Account {
                 account: "default".into(),
+                who: None,
                 state: State::NeedsAuthorisation,
                 generation: 7,
                 scope: Some("view_sales".into()),
@@ -252,7 +279,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&status).unwrap(),
-            r#"{"provider":"gumroad","store":{"kind":"gateway","ok":true},"accounts":[{"account":"default","state":"needs_authorisation","generation":7,"scope":"view_sales","wanted_scope":"view_sales","expires_at":"2026-01-31T11:27:38Z","refresh_token":true,"refresh_expires_at":null,"last_renewal":{"at":"2026-01-31T10:27:38Z","outcome":"renewed"},"next_renewal_at":null,"last_run":{"at":"2026-01-31T11:00:00Z","outcome":"ok","duration_ms":412},"error":null,"renewals":[],"runs":[]}]}"#
+            r#"{"provider":"gumroad","store":{"kind":"gateway","ok":true},"accounts":[{"account":"default","who":null,"state":"needs_authorisation","generation":7,"scope":"view_sales","wanted_scope":"view_sales","expires_at":"2026-01-31T11:27:38Z","refresh_token":true,"refresh_expires_at":null,"last_renewal":{"at":"2026-01-31T10:27:38Z","outcome":"renewed"},"next_renewal_at":null,"last_run":{"at":"2026-01-31T11:00:00Z","outcome":"ok","duration_ms":412},"error":null,"renewals":[],"runs":[]}]}"#
         );
     }
 }

@@ -16,6 +16,7 @@ fn account(state: State, text: &str) -> Account {
     let run = Run { at: "2026-11-21T11:30:00Z".parse().unwrap(), outcome: text.into(), duration_ms: 412 };
     Account {
         account: text.into(),
+        who: Some(text.into()),
         state,
         generation: 7,
         scope: Some(text.into()),
@@ -76,9 +77,17 @@ fn every_page(text: &str) -> Vec<Page> {
             store: Store { kind: text.into(), ok: state == State::Enabled },
             accounts: vec![account(state, text), account(State::Enabled, text)],
         };
-        let page =
-            StatusPage { base, provider: text, job: text, status: &status, authorize_url, csrf: text, now: now() };
-        pages.push(Page::from(&page));
+        pages.push(Page::from(&StatusPage {
+            base,
+            provider: text,
+            job: text,
+            status: &status,
+            authorize_url,
+            notice: Some(text),
+            remedy: Some(text),
+            csrf: text,
+            now: now(),
+        }));
     }
     for (refresh_token, expires_at) in [(true, None), (false, None), (false, Some(now()))] {
         pages.push(Page::from(&Done {
@@ -197,7 +206,8 @@ fn only_pages_that_lead_to_the_provider_name_it_in_their_policy() {
         open: false,
         csrf: "t",
     });
-    assert!(enable.policy().contains("; form-action 'self' http://127.0.0.1:9000; "), "{}", enable.policy());
+    let policy = enable.policy();
+    assert!(policy.contains("; form-action 'self' http://127.0.0.1:9000 http://127.0.0.1:*; "), "{policy}");
     let ran = Page::from(&Ran { base: &base, at: now(), now: now() });
     assert!(ran.policy().contains("; form-action 'self'; "), "{}", ran.policy());
 }
@@ -226,6 +236,37 @@ fn a_missing_refresh_token_is_said_loudly_with_the_remedy() {
     assert!(!html.contains("Fewer permissions"), "{html}");
     done.refresh_token = true;
     assert!(!Page::from(&done).html.contains("There is no refresh token"));
+}
+
+#[test]
+fn the_status_says_so_too_as_long_as_the_token_lives() {
+    for (state, refresh_token, said) in [
+        (State::Enabled, false, true),
+        (State::Degraded, false, true),
+        (State::Enabled, true, false),
+        (State::NeedsAuthorisation, false, false),
+    ] {
+        let account = Account { refresh_token, ..account(state, "word") };
+        let status = Status {
+            provider: "google".into(),
+            store: Store { kind: "file".into(), ok: true },
+            accounts: vec![account],
+        };
+        let page = StatusPage {
+            base: &Base::new(&"https://gateway.example/function/etl-oauth".parse().unwrap()),
+            provider: "Google",
+            job: "none",
+            status: &status,
+            authorize_url: &"https://provider.example/oauth/authorize".parse().unwrap(),
+            notice: None,
+            remedy: Some("Ask for access_type=offline."),
+            csrf: "t",
+            now: now(),
+        };
+        let html = Page::from(&page).html;
+        assert_eq!(html.contains("There is no refresh token"), said, "{state:?}");
+        assert_eq!(html.contains("Ask for access_type=offline."), said, "{state:?}");
+    }
 }
 
 #[test]

@@ -1,18 +1,27 @@
-//! What a provider is: its endpoints, and where it leaves the RFCs. A provider is data, never code.
+//! What a provider is: its endpoints, and where it leaves the RFCs. A provider is data, never code: see the files in
+//! `providers/`, and [`Definition`] for the format.
 
+mod call;
+mod check;
 mod definition;
 mod endpoint;
+mod facts;
+mod read;
+mod variable;
 
-pub use definition::{ClientAuth, Definition, Pkce};
+pub use call::{Call, ClientAuth, Encoding, Format, Hash, Sign, Verb};
+pub use definition::{Authorize, Callback, Definition, Pkce, TokenKind};
 pub use endpoint::{EndpointError, checked_url, is_loopback};
+pub use facts::{ApiFacts, Limits, Paging, ResetUnit};
+pub(crate) use variable::fill;
+pub use variable::{Kind, Source, Values, Variable};
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, ops::Deref, sync::Arc, time::Duration};
 
 use url::Url;
 
-use crate::token::AnswerShape;
-
-/// One provider, ready to use: a definition with the overrides of the configuration, checked.
+/// One provider, ready to use: a definition with the overrides of the configuration, checked. What had to be worked out
+/// stands in fields; everything else is read through to the definition.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Provider {
@@ -20,51 +29,44 @@ pub struct Provider {
     pub name: String,
     /// The name for people.
     pub title: String,
-    /// The issuer identifier, compared with `iss` of the callback (RFC 9207).
-    pub issuer: Option<String>,
     /// Where a person is asked (RFC 6749 §3.1).
     pub authorize_url: Option<Url>,
     /// Where codes become tokens (RFC 6749 §3.2).
     pub token_url: Url,
     /// Where refresh tokens become tokens; most often the token endpoint.
     pub refresh_url: Url,
-    /// Where tokens are revoked (RFC 7009).
+    /// Where tokens are revoked.
     pub revoke_url: Option<Url>,
+    /// Where a fresh access token is exchanged once more.
+    pub second_url: Option<Url>,
+    /// Where the account that a token belongs to is told.
+    pub userinfo_url: Option<Url>,
     /// The API, up to its version.
     pub api_url: Option<Url>,
-    /// The scopes to ask for.
-    pub scope: Vec<String>,
-    /// What stands between two scopes.
-    pub scope_separator: String,
-    /// How the client proves who it is.
-    pub client_auth: ClientAuth,
-    /// Whether a code challenge goes along (RFC 7636).
-    pub pkce: Pkce,
-    /// Further parameters of the authorization request.
-    pub authorize_params: BTreeMap<String, String>,
-    /// Further parameters of the code exchange.
-    pub token_params: BTreeMap<String, String>,
-    /// Further parameters of a renewal.
-    pub refresh_params: BTreeMap<String, String>,
-    /// Where the token answer keeps its fields.
-    pub answer: AnswerShape,
-    /// Error codes, beside `invalid_grant`, that mean that the grant itself is refused.
-    pub grant_errors: Vec<String>,
     /// How long an access token lives where no answer says so.
     pub lifetime: Option<Duration>,
     /// Whether a renewal ends the refresh token that it spent. Unknown counts as yes.
     pub rotates: bool,
     /// For how long a refresh token may be sent again after an unanswered renewal.
     pub replay_window: Duration,
-    /// Whether the spent refresh token works until the new access token was used.
-    pub previous_until_used: bool,
     /// After how long without a renewal a refresh token lapses.
     pub refresh_idle: Option<Duration>,
+    /// The values of the variables that are known, and the redirect URI.
+    values: Values,
+    definition: Arc<Definition>,
+}
+
+impl Deref for Provider {
+    type Target = Definition;
+
+    fn deref(&self) -> &Definition {
+        &self.definition
+    }
 }
 
 /// What the configuration lays over a definition; `None` leaves the definition's word.
 #[derive(Clone, Debug, Default)]
-#[allow(missing_docs, reason = "each is the Provider field of the same name")]
+#[allow(missing_docs, reason = "each is the Definition field of the same name")]
 pub struct Overrides {
     pub issuer: Option<String>,
     pub authorize_url: Option<Url>,
@@ -77,69 +79,165 @@ pub struct Overrides {
     pub pkce: Option<Pkce>,
     pub replay_window: Option<Duration>,
     pub refresh_idle: Option<Duration>,
+    /// The values of the definition's variables that were set.
+    pub variables: Values,
+    /// Where the provider leads a person back to: some want it in renewals, too.
+    pub redirect_uri: Option<String>,
 }
 
 impl Provider {
     /// Lays `overrides` over `definition`.
     ///
     /// # Errors
-    /// A sentence for each URL that is missing or unsafe, with the variable that would set it.
+    /// A sentence for each URL or variable that is missing or unsafe, with the variable that would set it.
     pub fn new(name: &str, definition: Definition, overrides: Overrides) -> Result<Self, Vec<String>> {
-        let mut wrong = Vec::new();
-        let mut url = |variable: &str, over: Option<Url>, text: Option<String>| match (over, text) {
-            (Some(url), _) => Some(url),
-            (None, Some(text)) => match checked_url(&text) {
-                Ok(url) => Some(url),
-                Err(err) => {
-                    wrong.push(format!("provider {name}: {variable}: {err}"));
-                    None
-                }
-            },
-            (None, None) => None,
+        let (definition, values) = overlay(definition, overrides);
+        let mut wrong = check_values(name, &definition, &values);
+        let values = with_defaults(&definition, values);
+        let mut url = |key: &str, text: Option<&str>| match resolve(&definition, text?, &values) {
+            Ok(url) => url,
+            Err(why) => {
+                wrong.push(format!("provider {name}: {key}: {why}"));
+                None
+            }
         };
-        let authorize_url = url("authorize_url", overrides.authorize_url, definition.authorize_url);
-        let token_url = url("token_url", overrides.token_url, definition.token_url);
-        let refresh_url = url("refresh_url", overrides.refresh_url, definition.refresh_url);
-        let revoke_url = url("revoke_url", overrides.revoke_url, definition.revoke_url);
-        let api_url = url("api_url", overrides.api_url, definition.api_url);
+        let [authorize_url, token_url, refresh_url, revoke_url, second_url, userinfo_url, api_url] =
+            definition.urls().map(|(key, text)| url(key, text));
         if token_url.is_none() && wrong.is_empty() {
             wrong.push(format!("provider {name} has no token endpoint: set the variable token_url"));
         }
         let Some(token_url) = token_url.filter(|_| wrong.is_empty()) else { return Err(wrong) };
         Ok(Self {
-            title: definition.title.unwrap_or_else(|| name.to_owned()),
+            title: definition.title.clone().unwrap_or_else(|| name.to_owned()),
             name: name.to_owned(),
-            issuer: overrides.issuer.or(definition.issuer),
             authorize_url,
             refresh_url: refresh_url.unwrap_or_else(|| token_url.clone()),
             token_url,
             revoke_url,
+            second_url,
+            userinfo_url,
             api_url,
-            scope: overrides.scope.unwrap_or(definition.scope),
-            scope_separator: definition.scope_separator,
-            client_auth: overrides.client_auth.unwrap_or(definition.client_auth),
-            pkce: overrides.pkce.unwrap_or(definition.pkce),
-            authorize_params: definition.authorize_params,
-            token_params: definition.token_params,
-            refresh_params: definition.refresh_params,
-            answer: definition.answer,
-            grant_errors: definition.grant_errors,
             lifetime: definition.lifetime.map(Duration::from_secs),
             rotates: definition.rotates.unwrap_or(true),
-            replay_window: overrides
-                .replay_window
-                .or(definition.replay_window.map(Duration::from_secs))
-                .unwrap_or_default(),
-            previous_until_used: definition.previous_until_used,
-            refresh_idle: overrides.refresh_idle.or(definition.refresh_idle.map(Duration::from_secs)),
+            replay_window: definition.replay_window.map(Duration::from_secs).unwrap_or_default(),
+            refresh_idle: definition.refresh_idle.map(Duration::from_secs),
+            values,
+            definition: Arc::new(definition),
         })
     }
 
-    /// The wanted scopes as the provider wants them written.
+    /// The effective definition: what it says after the configuration was laid over it.
     #[must_use]
-    pub fn scope_text(&self) -> String {
-        self.scope.join(&self.scope_separator)
+    pub fn definition(&self) -> &Definition {
+        &self.definition
     }
+
+    /// The value of a variable, as far as it is known.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    /// The provider as one account sees it: with the values that were kept from its redirect and its token answers in the
+    /// places of their variables.
+    #[must_use]
+    pub fn with(&self, kept: &Values) -> Cow<'_, Self> {
+        let known =
+            |name: &String| self.variables.get(name).is_some_and(|variable| variable.from != Source::Configuration);
+        if !kept.keys().any(known) {
+            return Cow::Borrowed(self);
+        }
+        let mut it = self.clone();
+        // They were checked when they were kept; a record may be older than the definition.
+        it.values.extend(
+            kept.iter()
+                .filter(|(name, value)| known(name) && self.variables[*name].check(value).is_ok())
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
+        let again = |text: &Option<String>| -> Option<Url> {
+            let text =
+                text.as_deref().filter(|text| variable::placeholders(text).any(|name| kept.contains_key(name)))?;
+            resolve(&self.definition, text, &it.values).ok().flatten()
+        };
+        let definition = &self.definition;
+        let token_url = again(&definition.token_url);
+        if definition.refresh_url.is_none() {
+            it.refresh_url = token_url.clone().unwrap_or(it.refresh_url);
+        } else {
+            it.refresh_url = again(&definition.refresh_url).unwrap_or(it.refresh_url);
+        }
+        it.token_url = token_url.unwrap_or(it.token_url);
+        it.revoke_url = again(&definition.revoke_url).or(it.revoke_url);
+        it.second_url = again(&definition.second_url).or(it.second_url);
+        it.userinfo_url = again(&definition.userinfo_url).or(it.userinfo_url);
+        it.api_url = again(&definition.api_url).or(it.api_url);
+        Cow::Owned(it)
+    }
+}
+
+/// The effective definition, and the values that were set.
+fn overlay(mut definition: Definition, overrides: Overrides) -> (Definition, Values) {
+    let text = |url: Option<Url>| url.map(String::from);
+    definition.issuer = overrides.issuer.or(definition.issuer);
+    definition.authorize_url = text(overrides.authorize_url).or(definition.authorize_url);
+    definition.token_url = text(overrides.token_url).or(definition.token_url);
+    definition.refresh_url = text(overrides.refresh_url).or(definition.refresh_url);
+    definition.revoke_url = text(overrides.revoke_url).or(definition.revoke_url);
+    definition.api_url = text(overrides.api_url).or(definition.api_url);
+    definition.scope = overrides.scope.unwrap_or(definition.scope);
+    definition.client_auth = overrides.client_auth.unwrap_or(definition.client_auth);
+    definition.pkce = overrides.pkce.unwrap_or(definition.pkce);
+    let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs());
+    definition.replay_window = seconds(overrides.replay_window).or(definition.replay_window);
+    definition.refresh_idle = seconds(overrides.refresh_idle).or(definition.refresh_idle);
+    let mut values = overrides.variables;
+    values.extend(overrides.redirect_uri.map(|uri| ("redirect_uri".to_owned(), uri)));
+    (definition, values)
+}
+
+/// What is wrong with the values that the configuration gives.
+fn check_values(provider: &str, definition: &Definition, values: &Values) -> Vec<String> {
+    let templates = definition.templates();
+    let mut wrong = Vec::new();
+    for (name, variable) in definition.variables.iter().filter(|(_, it)| it.from == Source::Configuration) {
+        match values.get(name) {
+            Some(value) => {
+                if let Err(right) = variable.check(value) {
+                    wrong.push(format!("provider_{name} must be {right}"));
+                }
+            }
+            // An overridden URL no longer needs it.
+            None if variable.default.is_none()
+                && templates.iter().any(|(_, text)| variable::placeholders(text).any(|used| used == name)) =>
+            {
+                let about = variable.about.as_deref().unwrap_or("a part of its addresses");
+                wrong.push(format!("provider {provider} needs the variable provider_{name}: {about}"));
+            }
+            None => {}
+        }
+    }
+    wrong
+}
+
+fn with_defaults(definition: &Definition, mut values: Values) -> Values {
+    for (name, variable) in &definition.variables {
+        if let Some(default) = &variable.default {
+            values.entry(name.clone()).or_insert_with(|| default.clone());
+        }
+    }
+    values
+}
+
+/// A URL with its variables filled in; `None` while one of them is not known.
+fn resolve(definition: &Definition, text: &str, values: &Values) -> Result<Option<Url>, String> {
+    let Some(filled) = fill(text, |name| values.get(name).map(String::as_str)) else { return Ok(None) };
+    if definition.authorize.fragment && definition.authorize_url.as_deref() == Some(text) {
+        let (base, fragment) = filled.split_once('#').unwrap_or((&filled, ""));
+        let mut url = checked_url(base).map_err(|err| err.to_string())?;
+        url.set_fragment(Some(fragment));
+        return Ok(Some(url));
+    }
+    checked_url(&filled).map(Some).map_err(|err| err.to_string())
 }
 
 #[cfg(test)]
@@ -152,13 +250,53 @@ mod tests {
         let provider = Provider::new("gumroad", Definition::builtin("gumroad").unwrap(), overrides).unwrap();
         assert_eq!(provider.token_url.as_str(), "http://127.0.0.1:1/t");
         assert_eq!(provider.refresh_url, provider.token_url);
-        assert_eq!(provider.authorize_url.unwrap().as_str(), "https://gumroad.com/oauth/authorize");
+        assert_eq!(provider.authorize_url.as_ref().unwrap().as_str(), "https://gumroad.com/oauth/authorize");
         assert_eq!(provider.client_auth, ClientAuth::Post);
+        assert_eq!(provider.definition().token_url.as_deref(), Some("http://127.0.0.1:1/t"));
     }
 
     #[test]
     fn a_provider_without_a_token_endpoint_names_the_variable() {
         let wrong = Provider::new("custom", Definition::default(), Overrides::default()).unwrap_err();
         assert_eq!(wrong, ["provider custom has no token endpoint: set the variable token_url"]);
+    }
+
+    fn acme() -> Definition {
+        let text = "token_url = 'https://{subdomain}.acme.example/token'\napi_url = '{instance}/api'\n\
+                    [variables.subdomain]\nabout = 'the first part of your address'\n\
+                    [variables.instance]\nkind = 'origin'\nfrom = 'answer'\nhosts = ['*.acme.example']";
+        Definition::read("acme.toml", text).unwrap()
+    }
+
+    fn variables(subdomain: &str) -> Overrides {
+        Overrides { variables: [("subdomain".to_owned(), subdomain.to_owned())].into(), ..Overrides::default() }
+    }
+
+    #[test]
+    fn a_url_variable_is_set_checked_and_asked_for() {
+        let provider = Provider::new("acme", acme(), variables("eu-1")).unwrap();
+        assert_eq!(provider.token_url.as_str(), "https://eu-1.acme.example/token");
+        let wrong = Provider::new("acme", acme(), variables("evil.example/#")).unwrap_err();
+        assert_eq!(
+            wrong[0],
+            "provider_subdomain must be one part of a host name, such as acme: letters, digits and hyphens"
+        );
+        let wrong = Provider::new("acme", acme(), Overrides::default()).unwrap_err();
+        assert_eq!(wrong, ["provider acme needs the variable provider_subdomain: the first part of your address"]);
+        let overrides = Overrides { token_url: Some("https://o.example/t".parse().unwrap()), ..Overrides::default() };
+        assert!(Provider::new("acme", acme(), overrides).is_ok(), "nothing uses the variable any more");
+    }
+
+    #[test]
+    fn a_value_kept_from_the_answer_moves_the_api_and_only_to_hosts_that_are_allowed() {
+        let provider = Provider::new("acme", acme(), variables("a")).unwrap();
+        assert_eq!(provider.api_url, None);
+        let with = |instance: &str| {
+            let kept = [("instance".to_owned(), instance.to_owned()), ("other".to_owned(), "x".to_owned())].into();
+            provider.with(&kept).api_url.clone().map(String::from)
+        };
+        assert_eq!(with("https://na1.acme.example").as_deref(), Some("https://na1.acme.example/api"));
+        assert_eq!(with("https://evil.example"), None);
+        assert!(matches!(provider.with(&Values::new()), Cow::Borrowed(_)));
     }
 }

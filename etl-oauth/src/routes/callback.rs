@@ -1,5 +1,7 @@
 //! `/oauth2/callback`: the dangerous door. Nothing of a request is believed before its `state` is.
 
+use std::time::Duration;
+
 use axum::{
     extract::{RawQuery, State},
     response::{IntoResponse, Response},
@@ -11,10 +13,11 @@ use super::{
     reply::{self, Asked, problem},
 };
 use crate::{
-    grant::{self, SendError, judge_token},
+    grant,
     guard::{Door, Pending, StateError},
-    keeper::Kept,
+    keeper::{For, Kept, exchange},
     pages::Problem,
+    provider::{Definition, Source, Values},
     token::{Answer, Class, Failure},
 };
 
@@ -25,16 +28,26 @@ struct Arrival {
     state: Option<String>,
     error: Option<String>,
     iss: Option<String>,
+    /// What the provider's definition wants kept with the tokens.
+    kept: Values,
 }
 
 impl Arrival {
     /// Reads a query; `None` when a parameter is there twice (RFC 6749 §3.1). An empty one counts as not there.
-    fn read(query: &str) -> Option<Self> {
+    fn read(provider: &Definition, query: &str) -> Option<Self> {
         let mut arrival = Self::default();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            let kept =
+                provider.variables.iter().find(|(variable, it)| it.from == Source::Redirect && it.at(variable) == name);
+            if let Some((variable, _)) = kept {
+                if arrival.kept.insert(variable.clone(), value.into_owned()).is_some() {
+                    return None;
+                }
+                continue;
+            }
             let field = match &*name {
-                "code" => &mut arrival.code,
-                "state" => &mut arrival.state,
+                name if name == provider.callback.code => &mut arrival.code,
+                name if name == provider.callback.state => &mut arrival.state,
                 "error" => &mut arrival.error,
                 "iss" => &mut arrival.iss,
                 _ => continue,
@@ -62,7 +75,7 @@ pub(super) async fn arrive(
     if is_prefetch(&asked) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let arrival = Arrival::read(&query.unwrap_or_default())
+    let arrival = Arrival::read(app.config.provider.definition(), &query.unwrap_or_default())
         .ok_or_else(|| app.bad(&asked, "the address holds a parameter twice"))?;
     let state = arrival.state.as_deref().ok_or_else(|| app.bad(&asked, "the address holds no state"))?;
     let now = app.clock.now();
@@ -74,8 +87,8 @@ pub(super) async fn arrive(
     let result = app.complete(&asked, &arrival, &pending).await;
     Ok(match result {
         Ok(kept) => {
-            let flash = done::flash(&app, pending.account(), &kept);
-            reply::see_other(&app.config.page("/done"), forget.into_iter().chain(flash))
+            let told = done::told(&app, pending.account(), &kept);
+            reply::see_other(&app.config.page("/done"), forget.into_iter().chain(told))
         }
         Err(mut response) => {
             response.headers_mut().extend(forget.map(|cookie| (http::header::SET_COOKIE, cookie)));
@@ -109,21 +122,31 @@ impl App {
             (Some(_), Some(_)) => return Err(self.bad(asked, "the address holds both a code and an error")),
             (None, None) => return Err(self.bad(asked, "the address holds neither a code nor an error")),
         };
+        for (name, value) in &arrival.kept {
+            if self.config.provider.variables.get(name).is_none_or(|variable| variable.check(value).is_err()) {
+                return Err(self.bad(asked, "the address holds a value that is not what the provider sends"));
+            }
+        }
         let sent_at = self.clock.now();
-        let answer = self.exchange(code, pending).await.map_err(|failure| self.not_exchanged(asked, &failure))?;
+        let answer =
+            self.exchange(code, pending, &arrival.kept).await.map_err(|failure| self.not_exchanged(asked, &failure))?;
         Ok(keeper.authorise(answer, sent_at).await)
     }
 
     /// The code becomes tokens (RFC 6749 §4.1.3). Sent once whatever happens: a code that is sent twice revokes what the
     /// first one brought.
-    async fn exchange(&self, code: &str, pending: &Pending) -> Result<Answer, Failure> {
-        let provider = &self.config.provider;
+    async fn exchange(&self, code: &str, pending: &Pending, kept: &Values) -> Result<Answer, Failure> {
+        let provider = &self.config.provider.with(kept);
         let verifier = (provider.pkce == crate::provider::Pkce::S256).then(|| pending.verifier());
         let client = self.client.read()?;
         let request = grant::authorization_code(provider, &client, code, &self.config.redirect_uri(), verifier);
-        let result = self.wire.send(request).await;
-        crate::keeper::count("token", result.as_ref().ok().map(|answer| answer.status));
-        judge_token(provider, &result.map_err(SendError::into_failure)?)
+        let mut answer = exchange(&self.wire, provider, &client, request, For::Code).await?;
+        for (name, value) in kept {
+            answer.kept.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        // Counted from the consent: no renewal moves it.
+        answer.refresh_lifetime = answer.refresh_lifetime.or(provider.grant_lifetime.map(Duration::from_secs));
+        Ok(answer)
     }
 
     fn bad(&self, asked: &Asked, message: &str) -> Response {
@@ -189,10 +212,22 @@ mod tests {
 
     #[test]
     fn a_parameter_that_is_there_twice_is_refused_and_unknown_ones_are_passed_over() {
-        let arrival = Arrival::read("code=a%3Ab&state=s&scope=x&scope=y&authuser=0&error=").unwrap();
+        let read = |query| Arrival::read(&Definition::default(), query);
+        let arrival = read("code=a%3Ab&state=s&scope=x&scope=y&authuser=0&error=").unwrap();
         assert_eq!((arrival.code.as_deref(), arrival.state.as_deref(), arrival.error), (Some("a:b"), Some("s"), None));
         for twice in ["code=a&code=b", "state=&state=s", "error=a&error=a", "iss=a&iss=b"] {
-            assert!(Arrival::read(twice).is_none() || twice.starts_with("state=&"), "{twice}");
+            assert!(read(twice).is_none() || twice.starts_with("state=&"), "{twice}");
         }
+    }
+
+    #[test]
+    fn code_and_state_come_under_other_names_and_values_of_the_redirect_are_kept() {
+        let text = "token_url = 'https://p.example/t'\ncallback = { code = 'auth_code', state = 'st' }\n\
+                    [variables.realm]\nfrom = 'redirect'\nat = 'realmId'\nkind = 'segment'";
+        let definition = Definition::read("acme.toml", text).unwrap();
+        let arrival = Arrival::read(&definition, "auth_code=a&st=s&code=x&realmId=42").unwrap();
+        assert_eq!((arrival.code.as_deref(), arrival.state.as_deref()), (Some("a"), Some("s")));
+        assert_eq!(arrival.kept["realm"], "42");
+        assert!(Arrival::read(&definition, "auth_code=a&st=s&realmId=1&realmId=2").is_none());
     }
 }

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    App, State as AppState,
+    App, State as AppState, flash,
     reply::{self, Asked},
 };
 use crate::{
@@ -17,7 +17,6 @@ use crate::{
 };
 
 const COOKIE: &str = "etl-oauth-done";
-const PURPOSE: &str = "done";
 const LIFETIME: Duration = Duration::from_secs(300);
 
 /// What the callback tells the page, through the browser that was there.
@@ -27,23 +26,18 @@ struct Flash {
     unsaved: Option<String>,
 }
 
-/// The cookie that carries it, sealed.
-pub(super) fn flash(app: &App, account: &str, kept: &Kept) -> Option<HeaderValue> {
+/// The cookie that carries it.
+pub(super) fn told(app: &App, account: &str, kept: &Kept) -> Option<HeaderValue> {
     let unsaved = match kept {
         Kept::Stored => None,
         Kept::InMemory(err) => Some(err.to_string()),
     };
-    let flash = serde_json::to_vec(&Flash { account: account.to_owned(), unsaved }).ok()?;
-    app.jar.set(COOKIE, &app.key.seal(PURPOSE, &flash).ok()?, LIFETIME)
+    flash::leave(app, COOKIE, &Flash { account: account.to_owned(), unsaved }, LIFETIME)
 }
 
 /// `GET`: what was done, for the browser in which it was done; for any other where the function stands.
 pub(super) async fn page(State(app): AppState, asked: Asked) -> Response {
-    let flash: Option<Flash> = app
-        .jar
-        .get(&asked.headers, COOKIE)
-        .and_then(|sealed| app.key.open(PURPOSE, &sealed))
-        .and_then(|flash| serde_json::from_slice(&flash).ok());
+    let flash: Option<Flash> = flash::find(&app, &asked.headers, COOKIE);
     let account = flash.as_ref().map_or(DEFAULT_ACCOUNT, |flash| &flash.account);
     let Ok(keeper) = app.keeper(&asked, account) else { return super::not_found(State(app), asked).await };
     let stored = keeper.current();

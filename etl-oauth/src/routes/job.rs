@@ -25,6 +25,7 @@ use crate::{
     pages::{JobResult, Page, Problem, Ran},
     store::DEFAULT_ACCOUNT,
     token::Class,
+    trace,
 };
 
 /// How many accounts are served at a time.
@@ -88,11 +89,11 @@ impl App {
         let mut tasks = JoinSet::new();
         for keeper in keepers {
             let (app, places, input) = (Arc::clone(self), Arc::clone(&places), input.clone());
-            tasks.spawn(async move {
+            tasks.spawn(trace::carry(async move {
                 // The semaphore is never closed.
                 let _place = places.acquire_owned().await;
                 (keeper.account().to_owned(), app.run_one(keeper, input).await)
-            });
+            }));
         }
         let mut runs = tasks.join_all().await;
         runs.sort_by(|one, other| one.0.cmp(&other.0));

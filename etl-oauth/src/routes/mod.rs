@@ -4,7 +4,9 @@ mod admit;
 mod callback;
 mod done;
 mod enable;
+mod flash;
 mod job;
+mod openapi;
 mod operate;
 mod proxy;
 mod reply;
@@ -162,9 +164,11 @@ impl Function {
             .route("/reseal", routing::post(operate::reseal))
             .route("/token", routing::get(token::show))
             .route("/proxy/{*path}", routing::any(proxy::pass))
+            .route("/openapi.json", routing::get(openapi::describe))
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
             .layer(axum::middleware::map_response_with_state(Arc::clone(&app), announce_work))
+            .layer(axum::middleware::from_fn(traced))
             .with_state(app)
     }
 }
@@ -206,6 +210,12 @@ fn owner() -> String {
     let mut salt = [0; 4];
     let _ = aws_lc_rs::rand::fill(&mut salt);
     format!("{host}-{:08x}", u32::from_le_bytes(salt))
+}
+
+/// What a request sets going belongs to the trace that it came with.
+async fn traced(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+    let headers = request.headers().clone();
+    crate::trace::within(&headers, next.run(request)).await
 }
 
 /// Tells the watchdog of a renewal or a write that goes on after the answer: the process ends after it.

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{
     App, State as AppState,
     reply::{self, Asked, Posted, problem},
+    status,
 };
 use crate::{api::ApiError, guard::Door, keeper::Keeper};
 
@@ -16,7 +17,7 @@ pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) ->
     match keeper.refresh().await {
         Ok(token) => {
             if asked.wants_html() {
-                return Ok(reply::see_other(&app.config.page("/status"), None));
+                return Ok(status::lead_back(&app, "the token was renewed"));
             }
             let body = json!({
                 "refreshed": true,
@@ -49,13 +50,27 @@ pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> 
     };
     let whole = !matches!(revoked.provider, Some(Err(_))) && revoked.store.is_ok();
     if asked.wants_html() {
+        let title = &app.config.provider.title;
+        let there = match &revoked.provider {
+            None => format!("{title} offers no way to revoke them: take the permission back in your account there"),
+            Some(Ok(())) => format!("{title} has revoked the tokens"),
+            Some(Err(failure)) => format!("{title} did not revoke the tokens: {failure}"),
+        };
+        let here = match &revoked.store {
+            Ok(()) => "Here they are deleted".to_owned(),
+            Err(err) => format!("Here they could not be deleted: {err}"),
+        };
+        let message = format!("{there}. {here}");
         if whole {
-            return Ok(reply::see_other(&app.config.page("/status"), None));
+            return Ok(status::lead_back(&app, &message));
         }
-        let message = format!("at the provider: {provider}; in the store: {store}");
-        let next = "Take the permission back at the provider's own page, and try again here.";
+        let next = match revoked.store {
+            Ok(()) => "Take the permission back in your account at the provider.",
+            Err(_) => "Try again, once the store can be used.",
+        };
         let words = ("Not all of it worked", &*message, next);
-        return Err(asked.problem(&app, &problem("revoked_in_part", StatusCode::BAD_GATEWAY, words)));
+        let problem = problem("revoked_in_part", StatusCode::BAD_GATEWAY, words).with_link("/status", "To the status");
+        return Err(asked.problem(&app, &problem));
     }
     let status = if whole { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
     Ok(reply::json(status, &json!({ "account": keeper.account(), "provider": provider, "store": store })))
@@ -67,7 +82,8 @@ pub(super) async fn reseal(State(app): AppState, asked: Asked, form: Posted) -> 
     match app.keepers.reseal().await {
         Ok(written) if asked.wants_html() => {
             tracing::info!(written, "resealed the records");
-            Ok(reply::see_other(&app.config.page("/status"), None))
+            let records = crate::words::count(u64::try_from(written).unwrap_or(u64::MAX), "record");
+            Ok(status::lead_back(&app, &format!("sealed anew: {records}")))
         }
         Ok(written) => {
             tracing::info!(written, "resealed the records");

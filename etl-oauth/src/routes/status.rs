@@ -1,10 +1,12 @@
 //! `/status`: where everything stands, for the operator.
 
+use std::time::Duration;
+
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 
 use super::{
-    App, State as AppState,
+    App, State as AppState, flash,
     reply::{self, Asked, problem},
 };
 use crate::{
@@ -15,6 +17,14 @@ use crate::{
     token::{self, Class},
 };
 
+const NOTICE: &str = "etl-oauth-notice";
+const NOTICE_LIFETIME: Duration = Duration::from_secs(60);
+
+/// Leads a browser to the page, which says there what was just done.
+pub(super) fn lead_back(app: &App, notice: &str) -> Response {
+    reply::see_other(&app.config.page("/status"), flash::leave(app, NOTICE, &notice, NOTICE_LIFETIME))
+}
+
 /// `GET`: as a page or as JSON.
 pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response, Response> {
     app.admit(Door::Status, &asked, DEFAULT_ACCOUNT, "").await?;
@@ -23,16 +33,20 @@ pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response,
     let (Some(csrf), Some(authorize_url), true) = (csrf, &app.config.provider.authorize_url, asked.wants_html()) else {
         return Ok(reply::json(StatusCode::OK, &status));
     };
+    let notice: Option<String> = flash::find(&app, &asked.headers, NOTICE);
     let page = Page::from(&StatusPage {
         base: &app.base,
         provider: &app.config.provider.title,
         job: app.config.job.name(),
         status: &status,
         authorize_url,
+        notice: notice.as_deref(),
+        remedy: None,
         csrf: &csrf.token,
         now: app.clock.now(),
     });
-    Ok(reply::page(page, csrf.cookie))
+    let read = flash::forget(&app, &asked.headers, NOTICE);
+    Ok(reply::page(page, csrf.cookie.into_iter().chain(read)))
 }
 
 impl App {
@@ -64,6 +78,7 @@ impl App {
         });
         Account {
             account: keeper.account().to_owned(),
+            who: None,
             state: keeper.state(),
             generation: record.map_or(0, |record| record.generation),
             scope: tokens.and_then(|tokens| tokens.scope.clone()),

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,41 +9,61 @@ use super::{
     lifetime::{self, Unit, lenient_scope},
 };
 
-/// Where a provider's answer keeps what RFC 6749 §5.1 names. A field is a path with dots (`data.access_token`).
+/// Where a provider's answer keeps what RFC 6749 §5.1 names: for each the fields that it may stand in, of which the first
+/// that is there counts. A field is a path with dots (`data.access_token`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct AnswerShape {
     /// The access token.
-    pub access_token: String,
-    /// The refresh token.
-    pub refresh_token: String,
-    /// The token type; missing means bearer.
-    pub token_type: String,
-    /// Seconds until the access token ends.
-    pub expires_in: String,
+    pub access_token: Vec<String>,
+    /// The refresh token. Where the access token itself is exchanged for the next one, it is the same field.
+    pub refresh_token: Vec<String>,
+    /// The token type; none, or one that is missing, means bearer.
+    pub token_type: Vec<String>,
+    /// How long until the access token ends.
+    pub expires_in: Vec<String>,
     /// When the access token ends, for answers without a lifetime.
-    pub expires_at: String,
-    /// Seconds until the refresh token ends: the first of these that is there.
+    pub expires_at: Vec<String>,
+    /// How long until the refresh token ends.
     pub refresh_expires_in: Vec<String>,
     /// The granted scope.
     pub scope: Vec<String>,
     /// What a lifetime counts.
     pub unit: Unit,
+    /// What tells an error, whatever the HTTP status says.
+    pub error: Vec<String>,
+    /// What tells a success, where the HTTP status is not enough.
+    pub success: Option<Success>,
+}
+
+/// The sign of a success in the body of an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Success {
+    /// The field; a path with dots.
+    pub at: String,
+    /// What it says then, as a text: `true`, `0`, `OK`.
+    pub is: Vec<String>,
 }
 
 impl Default for AnswerShape {
     fn default() -> Self {
+        fn paths<const N: usize>(paths: [&str; N]) -> Vec<String> {
+            paths.map(String::from).into()
+        }
         Self {
-            access_token: "access_token".into(),
-            refresh_token: "refresh_token".into(),
-            token_type: "token_type".into(),
-            expires_in: "expires_in".into(),
-            expires_at: "expires_at".into(),
-            refresh_expires_in: ["refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"]
-                .map(String::from)
-                .into(),
-            scope: ["scope", "scopes"].map(String::from).into(),
+            access_token: paths(["access_token"]),
+            refresh_token: paths(["refresh_token"]),
+            token_type: paths(["token_type"]),
+            expires_in: paths(["expires_in"]),
+            expires_at: paths(["expires_at"]),
+            refresh_expires_in: paths(["refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"]),
+            scope: paths(["scope", "scopes"]),
             unit: Unit::Seconds,
+            error: paths(["error"]),
+            success: None,
         }
     }
 }
@@ -51,7 +71,7 @@ impl Default for AnswerShape {
 /// A token endpoint's answer, read leniently.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The new access token, never empty.
+    /// The new access token; empty only in an [unfinished](Self::unfinished) answer.
     pub access_token: Secret,
     /// The new refresh token. `None` means that the old one stays (RFC 6749 §6).
     pub refresh_token: Option<Secret>,
@@ -67,6 +87,8 @@ pub struct Answer {
     pub refresh_lifetime: Option<Duration>,
     /// The whole answer but for the two tokens: some APIs need a field of it later.
     pub rest: Map<String, Value>,
+    /// The values that the provider's definition wants kept with the tokens, by the names of its variables.
+    pub kept: BTreeMap<String, String>,
 }
 
 /// Why a body is no token answer.
@@ -91,12 +113,12 @@ impl AnswerShape {
     /// [`Malformed`] when there is no usable access token in it.
     pub fn read(&self, body: &[u8]) -> Result<Answer, Malformed> {
         let mut fields = object(body).ok_or(Malformed::NotAnObject)?;
-        let secret = |fields: &Map<String, Value>, path: &str| {
-            at(fields, path).and_then(Value::as_str).filter(|token| !token.is_empty()).map(Secret::new)
+        let secret = |paths: &[String]| {
+            first(&fields, paths, |value| value.as_str().filter(|token| !token.is_empty()).map(Secret::new))
         };
-        let access_token = secret(&fields, &self.access_token).ok_or(Malformed::NoAccessToken)?;
-        let refresh_token = secret(&fields, &self.refresh_token);
-        let token_type = match at(&fields, &self.token_type) {
+        let access_token = secret(&self.access_token).ok_or(Malformed::NoAccessToken)?;
+        let refresh_token = secret(&self.refresh_token);
+        let token_type = match first(&fields, &self.token_type, Some) {
             None | Some(Value::Null) => "Bearer".to_owned(),
             Some(Value::String(kind)) if kind.is_empty() => "Bearer".to_owned(),
             Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") || kind.eq_ignore_ascii_case("dpop") => {
@@ -104,27 +126,91 @@ impl AnswerShape {
             }
             Some(_) => return Err(Malformed::UnknownType),
         };
+        let lifetime = |paths: &[String]| first(&fields, paths, |value| lifetime::seconds(value, self.unit));
         let answer = Answer {
             access_token,
             refresh_token,
             token_type,
-            scope: self.scope.iter().find_map(|path| at(&fields, path).and_then(lenient_scope)),
-            lifetime: at(&fields, &self.expires_in).and_then(|value| lifetime::seconds(value, self.unit)),
-            expires_at: at(&fields, &self.expires_at).and_then(lifetime::instant),
-            refresh_lifetime: self
-                .refresh_expires_in
-                .iter()
-                .find_map(|path| at(&fields, path).and_then(|value| lifetime::seconds(value, self.unit))),
+            scope: first(&fields, &self.scope, lenient_scope),
+            lifetime: lifetime(&self.expires_in),
+            expires_at: first(&fields, &self.expires_at, lifetime::instant),
+            refresh_lifetime: lifetime(&self.refresh_expires_in),
             rest: Map::new(),
+            kept: BTreeMap::new(),
         };
-        take(&mut fields, &self.access_token);
-        take(&mut fields, &self.refresh_token);
+        for path in self.access_token.iter().chain(&self.refresh_token) {
+            take(&mut fields, path);
+        }
         Ok(Answer { rest: fields, ..answer })
+    }
+
+    /// The error that a body tells, whatever its HTTP status: as RFC 6749 §5.2 has it, or by another sign. Some write a
+    /// code, some a number, some an object around it, and some only `ok: false`.
+    #[must_use]
+    pub fn error(&self, body: &[u8]) -> Option<String> {
+        let fields = object(body)?;
+        let code = first(&fields, &self.error, |value| match value {
+            Value::String(code) => Some(code.clone()).filter(|code| !code.is_empty()),
+            Value::Number(code) => Some(code.to_string()).filter(|code| code != "0"),
+            Value::Bool(true) => Some("error".to_owned()),
+            Value::Object(inner) => Some(
+                ["code", "status", "type"]
+                    .iter()
+                    .find_map(|name| inner.get(*name).and_then(Value::as_str))
+                    .unwrap_or("error")
+                    .to_owned(),
+            ),
+            _ => None,
+        });
+        let not_ok = || match &self.success {
+            None => fields.get("ok") == Some(&Value::Bool(false)),
+            Some(success) => !at(&fields, &success.at).is_some_and(|value| success.is.contains(&text(value))),
+        };
+        code.or_else(|| not_ok().then(|| "not_ok".to_owned()))
     }
 }
 
+impl Answer {
+    /// This answer without its access token: what it says of the refresh token counts, and the first use renews.
+    #[must_use]
+    pub fn unfinished(self) -> Self {
+        Self { access_token: Secret::new(""), lifetime: None, expires_at: Some(Timestamp::UNIX_EPOCH), ..self }
+    }
+
+    /// What a second exchange makes of this answer: what it says counts, and what it leaves out stays.
+    #[must_use]
+    pub fn followed_by(self, second: Self) -> Self {
+        let mut rest = self.rest;
+        rest.extend(second.rest);
+        let mut kept = self.kept;
+        kept.extend(second.kept);
+        Self {
+            access_token: second.access_token,
+            refresh_token: second.refresh_token.or(self.refresh_token),
+            token_type: second.token_type,
+            scope: second.scope.or(self.scope),
+            // The first one's lifetime is that of a token that is no longer used.
+            lifetime: second.lifetime,
+            expires_at: second.expires_at,
+            refresh_lifetime: second.refresh_lifetime.or(self.refresh_lifetime),
+            rest,
+            kept,
+        }
+    }
+}
+
+/// What the first of these paths has that `read` takes.
+fn first<'a, T>(fields: &'a Map<String, Value>, paths: &[String], read: impl Fn(&'a Value) -> Option<T>) -> Option<T> {
+    paths.iter().find_map(|path| at(fields, path).and_then(&read))
+}
+
+/// A value as a text: a string without its quotes.
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 /// The body as a JSON object, or a form read as one. The last of two fields of one name counts, as `JSON.parse` has it.
-pub(crate) fn object(body: &[u8]) -> Option<Map<String, Value>> {
+fn object(body: &[u8]) -> Option<Map<String, Value>> {
     if let Ok(value) = serde_json::from_slice::<Value>(body) {
         return match value {
             Value::Object(fields) => Some(fields),
@@ -229,8 +315,8 @@ mod tests {
     #[test]
     fn tokens_are_found_by_path() {
         let shape = AnswerShape {
-            access_token: "data.0.token".into(),
-            refresh_token: "data.0.again".into(),
+            access_token: vec!["token".into(), "data.0.token".into()],
+            refresh_token: vec!["data.0.again".into()],
             ..AnswerShape::default()
         };
         let answer = shape.read(br#"{"data":[{"token":"a","again":"r"}]}"#).unwrap();

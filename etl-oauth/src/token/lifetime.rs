@@ -9,6 +9,7 @@ use serde_json::Value;
 
 /// What `expires_in` counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Seconds, as RFC 6749 §5.1 has it.

@@ -7,8 +7,8 @@ mod lifetime;
 mod record;
 mod secret;
 
-pub(crate) use answer::object;
-pub use answer::{Answer, AnswerShape, Malformed};
+pub use answer::{Answer, AnswerShape, Malformed, Success};
+pub(crate) use answer::{at, text};
 pub use failure::{Class, Failure};
 pub use lifetime::{Unit, lenient_scope};
 pub use record::{CorruptRecord, Health, Intent, Record, Refused, Renewal, State, Tokens};

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use secrecy::zeroize::Zeroizing;
@@ -54,6 +54,9 @@ pub struct Tokens {
     /// The whole answer of the provider but for the tokens themselves.
     #[serde(default)]
     pub answer: Map<String, Value>,
+    /// The values of the provider's variables that its redirect and its answers brought: part of addresses, for one.
+    #[serde(default)]
+    pub kept: BTreeMap<String, String>,
 }
 
 fn bearer() -> String {
@@ -243,6 +246,8 @@ impl Tokens {
         let last_lifetime = old.and_then(Self::lifetime);
         let spent = old.and_then(|old| old.refresh_token.clone());
         let rotated = answer.refresh_token.is_some();
+        let mut kept = old.map(|old| old.kept.clone()).unwrap_or_default();
+        kept.extend(answer.kept);
         Self {
             access_token: answer.access_token,
             refresh_token: answer.refresh_token.or_else(|| spent.clone()),
@@ -260,6 +265,7 @@ impl Tokens {
                 .and_then(from_now)
                 .or_else(|| old.and_then(|old| old.refresh_expires_at)),
             answer: answer.rest,
+            kept,
         }
     }
 
@@ -278,6 +284,7 @@ impl Tokens {
             expires_at,
             refresh_expires_at: None,
             answer: Map::new(),
+            kept: BTreeMap::new(),
         }
     }
 
@@ -340,6 +347,8 @@ fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Resul
         expires_at: Option<Timestamp>,
         refresh_expires_at: Option<Timestamp>,
         answer: &'a Map<String, Value>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        kept: &'a BTreeMap<String, String>,
     }
     tokens
         .map(|tokens| Exposed {
@@ -352,6 +361,7 @@ fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Resul
             expires_at: tokens.expires_at,
             refresh_expires_at: tokens.refresh_expires_at,
             answer: &tokens.answer,
+            kept: &tokens.kept,
         })
         .serialize(serializer)
 }

@@ -1,89 +1,24 @@
-//! The function at a real OpenID provider: its own forms, its own rules of rotation, its own cookies. `tests/e2e.sh`
-//! installs it and runs this.
+//! The function at a real OpenID provider: its own forms, its own rules of rotation, its own cookies; and its keeper at two
+//! with opposite rules (`faults`). `tests/e2e.sh` installs them and runs this.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+mod faults;
+mod server;
+
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
+use server::Server;
 use tests::{Browser, Page, Stage};
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_etl-oauth-function");
 
-/// `tests/oidc/server.mjs`, running.
-struct Provider {
-    url: String,
-    // It ends when its standard input is closed.
-    _process: Child,
-    // Where it would write what it has to say later.
-    _output: Lines<BufReader<ChildStdout>>,
-}
-
-impl Provider {
-    async fn start(access_token: Duration) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("oidc");
-        assert!(folder.join("node_modules").is_dir(), "run `npm ci` in {}, or all of tests/e2e.sh", folder.display());
-        let mut process = Command::new("node")
-            .arg("server.mjs")
-            .current_dir(folder)
-            .env("ACCESS_TOKEN_SECONDS", access_token.as_secs().to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("node runs");
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let url = lines.next_line().await.unwrap().expect("the provider tells its address");
-        Self { url, _process: process, _output: lines }
-    }
-
-    /// Registers a client for the function's callback (RFC 7591).
-    async fn register(&self, redirect_uri: &str) -> (String, String) {
-        let body = json!({
-            "redirect_uris": [redirect_uri],
-            "grant_types": ["authorization_code", "refresh_token"],
-            "token_endpoint_auth_method": "client_secret_basic",
-        });
-        let answer = Client::new().post(format!("{}/reg", self.url)).json(&body).send().await.unwrap();
-        assert_eq!(answer.status(), StatusCode::CREATED);
-        let client: Value = answer.json().await.unwrap();
-        let field = |name: &str| client[name].as_str().unwrap().to_owned();
-        (field("client_id"), field("client_secret"))
-    }
-
-    async fn log(&self) -> Value {
-        Client::new().get(format!("{}/test/log", self.url)).send().await.unwrap().json().await.unwrap()
-    }
-
-    /// How often a grant had this outcome.
-    async fn count(&self, grant: &str, outcome: &str) -> usize {
-        let log = self.log().await;
-        log["grants"].as_array().unwrap().iter().filter(|it| it["grant"] == grant && it["outcome"] == outcome).count()
-    }
-
-    async fn refuse_tokens(&self) {
-        let answer = Client::new().post(format!("{}/test/refuse-tokens", self.url)).send().await.unwrap();
-        assert_eq!(answer.status(), StatusCode::NO_CONTENT);
-    }
-
-    /// Sends a refresh token by hand; gives the error's code.
-    async fn spend(&self, stage: &Stage, refresh_token: &str) -> Value {
-        let (id, secret) = (stage.secret("oauth2-client-id"), stage.secret("oauth2-client-secret"));
-        let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
-        let request = Client::new().post(format!("{}/token", self.url)).basic_auth(id, Some(secret)).form(&form);
-        let answer: Value = request.send().await.unwrap().json().await.unwrap();
-        answer["error"].clone()
-    }
-}
-
 /// The function, configured for the provider by its environment alone.
 struct Scene {
-    provider: Provider,
+    provider: Server,
     stage: Stage,
     // Holds the stack file.
     _folder: tempfile::TempDir,
@@ -91,12 +26,12 @@ struct Scene {
 
 impl Scene {
     async fn new(access_token: Duration) -> Self {
-        let provider = Provider::start(access_token).await;
+        let provider = Server::oidc(access_token).await;
         let (folder, stack) = stack(&provider.url);
         let stage = Stage::of(PROGRAM, &stack).await;
         // As an operator would: the client is registered when the function's address is known, and its secrets are
         // updated while the function runs.
-        let (id, secret) = provider.register(&stage.url("/oauth2/callback")).await;
+        let (id, secret) = provider.register("/reg", &stage.url("/oauth2/callback")).await;
         update_secret(&stage, "oauth2-client-id", &id).await;
         update_secret(&stage, "oauth2-client-secret", &secret).await;
         Self { provider, stage, _folder: folder }

@@ -1,0 +1,175 @@
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+use jiff::SignedDuration;
+use url::Url;
+
+use crate::{provider::checked_url, store::DEFAULT_ACCOUNT};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, and all is well
+  1  the function is not to be reached, or failed
+  2  wrong usage
+  3  an account needs a person
+  4  the operator's secret is missing or wrong, or the function has none
+  5  the wait was in vain
+  6  an account works, but not without trouble
+
+The operator's secret is what the function has mounted as etl-oauth-operator. It is read from --operator-file, or from
+the variable ETL_OAUTH_OPERATOR; never from an argument, which others on the machine could see.";
+
+/// Looks after an etl-oauth function: its state, its authorisation, and the providers it knows
+#[derive(Debug, Parser)]
+#[command(name = "etl-oauth", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Shows where each account stands; the exit code tells the worst
+    #[command(after_help = EXIT_CODES)]
+    Status(Target),
+    /// Prints the link at which a person authorises an account, and waits until somebody has
+    #[command(after_help = EXIT_CODES)]
+    Authorize(Authorize),
+    /// Renews an account's token now
+    #[command(after_help = EXIT_CODES)]
+    Refresh(Target),
+    /// Revokes an account's tokens at the provider, and deletes them
+    #[command(after_help = EXIT_CODES)]
+    Revoke(Target),
+    /// Lists the providers that are built in
+    Providers(Shape),
+    /// Shows a provider's definition, or checks one of your own
+    Provider(Which),
+    /// Prints the completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+impl Command {
+    /// Whether a failure is told as JSON.
+    pub(super) fn as_json(&self) -> bool {
+        match self {
+            Self::Status(target) | Self::Refresh(target) | Self::Revoke(target) => target.shape.json,
+            Self::Authorize(wish) => wish.target.shape.json,
+            Self::Providers(shape) => shape.json,
+            Self::Provider(which) => which.shape.json,
+            Self::Completions { .. } => false,
+        }
+    }
+}
+
+/// How the answer looks.
+#[derive(Debug, Args)]
+pub(super) struct Shape {
+    /// Answers with JSON, failures too
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// The function, and who asks.
+#[derive(Debug, Args)]
+pub(super) struct Target {
+    /// The function's URL, with /function/NAME
+    #[arg(long, env = "ETL_OAUTH_URL", value_parser = url)]
+    pub(super) url: Url,
+    /// A file that holds the operator's secret
+    #[arg(long, env = "ETL_OAUTH_OPERATOR_FILE", value_name = "FILE")]
+    pub(super) operator_file: Option<PathBuf>,
+    /// The account [default: default; of status: all]
+    #[arg(long, value_name = "NAME")]
+    pub(super) account: Option<String>,
+    #[command(flatten)]
+    pub(super) shape: Shape,
+}
+
+impl Target {
+    pub(super) fn account(&self) -> &str {
+        self.account.as_deref().unwrap_or(DEFAULT_ACCOUNT)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Authorize {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// Also where the account is authorised already: waits for tokens that are newer
+    #[arg(long)]
+    pub(super) again: bool,
+    /// How long to wait, such as 15m
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
+    pub(super) timeout: std::time::Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+pub(super) struct Which {
+    #[command(subcommand)]
+    pub(super) check: Option<Check>,
+    /// The provider's name, as `providers` lists it
+    #[arg(required = true)]
+    pub(super) name: Option<String>,
+    #[command(flatten)]
+    pub(super) shape: Shape,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Check {
+    /// Reads a definition as the function would, and tells every mistake
+    Check {
+        /// The TOML file
+        file: PathBuf,
+    },
+}
+
+/// The secret goes to that address: over TLS, or to this machine.
+fn url(text: &str) -> Result<Url, String> {
+    checked_url(text).map_err(|err| err.to_string())
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let duration: SignedDuration = text.parse().map_err(|err: jiff::Error| err.to_string())?;
+    std::time::Duration::try_from(duration).map_err(|_| "a wait is not negative".into())
+}
+
+/// Prints the completions of that shell.
+pub(super) fn complete(shell: Shell) {
+    clap_complete::generate(shell, &mut Arguments::command(), "etl-oauth", &mut std::io::stdout());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_contradict_nothing() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_secret_is_sent_over_tls_or_within_this_machine() {
+        let with = |url| Arguments::try_parse_from(["etl-oauth", "status", "--url", url]);
+        assert!(with("https://gateway.example/function/etl-oauth").is_ok());
+        assert!(with("http://127.0.0.1:8080/function/etl-oauth").is_ok());
+        assert!(with("http://gateway.example/function/etl-oauth").is_err());
+    }
+
+    #[test]
+    fn a_provider_is_shown_by_name_or_checked_by_file() {
+        let which = |arguments: &[&str]| match Arguments::try_parse_from([&["etl-oauth", "provider"], arguments].concat()) {
+            Ok(Arguments { command: Command::Provider(which) }) => Some((which.name, which.check.is_some())),
+            _ => None,
+        };
+        assert_eq!(which(&["gumroad"]), Some((Some("gumroad".into()), false)));
+        assert_eq!(which(&["check", "mine.toml"]), Some((None, true)));
+        assert_eq!(which(&["check"]), None);
+        assert_eq!(which(&[]), None);
+    }
+}

@@ -1,0 +1,70 @@
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{
+    Exit, Failure, Outcome,
+    arguments::{Check, Shape, Which},
+    print, print_json,
+};
+use crate::provider::{Definition, Overrides, Provider};
+
+/// `providers`: their names, for the variable `provider`.
+pub(super) fn list(shape: &Shape) -> Outcome {
+    let title = |name: &str| Definition::builtin(name).and_then(|definition| definition.title);
+    let all: Vec<_> = Definition::names().map(|name| (name, title(name).unwrap_or_else(|| name.to_owned()))).collect();
+    if shape.json {
+        print_json(&all.iter().map(|(name, title)| json!({ "name": name, "title": title })).collect());
+    } else {
+        let width = all.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let lines: Vec<_> = all.iter().map(|(name, title)| format!("{name:width$}  {title}")).collect();
+        print(&lines.join("\n"));
+    }
+    Ok(Exit::Done)
+}
+
+/// `provider`: shows one, or checks a file.
+pub(super) fn provider(which: &Which) -> Outcome {
+    match (&which.check, &which.name) {
+        (Some(Check::Check { file }), _) => check(file, &which.shape),
+        (None, name) => show(name.as_deref().unwrap_or_default(), &which.shape),
+    }
+}
+
+/// The definition as it is built in, comments and all: to be copied and edited.
+fn show(name: &str, shape: &Shape) -> Outcome {
+    let definition = Definition::builtin(name).zip(Definition::builtin_text(name));
+    let Some((definition, text)) = definition else {
+        let message = format!("no provider {name} is built in");
+        let next = "See `etl-oauth providers`; with the variable provider=custom the configuration says it all.";
+        return Err(Failure::new(Exit::Failed, "no_provider", message, next));
+    };
+    if shape.json {
+        print_json(&json!(definition));
+    } else {
+        print(text.trim_end());
+    }
+    Ok(Exit::Done)
+}
+
+/// Reads a file as the function reads `provider_file`.
+fn check(file: &Path, shape: &Shape) -> Outcome {
+    let wrong = |message: String| {
+        let next = "Mend it, and check it again; `etl-oauth provider gumroad` shows one that is right.";
+        Failure::new(Exit::Failed, "bad_definition", format!("{}: {message}", file.display()), next)
+    };
+    let text = std::fs::read_to_string(file).map_err(|err| wrong(err.to_string()))?;
+    let definition: Definition = toml::from_str(&text).map_err(|err| {
+        let line = err.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.split('\n').count());
+        wrong(format!("line {line}: {}", err.message()))
+    })?;
+    let name = file.file_stem().map_or("custom".into(), |stem| stem.to_string_lossy());
+    let provider =
+        Provider::new(&name, definition, Overrides::default()).map_err(|mistakes| wrong(mistakes.join("; ")))?;
+    if shape.json {
+        print_json(&json!({ "name": provider.name, "title": provider.title }));
+    } else {
+        print(&format!("{} is a definition of {}.", file.display(), provider.title));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,138 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// How the provider's API wants to be called, and how it answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiFacts {
+    /// The header that carries the access token (RFC 6750 §2.1). It never goes into a URL.
+    pub header: String,
+    /// What stands before the token in that header; empty for the token alone.
+    pub scheme: String,
+    /// Further headers of every request; values may hold `{client_id}` and variables.
+    pub headers: BTreeMap<String, String>,
+    /// The statuses that mean that the access token has ended.
+    pub expired: Vec<u16>,
+    /// How it tells what is left of its limits.
+    pub limits: Limits,
+    /// How it splits long answers, where all its resources do alike.
+    pub paging: Option<Paging>,
+}
+
+impl Default for ApiFacts {
+    fn default() -> Self {
+        Self {
+            header: "Authorization".into(),
+            scheme: "Bearer".into(),
+            headers: BTreeMap::new(),
+            expired: vec![401],
+            limits: Limits::default(),
+            paging: None,
+        }
+    }
+}
+
+/// The headers in which an API tells what is left of its limits. `Retry-After` is honoured without being named.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The header with the number of requests that are left.
+    pub remaining: Option<String>,
+    /// The header that tells when there are new ones.
+    pub reset: Option<String>,
+    /// What that one counts.
+    pub reset_unit: ResetUnit,
+    /// The header with the number of requests that are allowed; with several windows a list with commas.
+    pub limit: Option<String>,
+    /// The header with the number of requests made, where the API tells that and not what is left.
+    pub usage: Option<String>,
+    /// The windows that the lists count, in seconds. A window begins at a whole multiple of it, counted in UTC.
+    pub windows: Vec<u32>,
+    /// The statuses, beside 429, that mean that a limit is reached when nothing is left.
+    pub statuses: Vec<u16>,
+}
+
+/// What the header of a reset counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ResetUnit {
+    /// Seconds from now.
+    #[default]
+    Seconds,
+    /// Milliseconds from now.
+    Milliseconds,
+    /// Seconds since 1970.
+    Epoch,
+    /// Milliseconds since 1970.
+    EpochMilliseconds,
+    /// A date and time, RFC 3339.
+    Rfc3339,
+}
+
+/// How an API splits long answers. Paths have dots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "style", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Paging {
+    /// A `Link` header with `rel="next"` (RFC 8288).
+    Link {
+        /// Where the records are; empty where the answer is the array.
+        #[serde(default)]
+        records: String,
+    },
+    /// The address of the next page, in the body.
+    NextUrl {
+        /// Where it is.
+        next: String,
+        /// Where the records are; empty where the answer is the array.
+        #[serde(default)]
+        records: String,
+    },
+    /// A mark of the next page in the body, to be sent along.
+    Cursor {
+        /// Where it is.
+        next: String,
+        /// The parameter that it becomes.
+        parameter: String,
+        /// Where the records are; empty where the answer is the array.
+        #[serde(default)]
+        records: String,
+    },
+    /// A number of records to pass over.
+    Offset {
+        /// The parameter.
+        parameter: String,
+        /// The parameter of the size of a page.
+        size_parameter: String,
+        /// The size of a page.
+        size: u32,
+        /// Where the records are; empty where the answer is the array.
+        #[serde(default)]
+        records: String,
+    },
+    /// The number of the page, from `first` on, until one is empty.
+    Page {
+        /// The parameter.
+        parameter: String,
+        /// The number of the first page.
+        #[serde(default = "one")]
+        first: u32,
+        /// The parameter of the size of a page.
+        #[serde(default)]
+        size_parameter: Option<String>,
+        /// The size of a page.
+        #[serde(default)]
+        size: Option<u32>,
+        /// Where the records are; empty where the answer is the array.
+        #[serde(default)]
+        records: String,
+    },
+}
+
+fn one() -> u32 {
+    1
+}

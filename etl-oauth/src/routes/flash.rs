@@ -1,0 +1,25 @@
+//! What one answer has to tell the page that it leads to, through the browser that was there: a sealed cookie.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::App;
+
+/// The cookie of that name, which carries `told` for a while.
+pub(super) fn leave(app: &App, name: &str, told: &impl Serialize, lifetime: Duration) -> Option<HeaderValue> {
+    let told = serde_json::to_vec(told).ok()?;
+    app.jar.set(name, &app.key.seal(name, &told).ok()?, lifetime)
+}
+
+/// What the cookie of that name carries; nothing where it was not made here.
+pub(super) fn find<T: DeserializeOwned>(app: &App, headers: &HeaderMap, name: &str) -> Option<T> {
+    serde_json::from_slice(&app.key.open(name, &app.jar.get(headers, name)?)?).ok()
+}
+
+/// Takes the cookie away, where the browser has it.
+pub(super) fn forget(app: &App, headers: &HeaderMap, name: &str) -> Option<HeaderValue> {
+    app.jar.get(headers, name)?;
+    app.jar.set(name, "", Duration::ZERO)
+}

@@ -1,0 +1,54 @@
+use etl_oauth::{
+    grant::{self, Client, RawAnswer},
+    provider::{Definition, Overrides, Provider, is_loopback},
+    token::Secret,
+};
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+
+/// A provider's definition, as a file has it. What is taken for one can be asked by, and its answers can be read.
+pub fn definition(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(definition) = toml::from_str::<Definition>(text) else { return };
+    match Provider::new("fuzz", definition, Overrides::default()) {
+        Ok(provider) => {
+            asks(&provider);
+            let now: Timestamp = "2026-11-21T09:00:00Z".parse().unwrap();
+            for (status, body) in ANSWERS {
+                let raw = RawAnswer { status, headers: HeaderMap::new(), body: body.into(), at: now };
+                crate::token_answer::consequences(&provider, &raw, now);
+            }
+        }
+        Err(wrong) => assert!(!wrong.is_empty(), "a mistake without a word"),
+    }
+}
+
+const ANSWERS: [(StatusCode, &str); 3] = [
+    (StatusCode::OK, r#"{"access_token":"a","refresh_token":"r","expires_in":3600,"data":{"access_token":"b"},"list":["c"]}"#),
+    (StatusCode::OK, r#"{"data":{"token":"t","expires_at":"2026-12-01T00:00:00Z"},"scope":["x","y"]}"#),
+    (StatusCode::BAD_REQUEST, r#"{"error":"invalid_grant"}"#),
+];
+
+/// The requests that a provider is asked with: secrets are in none of their URLs.
+pub(crate) fn asks(provider: &Provider) {
+    let client = Client { id: "id".into(), secret: Some(Secret::new("marker-of-the-client")) };
+    let (verifier, token) = (Secret::new("marker-of-the-verifier"), Secret::new("marker-of-the-token"));
+    let redirect = "https://g.example/function/fuzz/oauth2/callback";
+    if let Some(url) = grant::authorize_url(provider, &client.id, redirect, "the-state", &verifier) {
+        assert!(url.scheme() == "https" || is_loopback(&url), "{url}");
+        for (name, wanted) in [("state", "the-state"), ("redirect_uri", redirect), ("client_id", "id")] {
+            let ours = url.query_pairs().filter(|(n, value)| n == name && value == wanted).count();
+            assert!(ours >= 1, "{name} is not as it was asked for: {url}");
+        }
+        crate::shows_no_secret(url.as_str());
+    }
+    let exchange = grant::authorization_code(provider, &client, "the-code", redirect, Some(&verifier));
+    let renewal = grant::refresh_token(provider, &client, &token);
+    let revocation = grant::revocation(provider, &client, &token, "refresh_token");
+    for request in [Some(exchange), Some(renewal), revocation].into_iter().flatten() {
+        assert!(request.url().scheme() == "https" || is_loopback(request.url()));
+        crate::shows_no_secret(request.url().as_str());
+        crate::shows_no_secret(&format!("{request:?}"));
+        assert!(request.authorization().is_none_or(|value| value.is_sensitive()));
+    }
+}

@@ -1,0 +1,50 @@
+//! What reads the words of strangers: a function for each reader, which takes any bytes and panics where something does
+//! not hold that must. The fuzzer calls them with what it makes up, a test with the corpora.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a check that fails is to panic")]
+
+mod callback;
+mod config;
+mod definition;
+mod state;
+mod token_answer;
+
+// The template's own reader, which it shows nobody.
+#[path = "../../template/rust-hyper/src/duration.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod go;
+
+pub use callback::callback;
+pub use config::config;
+pub use definition::definition;
+pub use state::state;
+pub use token_answer::token_answer;
+
+/// Every reader by the name of its target.
+pub const ALL: [(&str, fn(&[u8])); 6] = [
+    ("callback", callback),
+    ("config", config),
+    ("definition", definition),
+    ("duration", duration),
+    ("state", state),
+    ("token_answer", token_answer),
+];
+
+/// A duration of the template's configuration: what is read is written as Go would, and reads the same again.
+pub fn duration(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(read) = go::parse_go(text) {
+        assert!(read.as_nanos() <= i64::MAX as u128, "longer than Go's longest");
+        assert_eq!(go::parse_go(&go::Go(read).to_string()), Ok(read), "{}", go::Go(read));
+        // A bare number of seconds is the one thing that only the configuration takes.
+        assert!(text.trim_start_matches('+').trim_matches('0').is_empty() || go::parse(text) == Ok(read));
+    }
+    let _ = go::parse(text);
+}
+
+/// The folder of this crate's secrets: values that are worth nothing, and are looked for where they must not be.
+const SECRETS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/secrets");
+
+/// Nothing that is shown holds a secret.
+fn shows_no_secret(text: &str) {
+    assert!(!text.contains("marker-of-the"), "a secret is shown");
+}
