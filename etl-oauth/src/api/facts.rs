@@ -3,6 +3,8 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
 
+use crate::provider::{self, Provider, ResetUnit, fill};
+
 /// Where an API leaves the common ways. The default is RFC 6750, RFC 9110 and the usual names of rate limit headers.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -14,10 +16,32 @@ pub struct Facts {
     pub prefix: String,
     /// Headers of every request, such as the API's version.
     pub headers: HeaderMap,
-    /// Where in the token endpoint's answer the API's base URL is, for providers that tell it there: `instance_url`.
-    pub base: Option<String>,
     /// How its answers tell what is left of a rate limit.
     pub limits: Limits,
+}
+
+impl Facts {
+    /// What the provider's definition says.
+    ///
+    /// # Errors
+    /// A sentence on what of it no header can carry.
+    pub fn of(provider: &Provider, client_id: &str) -> Result<Self, String> {
+        let name = |text: &str| {
+            HeaderName::try_from(text).map_err(|_| format!("provider {}: {text:?} is no header's name", provider.name))
+        };
+        let api = &provider.api;
+        let mut headers = HeaderMap::new();
+        for (key, text) in &api.headers {
+            let known = |word: &str| if word == "client_id" { Some(client_id) } else { provider.value(word) };
+            let value = fill(text, known).and_then(|value| HeaderValue::try_from(value).ok());
+            let value =
+                value.ok_or_else(|| format!("provider {}: the header {key} can't be filled in", provider.name))?;
+            headers.insert(name(key)?, value);
+        }
+        let prefix = if api.scheme.is_empty() { String::new() } else { format!("{} ", api.scheme) };
+        let expired = api.expired.iter().filter_map(|status| StatusCode::from_u16(*status).ok()).collect();
+        Ok(Self { expired, header: name(&api.header)?, prefix, headers, limits: Limits::of(&api.limits, name)? })
+    }
 }
 
 impl Default for Facts {
@@ -27,7 +51,6 @@ impl Default for Facts {
             header: http::header::AUTHORIZATION,
             prefix: "Bearer ".into(),
             headers: HeaderMap::new(),
-            base: None,
             limits: Limits::default(),
         }
     }
@@ -40,8 +63,12 @@ pub struct Limits {
     pub remaining: Vec<HeaderName>,
     /// When there are more: Unix seconds or milliseconds, seconds from now, or a date.
     pub reset: Vec<HeaderName>,
+    /// What a bare number in `reset` counts, where that is not to be seen from its size: milliseconds from now.
+    pub reset_in_milliseconds: bool,
     /// Limits and use of several windows side by side, separated by commas.
     pub windows: Option<Windows>,
+    /// The statuses beside 429 that are a refusal for going too fast when nothing is left.
+    pub statuses: Vec<StatusCode>,
 }
 
 /// Limits of windows of fixed lengths, which begin at whole multiples of them.
@@ -61,12 +88,32 @@ impl Default for Limits {
         Self {
             remaining: names(&["x-ratelimit-remaining", "x-rate-limit-remaining", "ratelimit-remaining"]),
             reset: names(&["x-ratelimit-reset", "x-rate-limit-reset", "ratelimit-reset"]),
+            reset_in_milliseconds: false,
             windows: None,
+            // So says GitHub, among others.
+            statuses: vec![StatusCode::FORBIDDEN],
         }
     }
 }
 
 impl Limits {
+    fn of(told: &provider::Limits, name: impl Fn(&str) -> Result<HeaderName, String>) -> Result<Self, String> {
+        let mut limits = Self::default();
+        if let Some(remaining) = &told.remaining {
+            limits.remaining = vec![name(remaining)?];
+        }
+        if let Some(reset) = &told.reset {
+            limits.reset = vec![name(reset)?];
+            limits.reset_in_milliseconds = told.reset_unit == ResetUnit::Milliseconds;
+        }
+        if let (Some(limit), Some(usage), false) = (&told.limit, &told.usage, told.windows.is_empty()) {
+            let lengths = told.windows.iter().map(|seconds| Duration::from_secs((*seconds).into())).collect();
+            limits.windows = Some(Windows { limit: name(limit)?, usage: name(usage)?, lengths });
+        }
+        limits.statuses.extend(told.statuses.iter().filter_map(|status| StatusCode::from_u16(*status).ok()));
+        Ok(limits)
+    }
+
     /// How many requests are left, and until when that holds.
     pub(super) fn left(&self, headers: &HeaderMap, now: Timestamp) -> Option<(u64, Timestamp)> {
         if let Some(windows) = &self.windows
@@ -85,7 +132,11 @@ impl Limits {
 
     /// When the API wants to be asked again.
     pub(super) fn reset(&self, headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
-        moment(first(headers, &self.reset)?.trim(), now)
+        let text = first(headers, &self.reset)?.trim();
+        if self.reset_in_milliseconds {
+            return now.checked_add(Duration::from_millis(text.parse().ok()?)).ok();
+        }
+        moment(text, now)
     }
 }
 

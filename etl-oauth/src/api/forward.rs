@@ -83,8 +83,8 @@ impl Api {
         }
         url.set_query(query);
         let (name, value) = self.authorization(token)?;
-        let mut all = self.fixed_headers();
-        all.extend(headers.clone());
+        let mut all = headers.clone();
+        all.extend(self.fixed_headers());
         all.insert(name, value);
         let mut request = self.shared.plain.request(method.clone(), url.clone()).headers(all);
         if !is_empty(&body) {

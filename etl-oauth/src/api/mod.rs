@@ -29,7 +29,7 @@ use url::Url;
 
 use crate::{
     keeper::{Keeper, Token},
-    provider::checked_url,
+    provider::Provider,
 };
 use pace::Pace;
 
@@ -79,11 +79,13 @@ pub struct ApiOptions {
     pub patience: Duration,
     /// Time and chance.
     pub timing: Timing,
+    /// The provider, where an account's token answer may have moved the API to another host.
+    pub provider: Option<Arc<Provider>>,
 }
 
 impl Default for ApiOptions {
     fn default() -> Self {
-        Self { facts: Facts::default(), patience: Duration::from_secs(60), timing: Timing::default() }
+        Self { facts: Facts::default(), patience: Duration::from_secs(60), timing: Timing::default(), provider: None }
     }
 }
 
@@ -113,6 +115,23 @@ impl Api {
         let pace = Arc::<Pace>::default();
         let paces = Mutex::new(BTreeMap::from([(keeper.account().to_owned(), Arc::clone(&pace))]));
         Ok(Self { shared: Arc::new(Shared { http, plain, base, options, paces }), keeper, pace })
+    }
+
+    /// The API of a provider, called as its definition says.
+    ///
+    /// # Errors
+    /// When the definition holds what no header can carry, or the TLS library does not start.
+    pub fn of(provider: Arc<Provider>, client_id: &str, keeper: Keeper) -> Result<Self, String> {
+        let facts = Facts::of(&provider, client_id)?;
+        let base = provider.api_url.clone();
+        let options = ApiOptions { facts, provider: Some(provider), ..ApiOptions::default() };
+        Self::open(base, keeper, options).map_err(|err| err.to_string())
+    }
+
+    /// How the provider's lists come in pages, where its definition says so.
+    #[must_use]
+    pub fn paging(&self) -> Option<Paging> {
+        self.options().provider.as_ref()?.api.paging.clone().map(Paging::from)
     }
 
     /// A GET of `path` below the API's base URL. The path may carry a query; it never leads to another origin.
@@ -150,16 +169,9 @@ impl Api {
 
     /// Where the API is for the account of this token.
     fn base(&self, token: &Token) -> Result<Url, ApiError> {
-        let told = self.options().facts.base.as_ref().and_then(|path| {
-            let mut parts = path.split('.');
-            let first = token.tokens().answer.get(parts.next()?)?;
-            parts.try_fold(first, |value, part| value.get(part))?.as_str()
-        });
-        match told {
-            // As strict as with the configuration's own.
-            Some(text) => checked_url(text).map_err(|_| ApiError::NotConfigured),
-            None => self.shared.base.clone().ok_or(ApiError::NotConfigured),
-        }
+        let provider = self.options().provider.as_ref();
+        let told = provider.and_then(|provider| provider.with(&token.tokens().kept).api_url.clone());
+        told.or_else(|| self.shared.base.clone()).ok_or(ApiError::NotConfigured)
     }
 
     /// The header with the token.
@@ -177,7 +189,9 @@ impl Api {
     }
 
     fn fixed_headers(&self) -> HeaderMap {
-        self.options().facts.headers.clone()
+        let mut headers = self.options().facts.headers.clone();
+        headers.extend(crate::trace::headers());
+        headers
     }
 }
 
@@ -194,4 +208,4 @@ fn same_origin() -> reqwest::redirect::Policy {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

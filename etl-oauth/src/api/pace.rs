@@ -66,8 +66,7 @@ impl Pace {
         let refused = match status {
             StatusCode::TOO_MANY_REQUESTS => true,
             StatusCode::SERVICE_UNAVAILABLE => wait.is_some(),
-            // So says GitHub, among others.
-            StatusCode::FORBIDDEN => wait.is_some() || left.is_some_and(|(count, _)| count == 0),
+            status if limits.statuses.contains(&status) => wait.is_some() || left.is_some_and(|(count, _)| count == 0),
             _ => false,
         };
         let mut state = self.state();

@@ -44,7 +44,7 @@ impl Pages {
     pub(super) fn walk(first: Request, paging: Paging, max_pages: usize, from: Option<Bookmark>) -> Self {
         let (sender, pages) = mpsc::channel(1);
         let mut walk = JoinSet::new();
-        walk.spawn(async move {
+        walk.spawn(crate::trace::carry(async move {
             let place = from.as_ref().map(|from| from.place).unwrap_or_default();
             let mut walk = Walk { first, paging, max_pages, place, seen: HashSet::new() };
             let mut next = Some(from);
@@ -56,7 +56,7 @@ impl Pages {
                 next = page.as_ref().ok().and_then(|page| page.next_page().cloned()).map(Some);
                 place.send(page);
             }
-        });
+        }));
         Self { pages, _walk: walk }
     }
 }

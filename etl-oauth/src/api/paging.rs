@@ -2,6 +2,7 @@ use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 
 use super::json;
+use crate::provider;
 
 /// How an API hands out a list in pages. Paths into answers have dots: `meta.next`; the empty path is the whole answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +70,24 @@ pub enum Paging {
 
 fn one() -> u64 {
     1
+}
+
+impl From<provider::Paging> for Paging {
+    fn from(paging: provider::Paging) -> Self {
+        match paging {
+            provider::Paging::Link { .. } => Self::Link,
+            provider::Paging::NextUrl { next, .. } => Self::NextUrl { next },
+            provider::Paging::Cursor { next, parameter, records } => {
+                Self::Cursor { parameter, next: Some(next), last: None, more: None, records }
+            }
+            provider::Paging::Offset { parameter, size_parameter, size, records } => {
+                Self::Offset { parameter, size_parameter: Some(size_parameter), size: size.into(), records }
+            }
+            provider::Paging::Page { parameter, first, size_parameter, size, records } => {
+                Self::Page { parameter, first: first.into(), size_parameter, size: size.map(Into::into), records }
+            }
+        }
+    }
 }
 
 /// How to get to the next page.

@@ -27,8 +27,8 @@ const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
 type Answering = Arc<dyn Fn(usize, http::Request<axum::body::Body>) -> Answer + Send + Sync>;
 
 /// An API on loopback whose tokens are `a1`, `a2`, … by renewal, and the client for it.
-struct Setting {
-    api: Api,
+pub(crate) struct Setting {
+    pub(crate) api: Api,
     renewals: Arc<AtomicUsize>,
     waits: Arc<Mutex<Vec<Duration>>>,
     calls: Arc<Mutex<Vec<String>>>,
@@ -38,7 +38,7 @@ struct Setting {
 struct Server(Arc<Mutex<Vec<String>>>, Answering);
 
 impl Setting {
-    async fn new(
+    pub(crate) async fn new(
         facts: Facts,
         answer: impl Fn(usize, http::Request<axum::body::Body>) -> Answer + Send + Sync + 'static,
     ) -> Self {
@@ -64,8 +64,7 @@ impl Setting {
         let definition = Definition { token_url: Some("https://p.example/token".into()), ..Definition::default() };
         let provider = Arc::new(Provider::new("custom", definition, Overrides::default()).unwrap());
         let (memory, renewals) = (Memory::default(), Arc::<AtomicUsize>::default());
-        let first =
-            br#"{"access_token":"a0","refresh_token":"r","expires_in":86400,"place":{"url":"http://127.0.0.1:1/"}}"#;
+        let first = br#"{"access_token":"a0","refresh_token":"r","expires_in":86400}"#;
         let record = Record::default().authorised(AnswerShape::default().read(first).unwrap(), Timestamp::now(), None);
         memory.save("default", &record, None).await.unwrap();
         let count = Arc::clone(&renewals);
@@ -107,7 +106,7 @@ impl Setting {
         (Api::open(Some(base), keeper, options).unwrap(), renewals, waits)
     }
 
-    fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         self.calls.lock().unwrap().clone()
     }
 
@@ -329,12 +328,24 @@ async fn compressed_answers_are_read_and_headers_go_as_the_api_wants_them() {
 }
 
 #[tokio::test]
-async fn the_base_url_can_be_the_token_answers_and_is_held_to_the_same_rules() {
-    let facts = |path: &str| Facts { base: Some(path.into()), ..Facts::default() };
-    let base: Url = "https://api.example/v1".parse().unwrap();
-    let (api, ..) = Setting::client(base.clone(), facts("place.url")).await;
-    let token = api.keeper().token().await.unwrap();
-    assert_eq!(api.base(&token).unwrap().as_str(), "http://127.0.0.1:1/");
-    let (api, ..) = Setting::client(base.clone(), facts("nowhere")).await;
-    assert_eq!(api.base(&token).unwrap(), base);
+async fn an_account_can_have_its_api_at_a_host_of_its_own_and_headers_are_filled_in() {
+    let text = "token_url = 'https://p.example/token'\napi_url = '{instance}/api'\n\
+        [variables.instance]\nkind = 'origin'\nfrom = 'answer'\nhosts = ['*.acme.example']\n\
+        [api]\nheader = 'X-Token'\nscheme = ''\n[api.headers]\nClient-Id = '{client_id}'\n\
+        [api.limits]\nremaining = 'X-Left'\nreset = 'X-Reset'\nreset_unit = 'milliseconds'\n\
+        [api.paging]\nstyle = 'link'\n";
+    let definition = Definition::read("acme.toml", text).unwrap();
+    let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
+    let facts = Facts::of(&provider, "my-app").unwrap();
+    assert_eq!(facts.headers["client-id"], "my-app");
+    assert_eq!((facts.header.as_str(), facts.prefix.as_str()), ("x-token", ""));
+    let headers = HeaderMap::from_iter(
+        [("x-left", "3"), ("x-reset", "1500")]
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))),
+    );
+    assert_eq!(facts.limits.left(&headers, START), Some((3, START + SignedDuration::from_millis(1500))));
+    let (other, ..) = Setting::client("https://api.example".parse().unwrap(), Facts::default()).await;
+    let keeper = other.keeper().clone();
+    let api = Api::of(Arc::new(provider), "my-app", keeper).unwrap();
+    assert_eq!(api.paging(), Some(Paging::Link));
 }

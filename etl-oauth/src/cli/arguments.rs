@@ -163,10 +163,11 @@ mod tests {
 
     #[test]
     fn a_provider_is_shown_by_name_or_checked_by_file() {
-        let which = |arguments: &[&str]| match Arguments::try_parse_from([&["etl-oauth", "provider"], arguments].concat()) {
-            Ok(Arguments { command: Command::Provider(which) }) => Some((which.name, which.check.is_some())),
-            _ => None,
-        };
+        let which =
+            |arguments: &[&str]| match Arguments::try_parse_from([&["etl-oauth", "provider"], arguments].concat()) {
+                Ok(Arguments { command: Command::Provider(which) }) => Some((which.name, which.check.is_some())),
+                _ => None,
+            };
         assert_eq!(which(&["gumroad"]), Some((Some("gumroad".into()), false)));
         assert_eq!(which(&["check", "mine.toml"]), Some((None, true)));
         assert_eq!(which(&["check"]), None);

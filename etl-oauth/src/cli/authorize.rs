@@ -60,14 +60,23 @@ async fn wait(remote: &Remote, account: &str, before: &Value, timeout: Duration)
         }
     }
     let message = format!("nobody has authorised account {account} in time");
-    Err(Failure::new(Exit::InVain, "timeout", message, "The link stays good: open it, and ask again by `etl-oauth status`."))
+    Err(Failure::new(
+        Exit::InVain,
+        "timeout",
+        message,
+        "The link stays good: open it, and ask again by `etl-oauth status`.",
+    ))
 }
 
 fn told(wish: &Authorize, account: &Value, words: &str) -> Exit {
     if wish.target.shape.json {
         print_json(account);
     } else {
-        print(&format!("Account {} {words}; its access token: {}.", wish.target.account(), status::end(account["expires_at"].as_str())));
+        print(&format!(
+            "Account {} {words}; its access token: {}.",
+            wish.target.account(),
+            status::end(account["expires_at"].as_str())
+        ));
     }
     status::exit(account)
 }

@@ -48,7 +48,8 @@ impl Remote {
         if let Some(operator) = &self.operator {
             request = request.bearer_auth(operator.expose());
         }
-        let answer = request.header(header::ACCEPT, "application/json").send().await.map_err(|err| self.unreachable(&err))?;
+        let answer =
+            request.header(header::ACCEPT, "application/json").send().await.map_err(|err| self.unreachable(&err))?;
         let status = answer.status();
         let body = answer.bytes().await.map_err(|err| self.unreachable(&err))?;
         // Half a revocation is an answer, too: it says which half.
@@ -57,7 +58,12 @@ impl Remote {
             Ok(answer) if answer["error"].is_string() => Err(refused(status, &answer)),
             _ => {
                 let message = format!("{} answers {status}, and is no etl-oauth", self.page(path));
-                Err(Failure::new(Exit::Failed, "not_etl_oauth", message, "Compare --url with the function's public_url."))
+                Err(Failure::new(
+                    Exit::Failed,
+                    "not_etl_oauth",
+                    message,
+                    "Compare --url with the function's public_url.",
+                ))
             }
         }
     }
@@ -109,7 +115,9 @@ mod tests {
 
     #[test]
     fn the_base_is_the_address_alone() {
-        for url in ["https://g.example/function/f", "https://g.example/function/f/", "https://g.example/function/f?a=b#c"] {
+        for url in
+            ["https://g.example/function/f", "https://g.example/function/f/", "https://g.example/function/f?a=b#c"]
+        {
             assert_eq!(base(&url.parse().unwrap()), "https://g.example/function/f");
         }
     }

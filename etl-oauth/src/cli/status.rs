@@ -1,12 +1,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{
-    Exit, Failure, Outcome,
-    arguments::Target,
-    print, print_json,
-    remote::Remote,
-};
+use super::{Exit, Failure, Outcome, arguments::Target, print, print_json, remote::Remote};
 use crate::words::{moment, relative};
 
 /// `status`: every account, or the one that is asked for.
@@ -44,7 +39,9 @@ pub(super) fn exit(account: &Value) -> Exit {
 
 fn worst(status: &Value) -> Exit {
     let exits = accounts(status).map(exit);
-    exits.max_by_key(|exit| [Exit::Done, Exit::Degraded, Exit::NeedsPerson].iter().position(|one| one == exit)).unwrap_or(Exit::NeedsPerson)
+    exits
+        .max_by_key(|exit| [Exit::Done, Exit::Degraded, Exit::NeedsPerson].iter().position(|one| one == exit))
+        .unwrap_or(Exit::NeedsPerson)
 }
 
 fn accounts(status: &Value) -> impl Iterator<Item = &Value> {
@@ -77,7 +74,10 @@ fn words(status: &Value, now: Timestamp) -> String {
         }
         if account["state"] != "disabled" {
             fact("allowed to", word(&account["scope"]));
-            fact("access token", time(&account["expires_at"]).map_or("no end is known".into(), |at| format!("ends {at}")));
+            fact(
+                "access token",
+                time(&account["expires_at"]).map_or("no end is known".into(), |at| format!("ends {at}")),
+            );
             let known = time(&account["refresh_expires_at"]).map_or("present".into(), |at| format!("ends {at}"));
             let refresh = if account["refresh_token"] == true { known } else { "none: it cannot be renewed".into() };
             fact("refresh token", refresh);

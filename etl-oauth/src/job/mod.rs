@@ -221,13 +221,4 @@ impl Job {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_job_has_the_name_that_it_is_listed_by() {
-        for job in [Job::None, Job::Gumroad, Job::Strava, Job::X] {
-            assert!(Job::NAMES.contains(&job.name()));
-        }
-    }
-}
+mod tests;

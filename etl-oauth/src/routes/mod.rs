@@ -111,7 +111,7 @@ impl Function {
         });
         let first = keepers.get(DEFAULT_ACCOUNT)?;
         first.sync().await;
-        let api = config.provider.api_url.clone().map(|base| Api::new(base, first)).transpose()?;
+        let api = Some(Api::of(Arc::new(config.provider.clone()), &client.read()?.id, first)?);
         // Every replica has this secret, and no browser does.
         let sealing = match &client.read()? {
             Client { secret: Some(secret), .. } => secret.clone(),

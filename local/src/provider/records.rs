@@ -33,7 +33,11 @@ fn thousand() -> u64 {
     1000
 }
 
-pub(super) async fn records(State(shared): State<Arc<Shared>>, headers: HeaderMap, Query(wanted): Query<Wanted>) -> Response {
+pub(super) async fn records(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    Query(wanted): Query<Wanted>,
+) -> Response {
     if let Err(challenge) = authorized(&shared, &headers, None) {
         return challenge.into_response();
     }

@@ -121,7 +121,8 @@ fn x(shared: &Shared, headers: &HeaderMap, limit: &'static str, body: &Value) ->
             (limits, Json(body)).into_response()
         }
         Err(_) => {
-            let body = json!({ "title": "Unauthorized", "type": "about:blank", "status": 401, "detail": "Unauthorized" });
+            let body =
+                json!({ "title": "Unauthorized", "type": "about:blank", "status": 401, "detail": "Unauthorized" });
             (StatusCode::UNAUTHORIZED, Json(body)).into_response()
         }
     }
@@ -147,7 +148,12 @@ struct Soql {
     q: String,
 }
 
-async fn query(State(shared): Shape, headers: HeaderMap, Path(version): Path<String>, Query(soql): Query<Soql>) -> Response {
+async fn query(
+    State(shared): Shape,
+    headers: HeaderMap,
+    Path(version): Path<String>,
+    Query(soql): Query<Soql>,
+) -> Response {
     if !soql.q.to_ascii_uppercase().starts_with("SELECT ") {
         let body = json!([{ "message": "unexpected token", "errorCode": "MALFORMED_QUERY" }]);
         return (StatusCode::BAD_REQUEST, Json(body)).into_response();
@@ -155,7 +161,11 @@ async fn query(State(shared): Shape, headers: HeaderMap, Path(version): Path<Str
     rows(&shared, &headers, &version, 0)
 }
 
-async fn query_more(State(shared): Shape, headers: HeaderMap, Path((version, cursor)): Path<(String, String)>) -> Response {
+async fn query_more(
+    State(shared): Shape,
+    headers: HeaderMap,
+    Path((version, cursor)): Path<(String, String)>,
+) -> Response {
     match cursor.strip_prefix("01gD0000002HU6KIAW-").and_then(|from| from.parse().ok()) {
         Some(from) => rows(&shared, &headers, &version, from),
         None => StatusCode::NOT_FOUND.into_response(),

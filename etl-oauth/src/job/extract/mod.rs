@@ -73,11 +73,9 @@ impl Copy<'_> {
         let name = &self.resource.name;
         let mut position = entry.notes.get(name).cloned().unwrap_or_default();
         let before = position.records;
-        let mut pages = self.request(&position).pages_from(
-            self.resource.paging.clone(),
-            self.resource.max_pages,
-            position.next.clone(),
-        );
+        let paging = self.resource.paging.clone().or_else(|| self.context.api.paging()).unwrap_or_default();
+        let request = self.request(&position);
+        let mut pages = request.pages_from(paging, self.resource.max_pages, position.next.clone());
         let mut part = Part::default();
         let mut writing: Result<Writing, Entry<Positions>> = Err(entry);
         while let Some(page) = pages.next().await {

@@ -91,9 +91,8 @@ pub struct Resource {
     /// Where the records are in an answer, with dots; empty where the answer is the list.
     #[serde(default)]
     pub records: String,
-    /// How the list comes in pages.
-    #[serde(default)]
-    pub paging: Paging,
+    /// How the list comes in pages; as the provider's definition says where this says nothing.
+    pub paging: Option<Paging>,
     /// More pages than this are an error.
     #[serde(default = "max_pages")]
     pub max_pages: usize,
