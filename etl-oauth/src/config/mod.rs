@@ -2,6 +2,9 @@
 //! before any is told.
 
 mod parse;
+mod retriever;
+
+pub use retriever::Retriever;
 mod provider;
 
 use std::{fmt, time::Duration};
@@ -11,7 +14,8 @@ use url::Url;
 pub use crate::guard::EnableAuth;
 use crate::{
     grant::{Credentials, SigningKey},
-    job::Job,
+    guard::Allow,
+    job::{Job, Outlets, extract::Plan},
     keeper::{Policy, Renew},
     provider::{ClientAuth, Grant, Provider, checked_url},
     secrets::Secrets,
@@ -37,6 +41,8 @@ pub struct Config {
     pub secrets: Secrets,
     /// What runs.
     pub job: Job,
+    /// Whom results are sent to.
+    pub outlets: Outlets,
     /// How long a person may take at the provider.
     pub state_lifetime: Duration,
     /// Whether anonymous callers see the job's result.
@@ -45,6 +51,8 @@ pub struct Config {
     pub enable_auth: EnableAuth,
     /// What the provider calls the private key.
     pub key_id: Option<String>,
+    /// What of the API callers may use through this function.
+    pub proxy_allow: Allow,
     /// Anonymous runs closer together than this share one run's outcome; zero: none do.
     pub min_run_interval: Duration,
 }
@@ -106,7 +114,11 @@ impl Config {
         );
         let gateway_url = strings.parsed("gateway_url", gateway_url);
         let store = strings.choice("store", &Store::KINDS.map(|kind| (kind, kind))).unwrap_or("gateway");
-        let job = strings.choice("job", &Job::NAMES);
+        let job = job(&mut strings);
+        let report_to = [strings.text("report_to"), strings.text("report_from")];
+        let outlets = Outlets::new(secrets.clone(), report_to[0].as_deref(), report_to[1].as_deref())
+            .map_err(|why| strings.mistake(why))
+            .ok();
         strings.choice::<()>("invoke_auth", &[("none", ())]);
         let renew = strings.choice(
             "renew",
@@ -115,6 +127,7 @@ impl Config {
         let durations = ["renew_before", "token_timeout", "lease", "state_lifetime"].map(|name| strings.duration(name));
         let [renew_before, token_timeout, lease, state_lifetime] = durations;
         let min_run_interval = strings.duration("min_run_interval");
+        let proxy_allow = strings.parsed("proxy_allow", Allow::parse);
         let show_result = strings.boolean("show_result");
         let enable_auth = strings
             .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
@@ -143,8 +156,8 @@ impl Config {
         let store_options = store_options(&mut strings, &secrets, public_url.as_ref(), gateway_url);
 
         let mistakes = strings.into_mistakes();
-        match (provider, public_url) {
-            (Some(provider), Some(public_url)) if mistakes.is_empty() => {
+        match (provider, public_url, outlets) {
+            (Some(provider), Some(public_url), Some(outlets)) if mistakes.is_empty() => {
                 let mut policy = Policy::of(&provider);
                 let store_options = StoreOptions { rotates: provider.rotates, ..store_options };
                 policy.renew = renew.unwrap_or_default();
@@ -158,9 +171,11 @@ impl Config {
                     store_options,
                     secrets,
                     job: job.unwrap_or(Job::Gumroad),
+                    outlets,
                     state_lifetime: state_lifetime.unwrap_or(Duration::from_secs(600)),
                     show_result: show_result.unwrap_or(false),
                     key_id,
+                    proxy_allow: proxy_allow.unwrap_or_default(),
                     min_run_interval: min_run_interval.unwrap_or(Duration::from_secs(10)),
                     enable_auth: enable_auth.unwrap_or(if operator {
                         EnableAuth::Operator
@@ -183,6 +198,19 @@ impl Config {
     #[must_use]
     pub fn page(&self, path: &str) -> String {
         page(&self.public_url, path)
+    }
+}
+
+/// The job by name, with what it needs to know.
+fn job(strings: &mut Strings<'_>) -> Option<Job> {
+    match strings.choice("job", &Job::NAMES.map(|name| (name, name)))? {
+        "none" => Some(Job::None),
+        "strava" => Some(Job::Strava),
+        "x" => Some(Job::X),
+        "extract" => strings
+            .required("extract_file", "the TOML file that says what to copy", |path| Plan::open(path.as_ref()))
+            .map(|plan| Job::Extract(plan.into())),
+        _ => Some(Job::Gumroad),
     }
 }
 

@@ -23,8 +23,10 @@ pub(super) fn provider(
     let grant = strings.choice("grant", &Grant::NAMES);
     let effective = grant.or(definition.as_ref().map(|(_, definition)| definition.grant)).unwrap_or_default();
     let public_url = public_url(strings, effective == Grant::AuthorizationCode, gateway_url);
+    // All variables are read before a definition that is missing ends it: every mistake is told at once.
+    let overrides = overrides(strings, secrets, effective, public_url.as_ref());
     let provider = definition.and_then(|(name, definition)| {
-        let overrides = overrides(strings, secrets, &definition, effective, public_url.as_ref());
+        let overrides = Overrides { variables: variables(strings, &definition), ..overrides };
         checked(strings, &name, definition, overrides)
     });
     (provider, public_url)
@@ -41,13 +43,7 @@ fn public_url(strings: &mut Strings<'_>, needed: bool, gateway_url: Option<&Url>
     Some(url)
 }
 
-fn overrides(
-    strings: &mut Strings<'_>,
-    secrets: &Secrets,
-    definition: &Definition,
-    grant: Grant,
-    public_url: Option<&Url>,
-) -> Overrides {
+fn overrides(strings: &mut Strings<'_>, secrets: &Secrets, grant: Grant, public_url: Option<&Url>) -> Overrides {
     let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     // Whoever shows a statement or a token is known by it, and need not be a client as well.
     let shows = matches!(grant, Grant::JwtBearer | Grant::TokenExchange);
@@ -79,7 +75,7 @@ fn overrides(
         pkce: strings.named("pkce"),
         replay_window: strings.duration("replay_window"),
         refresh_idle: strings.duration("refresh_idle"),
-        variables: variables(strings, definition),
+        variables: Values::new(),
         redirect_uri: public_url.map(redirect_uri),
     }
 }

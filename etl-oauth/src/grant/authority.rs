@@ -361,3 +361,59 @@ impl RawAnswer {
         crate::token::object(&self.body).is_some_and(|fields| fields.get("error") == Some(&"use_dpop_nonce".into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use http::{HeaderMap, StatusCode};
+
+    use super::*;
+    use crate::provider::{ClientAuth, Definition, Overrides};
+
+    /// A server that wants a nonce in every proof, and gives it once it is asked without.
+    fn server(seen: Arc<Mutex<Vec<(String, HeaderMap)>>>) -> Wire {
+        Wire::new(move |request: TokenRequest| {
+            let mut seen = seen.lock().unwrap();
+            seen.push((request.body().to_owned(), request.headers().clone()));
+            let mut headers = HeaderMap::new();
+            headers.insert("dpop-nonce", http::HeaderValue::from_static("n1"));
+            let (status, body) = match seen.len() {
+                1 => (StatusCode::BAD_REQUEST, r#"{"error":"use_dpop_nonce"}"#),
+                _ => (StatusCode::OK, r#"{"access_token":"a","token_type":"DPoP"}"#),
+            };
+            std::future::ready(Ok(RawAnswer { status, headers, body: body.into(), at: Timestamp::UNIX_EPOCH }))
+        })
+    }
+
+    #[tokio::test]
+    async fn a_server_that_wants_its_nonce_is_asked_once_more_with_a_statement_that_it_has_not_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = |name: &str, value: &str| std::fs::write(folder.path().join(name), value).unwrap();
+        let der = aws_lc_rs::signature::EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING)
+            .unwrap()
+            .to_pkcs8v1()
+            .unwrap();
+        let pem = STANDARD.encode(der.as_ref());
+        mount("oauth2-private-key", &format!("-----BEGIN PRIVATE KEY-----\n{pem}\n-----END PRIVATE KEY-----\n"));
+        mount("oauth2-client-id", "id");
+        let definition = Definition {
+            token_url: Some("https://p.example/token".into()),
+            client_auth: ClientAuth::PrivateKeyJwt,
+            grant: Grant::ClientCredentials,
+            dpop: true,
+            ..Definition::default()
+        };
+        let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
+        let credentials = Credentials::mounted(crate::secrets::Secrets::new(folder.path(), ""), None);
+        let seen = Arc::<Mutex<Vec<_>>>::default();
+        let authority = Authority::new(provider, credentials, server(Arc::clone(&seen)));
+        let answer = authority.ask(None, Timestamp::now()).await.unwrap();
+        assert!(answer.bound_to.is_some(), "the key is for the record");
+        let seen = seen.lock().unwrap();
+        assert_eq!(seen.len(), 2);
+        assert_ne!(seen[0].0, seen[1].0, "each attempt has a statement of its own");
+        assert_ne!(seen[0].1[dpop::HEADER], seen[1].1[dpop::HEADER]);
+        assert_eq!(authority.nonces().of(&"https://p.example/token".parse().unwrap()).as_deref(), Some("n1"));
+    }
+}

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::{SendError, TokenRequest, Wire, count};
+use super::{TokenRequest, Wire, count};
 use crate::{
     provider::{ClientAuth, Metadata, MetadataError, Provider, well_known},
     token::{Class, Failure},
@@ -106,24 +106,24 @@ async fn read(issuer: &str, wire: &Wire) -> Result<Metadata, Failure> {
         let failure = match result {
             Ok(raw) if raw.status.is_success() => match Metadata::read(issuer, &raw.body) {
                 Ok(metadata) => return Ok(metadata),
-                Err(err @ MetadataError::NotADocument) => {
-                    Failure::new(Class::MalformedAnswer, format!("what is at {place} {err}"))
-                }
+                Err(err @ MetadataError::NotADocument) => not_sent(format!("what is at {place} {err}")),
                 // Whoever answers there answers wrongly: the other place is not asked.
                 Err(err) => return Err(Failure::new(Class::Config, format!("the document at {place} {err}"))),
             },
             Ok(raw) => {
                 let status = raw.status.as_u16();
-                Failure::new(Class::ProviderUnavailable, format!("there is no document at {place} (HTTP {status})"))
+                not_sent(format!("there is no document at {place} (HTTP {status})"))
             }
-            Err(err) => {
-                let class = if err == SendError::NotSent { Class::NetworkNotSent } else { Class::ProviderUnavailable };
-                Failure::new(class, format!("no answer from {place}"))
-            }
+            Err(_) => not_sent(format!("no answer from {place}")),
         };
         worst = worst.or(Some(failure));
     }
     Err(worst.unwrap_or_else(|| Failure::new(Class::Config, "issuer is no URL")))
+}
+
+/// Whoever wanted to ask for a token has not done so: that much is sure, and it may be tried again.
+fn not_sent(detail: String) -> Failure {
+    Failure::new(Class::NetworkNotSent, detail)
 }
 
 #[cfg(test)]
@@ -179,7 +179,7 @@ mod tests {
         let follow = known.follow(&wire, |_| true);
         let script = async {
             let failure = known.ready().await.unwrap_err();
-            assert_eq!(failure.class(), Class::ProviderUnavailable);
+            assert_eq!(failure.class(), Class::NetworkNotSent);
             assert!(failure.to_string().contains("/tenant/.well-known/openid-configuration (HTTP 404)"), "{failure}");
             let place = "/.well-known/oauth-authorization-server/tenant";
             documents.lock().unwrap().push((place, document("https://a.example/one")));

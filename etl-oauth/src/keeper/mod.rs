@@ -9,6 +9,7 @@ mod machine;
 mod notify;
 mod persist;
 mod policy;
+mod proof;
 mod revoke;
 mod work;
 
@@ -223,6 +224,12 @@ impl Keeper {
         self.0.store_ok.load(Ordering::Acquire) && self.is_saved()
     }
 
+    /// Whether the first use will bring a token, though nobody has authorised anything.
+    #[must_use]
+    pub fn begins_by_itself(&self) -> bool {
+        self.0.parts.policy.asks_again && self.current().is_none_or(|stored| stored.record.generation == 0)
+    }
+
     /// When the next renewal is due by itself.
     #[must_use]
     pub fn next_renewal_at(&self) -> Option<Timestamp> {
@@ -421,7 +428,7 @@ impl Keeper {
 }
 
 /// A random number from 0 to 1. Without randomness everybody waits equally long, which is no more than a pity.
-fn jitter() -> f64 {
+pub(crate) fn jitter() -> f64 {
     let mut bytes = [0; 4];
     let _ = aws_lc_rs::rand::fill(&mut bytes);
     f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)

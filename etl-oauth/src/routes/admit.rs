@@ -34,9 +34,23 @@ impl App {
     /// Lets a caller in, by the rules of `invoke_auth`.
     pub(super) async fn admit_caller(&self, door: Door, asked: &Asked) -> Result<Who, Response> {
         let operator = self.operator.judge(&asked.headers, self.clock.now());
-        let state =
-            State { enable_auth: self.config.enable_auth, taken: false, named: false, closed: false, opened: false };
+        let state = State {
+            enable_auth: self.config.enable_auth,
+            taken: false,
+            named: false,
+            closed: false,
+            opened: self.is_open(door),
+        };
         self.decide(door, asked, "", operator, Caller::Anonymous, state).await
+    }
+
+    /// Whether `proxy_allow` opens the door.
+    fn is_open(&self, door: Door) -> bool {
+        match door {
+            Door::Token => self.config.proxy_allow.token(),
+            Door::Proxy => self.config.proxy_allow.proxy(),
+            _ => false,
+        }
     }
 
     async fn decide(

@@ -66,6 +66,7 @@ impl App {
             return Ok(reply::see_other(&self.config.page("/done"), None));
         }
         let body = json!({
+            "refreshed": true,
             "account": account,
             "generation": token.generation(),
             "expires_at": token.tokens().expires_at,

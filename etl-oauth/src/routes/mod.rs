@@ -9,9 +9,12 @@ mod flash;
 mod job;
 mod openapi;
 mod operate;
+mod proxy;
 mod reply;
+mod retrieve;
 mod runs;
 mod status;
+mod token;
 
 use std::sync::Arc;
 
@@ -23,6 +26,7 @@ use crate::{
     config::Config,
     grant::{Authority, Credentials, Wire},
     guard::{CookieJar, EnableAuth, Floor, Key, Once, Operator},
+    job::{Outlets, Progress, open_ledgers},
     keeper::{Announcer, Clock, Keeper, Keepers, Parts},
     pages::Base,
     secrets::Secrets,
@@ -30,6 +34,7 @@ use crate::{
     token::Secret,
 };
 use reply::{Asked, problem};
+pub use retrieve::retriever;
 use runs::Runs;
 
 /// How many used-up states are remembered at a time.
@@ -51,6 +56,9 @@ struct App {
     used: Once,
     operator: Operator,
     runs: Runs,
+    ledgers: Arc<Store>,
+    outlets: Outlets,
+    progress: Progress,
     floor: Floor<Vec<job::Run>>,
     clock: Clock,
 }
@@ -81,7 +89,9 @@ impl Function {
         });
         let first = keepers.get(DEFAULT_ACCOUNT)?;
         first.sync().await;
-        let api = config.provider.api_url.clone().map(|base| Api::new(base, first)).transpose()?;
+        let id = secrets.read("oauth2-client-id").ok().flatten();
+        let id = id.as_ref().map_or("", Secret::expose);
+        let api = Some(Api::of(Arc::new(config.provider.clone()), id, first)?);
         let key = Key::derive(&sealing(&secrets)?, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
         let operator = Operator::new(secrets);
         if config.enable_auth == EnableAuth::FirstVisit {
@@ -96,6 +106,9 @@ impl Function {
             used: Once::new(STATES),
             operator,
             runs: Runs::default(),
+            ledgers: Arc::new(ledgers(&config).await?),
+            outlets: config.outlets.clone(),
+            progress: Progress::default(),
             floor: Floor::new(config.min_run_interval),
             config,
             keepers,
@@ -123,6 +136,8 @@ impl Function {
             .route("/refresh", routing::post(operate::refresh))
             .route("/revoke", routing::post(operate::revoke))
             .route("/reseal", routing::post(operate::reseal))
+            .route("/token", routing::get(token::show))
+            .route("/proxy/{*path}", routing::any(proxy::pass))
             .route("/openapi.json", routing::get(openapi::describe))
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
@@ -170,6 +185,19 @@ async fn open(config: &Config) -> Result<Store, Box<dyn std::error::Error + Send
         );
     }
     Ok(store)
+}
+
+/// Opens what the job remembers. Where it only saves calls by that, it may forget with the process.
+async fn ledgers(config: &Config) -> Result<Store, Box<dyn std::error::Error + Send + Sync>> {
+    let opened = open_ledgers(&config.store, &config.store_options, &config.store_options.function).await;
+    opened.or_else(|err| match err {
+        StoreError::Config(_) | StoreError::Disabled { .. } if config.job.needs_ledger() => {
+            let mistake = crate::config::Mistakes::one(format!("job={}: {err}", config.job.name()));
+            Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, mistake).into())
+        }
+        StoreError::Config(_) | StoreError::Disabled { .. } => Ok(Store::Memory(crate::store::Memory::default())),
+        err => Err(err.into()),
+    })
 }
 
 /// This replica's name in leases and intents: Kubernetes gives every pod its own host name.

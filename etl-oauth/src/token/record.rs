@@ -21,6 +21,8 @@ pub struct Record {
     pub intent: Option<Intent>,
     /// How the account fares.
     pub health: Health,
+    /// What a job remembers, by its own names. Records that hold this hold no tokens.
+    pub notes: Map<String, Value>,
 }
 
 /// The tokens of one generation.
@@ -179,6 +181,7 @@ impl Record {
             tokens: Some(tokens),
             intent: None,
             health: Health { last_renewal, ..Health::default() },
+            notes: self.notes.clone(),
         }
     }
 
@@ -192,13 +195,15 @@ impl Record {
             tokens: Some(tokens),
             intent: None,
             health: Health { refused: self.health.refused.clone(), last_renewal, ..Health::default() },
+            notes: self.notes.clone(),
         }
     }
 
     /// The record after a revocation: no tokens, and a generation that tells everyone so.
     #[must_use]
     pub fn revoked(&self) -> Self {
-        Self { generation: self.generation + 1, tokens: None, intent: None, health: Health::default() }
+        let (generation, notes) = (self.generation + 1, self.notes.clone());
+        Self { generation, tokens: None, intent: None, health: Health::default(), notes }
     }
 
     /// The record as JSON: the one place where tokens are written out.
@@ -210,6 +215,7 @@ impl Record {
             tokens: self.tokens.as_ref(),
             intent: self.intent.as_ref(),
             health: &self.health,
+            notes: &self.notes,
         };
         // Strings, numbers and maps with string keys: nothing of it can fail to serialise.
         Zeroizing::new(serde_json::to_vec(&written).unwrap_or_default())
@@ -330,6 +336,8 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     intent: Option<&'a Intent>,
     health: &'a Health,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    notes: &'a Map<String, Value>,
 }
 
 fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Result<S::Ok, S::Error> {
