@@ -1,6 +1,7 @@
 //! The configuration: strings from the environment and mounted secrets, to values that are checked. Every mistake is found
 //! before any is told.
 
+mod invoke;
 mod parse;
 mod retriever;
 
@@ -11,7 +12,7 @@ use std::{fmt, time::Duration};
 
 use url::Url;
 
-pub use crate::guard::EnableAuth;
+pub use crate::guard::{EnableAuth, InvokeAuth};
 use crate::{
     grant::{Credentials, SigningKey},
     guard::Allow,
@@ -53,6 +54,8 @@ pub struct Config {
     pub key_id: Option<String>,
     /// What of the API callers may use through this function.
     pub proxy_allow: Allow,
+    /// How callers prove who they are.
+    pub invoke_auth: InvokeAuth,
     /// Anonymous runs closer together than this share one run's outcome; zero: none do.
     pub min_run_interval: Duration,
 }
@@ -119,7 +122,6 @@ impl Config {
         let outlets = Outlets::new(secrets.clone(), report_to[0].as_deref(), report_to[1].as_deref())
             .map_err(|why| strings.mistake(why))
             .ok();
-        strings.choice::<()>("invoke_auth", &[("none", ())]);
         let renew = strings.choice(
             "renew",
             &[("before_expiry", Renew::BeforeExpiry), ("each_run", Renew::EachRun), ("on_401", Renew::On401)],
@@ -133,6 +135,7 @@ impl Config {
             .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
         let key_id = strings.text("key_id");
         let (provider, public_url) = provider::provider(&mut strings, &secrets, gateway_url.as_ref());
+        let invoke_auth = invoke::invoke(&mut strings, &secrets, public_url.as_ref(), gateway_url.as_ref());
 
         let operator = secrets.is_mounted("etl-oauth-operator");
         if enable_auth == Some(EnableAuth::Operator) && !operator {
@@ -176,6 +179,7 @@ impl Config {
                     show_result: show_result.unwrap_or(false),
                     key_id,
                     proxy_allow: proxy_allow.unwrap_or_default(),
+                    invoke_auth,
                     min_run_interval: min_run_interval.unwrap_or(Duration::from_secs(10)),
                     enable_auth: enable_auth.unwrap_or(if operator {
                         EnableAuth::Operator

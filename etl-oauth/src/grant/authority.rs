@@ -8,11 +8,12 @@ use url::Url;
 
 use super::{
     Client, Credentials, DeviceCodes, KeyError, Nonces, Polled, Polling, RawAnswer, SendError, SigningKey,
-    TokenRequest, Wire, ask, device, discovery::Known, dpop, judge_revocation, judge_token, pushed, request,
+    TokenRequest, Wire, ask, device, discovery::Known, dpop, judge_revocation, judge_token, judge_userinfo, pushed,
+    request,
 };
 use crate::{
     provider::{Grant, Pkce, Provider, TokenKind, Values},
-    token::{Answer, Class, Failure, Secret, Tokens},
+    token::{Answer, Class, Failure, Owner, Secret, Tokens},
 };
 
 /// The authorization server of one provider. Cheap to clone.
@@ -93,7 +94,9 @@ impl Authority {
             answer.kept.entry(name.clone()).or_insert_with(|| value.clone());
         }
         // Counted from the consent: no renewal moves it.
-        answer.refresh_lifetime = answer.refresh_lifetime.or(provider.grant_lifetime.map(Duration::from_secs));
+        if answer.refresh_expires_at.is_none() {
+            answer.refresh_lifetime = answer.refresh_lifetime.or(provider.grant_lifetime.map(Duration::from_secs));
+        }
         Ok(answer)
     }
 
@@ -153,6 +156,38 @@ impl Authority {
             _ => None,
         };
         made.is_some_and(|made| !made.same(&tokens.access_token))
+    }
+
+    /// Whose a fresh answer is, where the provider says so: in an ID token, or where its definition says that it can be asked.
+    ///
+    /// # Errors
+    /// When an ID token that was asked for is not right.
+    pub async fn owner(&self, answer: &Answer, now: Timestamp) -> Result<Option<Owner>, Failure> {
+        let provider = self.provider();
+        let provider = provider.with(&answer.kept);
+        if let Some(token) = answer.rest.get("id_token").and_then(serde_json::Value::as_str) {
+            let id = self.0.credentials.client(&provider, now)?.id;
+            match Owner::of_id_token(token, provider.issuer.as_deref(), &id, now) {
+                Ok(owner) => return Ok(Some(owner)),
+                // One that was asked for must be right; one that comes unasked says nothing.
+                Err(err) if provider.scope.iter().any(|scope| scope == "openid") => {
+                    return Err(Failure::new(Class::MalformedAnswer, err.to_string()));
+                }
+                Err(err) => tracing::debug!(error = %err, "an ID token that nobody asked for is passed over"),
+            }
+        }
+        if provider.userinfo_url.is_none() {
+            return Ok(None);
+        }
+        let build = |client: &Client| {
+            request::userinfo(&provider, client, &answer.access_token).ok_or_else(|| unknown("userinfo_url"))
+        };
+        let raw = self.call("userinfo", &provider, None, now, build).await;
+        let owner = raw.ok().and_then(|raw| judge_userinfo(&provider, &raw));
+        if owner.is_none() {
+            tracing::warn!("the provider does not say whose the new token is");
+        }
+        Ok(owner)
     }
 
     /// Ends one of an account's tokens at the provider; `None` where that cannot be done there, or the token was not made
@@ -363,57 +398,4 @@ impl RawAnswer {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use http::{HeaderMap, StatusCode};
-
-    use super::*;
-    use crate::provider::{ClientAuth, Definition, Overrides};
-
-    /// A server that wants a nonce in every proof, and gives it once it is asked without.
-    fn server(seen: Arc<Mutex<Vec<(String, HeaderMap)>>>) -> Wire {
-        Wire::new(move |request: TokenRequest| {
-            let mut seen = seen.lock().unwrap();
-            seen.push((request.body().to_owned(), request.headers().clone()));
-            let mut headers = HeaderMap::new();
-            headers.insert("dpop-nonce", http::HeaderValue::from_static("n1"));
-            let (status, body) = match seen.len() {
-                1 => (StatusCode::BAD_REQUEST, r#"{"error":"use_dpop_nonce"}"#),
-                _ => (StatusCode::OK, r#"{"access_token":"a","token_type":"DPoP"}"#),
-            };
-            std::future::ready(Ok(RawAnswer { status, headers, body: body.into(), at: Timestamp::UNIX_EPOCH }))
-        })
-    }
-
-    #[tokio::test]
-    async fn a_server_that_wants_its_nonce_is_asked_once_more_with_a_statement_that_it_has_not_seen() {
-        let folder = tempfile::tempdir().unwrap();
-        let mount = |name: &str, value: &str| std::fs::write(folder.path().join(name), value).unwrap();
-        let der = aws_lc_rs::signature::EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING)
-            .unwrap()
-            .to_pkcs8v1()
-            .unwrap();
-        let pem = STANDARD.encode(der.as_ref());
-        mount("oauth2-private-key", &format!("-----BEGIN PRIVATE KEY-----\n{pem}\n-----END PRIVATE KEY-----\n"));
-        mount("oauth2-client-id", "id");
-        let definition = Definition {
-            token_url: Some("https://p.example/token".into()),
-            client_auth: ClientAuth::PrivateKeyJwt,
-            grant: Grant::ClientCredentials,
-            dpop: true,
-            ..Definition::default()
-        };
-        let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
-        let credentials = Credentials::mounted(crate::secrets::Secrets::new(folder.path(), ""), None);
-        let seen = Arc::<Mutex<Vec<_>>>::default();
-        let authority = Authority::new(provider, credentials, server(Arc::clone(&seen)));
-        let answer = authority.ask(None, Timestamp::now()).await.unwrap();
-        assert!(answer.bound_to.is_some(), "the key is for the record");
-        let seen = seen.lock().unwrap();
-        assert_eq!(seen.len(), 2);
-        assert_ne!(seen[0].0, seen[1].0, "each attempt has a statement of its own");
-        assert_ne!(seen[0].1[dpop::HEADER], seen[1].1[dpop::HEADER]);
-        assert_eq!(authority.nonces().of(&"https://p.example/token".parse().unwrap()).as_deref(), Some("n1"));
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use url::{Url, form_urlencoded};
 
 use super::{Client, sign::sign};
 use crate::{
-    provider::{Call, Format, Provider, TokenKind, Verb, fill},
+    provider::{CLIENT_ID, Call, Format, Provider, TokenKind, Verb, fill},
     token::{Answer, Secret},
 };
 
@@ -49,7 +49,8 @@ impl TokenRequest {
         let mut headers = headers(call, &blanks);
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         headers.extend(authorization.as_ref().and_then(sensitive).map(|value| (header::AUTHORIZATION, value)));
-        let mut it = Self { method: method(call), url: url.clone(), headers, body: Zeroizing::default() };
+        let mut it =
+            Self { method: method(call), url: with_client_id(url, client), headers, body: Zeroizing::default() };
         it.write(call, &params);
         it
     }
@@ -69,12 +70,14 @@ impl TokenRequest {
     }
 
     fn write(&mut self, call: &Call, params: &[(String, String)]) {
+        if params.is_empty() {
+            // The URL and a header say it all.
+            return;
+        }
         let format = if call.method == Some(Verb::Get) { Format::Query } else { call.format.unwrap_or_default() };
         let kind = match format {
             Format::Query => {
-                if !params.is_empty() {
-                    self.url.query_pairs_mut().extend_pairs(params);
-                }
+                self.url.query_pairs_mut().extend_pairs(params);
                 return;
             }
             Format::Json => {
@@ -120,6 +123,16 @@ impl TokenRequest {
     pub fn authorization(&self) -> Option<HeaderValue> {
         self.headers.get(header::AUTHORIZATION).cloned()
     }
+}
+
+/// Puts the client's id into its place, where the path has one. It can be nothing but one segment.
+fn with_client_id(url: &Url, client: &Client) -> Url {
+    let mut url = url.clone();
+    if url.path().contains(CLIENT_ID) {
+        let id: String = form_urlencoded::byte_serialize(client.id.as_bytes()).collect();
+        url.set_path(&url.path().replace(CLIENT_ID, &id));
+    }
+    url
 }
 
 fn method(call: &Call) -> Method {
@@ -208,6 +221,21 @@ pub fn authorization_code(
     fields.extend(verifier.map(|verifier| ("code_verifier", verifier.expose())));
     fields.extend(resources(provider));
     TokenRequest::new(&provider.token_url, &provider.token, provider, client, &fields)
+}
+
+/// Asks whose a fresh access token is, with the token put on as the provider's API wants it; `None` where the definition
+/// names no such place.
+#[must_use]
+pub fn userinfo(provider: &Provider, client: &Client, token: &Secret) -> Option<TokenRequest> {
+    let facts = &provider.api;
+    let blanks = Blanks::new(provider, client, &[]);
+    let call = Call { headers: facts.headers.clone(), ..Call::default() };
+    let mut headers = headers(&call, &blanks);
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    let value = Secret::new(format!("{} {}", facts.scheme, token.expose()).trim_start());
+    headers.insert(HeaderName::try_from(&facts.header).ok()?, sensitive(&value)?);
+    let url = provider.userinfo_url.clone()?;
+    Some(TokenRequest { method: Method::GET, url, headers, body: Zeroizing::default() })
 }
 
 /// RFC 6749 §6. The scope is left out unless the provider's definition puts it among `refresh.params`.

@@ -8,7 +8,7 @@ use url::Url;
 use super::Keeper;
 use crate::{
     grant::{DeviceCodes, Polled, Polling, SigningKey},
-    token::Failure,
+    token::{Answer, Class, Failure},
 };
 
 /// After a failure nobody asks again for so long, however many want to.
@@ -79,6 +79,26 @@ impl Keeper {
         *self.0.invitation.lock().unwrap_or_else(PoisonError::into_inner) = invitation;
     }
 
+    fn end_invitation(&self, failure: Failure) {
+        tracing::warn!(account = self.account(), error = %failure, "the device was not authorised");
+        let invitation = self.invitation().map(|open| Invitation { failure: Some(failure), ..open });
+        self.set_invitation(invitation);
+    }
+
+    /// The answer with whose it is. Nobody is there to be asked whether somebody else may take the account over.
+    async fn owned(&self, mut answer: Answer, now: Timestamp) -> Result<Answer, Failure> {
+        answer.owner = self.0.parts.authority.owner(&answer, now).await?;
+        self.sync().await;
+        let known = self.current().and_then(|stored| Some(stored.record.owner.as_ref()?.id.clone()));
+        match (&answer.owner, known) {
+            (Some(new), Some(known)) if new.id != known => Err(Failure::new(
+                Class::Config,
+                "somebody else allowed it than the one whose this account is: revoke it first, and begin again",
+            )),
+            _ => Ok(answer),
+        }
+    }
+
     async fn poll(&self, codes: &DeviceCodes, key: Option<&SigningKey>, mut polling: Polling) {
         let mut pause = polling.first();
         loop {
@@ -86,18 +106,16 @@ impl Keeper {
             let sent_at = self.now();
             match self.0.parts.authority.poll(&codes.device_code, key, &mut polling, sent_at).await {
                 Polled::Wait(next) => pause = next,
-                Polled::Allowed(answer) => {
-                    self.authorise(answer, sent_at).await;
-                    self.set_invitation(None);
-                    tracing::info!(account = self.account(), "authorised from a device");
-                    return;
-                }
-                Polled::Over(failure) => {
-                    tracing::warn!(account = self.account(), error = %failure, "the device was not authorised");
-                    let invitation = self.invitation().map(|open| super::Invitation { failure: Some(failure), ..open });
-                    self.set_invitation(invitation);
-                    return;
-                }
+                Polled::Allowed(answer) => match self.owned(answer, sent_at).await {
+                    Ok(answer) => {
+                        self.authorise(answer, sent_at).await;
+                        self.set_invitation(None);
+                        tracing::info!(account = self.account(), "authorised from a device");
+                        return;
+                    }
+                    Err(failure) => return self.end_invitation(failure),
+                },
+                Polled::Over(failure) => return self.end_invitation(failure),
             }
         }
     }

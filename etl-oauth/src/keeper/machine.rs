@@ -209,11 +209,11 @@ impl Renewal {
             (Phase::Waiting | Phase::Deciding, Event::Loaded(Err(err))) => failed(store_failure(&err), None),
             (Phase::Founding, Event::Saved(result)) => self.on_founded(result, now),
             (Phase::SavingIntent(stored), Event::Saved(result)) => self.on_intent(stored, result, now),
-            (Phase::Sending(stored), Event::Answered(Ok(answer))) => self.on_answer(stored, answer),
+            (Phase::Sending(stored), Event::Answered(Ok(answer))) => self.on_answer(stored, answer, now),
             (Phase::Sending(stored), Event::Answered(Err(failure))) => self.on_refusal(stored, failure, now),
             (Phase::Storing(fresh), Event::Saved(result)) => self.on_stored(*fresh, result),
             (Phase::Storing(fresh), Event::Woke) => self.store(*fresh),
-            (Phase::Merging(fresh), Event::Loaded(result)) => self.merge(*fresh, result),
+            (Phase::Merging(fresh), Event::Loaded(result)) => self.merge(*fresh, result, now),
             (Phase::Merging(fresh), Event::Woke) => self.go(Phase::Merging(fresh), Step::Load),
             (Phase::Rereading(stored, failure), Event::Loaded(result)) => self.reread(stored, failure, result, now),
             (Phase::Noting(stored, failure), Event::Saved(Ok(version))) => {
@@ -415,9 +415,10 @@ impl Renewal {
         self.go(Phase::Sending(stored), Step::Send(token))
     }
 
-    fn on_answer(&mut self, stored: Stored, answer: Answer) -> Step {
+    fn on_answer(&mut self, stored: Stored, answer: Answer, now: Timestamp) -> Step {
         let spent = stored.record.tokens.as_ref().and_then(|tokens| tokens.refresh_token.as_ref()).map(Secret::digest);
         let record = stored.record.renewed(answer, self.sent_at, self.policy.lifetime);
+        let record = record.over(&stored.record, self.policy.tells, now);
         self.store(Fresh { record, was: stored.version, spent: spent.unwrap_or_default(), tries: 0 })
     }
 
@@ -444,7 +445,7 @@ impl Renewal {
     }
 
     /// Another writer was there first: whose tokens are the living ones?
-    fn merge(&mut self, mut fresh: Fresh, result: Result<Option<Stored>, StoreError>) -> Step {
+    fn merge(&mut self, mut fresh: Fresh, result: Result<Option<Stored>, StoreError>, now: Timestamp) -> Step {
         let stored = match result {
             Ok(Some(stored)) => stored,
             // Deleted: a person has ended it, and ours end with it.
@@ -475,6 +476,7 @@ impl Renewal {
         if older && unspent {
             // Only something beside the tokens was written: a fresh refresh token is never dropped for that (case A7).
             self.state = stored.record.state();
+            fresh.record = fresh.record.over(&stored.record, self.policy.tells, now);
             fresh.was = stored.version;
             return self.store(fresh);
         }
@@ -539,7 +541,8 @@ impl Renewal {
             health.held = true;
             health.next_try_at = None;
         }
-        let record = Record { health, intent, ..stored.record };
+        let noted = Record { health, intent, ..stored.record.clone() };
+        let record = noted.over(&stored.record, self.policy.tells, now);
         let step = Step::Save(Box::new(record.clone()), Some(stored.version.clone()));
         self.go(Phase::Noting(Stored { record, ..stored }, failure), step)
     }

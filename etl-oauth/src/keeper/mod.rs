@@ -7,10 +7,12 @@ mod device;
 mod flight;
 mod machine;
 mod notify;
+mod once;
 mod persist;
 mod policy;
 mod proof;
 mod revoke;
+mod tell;
 mod work;
 
 pub use accounts::Keepers;
@@ -33,13 +35,12 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
-use tokio::sync::watch;
 use work::Work;
 
 use crate::{
     grant::Authority,
     store::{Store, StoreError, Stored, TokenStore},
-    token::{Failure, Renewal as LastRenewal, State, Tokens},
+    token::{Class, Failure, Renewal as LastRenewal, State, Tokens},
 };
 
 /// What a keeper is made of.
@@ -68,7 +69,7 @@ struct Inner {
     account: String,
     parts: Arc<Parts>,
     current: ArcSwapOption<Current>,
-    flight: Mutex<Option<watch::Receiver<flight::Landing>>>,
+    flight: Mutex<Option<Arc<flight::Flight>>>,
     /// Renewals and writes under way.
     work: Arc<Work>,
     /// The newest generation that the API has taken.
@@ -79,6 +80,8 @@ struct Inner {
     unsaved: AtomicBool,
     /// The last call to the store went well.
     store_ok: AtomicBool,
+    /// News that another replica left untold are being told.
+    telling: AtomicBool,
     /// The last renewals, newest first.
     history: Mutex<VecDeque<LastRenewal>>,
     /// Unix milliseconds before which an unreachable store is left alone.
@@ -174,6 +177,7 @@ impl Keeper {
             leased: AtomicBool::new(false),
             unsaved: AtomicBool::new(false),
             store_ok: AtomicBool::new(true),
+            telling: AtomicBool::new(false),
             history: Mutex::default(),
             store_again_at: AtomicI64::new(i64::MIN),
             invitation: Mutex::default(),
@@ -250,18 +254,24 @@ impl Keeper {
     /// # Errors
     /// [`KeeperError`], with what a person can do about it.
     pub async fn token(&self) -> Result<Token, KeeperError> {
-        let now = self.now();
-        if let Some(current) = &*self.0.current.load()
-            && now < current.fresh_until
-            && let Some(token) = Token::new(Arc::clone(&current.stored))
-        {
+        if let Some(token) = self.fresh() {
             return Ok(token);
         }
         let result = match self.standing() {
             Some(err) => Err(err),
             None => self.renew(Need::Expiry).await,
         };
-        self.usable(result)
+        match self.fresh() {
+            Some(token) => Ok(token),
+            None => self.usable(result),
+        }
+    }
+
+    fn fresh(&self) -> Option<Token> {
+        let now = self.now();
+        let current = self.0.current.load();
+        let current = current.as_ref().filter(|current| now < current.fresh_until)?;
+        Token::new(Arc::clone(&current.stored))
     }
 
     /// A token instead of the one of `generation`, which the API has refused: one renewal for however many callers were
@@ -325,9 +335,13 @@ impl Keeper {
     /// [`Keeper::is_store_ok`].
     pub async fn sync(&self) {
         if self.is_saved()
-            && let Ok(Some(stored)) = self.load().await
+            && let Ok(stored) = self.load().await
         {
-            self.publish(stored);
+            match stored {
+                Some(stored) => self.publish(stored),
+                // Nothing is known of it, and that is a state to be seen, too.
+                None => self.show(self.state()),
+            }
         }
     }
 
@@ -352,6 +366,7 @@ impl Keeper {
 
     /// Makes a record the current one, unless a newer one is.
     fn publish(&self, stored: Stored) {
+        self.tell_for_others(&stored.record);
         let fresh_until = self.0.parts.policy.fresh_until(&stored.record);
         let new = Arc::new(Current { stored: Arc::new(stored), fresh_until });
         self.0.current.rcu(|current| match current {
@@ -363,24 +378,21 @@ impl Keeper {
         self.show(self.state());
     }
 
-    /// Tells of a change that a write of this replica made. Who adopts it says nothing.
-    fn announce(&self, from: State, to: State, failure: Option<Failure>) {
-        if from != to {
-            let (account, at) = (self.0.account.clone(), self.now());
-            self.0.parts.announcer.tell(&Announcement { account, from, to, failure, at });
-        }
-    }
-
     fn show(&self, state: State) {
         for each in State::ALL {
             let labels = [("account", self.account().to_owned()), ("state", each.as_str().to_owned())];
             metrics::gauge!("etl_oauth_account_state", &labels).set(f64::from(u8::from(each == state)));
         }
-        let expiry = self.current().and_then(|stored| stored.record.tokens.as_ref()?.expires_at);
-        if let Some(expiry) = expiry {
+        let current = self.current();
+        let tokens = current.as_ref().and_then(|stored| stored.record.tokens.as_ref());
+        for (name, end) in [
+            ("etl_oauth_token_expiry_timestamp_seconds", tokens.and_then(|tokens| tokens.expires_at)),
+            ("etl_oauth_refresh_token_expiry_timestamp_seconds", tokens.and_then(|tokens| tokens.refresh_expires_at)),
+        ] {
+            // A gauge cannot be taken away; NaN compares with nothing, so that an alert passes it over.
             #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]
-            metrics::gauge!("etl_oauth_token_expiry_timestamp_seconds", "account" => self.account().to_owned())
-                .set(expiry.as_second() as f64);
+            let end = end.map_or(f64::NAN, |end| end.as_second() as f64);
+            metrics::gauge!(name, "account" => self.account().to_owned()).set(end);
         }
     }
 
@@ -406,6 +418,10 @@ impl Keeper {
         match (self.current().filter(alive).and_then(Token::new), result) {
             (Some(token), _) => Ok(token),
             (None, Err(err)) => Err(err),
+            // A renewal whose second exchange failed leaves a refresh token alone.
+            (None, Ok(())) if self.current().is_some_and(|stored| stored.record.tokens.is_some()) => Err(self.failed(
+                Failure::new(Class::ProviderUnavailable, "the renewal brought no access token that is good for now"),
+            )),
             (None, Ok(())) => Err(self.disabled()),
         }
     }

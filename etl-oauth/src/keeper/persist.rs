@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::Keeper;
 use crate::{
     store::{StoreError, Stored, TokenStore, Version},
-    token::{Answer, Record, State},
+    token::{Answer, Record},
 };
 
 /// Where new tokens are.
@@ -24,10 +24,21 @@ impl Keeper {
     /// Takes the tokens of a new authorisation, requested at `sent_at`. They are good to use at once; [`Kept`] says whether
     /// they are safe, too. A write that fails is tried again until it succeeds or newer tokens are stored.
     pub async fn authorise(&self, answer: Answer, sent_at: Timestamp) -> Kept {
+        self.take(&self.grant(answer, sent_at)).await
+    }
+
+    /// What an answer to an authorisation grants, as a record of nothing else.
+    #[must_use]
+    pub fn grant(&self, answer: Answer, sent_at: Timestamp) -> Record {
+        Record::default().authorised(answer, sent_at, self.0.parts.policy.lifetime)
+    }
+
+    /// Takes a [`Keeper::grant`], in place of whatever is there.
+    pub async fn take(&self, grant: &Record) -> Kept {
         let before = self.load().await.ok().flatten().map(|stored| stored.record);
         let known = self.current().map(|current| current.record.clone());
         let base = before.into_iter().chain(known).max_by_key(|record| record.generation).unwrap_or_default();
-        let record = base.authorised(answer, sent_at, self.0.parts.policy.lifetime);
+        let record = Record { generation: base.generation + 1, used: base.used, ..grant.clone() };
         match self.put(&record).await {
             Ok(Some(stored)) => {
                 self.publish(stored);
@@ -86,14 +97,15 @@ impl Keeper {
                 // Ours already, by a write whose answer was lost?
                 return Ok(there.record.tokens.as_ref().is_some_and(same).then(|| there.clone()));
             }
-            let from = there.as_ref().map_or(State::Disabled, |there| there.record.state());
-            let was = there.map(|there| there.version);
-            let result = self.0.parts.store.save(self.account(), record, was.as_ref()).await;
+            let (before, was) = there.map(|there| (there.record, there.version)).unzip();
+            let before = before.unwrap_or_default();
+            let record = record.clone().over(&before, self.0.parts.announcer.is_heard(), self.now());
+            let result = self.0.parts.store.save(self.account(), &record, was.as_ref()).await;
             self.note_store(result.as_ref().err());
             match result {
                 Ok(version) => {
-                    self.announce(from, record.state(), None);
-                    return Ok(Some(Stored { record: record.clone(), version }));
+                    self.announce(before.state(), &record);
+                    return Ok(Some(Stored { record, version }));
                 }
                 Err(StoreError::Conflict) => {}
                 Err(err) => return Err(err),

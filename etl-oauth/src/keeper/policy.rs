@@ -10,6 +10,10 @@ use crate::{
     token::{Class, Failure, Health, Intent, Record},
 };
 
+const HOUR: Duration = Duration::from_hours(1);
+/// The longest that a provider may ask to be left alone: a slip in its `Retry-After` is not to last for ever.
+const DAY: Duration = Duration::from_hours(24);
+
 /// When tokens are renewed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Renew {
@@ -46,6 +50,8 @@ pub struct Policy {
     pub refresh_idle: Option<Duration>,
     /// How long an access token lives where no answer says so.
     pub lifetime: Option<Duration>,
+    /// A change of an account's state stands in its record until somebody has been told of it.
+    pub tells: bool,
 }
 
 impl Policy {
@@ -63,6 +69,7 @@ impl Policy {
             previous_until_used: provider.previous_until_used,
             refresh_idle: provider.refresh_idle,
             lifetime: provider.lifetime,
+            tells: false,
         }
     }
 
@@ -94,12 +101,16 @@ impl Policy {
         [expiry, self.idle_at(record)].into_iter().flatten().min()
     }
 
-    /// When the refresh token has been idle for half its idle life: the scheduled run renews then (case D1).
+    /// When the refresh token has been idle for half its life, as it is configured or as the provider told: the scheduled
+    /// run renews then (case D1).
     #[must_use]
     pub fn idle_at(&self, record: &Record) -> Option<Timestamp> {
         let tokens = record.tokens.as_ref()?;
         tokens.refresh_token.as_ref()?;
-        after(tokens.obtained_at, self.refresh_idle? / 2)
+        let told =
+            tokens.refresh_expires_at.and_then(|end| Duration::try_from(end.duration_since(tokens.obtained_at)).ok());
+        let life = [self.refresh_idle, told].into_iter().flatten().min()?;
+        after(tokens.obtained_at, life / 2)
     }
 
     /// Whether the refresh token of an unanswered renewal may be sent again: within the provider's replay window as often
@@ -122,7 +133,8 @@ impl Policy {
         let failures = record.health.failures.saturating_add(1);
         let (first, longest) = class.backoff();
         let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(longest);
-        let wait = doubled.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 4.0).max(failure.retry_after().unwrap_or_default());
+        let wait =
+            doubled.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 4.0).max(failure.retry_after().unwrap_or_default().min(DAY));
         let mut next_try_at = after(now, wait);
         // A 5xx may hide a rotation. While the access token lives there is nothing to win by a replay, and it to lose.
         if class == Class::ProviderUnavailable
@@ -130,7 +142,7 @@ impl Policy {
             && self.replay_window.is_zero()
             && let Some(end) = record.tokens.as_ref().and_then(|tokens| tokens.expires_at)
         {
-            next_try_at = next_try_at.map(|at| at.max(end.min(at + SignedDuration::from_secs(3600))));
+            next_try_at = next_try_at.map(|at| at.max(end.min(after(at, HOUR).unwrap_or(Timestamp::MAX))));
         }
         Health {
             failures,
@@ -183,6 +195,12 @@ mod tests {
         let policy = Policy { refresh_idle: Some(Duration::from_secs(100_000)), ..policy };
         assert_eq!(policy.due_at(&record()), Some(at(3540)));
         assert_eq!(policy.idle_at(&record()), Some(at(50_000)));
+        // The provider's own word counts where it is the shorter one.
+        let answer = AnswerShape::default()
+            .read(br#"{"access_token":"a","refresh_token":"r","expires_in":3600,"refresh_expires_in":1800}"#);
+        let told = Record::default().authorised(answer.unwrap(), at(0), None);
+        assert_eq!(policy.idle_at(&told), Some(at(900)));
+        assert_eq!(Policy { refresh_idle: None, ..policy }.due_at(&told), Some(at(900)));
     }
 
     #[test]
@@ -199,6 +217,17 @@ mod tests {
         assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
         let patient = Failure::new(Class::RateLimited, "x").with_retry_after(Some(Duration::from_secs(5000)));
         assert_eq!(wait(&policy(), &record, &patient), 5000);
+    }
+
+    #[test]
+    fn a_provider_that_asks_to_be_left_alone_for_ever_is_asked_again_after_a_day() {
+        for class in [Class::RateLimited, Class::ProviderUnavailable] {
+            let failure = Failure::new(class, "x").with_retry_after(Some(Duration::MAX));
+            assert_eq!(wait(&policy(), &record(), &failure), 86_400);
+            // Close to the end of the calendar nothing breaks either.
+            let health = policy().after_failure(&record(), &failure, Timestamp::MAX, 0.0);
+            assert_eq!(health.next_try_at, None);
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! another function.
 
 mod begin;
+mod confirm;
 mod done;
 mod enable;
 mod notice;
@@ -25,6 +26,7 @@ mod timeline;
 
 pub use crate::token::State;
 pub use begin::{Begin, Device};
+pub use confirm::Confirm;
 pub use done::Done;
 pub use enable::Enable;
 pub use notice::{JobResult, Ran, Start};

@@ -1,7 +1,7 @@
 //! `/enable`: says what will be asked for, and leads to the provider.
 
 use axum::{
-    extract::{Query, State},
+    extract::{Query, State, rejection::QueryRejection},
     response::Response,
 };
 use http::StatusCode;
@@ -24,8 +24,9 @@ use crate::{
 pub(super) async fn page(
     State(app): AppState,
     asked: Asked,
-    Query(named): Query<Fields>,
+    query: Result<Query<Fields>, QueryRejection>,
 ) -> Result<Response, Response> {
+    let named = asked.query(&app, query)?;
     if app.config.provider.grant != Grant::AuthorizationCode {
         return app.begin_page(&asked, &named).await;
     }
@@ -50,8 +51,9 @@ pub(super) async fn page(
 
 /// `POST`: begins an authorisation and leads to the provider (RFC 6749 §4.1.1).
 pub(super) async fn start(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
-    let fields = reply::fields(form);
+    let (fields, wrong) = reply::fields(&asked, form);
     let who = app.admit(Door::Enable, &asked, fields.account(), &fields.csrf).await?;
+    asked.refuse_body(&app, wrong)?;
     if app.config.provider.grant != Grant::AuthorizationCode {
         return app.begin(&asked, fields.account(), who).await;
     }

@@ -3,6 +3,7 @@
 mod admit;
 mod begin;
 mod callback;
+mod confirm;
 mod done;
 mod enable;
 mod flash;
@@ -25,7 +26,7 @@ use crate::{
     api::{Api, ApiError},
     config::Config,
     grant::{Authority, Credentials, Wire},
-    guard::{CookieJar, EnableAuth, Floor, Key, Once, Operator},
+    guard::{Callers, CookieJar, EnableAuth, Floor, Key, Once, Operator, random},
     job::{Outlets, Progress, open_ledgers},
     keeper::{Announcer, Clock, Keeper, Keepers, Parts},
     pages::Base,
@@ -55,6 +56,7 @@ struct App {
     jar: CookieJar,
     used: Once,
     operator: Operator,
+    callers: Callers,
     runs: Runs,
     ledgers: Arc<Store>,
     outlets: Outlets,
@@ -71,6 +73,7 @@ impl Function {
     pub async fn new(config: Config) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let secrets = config.secrets.clone();
         let store = Arc::new(open(&config).await?);
+        crate::measures::begin(store.kind(), config.job.name());
         let credentials = Credentials::mounted(secrets.clone(), config.key_id.clone());
         let wire = Wire::http(config.policy.token_timeout)?;
         let authority = Authority::new(config.provider.clone(), credentials, wire);
@@ -93,6 +96,7 @@ impl Function {
         let id = id.as_ref().map_or("", Secret::expose);
         let api = Some(Api::of(Arc::new(config.provider.clone()), id, first)?);
         let key = Key::derive(&sealing(&secrets)?, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
+        let callers = Callers::new(&config.invoke_auth, secrets.clone(), &config.public_url)?;
         let operator = Operator::new(secrets);
         if config.enable_auth == EnableAuth::FirstVisit {
             tracing::warn!("whoever comes first may authorise this function: mount the secret etl-oauth-operator");
@@ -105,6 +109,7 @@ impl Function {
             jar: CookieJar::new(&config.public_url),
             used: Once::new(STATES),
             operator,
+            callers,
             runs: Runs::default(),
             ledgers: Arc::new(ledgers(&config).await?),
             outlets: config.outlets.clone(),
@@ -131,6 +136,7 @@ impl Function {
             .route("/", routing::get(job::run).post(job::run).head(job::head))
             .route("/enable", routing::get(enable::page).post(enable::start))
             .route("/oauth2/callback", routing::get(callback::arrive).head(callback::head))
+            .route("/oauth2/confirm", routing::post(confirm::confirm))
             .route("/done", routing::get(done::page))
             .route("/status", routing::get(status::show))
             .route("/refresh", routing::post(operate::refresh))
@@ -142,19 +148,21 @@ impl Function {
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
             .layer(axum::middleware::map_response_with_state(Arc::clone(&app), announce_work))
+            .layer(axum::middleware::map_response(reply::guarded))
             .layer(axum::middleware::from_fn(traced))
             .with_state(app)
     }
 }
 
-/// What states and cookies are sealed with: a secret that every replica has, and no browser does.
+/// What states, forms and pages of this function are sealed with: a secret that every replica has, and no browser. Where none
+/// is mounted, each replica makes one up.
 fn sealing(secrets: &Secrets) -> Result<Secret, Box<dyn std::error::Error + Send + Sync>> {
     let shared = [
         "oauth2-client-secret",
         "oauth2-private-key",
+        "etl-oauth-seal-keys",
         "basic-auth-password",
         "etl-oauth-operator",
-        "etl-oauth-seal-keys",
         "api-token",
         "api-password",
     ];
@@ -162,11 +170,9 @@ fn sealing(secrets: &Secrets) -> Result<Secret, Box<dyn std::error::Error + Send
         return Ok(secret);
     }
     tracing::warn!(
-        "no secret is mounted to seal states with: a person who authorises must meet the same replica twice"
+        "whoever begins an authorisation must end it in the same replica: mount the secret etl-oauth-seal-keys"
     );
-    let mut random = [0; 32];
-    aws_lc_rs::rand::fill(&mut random).map_err(|_| "there is no randomness")?;
-    Ok(Secret::new(random.map(|byte| format!("{byte:02x}")).concat()))
+    Ok(Secret::new(random().map_err(|_| "there is no randomness")?))
 }
 
 /// Opens the store. What is wrong with its part of the configuration is a mistake like any other.

@@ -45,7 +45,7 @@ pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response,
         authorize_url: app.authority.provider().authorize_url.as_ref(),
         unattended: app.config.provider.grant.asks_again(),
         notice: notice.as_deref(),
-        remedy: None,
+        remedy: app.config.provider.refresh_token_remedy.as_deref(),
         csrf: &csrf.token,
         now: app.clock.now(),
     });
@@ -106,7 +106,7 @@ impl App {
         });
         Account {
             account: keeper.account().to_owned(),
-            who: None,
+            who: record.and_then(|record| record.owner.as_ref()).map(|owner| owner.told().to_owned()),
             state: keeper.state(),
             generation: record.map_or(0, |record| record.generation),
             scope: tokens.and_then(|tokens| tokens.scope.clone()),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Secret,
+    Owner, Secret,
     lifetime::{self, Unit, lenient_scope},
 };
 
@@ -27,6 +27,8 @@ pub struct AnswerShape {
     pub expires_at: Vec<String>,
     /// How long until the refresh token ends.
     pub refresh_expires_in: Vec<String>,
+    /// When the refresh token ends, for answers without its lifetime.
+    pub refresh_expires_at: Vec<String>,
     /// The granted scope.
     pub scope: Vec<String>,
     /// What a lifetime counts.
@@ -60,6 +62,7 @@ impl Default for AnswerShape {
             expires_in: paths(["expires_in"]),
             expires_at: paths(["expires_at"]),
             refresh_expires_in: paths(["refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"]),
+            refresh_expires_at: paths(["refresh_token_expires_at"]),
             scope: paths(["scope", "scopes"]),
             unit: Unit::Seconds,
             error: paths(["error"]),
@@ -87,8 +90,12 @@ pub struct Answer {
     pub refresh_lifetime: Option<Duration>,
     /// The key that the access token is bound to (RFC 9449), where it is.
     pub bound_to: Option<Secret>,
+    /// When the refresh token ends, where the provider says so instead.
+    pub refresh_expires_at: Option<Timestamp>,
     /// The whole answer but for the two tokens: some APIs need a field of it later.
     pub rest: Map<String, Value>,
+    /// Who granted it; whoever asks the provider for that puts it here.
+    pub owner: Option<Owner>,
     /// The values that the provider's definition wants kept with the tokens, by the names of its variables.
     pub kept: BTreeMap<String, String>,
 }
@@ -138,7 +145,9 @@ impl AnswerShape {
             expires_at: first(&fields, &self.expires_at, lifetime::instant),
             refresh_lifetime: lifetime(&self.refresh_expires_in),
             bound_to: None,
+            refresh_expires_at: first(&fields, &self.refresh_expires_at, lifetime::instant),
             rest: Map::new(),
+            owner: None,
             kept: BTreeMap::new(),
         };
         for path in self.access_token.iter().chain(&self.refresh_token) {
@@ -184,7 +193,9 @@ impl Answer {
             lifetime: None,
             expires_at: None,
             refresh_lifetime: None,
+            refresh_expires_at: None,
             bound_to: None,
+            owner: None,
             rest: Map::new(),
             kept: BTreeMap::new(),
         }
@@ -213,7 +224,9 @@ impl Answer {
             expires_at: second.expires_at,
             refresh_lifetime: second.refresh_lifetime.or(self.refresh_lifetime),
             bound_to: second.bound_to,
+            refresh_expires_at: second.refresh_expires_at.or(self.refresh_expires_at),
             rest,
+            owner: second.owner.or(self.owner),
             kept,
         }
     }
@@ -245,8 +258,11 @@ pub(crate) fn object(body: &[u8]) -> Option<Map<String, Value>> {
     Some(url::form_urlencoded::parse(text.as_bytes()).map(|(k, v)| (k.into_owned(), v.into_owned().into())).collect())
 }
 
-/// The value at a path with dots.
+/// The value at a path with dots; a field whose very name has dots is found, too.
 pub(crate) fn at<'a>(fields: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+    if let Some(value) = fields.get(path) {
+        return Some(value);
+    }
     let mut names = path.split('.');
     let mut value = fields.get(names.next()?)?;
     for name in names {

@@ -5,6 +5,7 @@ mod answer;
 mod failure;
 pub(crate) mod jwt;
 mod lifetime;
+mod owner;
 mod record;
 mod secret;
 
@@ -12,5 +13,6 @@ pub use answer::{Answer, AnswerShape, Malformed, Success};
 pub(crate) use answer::{at, object, text};
 pub use failure::{Class, Failure};
 pub use lifetime::{Unit, lenient_scope};
-pub use record::{CorruptRecord, Health, Intent, Record, Refused, Renewal, State, Tokens};
+pub use owner::{IdTokenError, Owner};
+pub use record::{CorruptRecord, Health, Intent, Record, Refused, Renewal, State, Tokens, Untold};
 pub use secret::Secret;

@@ -1,11 +1,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{Answer, Class, Secret, jwt};
+use super::{Answer, Class, Owner, Secret, jwt};
 
 /// All that is stored of one account: its tokens, what is being done with them, and how it fares.
 ///
@@ -23,6 +23,12 @@ pub struct Record {
     pub health: Health,
     /// What a job remembers, by its own names. Records that hold this hold no tokens.
     pub notes: Map<String, Value>,
+    /// Who granted the tokens, where the provider says.
+    pub owner: Option<Owner>,
+    /// What was used up, by whichever replica, until it would have ended anyway: answers to authorisations are good once.
+    pub used: BTreeMap<String, Timestamp>,
+    /// A change of the account's state that nobody has been told of yet.
+    pub untold: Option<Untold>,
 }
 
 /// The tokens of one generation.
@@ -120,6 +126,20 @@ pub struct Refused {
     pub next_at: Timestamp,
 }
 
+/// A change of an account's state, from its write until those have heard of it who are to be told: should its writer die in
+/// between, another replica tells them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untold {
+    /// The state before.
+    pub from: State,
+    /// When it changed.
+    pub at: Timestamp,
+    /// Until then somebody is telling.
+    pub again_at: Timestamp,
+    /// How many have tried besides its writer.
+    pub tries: u32,
+}
+
 /// When a renewal was, and its outcome: `renewed`, `adopted` or a failure class.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renewal {
@@ -130,7 +150,7 @@ pub struct Renewal {
 }
 
 /// What an account's record amounts to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Never authorised, or revoked.
@@ -174,6 +194,7 @@ impl Record {
     /// The record after an answer to a first authorisation: a new grant, nothing of the old one stays.
     #[must_use]
     pub fn authorised(&self, answer: Answer, sent_at: Timestamp, default_lifetime: Option<Duration>) -> Self {
+        let owner = answer.owner.clone();
         let tokens = Tokens::from_answer(answer, sent_at, None, default_lifetime);
         let last_renewal = Some(Renewal { at: sent_at, outcome: "renewed".into() });
         Self {
@@ -182,6 +203,9 @@ impl Record {
             intent: None,
             health: Health { last_renewal, ..Health::default() },
             notes: self.notes.clone(),
+            owner,
+            used: self.used.clone(),
+            untold: None,
         }
     }
 
@@ -196,14 +220,29 @@ impl Record {
             intent: None,
             health: Health { refused: self.health.refused.clone(), last_renewal, ..Health::default() },
             notes: self.notes.clone(),
+            owner: self.owner.clone(),
+            used: self.used.clone(),
+            untold: None,
         }
     }
 
     /// The record after a revocation: no tokens, and a generation that tells everyone so.
     #[must_use]
     pub fn revoked(&self) -> Self {
-        let (generation, notes) = (self.generation + 1, self.notes.clone());
-        Self { generation, tokens: None, intent: None, health: Health::default(), notes }
+        let (notes, used) = (self.notes.clone(), self.used.clone());
+        Self { generation: self.generation + 1, notes, used, ..Self::default() }
+    }
+
+    /// The record as it is to be written over `before`: what people have not been told yet stays in it, and where `tells`,
+    /// a change of state joins it.
+    #[must_use]
+    pub fn over(mut self, before: &Self, tells: bool, now: Timestamp) -> Self {
+        self.untold = if self.state() == before.state() {
+            before.untold.clone()
+        } else {
+            tells.then(|| Untold { from: before.state(), at: now, again_at: now + Untold::PATIENCE, tries: 0 })
+        };
+        self
     }
 
     /// The record as JSON: the one place where tokens are written out.
@@ -216,6 +255,9 @@ impl Record {
             intent: self.intent.as_ref(),
             health: &self.health,
             notes: &self.notes,
+            owner: self.owner.as_ref(),
+            used: &self.used,
+            untold: self.untold.as_ref(),
         };
         // Strings, numbers and maps with string keys: nothing of it can fail to serialise.
         Zeroizing::new(serde_json::to_vec(&written).unwrap_or_default())
@@ -231,6 +273,24 @@ impl Record {
             return Err(CorruptRecord { line: 1, column: 0 });
         }
         serde_json::from_slice(json).map_err(|err| CorruptRecord { line: err.line(), column: err.column() })
+    }
+}
+
+impl Untold {
+    /// How long a writer may take to tell. A webhook is tried for half of it.
+    const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
+
+    /// The same change, taken over by somebody else: while nobody listens, the waits double up to an hour.
+    #[must_use]
+    pub fn taken_over(&self, now: Timestamp) -> Self {
+        let tries = self.tries.saturating_add(1);
+        Self { again_at: now + Self::PATIENCE * (1 << tries.min(6)), tries, ..self.clone() }
+    }
+
+    /// Whether both are the same change.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        (self.from, self.at) == (other.from, other.at)
     }
 }
 
@@ -268,6 +328,7 @@ impl Tokens {
             refresh_expires_at: answer
                 .refresh_lifetime
                 .and_then(from_now)
+                .or(answer.refresh_expires_at)
                 .or_else(|| old.and_then(|old| old.refresh_expires_at)),
             bound_to: answer.bound_to,
             answer: answer.rest,
@@ -293,6 +354,16 @@ impl Tokens {
             answer: Map::new(),
             kept: BTreeMap::new(),
         }
+    }
+
+    /// When the refresh token ends for good, where that is within a week and the renewal that made these of `before` has not
+    /// put it off (case D2): only a person can then.
+    #[must_use]
+    pub fn final_end(&self, before: &Self, now: Timestamp) -> Option<Timestamp> {
+        let end = self.refresh_expires_at?;
+        // An end that is told in whole seconds from now on wavers.
+        let is_put_off = before.refresh_expires_at.is_none_or(|before| end > before + SignedDuration::from_secs(60));
+        (!is_put_off && end < now + SignedDuration::from_hours(7 * 24)).then_some(end)
     }
 
     /// Whether both have the same access token and the same refresh token.
@@ -338,6 +409,12 @@ struct Written<'a> {
     health: &'a Health,
     #[serde(skip_serializing_if = "Map::is_empty")]
     notes: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<&'a Owner>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    used: &'a BTreeMap<String, Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    untold: Option<&'a Untold>,
 }
 
 fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -445,6 +522,26 @@ mod tests {
     }
 
     #[test]
+    fn d2_an_end_that_renewals_do_not_put_off_is_worth_an_alarm_in_its_last_week() {
+        let week = 7 * 86_400;
+        let first = Record::default().authorised(
+            answer(&format!(r#"{{"access_token":"a","refresh_token":"r","refresh_expires_in":{}}}"#, 2 * week)),
+            at(0),
+            None,
+        );
+        let end_of = |body: &str, second| {
+            let tokens = first.renewed(answer(body), at(second), None).tokens.unwrap();
+            tokens.final_end(first.tokens.as_ref().unwrap(), at(second))
+        };
+        let fixed = |second| end_of(r#"{"access_token":"b"}"#, second);
+        assert_eq!((fixed(week - 1), fixed(week + 1)), (None, Some(at(2 * week))));
+        let told = format!(r#"{{"access_token":"b","refresh_expires_in":{}}}"#, week - 1);
+        assert_eq!(end_of(&told, week + 1), Some(at(2 * week)), "told anew, and the same");
+        let slides = format!(r#"{{"access_token":"b","refresh_expires_in":{}}}"#, 2 * week);
+        assert_eq!(end_of(&slides, 2 * week - 10), None);
+    }
+
+    #[test]
     fn the_margin_is_capped_at_a_tenth_of_the_lifetime() {
         let tokens = first().tokens.unwrap();
         let margin = Duration::from_secs(60);
@@ -470,6 +567,13 @@ mod tests {
         for damaged in ["", "{\"generation\":", "empty", "[]", "{\"tokens\":{}}"] {
             assert!(Record::from_json(damaged.as_bytes()).is_err(), "{damaged}");
         }
+    }
+
+    #[test]
+    fn numbers_of_an_answer_stay_what_they_are_however_often_the_record_is_written() {
+        let record = Record::default().authorised(answer(r#"{"access_token":"a","x":13e300,"y":0.1}"#), at(0), None);
+        let read = Record::from_json(&record.to_json()).unwrap();
+        assert_eq!(*read.to_json(), *record.to_json());
     }
 
     #[test]
