@@ -811,6 +811,19 @@ async fn oversize_and_malformed_everything() {
     fleet.stop().await;
 }
 
+#[test]
+fn what_the_fuzzer_began_with_holds() {
+    let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    for (name, check) in fuzz::ALL {
+        let mut read = 0;
+        for entry in std::fs::read_dir(corpora.join(name)).unwrap() {
+            check(&std::fs::read(entry.unwrap().path()).unwrap());
+            read += 1;
+        }
+        assert!(read >= 3, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn revoking_one_account_by_a_body_of_another_kind_does_not_revoke_another() {
     let stage = shipped().await;

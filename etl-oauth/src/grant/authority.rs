@@ -1,6 +1,6 @@
 //! The provider's authorization server, as this client talks to it: here each request is built, sent, counted and judged.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
@@ -8,8 +8,8 @@ use url::Url;
 
 use super::{
     Client, Credentials, DeviceCodes, KeyError, Nonces, Polled, Polling, RawAnswer, SendError, SigningKey,
-    TokenRequest, Wire, ask, device, discovery::Known, dpop, judge_revocation, judge_token, judge_userinfo, pushed,
-    request,
+    TokenRequest, Wire, ask, consented, device, discovery::Known, dpop, judge_revocation, judge_token, judge_userinfo,
+    pushed, request,
 };
 use crate::{
     provider::{Grant, Pkce, Provider, TokenKind, Values},
@@ -89,15 +89,8 @@ impl Authority {
         let verifier = (provider.pkce == Pkce::S256).then_some(verifier);
         let key = new_key(&provider)?;
         let build = |client: &Client| Ok(request::authorization_code(&provider, client, code, redirect_uri, verifier));
-        let mut answer = self.token(&provider, For::Code, key.as_ref(), now, build).await?;
-        for (name, value) in kept {
-            answer.kept.entry(name.clone()).or_insert_with(|| value.clone());
-        }
-        // Counted from the consent: no renewal moves it.
-        if answer.refresh_expires_at.is_none() {
-            answer.refresh_lifetime = answer.refresh_lifetime.or(provider.grant_lifetime.map(Duration::from_secs));
-        }
-        Ok(answer)
+        let answer = self.token(&provider, For::Code, key.as_ref(), now, build).await?;
+        Ok(consented(&provider, answer, kept))
     }
 
     /// A refresh token becomes the next tokens (RFC 6749 §6). Those that are bound to a key stay bound to it.

@@ -28,7 +28,7 @@ pub use credentials::Credentials;
 pub use device::{DeviceCodes, Polled, Polling, device_codes, device_token, judge_device_codes};
 pub use dpop::Nonces;
 pub(crate) use judge::retry_after;
-pub use judge::{RawAnswer, judge_revocation, judge_token, judge_userinfo};
+pub use judge::{RawAnswer, consented, judge_revocation, judge_token, judge_userinfo};
 pub use key::{KeyError, SigningKey};
 pub use pushed::{judge_pushed, pushed};
 pub use request::{TokenRequest, authorization_code, refresh_token, revocation, second, userinfo};

@@ -6,7 +6,8 @@ use tokio::sync::Notify;
 
 use super::{
     Keeper, KeeperError, Policy,
-    machine::{Event, Need, Outcome, Renewal, Step},
+    machine::Renewal,
+    step::{Event, Need, Outcome, Step},
 };
 use crate::{
     store::{Acquired, Stored, TokenStore, Version},

@@ -12,17 +12,19 @@ mod persist;
 mod policy;
 mod proof;
 mod revoke;
+mod step;
 mod tell;
 mod work;
 
 pub use accounts::Keepers;
 pub use clock::Clock;
 pub use device::Invitation;
-pub use machine::{Event, Need, Outcome, Renewal, Step};
+pub use machine::Renewal;
 pub use notify::{Announcement, Announcer};
 pub use persist::Kept;
 pub use policy::{Policy, Renew};
 pub use revoke::Revoked;
+pub use step::{Event, Need, Outcome, Step};
 
 use std::{
     collections::VecDeque,

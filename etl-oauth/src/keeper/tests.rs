@@ -872,7 +872,10 @@ async fn renewals_and_revocations_go_where_the_redirect_and_the_answer_have_said
         })
     };
     let it = Setting::new();
-    let keeper = Keeper::new("default", Parts { provider: Arc::new(provider), wire, ..it.parts.clone() });
+    let keeper = Keeper::new(
+        "default",
+        Parts { authority: Authority::new(provider, Credentials::fixed(client()), wire), ..it.parts.clone() },
+    );
     let mut first = answer("a0", "r0");
     first.kept = [("home".to_owned(), "https://one.p.example".to_owned())].into();
     keeper.authorise(first, it.now()).await;

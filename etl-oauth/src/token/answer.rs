@@ -349,6 +349,45 @@ mod tests {
     }
 
     #[test]
+    fn f3_an_error_and_a_success_are_told_by_the_signs_that_the_definition_names() {
+        let plain = AnswerShape::default();
+        assert_eq!(plain.error(br#"{"ok":false,"access_token":"a"}"#).as_deref(), Some("not_ok"));
+        assert_eq!(plain.error(br#"{"ok":true,"error":"","access_token":"a"}"#), None);
+        assert_eq!(plain.error(b""), None, "an empty answer of a revocation is none");
+        let shape = AnswerShape {
+            error: vec!["error.code".into(), "errcode".into()],
+            success: Some(Success { at: "result".into(), is: vec!["0000".into(), "0".into()] }),
+            ..AnswerShape::default()
+        };
+        for good in [r#"{"result":"0000","errcode":0}"#, r#"{"result":0}"#] {
+            assert_eq!(shape.error(good.as_bytes()), None, "{good}");
+        }
+        for (bad, code) in [
+            (r#"{"result":"0001"}"#, "not_ok"),
+            ("{}", "not_ok"),
+            (r#"{"result":"0000","errcode":40029}"#, "40029"),
+            (r#"{"result":"0000","error":{"code":190}}"#, "190"),
+        ] {
+            assert_eq!(shape.error(bad.as_bytes()).as_deref(), Some(code), "{bad}");
+        }
+    }
+
+    #[test]
+    fn f12_the_end_of_a_refresh_token_is_read_as_a_lifetime_and_as_a_point_in_time() {
+        let answer = read(r#"{"access_token":"a","refresh_token_expires_in":60}"#).unwrap();
+        assert_eq!((answer.refresh_lifetime, answer.refresh_expires_at), (Some(Duration::from_secs(60)), None));
+        let answer = read(r#"{"access_token":"a","refresh_token_expires_at":"2026-12-01T00:00:00Z"}"#).unwrap();
+        assert_eq!(answer.refresh_expires_at, Some("2026-12-01T00:00:00Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_field_whose_name_has_dots_is_found() {
+        let fields = object(br#"{"@odata.nextLink":"x","a":{"b":"y"}}"#).unwrap();
+        assert_eq!(at(&fields, "@odata.nextLink").unwrap(), "x");
+        assert_eq!(at(&fields, "a.b").unwrap(), "y");
+    }
+
+    #[test]
     fn tokens_are_found_by_path() {
         let shape = AnswerShape {
             access_token: vec!["token".into(), "data.0.token".into()],

@@ -15,7 +15,9 @@ use crate::reply::Reply;
 /// The answer to one request, which is worked on where the request was read: most functions answer at once, and a task
 /// of its own would cost them more than all the rest. Work that was begun is finished all the same when nobody waits
 /// for it any more: then it goes on as a task.
-pub(crate) struct Answer<B: Send + 'static>(Option<Pin<Box<dyn Future<Output = Response<Reply<B>>> + Send>>>);
+pub(crate) struct Answer<B: Send + 'static>(Option<Pin<Box<Work<B>>>>);
+
+type Work<B> = dyn Future<Output = Response<Reply<B>>> + Send;
 
 impl<B: Send + 'static> Answer<B> {
     pub(crate) fn new(work: impl Future<Output = Response<Reply<B>>> + Send + 'static) -> Self {

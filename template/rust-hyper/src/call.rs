@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -255,7 +254,7 @@ fn length<B: Body<Error: Into<BoxError>>>(headers: &HeaderMap, body: &Gathered<B
 fn set_duration(headers: &mut HeaderMap, started: Instant) {
     let mut seconds = Vec::with_capacity(24);
     decimal::seconds(&mut seconds, started.elapsed(), 6);
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(seconds)) {
+    if let Ok(value) = HeaderValue::from_bytes(&seconds) {
         headers.insert(DURATION, value);
     }
 }
