@@ -74,7 +74,7 @@ fn every_page(text: &str) -> Vec<Page> {
         Concern::FewerScopes(vec![text.into()]),
         Concern::NoRefreshToken,
     ];
-    pages.push(Page::from(&Confirm { base, provider: text, concerns: &concerns, grant: text, csrf: "sample" }));
+    pages.push(Page::from(&Confirm { base, provider: text, concerns: &concerns, grant: text, csrf: text }));
     for state in STATES {
         pages.push(Page::from(&Start { base, provider: text, state, operated: true }));
         let account_name = Some(text);
