@@ -31,18 +31,18 @@ install() {
     { apt-get update -qq && apt-get install -y -qq "$@"; } </dev/null >&2
 }
 
-# A Python with what tests/django/server.py needs, once for each set of versions.
-django() {
-    local folder key
+# A Python with what a folder's requirements.txt lists, once for each set of versions; it is found by a variable, and there
+# when it knows a module: `python tests/django DJANGO_PYTHON oauth2_provider`.
+python() {
+    local folder key requirements=$1/requirements.txt
     python3 -c 'import ensurepip, venv' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv; } </dev/null >&2
-    key=$({ python3 --version && cat tests/django/requirements.txt; } | sha256sum | cut -c1-16)
-    folder=${XDG_CACHE_HOME:-$HOME/.cache}/etl-oauth-e2e/django-$key
-    export DJANGO_PYTHON=$folder/bin/python
+    key=$({ python3 --version && cat "$requirements"; } | sha256sum | cut -c1-16)
+    folder=${XDG_CACHE_HOME:-$HOME/.cache}/etl-oauth-e2e/$(basename "$1")-$key
+    export "$2=$folder/bin/python"
     [ -e "$folder/ready" ] && return
     rm -rf "$folder" && python3 -m venv "$folder" &&
-        run 5 "$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes \
-            --requirement tests/django/requirements.txt &&
-        "$DJANGO_PYTHON" -c 'import oauth2_provider' && touch "$folder/ready"
+        run 5 "$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement "$requirements" &&
+        "$folder/bin/python" -c "import $3" && touch "$folder/ready"
 }
 
 # A program by its variable or its name; counts its tests as skipped where there is none.
@@ -63,8 +63,10 @@ found() {
 
 install npm nodejs npm
 run 5 npm ci --prefix tests/oidc --silent --no-audit --no-fund
-django
+python tests/django DJANGO_PYTHON oauth2_provider
 components 15 providers
+python tests/sinks SINKS_PYTHON moto.server
+components 10 sinks
 components 30 contexts
 found FAAS_CLI faas-cli faas_cli && components 10 faas_cli
 found CRON_CONNECTOR cron-connector cron_connector && components 10 cron_connector

@@ -173,7 +173,8 @@ impl Fleet {
 
 /// A port below those that the kernel hands out by itself, where nobody listens.
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "a machine without a free port fails the test")]
-fn free_port() -> u16 {
+#[must_use]
+pub fn free_port() -> u16 {
     static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
     let base = 10_000 + u16::try_from(std::process::id() % 4_000).unwrap();
     (0..1000)

@@ -9,6 +9,6 @@ mod stage;
 
 pub use browser::{Browser, Page};
 pub use fault_proxy::{Fault, FaultProxy};
-pub use fleet::{Fleet, LEASE};
+pub use fleet::{Fleet, LEASE, free_port};
 pub use relay::Relay;
 pub use stage::Stage;

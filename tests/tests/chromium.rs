@@ -103,9 +103,7 @@ async fn a_person_walks_through_every_page_in_a_real_browser() {
 
     let (_process, provider) = openid_provider().await;
     let ((sandbox, _one), (oidc, _two)) = tokio::join!(with_operator(|stack| stack), at(&provider));
-    let scene = |stage: &Stage, provider: &str| {
-        json!({"url": stage.url(""), "operator": stage.secret("etl-oauth-operator"), "provider": provider})
-    };
+    let scene = |stage: &Stage, provider: &str| json!({"url": stage.url(""), "operator": stage.secret("etl-oauth-operator"), "provider": provider});
     let scene = json!({
         "gallery": gallery.path(),
         "screenshots": target.join("screenshots"),

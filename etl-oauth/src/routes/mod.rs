@@ -163,7 +163,7 @@ impl Function {
             .route("/revoke", routing::post(operate::revoke))
             .route("/reseal", routing::post(operate::reseal))
             .route("/token", routing::get(token::show))
-            .route("/proxy/{*path}", routing::any(proxy::pass))
+            .route("/proxy/{*path}", proxy::methods())
             .route("/openapi.json", routing::get(openapi::describe))
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
