@@ -67,6 +67,13 @@ python tests/django DJANGO_PYTHON oauth2_provider
 components 15 providers
 python tests/sinks SINKS_PYTHON moto.server
 components 10 sinks
+# A real browser; what it saw is in target/debug/screenshots.
+install chromium chromium
+run 5 npm ci --prefix tests/browser --silent --no-audit --no-fund
+run 15 cargo build --workspace --features tests/components --example pages
+components 15 chromium
+install promtool --no-install-recommends prometheus
+run 5 tests/promtool.sh
 components 30 contexts
 found FAAS_CLI faas-cli faas_cli && components 10 faas_cli
 found CRON_CONNECTOR cron-connector cron_connector && components 10 cron_connector

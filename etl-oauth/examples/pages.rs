@@ -5,10 +5,13 @@
 use std::error::Error;
 use std::path::PathBuf;
 
+use etl_oauth::guard::Concern;
 use etl_oauth::job::gumroad;
 use etl_oauth::pages::{
-    Account, Base, Done, Enable, JobResult, Page, Problem, Ran, Renewal, Run, Start, State, Status, StatusPage, Store,
+    Account, Base, Confirm, Done, Enable, JobResult, Page, Problem, Ran, Renewal, Run, Start, State, Status,
+    StatusPage, Store,
 };
+use etl_oauth::token::Owner;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -64,6 +67,12 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         unsaved: Some("PUT /system/secrets of the gateway: 503"),
         ..done.clone()
     };
+    let concerns = [
+        Concern::OtherOwner { from: Owner::new("7", Some("ada")), to: Some(Owner::new("8", Some("bob"))) },
+        Concern::FewerScopes(vec!["view_sales".into()]),
+        Concern::NoRefreshToken,
+    ];
+    let confirm = Confirm { base, provider: PROVIDER, concerns: &concerns, grant: "sealed", csrf: "sample" };
     let refused = Problem {
         error: "access_denied".into(),
         message: "Gumroad says that you declined. Nothing was changed or stored.".into(),
@@ -100,6 +109,7 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         ("done", Page::from(&done)),
         ("done-poor", Page::from(&poor)),
         ("problem", refused.page(base)),
+        ("confirm", Page::from(&confirm)),
         ("ran", Page::from(&Ran { base, at: ago(0), now })),
         ("result", Page::from(&JobResult { base, provider: PROVIDER, html: &outcome.html, at: ago(0), now })),
         ("status", Page::from(&status(&healthy))),

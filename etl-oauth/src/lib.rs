@@ -13,6 +13,7 @@ pub mod grant;
 pub mod guard;
 pub mod job;
 pub mod keeper;
+mod measures;
 pub mod pages;
 pub mod provider;
 pub mod routes;

@@ -67,10 +67,11 @@ fn opens(state: &str, cookies: &[u8]) -> bool {
         headers.insert(header::COOKIE, cookies);
     }
     let once = Once::new(1);
-    let first = Pending::resume(&begun.key, &begun.jar, &once, &headers, state, NOW).is_ok();
-    let second = Pending::resume(&begun.key, &begun.jar, &once, &headers, state, NOW).is_ok();
-    assert!(!second, "a state that opens twice");
-    first
+    let open = || Pending::open(&begun.key, &begun.jar, &once, &headers, state, NOW);
+    let Ok(pending) = open() else { return false };
+    assert!(pending.use_up(&once, state, NOW).is_ok());
+    assert!(pending.use_up(&once, state, NOW).is_err() && open().is_err(), "a state that opens twice");
+    true
 }
 
 /// `bytes` with pairs of a place and a byte written over them.

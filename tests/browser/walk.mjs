@@ -6,9 +6,7 @@
 //
 // Closes with a count, and fails where something does not hold.
 
-import { once } from 'node:events';
 import { accessSync, constants, mkdirSync, readdirSync, readFileSync } from 'node:fs';
-import { createServer } from 'node:http';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { chromium } from 'playwright-core';
@@ -154,27 +152,8 @@ async function atTheSandbox({ url, operator, provider }) {
   await press(page, 'Allow');
   await page.waitForURL(`${url}/done`);
 
-  await sentOnward(page, url, consent);
   await revokes(page, url, 'Gumroad', 'sandbox');
   await page.context().close();
-}
-
-/** A provider that sends people on to another origin to sign in: browsers hold that to the policy of our form. */
-async function sentOnward(page, url, consent) {
-  const elsewhere = createServer((_, answer) => {
-    answer.setHeader('content-type', 'text/html');
-    answer.end('<!doctype html><html lang="en"><title>Sign in</title><h1>Sign in</h1>');
-  }).listen(0, '127.0.0.1');
-  await once(elsewhere, 'listening');
-  const signIn = `http://127.0.0.1:${elsewhere.address().port}/login`;
-  await page.route(`${consent}?**`, (route) => route.fulfill({ status: 302, headers: { location: signIn } }));
-  await page.goto(`${url}/status`);
-  await press(page, 'Authorise again');
-  await page.waitForURL(signIn).catch(() => {});
-  inspector.check('the provider may send a person on to sign in', page.url() === signIn, page.url());
-  await page.unroute(`${consent}?**`);
-  elsewhere.close();
-  elsewhere.closeAllConnections();
 }
 
 async function revokes(page, url, provider, name) {

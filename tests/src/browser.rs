@@ -1,5 +1,8 @@
+use std::sync::Arc;
+
 use reqwest::{
-    Client, Method, StatusCode,
+    Client, ClientBuilder, Method, StatusCode,
+    cookie::Jar,
     header::{AUTHORIZATION, HeaderMap},
     redirect::Policy,
 };
@@ -11,6 +14,7 @@ use crate::Stage;
 #[derive(Clone, Debug)]
 pub struct Browser {
     http: Client,
+    jar: Arc<Jar>,
 }
 
 /// Where a browser has arrived.
@@ -39,7 +43,18 @@ impl Browser {
     /// With an empty cookie jar.
     #[must_use]
     pub fn new() -> Self {
-        Self { http: Client::builder().cookie_store(true).redirect(Policy::none()).build().unwrap() }
+        Self::with(Arc::default(), |builder| builder)
+    }
+
+    fn with(jar: Arc<Jar>, settings: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Self {
+        let builder = Client::builder().cookie_provider(Arc::clone(&jar)).redirect(Policy::none());
+        Self { http: settings(builder).build().unwrap(), jar }
+    }
+
+    /// The same one with its cookies, but without a password.
+    #[must_use]
+    pub fn signed_out(&self) -> Self {
+        Self::with(Arc::clone(&self.jar), |builder| builder)
     }
 
     /// The operator's: it sends the password along, as a browser does once it was typed.
@@ -48,8 +63,7 @@ impl Browser {
         let mut headers = HeaderMap::new();
         let request = Client::new().get("http://127.0.0.1/").basic_auth("operator", Some(password)).build().unwrap();
         headers.extend(request.headers().get("authorization").cloned().map(|value| (AUTHORIZATION, value)));
-        let builder = Client::builder().cookie_store(true).redirect(Policy::none()).default_headers(headers);
-        Self { http: builder.build().unwrap() }
+        Self::with(Arc::default(), |builder| builder.default_headers(headers))
     }
 
     /// Opens an address and follows its redirects.

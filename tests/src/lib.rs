@@ -5,10 +5,13 @@ mod browser;
 mod fault_proxy;
 mod fleet;
 mod relay;
+/// A server that means ill.
+pub mod rogue;
 mod stage;
 
 pub use browser::{Browser, Page};
 pub use fault_proxy::{Fault, FaultProxy};
 pub use fleet::{Fleet, LEASE, free_port};
 pub use relay::Relay;
+pub use rogue::Rogue;
 pub use stage::Stage;

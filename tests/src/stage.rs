@@ -32,7 +32,9 @@ impl Stage {
         Self::from(program, None, environment, prepare).await
     }
 
-    async fn from(
+    /// Starts the function of another stack file, with further environment variables, after `prepare` has had the folder of
+    /// secrets.
+    pub async fn from(
         program: &str,
         stack: Option<&Path>,
         environment: &[(&str, &str)],
@@ -90,6 +92,12 @@ impl Stage {
     #[must_use]
     pub fn outcomes(&self, what: &str) -> u64 {
         self.provider().log()["outcomes"][what].as_u64().unwrap_or(0)
+    }
+
+    /// How many requests the provider's API has had.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.provider().log()["api_requests"].as_object().expect("a map").values().filter_map(Value::as_u64).sum()
     }
 
     /// What a secret holds now.

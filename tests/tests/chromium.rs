@@ -11,6 +11,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use tests::Stage;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_etl-oauth-function");
@@ -38,13 +39,37 @@ async fn openid_provider() -> (Child, String) {
     (process, url)
 }
 
+/// An authorization endpoint that sends people on to another origin to sign in, as many providers do: browsers hold such
+/// redirects to the policy of the form that they began with.
+async fn doorman(provider: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let provider = provider.to_owned();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let provider = provider.clone();
+            tokio::spawn(async move {
+                let (input, mut output) = stream.split();
+                let line = BufReader::new(input).lines().next_line().await.ok().flatten().unwrap_or_default();
+                // A connection that a browser opens ahead of time says nothing.
+                let Some(target) = line.split(' ').nth(1) else { return };
+                let head = format!("HTTP/1.1 302 Found\r\nlocation: {provider}{target}\r\n");
+                let _ =
+                    output.write_all(format!("{head}content-length: 0\r\nconnection: close\r\n\r\n").as_bytes()).await;
+            });
+        }
+    });
+    url
+}
+
 /// The function at a provider that knows it, as an operator brings it about: the client is registered (RFC 7591) once the
 /// function's address is known, and its secrets are updated while it runs.
 async fn at(provider: &str) -> (Stage, tempfile::TempDir) {
+    let doorman = doorman(provider).await;
     let environment = format!(
         "provider: custom
       issuer: {provider}
-      authorize_url: {provider}/auth?prompt=consent
+      authorize_url: {doorman}/auth?prompt=consent
       token_url: {provider}/token
       revoke_url: {provider}/token/revocation
       api_url: {provider}
@@ -54,7 +79,7 @@ async fn at(provider: &str) -> (Stage, tempfile::TempDir) {
       public_url: ${{OPENFAAS_URL}}/function/etl-oauth
       gateway_url: ${{GATEWAY_URL}}"
     );
-    let (stage, folder) = with_operator(|stack| {
+    let (stage, folder) = edited(|stack| {
         let (before, rest) = stack.split_once("    environment:\n").unwrap();
         let (_, after) = rest.split_once("\n    secrets:").unwrap();
         format!("{before}    environment:\n      {environment}\n    secrets:{after}")
@@ -80,15 +105,12 @@ async fn at(provider: &str) -> (Stage, tempfile::TempDir) {
     (stage, folder)
 }
 
-/// The project's own stack file, edited, with an operator.
-async fn with_operator(edit: impl FnOnce(String) -> String) -> (Stage, tempfile::TempDir) {
-    let mut stack = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../stack.yaml")).unwrap();
-    if !stack.contains("- etl-oauth-operator") {
-        stack = stack.replace("    secrets:\n", "    secrets:\n      - etl-oauth-operator\n");
-    }
+/// The project's own stack file, edited.
+async fn edited(edit: impl FnOnce(&str) -> String) -> (Stage, tempfile::TempDir) {
+    let stack = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../stack.yaml")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("stack.yaml");
-    std::fs::write(&file, edit(stack)).unwrap();
+    std::fs::write(&file, edit(&stack)).unwrap();
     (Stage::of(PROGRAM, &file).await, folder)
 }
 
@@ -102,7 +124,7 @@ async fn a_person_walks_through_every_page_in_a_real_browser() {
     assert!(made.unwrap_or_else(|err| panic!("{}: {err}", pages.display())).success());
 
     let (_process, provider) = openid_provider().await;
-    let ((sandbox, _one), (oidc, _two)) = tokio::join!(with_operator(|stack| stack), at(&provider));
+    let (sandbox, (oidc, _folder)) = tokio::join!(Stage::start(PROGRAM), at(&provider));
     let scene = |stage: &Stage, provider: &str| json!({"url": stage.url(""), "operator": stage.secret("etl-oauth-operator"), "provider": provider});
     let scene = json!({
         "gallery": gallery.path(),

@@ -168,3 +168,35 @@ async fn a_tight_budget_is_not_spent_again_by_a_restart() {
     assert_eq!(requests["GET /2/users/2244994945/tweets 200"], 1, "{requests}");
     fleet.stop().await;
 }
+
+#[tokio::test]
+async fn a_sibling_function_uses_the_account_and_nobody_else_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut variables = store(folder.path(), "none");
+    variables.push(("invoke_auth", "secret".to_owned()));
+    variables.push(("proxy_allow", "token, GET /v2/*".to_owned()));
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let secrets = [("etl-oauth-invoke", "a shared secret, long enough to be none that is guessed")];
+    let fleet = Fleet::start(PROGRAM, 1, &variables, &secrets).await;
+    let http = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    for path in ["/token", "/proxy/v2/user"] {
+        assert_eq!(http.get(fleet.url(0, path)).send().await.unwrap().status(), 401, "{path}");
+    }
+    let get = async |path: &str| http.get(fleet.url(0, path)).bearer_auth(secrets[0].1).send().await.unwrap();
+    let token: Value = get("/token").await.json().await.unwrap();
+    assert!(token["access_token"].is_string() && token.get("refresh_token").is_none(), "{token}");
+    assert_eq!(token["token_type"].as_str().unwrap().to_ascii_lowercase(), "bearer");
+    let user: Value = get("/proxy/v2/user").await.json().await.unwrap();
+    assert_eq!(user["success"], true, "{user}");
+    // The API's refusals are passed on, after one renewal.
+    fleet.provider().revoke_all(true, false);
+    assert_eq!(get("/proxy/v2/user").await.status(), 200);
+    assert_eq!(get("/proxy/v2/nothing").await.status(), 404);
+    for path in ["/proxy/oauth/token", "/proxy/v2/..%2foauth/token", "/proxy/v2/%2e%2e/oauth/token"] {
+        assert_eq!(get(path).await.status(), 403, "{path}");
+    }
+    let post = http.post(fleet.url(0, "/proxy/v2/user")).bearer_auth(secrets[0].1).send().await.unwrap();
+    assert_eq!(post.status(), 403);
+    assert!(!fleet.log(0).contains(token["access_token"].as_str().unwrap()));
+    fleet.stop().await;
+}

@@ -51,7 +51,8 @@ async fn fleet(folder: &Path, variables: &[(&str, &str)], secrets: &[(&str, &str
 struct Bucket(String);
 
 impl Bucket {
-    const OWNER: &str = "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
+    const OWNER: &str =
+        "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
 
     async fn get(&self, path: &str) -> String {
         let request = Client::new().get(format!("{}{path}", self.0)).header("authorization", Self::OWNER);
@@ -133,7 +134,9 @@ async fn the_weekly_report_comes_by_mail_once_as_text_and_as_a_page() {
     let mails: Vec<_> = std::fs::read_dir(mailbox.join("new")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(mails.len(), 1, "{}", fleet.log(0));
     let mail = std::fs::read_to_string(&mails[0]).unwrap();
-    for part in ["Subject: Your week on Gumroad", "ann@example.com", "text/plain", "text/html", "Last sale", "By country"] {
+    for part in
+        ["Subject: Your week on Gumroad", "ann@example.com", "text/plain", "text/html", "Last sale", "By country"]
+    {
         assert!(mail.contains(part), "{part}: {mail}");
     }
     fleet.stop().await;

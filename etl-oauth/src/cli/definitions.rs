@@ -7,7 +7,7 @@ use super::{
     arguments::{Check, Shape, Which},
     print, print_json,
 };
-use crate::provider::{Definition, Overrides, Provider};
+use crate::provider::Definition;
 
 /// `providers`: their names, for the variable `provider`.
 pub(super) fn list(shape: &Shape) -> Outcome {
@@ -49,22 +49,18 @@ fn show(name: &str, shape: &Shape) -> Outcome {
 
 /// Reads a file as the function reads `provider_file`.
 fn check(file: &Path, shape: &Shape) -> Outcome {
+    let name = file.display().to_string();
     let wrong = |message: String| {
         let next = "Mend it, and check it again; `etl-oauth provider gumroad` shows one that is right.";
-        Failure::new(Exit::Failed, "bad_definition", format!("{}: {message}", file.display()), next)
+        Failure::new(Exit::Failed, "bad_definition", message, next)
     };
-    let text = std::fs::read_to_string(file).map_err(|err| wrong(err.to_string()))?;
-    let definition: Definition = toml::from_str(&text).map_err(|err| {
-        let line = err.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.split('\n').count());
-        wrong(format!("line {line}: {}", err.message()))
-    })?;
-    let name = file.file_stem().map_or("custom".into(), |stem| stem.to_string_lossy());
-    let provider =
-        Provider::new(&name, definition, Overrides::default()).map_err(|mistakes| wrong(mistakes.join("; ")))?;
+    let text = std::fs::read_to_string(file).map_err(|err| wrong(format!("{name}: {err}")))?;
+    let definition = Definition::read(&name, &text).map_err(|mistakes| wrong(mistakes.join("; ")))?;
+    let title = definition.title.as_deref().unwrap_or("a provider without a title");
     if shape.json {
-        print_json(&json!({ "name": provider.name, "title": provider.title }));
+        print_json(&json!({ "file": name, "title": definition.title }));
     } else {
-        print(&format!("{} is a definition of {}.", file.display(), provider.title));
+        print(&format!("{name} is a definition of {title}."));
     }
     Ok(Exit::Done)
 }

@@ -1,17 +1,18 @@
 //! The configuration: strings from the environment and mounted secrets, to values that are checked. Every mistake is found
 //! before any is told.
 
+mod invoke;
 mod parse;
-mod retriever;
-
-pub use retriever::Retriever;
 mod provider;
+mod retriever;
 
 use std::{fmt, time::Duration};
 
 use url::Url;
 
-pub use crate::guard::EnableAuth;
+pub use crate::guard::{EnableAuth, InvokeAuth};
+pub use retriever::Retriever;
+
 use crate::{
     guard::Allow,
     job::{Job, Outlets, extract::Plan},
@@ -50,6 +51,8 @@ pub struct Config {
     pub enable_auth: EnableAuth,
     /// What of the API callers may use through this function.
     pub proxy_allow: Allow,
+    /// How callers prove who they are.
+    pub invoke_auth: InvokeAuth,
     /// Anonymous runs closer together than this share one run's outcome; zero: none do.
     pub min_run_interval: Duration,
 }
@@ -118,7 +121,6 @@ impl Config {
             .map_err(|why| strings.mistake(why))
             .ok();
         strings.choice::<()>("grant", &[("authorization_code", ())]);
-        strings.choice::<()>("invoke_auth", &[("none", ())]);
         let renew = strings.choice(
             "renew",
             &[("before_expiry", Renew::BeforeExpiry), ("each_run", Renew::EachRun), ("on_401", Renew::On401)],
@@ -127,6 +129,7 @@ impl Config {
         let [renew_before, token_timeout, lease, state_lifetime] = durations;
         let min_run_interval = strings.duration("min_run_interval");
         let proxy_allow = strings.parsed("proxy_allow", Allow::parse);
+        let invoke_auth = invoke::invoke(&mut strings, &secrets, public_url.as_ref(), gateway_url.as_ref());
         let show_result = strings.boolean("show_result");
         let enable_auth = strings
             .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
@@ -166,6 +169,7 @@ impl Config {
                     state_lifetime: state_lifetime.unwrap_or(Duration::from_secs(600)),
                     show_result: show_result.unwrap_or(false),
                     proxy_allow: proxy_allow.unwrap_or_default(),
+                    invoke_auth,
                     min_run_interval: min_run_interval.unwrap_or(Duration::from_secs(10)),
                     enable_auth: enable_auth.unwrap_or(if operator {
                         EnableAuth::Operator

@@ -67,13 +67,15 @@ impl<'a> Strings<'a> {
         self.choice(name, &[("true", true), ("1", true), ("false", false), ("0", false)])
     }
 
-    /// A duration as of-watchdog's: Go's (`1m30s`), or bare seconds.
+    /// A duration as of-watchdog's: Go's (`1m30s`), or bare seconds. As in Go there is none beyond 292 years: added to a
+    /// date, a longer one would leave the calendar.
     pub(super) fn duration(&mut self, name: &str) -> Option<Duration> {
         self.parsed(name, |text| {
             text.parse::<u32>()
                 .map(|seconds| Duration::from_secs(seconds.into()))
                 .ok()
                 .or_else(|| text.parse::<SignedDuration>().ok()?.try_into().ok())
+                .filter(|duration: &Duration| i64::try_from(duration.as_nanos()).is_ok())
                 .ok_or_else(|| "is not a duration such as 10s, 1m30s or 90".to_owned())
         })
     }

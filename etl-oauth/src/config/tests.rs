@@ -137,3 +137,12 @@ fn no_mistake_shows_a_secret() {
     it.mount("oauth2-client-secret", "marker");
     assert!(!format!("{:?} {}", it.read(), it.mistakes().join(" ")).contains("marker"));
 }
+
+#[test]
+fn a_duration_that_leaves_the_calendar_is_none() {
+    for long in ["100000000h", "9999999999s"] {
+        let mistakes = Setting::new().set("state_lifetime", long).mistakes();
+        assert!(mistakes.iter().any(|line| line.starts_with("state_lifetime is not a duration")), "{mistakes:?}");
+    }
+    assert!(Setting::new().set("state_lifetime", "2562047h47m16s").read().is_ok(), "Go's longest");
+}

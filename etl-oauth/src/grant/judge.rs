@@ -2,10 +2,11 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::{
     provider::{Provider, Source},
-    token::{Answer, Class, Failure},
+    token::{Answer, Class, Failure, Owner},
 };
 
 /// What came back from an endpoint.
@@ -70,6 +71,19 @@ pub fn judge_revocation(provider: &Provider, raw: &RawAnswer) -> Result<(), Fail
         return Ok(());
     }
     Err(refusal(provider, raw, error.as_deref()))
+}
+
+/// Judges the answer that says whose a token is: the owner, by the definition's pointers. `None` where nothing is there.
+#[must_use]
+pub fn judge_userinfo(provider: &Provider, raw: &RawAnswer) -> Option<Owner> {
+    let answer: Value = raw.status.is_success().then(|| serde_json::from_slice(&raw.body).ok()).flatten()?;
+    let text = |pointer: &Option<String>| match answer.pointer(pointer.as_deref()?)? {
+        Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let id = text(&provider.userinfo_id)?;
+    Some(Owner::new(&id, text(&provider.userinfo_name).as_deref()))
 }
 
 fn refusal(provider: &Provider, raw: &RawAnswer, code: Option<&str>) -> Failure {
@@ -206,5 +220,27 @@ mod tests {
         let failure = judge(400, &[], r#"{"error":"invalid_grant<x>\"","error_description":"marker"}"#).unwrap_err();
         assert!(!failure.to_string().contains("marker"));
         assert_eq!(failure.code(), Some("invalid_grant<x>"));
+    }
+
+    #[test]
+    fn the_owner_is_found_by_pointer_as_text_or_number() {
+        let definition = Definition {
+            token_url: Some("https://p.example/token".into()),
+            userinfo_url: Some("https://p.example/me".into()),
+            userinfo_id: Some("/data/id".into()),
+            userinfo_name: Some("/data/login".into()),
+            ..Definition::default()
+        };
+        let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
+        let judge = |status: u16, body: &str| {
+            let (status, at) = (StatusCode::from_u16(status).unwrap(), Timestamp::UNIX_EPOCH);
+            judge_userinfo(&provider, &RawAnswer { status, headers: HeaderMap::new(), body: body.into(), at })
+        };
+        assert_eq!(judge(200, r#"{"data":{"id":7,"login":"a"}}"#), Some(Owner::new("7", Some("a"))));
+        assert_eq!(judge(200, r#"{"data":{"id":"x"}}"#), Some(Owner::new("x", None)));
+        for (status, body) in [(401, r#"{"data":{"id":7}}"#), (200, r#"{"data":{"id":""}}"#), (200, "{}"), (200, "<p>")]
+        {
+            assert_eq!(judge(status, body), None, "{body}");
+        }
     }
 }

@@ -190,6 +190,21 @@ pub fn authorization_code(
     TokenRequest::new(&provider.token_url, &provider.token, provider, client, &fields)
 }
 
+/// Asks whose a fresh access token is, with the token put on as the provider's API wants it; `None` where the definition
+/// names no such place.
+#[must_use]
+pub fn userinfo(provider: &Provider, client: &Client, token: &Secret) -> Option<TokenRequest> {
+    let facts = &provider.api;
+    let blanks = Blanks::new(provider, client, &[]);
+    let call = Call { headers: facts.headers.clone(), ..Call::default() };
+    let mut headers = headers(&call, &blanks);
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    let value = Secret::new(format!("{} {}", facts.scheme, token.expose()).trim_start());
+    headers.insert(HeaderName::try_from(&facts.header).ok()?, sensitive(&value)?);
+    let url = provider.userinfo_url.clone()?;
+    Some(TokenRequest { method: Method::GET, url, headers, body: Zeroizing::default() })
+}
+
 /// RFC 6749 §6. The scope is left out unless the provider's definition puts it among `refresh.params`.
 #[must_use]
 pub fn refresh_token(provider: &Provider, client: &Client, refresh_token: &Secret) -> TokenRequest {

@@ -100,6 +100,8 @@ pub enum Refusal {
     Forbidden,
     /// Too many wrong ones: again after so many seconds.
     Throttled(u64),
+    /// A caller's credentials cannot be checked just now.
+    Unavailable,
     /// A browser was sent here by another site, with credentials that it sends unasked.
     CrossSite,
     /// The form was not given to this browser.
@@ -159,6 +161,7 @@ fn not_a_caller(caller: Caller, operator: Standing) -> Refusal {
     match (caller, operator) {
         (Caller::Throttled(seconds), _) | (_, Standing::Throttled(seconds)) => Refusal::Throttled(seconds),
         (Caller::Forbidden, _) => Refusal::Forbidden,
+        (Caller::Unavailable, _) => Refusal::Unavailable,
         (Caller::Wrong(why), _) => Refusal::Caller(why),
         (Caller::Anonymous | Caller::Proved, _) => Refusal::Caller("no credentials were sent"),
     }

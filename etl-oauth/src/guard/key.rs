@@ -70,7 +70,7 @@ impl Key {
 }
 
 /// 256 random bits as text that fits into a cookie and a URL.
-pub(super) fn random() -> Result<String, Unspecified> {
+pub(crate) fn random() -> Result<String, Unspecified> {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes)?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))

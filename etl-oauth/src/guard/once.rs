@@ -36,6 +36,11 @@ impl Once {
         used.insert(name.to_owned(), until);
         true
     }
+
+    /// Forgets `name`: what it was used for was not done.
+    pub fn release(&self, name: &str) {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
 }
 
 #[cfg(test)]

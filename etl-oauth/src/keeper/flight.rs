@@ -82,10 +82,13 @@ impl Keeper {
             let _ = self.0.parts.store.release(self.account(), &self.0.parts.owner).await;
         }
         let now = self.now();
-        let last = outcome.as_last_renewal(now);
-        metrics::counter!("etl_oauth_renewals_total", "outcome" => last.outcome.clone()).increment(1);
-        self.remember(last);
-        metrics::histogram!("etl_oauth_renewal_duration_seconds").record(now.duration_since(started).as_secs_f64());
+        // Where nobody has authorised anything, nothing was renewed, and nothing failed.
+        if !matches!(outcome, Outcome::Disabled(_)) {
+            let last = outcome.as_last_renewal(now);
+            metrics::counter!("etl_oauth_renewals_total", "outcome" => last.outcome.clone()).increment(1);
+            metrics::histogram!("etl_oauth_renewal_duration_seconds").record(now.duration_since(started).as_secs_f64());
+            self.remember(last);
+        }
         self.0.unsaved.store(false, Ordering::Release);
         if let Some(stored) = outcome.stored() {
             self.publish(stored.clone());

@@ -7,6 +7,7 @@ mod exchange;
 mod flight;
 mod machine;
 mod notify;
+mod once;
 mod persist;
 mod policy;
 mod revoke;
@@ -315,9 +316,13 @@ impl Keeper {
     /// [`Keeper::is_store_ok`].
     pub async fn sync(&self) {
         if self.is_saved()
-            && let Ok(Some(stored)) = self.load().await
+            && let Ok(stored) = self.load().await
         {
-            self.publish(stored);
+            match stored {
+                Some(stored) => self.publish(stored),
+                // Nothing is known of it, and that is a state to be seen, too.
+                None => self.show(self.state()),
+            }
         }
     }
 
@@ -367,11 +372,10 @@ impl Keeper {
             metrics::gauge!("etl_oauth_account_state", &labels).set(f64::from(u8::from(each == state)));
         }
         let expiry = self.current().and_then(|stored| stored.record.tokens.as_ref()?.expires_at);
-        if let Some(expiry) = expiry {
-            #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]
-            metrics::gauge!("etl_oauth_token_expiry_timestamp_seconds", "account" => self.account().to_owned())
-                .set(expiry.as_second() as f64);
-        }
+        // A gauge cannot be taken away; NaN compares with nothing, so that an alert passes it over.
+        #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]
+        let expiry = expiry.map_or(f64::NAN, |expiry| expiry.as_second() as f64);
+        metrics::gauge!("etl_oauth_token_expiry_timestamp_seconds", "account" => self.account().to_owned()).set(expiry);
     }
 
     /// What the last failure says of a try now, so that a caller under a backoff costs neither store nor provider a call.

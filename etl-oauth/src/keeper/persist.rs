@@ -24,10 +24,21 @@ impl Keeper {
     /// Takes the tokens of a new authorisation, requested at `sent_at`. They are good to use at once; [`Kept`] says whether
     /// they are safe, too. A write that fails is tried again until it succeeds or newer tokens are stored.
     pub async fn authorise(&self, answer: Answer, sent_at: Timestamp) -> Kept {
+        self.take(&self.grant(answer, sent_at)).await
+    }
+
+    /// What an answer to an authorisation grants, as a record of nothing else.
+    #[must_use]
+    pub fn grant(&self, answer: Answer, sent_at: Timestamp) -> Record {
+        Record::default().authorised(answer, sent_at, self.0.parts.policy.lifetime)
+    }
+
+    /// Takes a [`Keeper::grant`], in place of whatever is there.
+    pub async fn take(&self, grant: &Record) -> Kept {
         let before = self.load().await.ok().flatten().map(|stored| stored.record);
         let known = self.current().map(|current| current.record.clone());
         let base = before.into_iter().chain(known).max_by_key(|record| record.generation).unwrap_or_default();
-        let record = base.authorised(answer, sent_at, self.0.parts.policy.lifetime);
+        let record = Record { generation: base.generation + 1, used: base.used, ..grant.clone() };
         match self.put(&record).await {
             Ok(Some(stored)) => {
                 self.publish(stored);

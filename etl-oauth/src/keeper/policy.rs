@@ -10,6 +10,10 @@ use crate::{
     token::{Class, Failure, Health, Intent, Record},
 };
 
+const HOUR: Duration = Duration::from_hours(1);
+/// The longest that a provider may ask to be left alone: a slip in its `Retry-After` is not to last for ever.
+const DAY: Duration = Duration::from_hours(24);
+
 /// When tokens are renewed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Renew {
@@ -119,7 +123,8 @@ impl Policy {
         let failures = record.health.failures.saturating_add(1);
         let (first, longest) = class.backoff();
         let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(longest);
-        let wait = doubled.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 4.0).max(failure.retry_after().unwrap_or_default());
+        let wait =
+            doubled.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 4.0).max(failure.retry_after().unwrap_or_default().min(DAY));
         let mut next_try_at = after(now, wait);
         // A 5xx may hide a rotation. While the access token lives there is nothing to win by a replay, and it to lose.
         if class == Class::ProviderUnavailable
@@ -127,7 +132,7 @@ impl Policy {
             && self.replay_window.is_zero()
             && let Some(end) = record.tokens.as_ref().and_then(|tokens| tokens.expires_at)
         {
-            next_try_at = next_try_at.map(|at| at.max(end.min(at + SignedDuration::from_secs(3600))));
+            next_try_at = next_try_at.map(|at| at.max(end.min(after(at, HOUR).unwrap_or(Timestamp::MAX))));
         }
         Health {
             failures,
@@ -196,6 +201,17 @@ mod tests {
         assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
         let patient = Failure::new(Class::RateLimited, "x").with_retry_after(Some(Duration::from_secs(5000)));
         assert_eq!(wait(&policy(), &record, &patient), 5000);
+    }
+
+    #[test]
+    fn a_provider_that_asks_to_be_left_alone_for_ever_is_asked_again_after_a_day() {
+        for class in [Class::RateLimited, Class::ProviderUnavailable] {
+            let failure = Failure::new(class, "x").with_retry_after(Some(Duration::MAX));
+            assert_eq!(wait(&policy(), &record(), &failure), 86_400);
+            // Close to the end of the calendar nothing breaks either.
+            let health = policy().after_failure(&record(), &failure, Timestamp::MAX, 0.0);
+            assert_eq!(health.next_try_at, None);
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! absolute, below [`Base`]: the gateway takes `/function/NAME` off the path, so that a relative link would lead to
 //! another function.
 
+mod confirm;
 mod done;
 mod enable;
 mod notice;
@@ -23,6 +24,7 @@ mod status;
 mod timeline;
 
 pub use crate::token::State;
+pub use confirm::Confirm;
 pub use done::Done;
 pub use enable::Enable;
 pub use notice::{JobResult, Ran, Start};

@@ -148,7 +148,7 @@ impl Words for State {
 
     fn words(self) -> &'static str {
         match self {
-            Self::Disabled => "Nobody has connected an account yet, so the function can do nothing.",
+            Self::Disabled => "No account is connected, so the function can do nothing.",
             Self::Enabled => "The function has a token and keeps it alive.",
             Self::Degraded => {
                 "There is a token, but renewing or saving it failed the last time. The function tries again by itself."

@@ -4,6 +4,7 @@ use axum::response::IntoResponse;
 use jiff::Timestamp;
 
 use super::*;
+use crate::{guard::Concern, token::Owner};
 
 const NOW: &str = "2026-11-21T12:00:00Z";
 
@@ -58,6 +59,14 @@ fn every_page(text: &str) -> Vec<Page> {
         Page::from(&JobResult { base, provider: text, html: "<h1>Result</h1>", at: now(), now: now() }),
         problem(text).page(base),
     ];
+    let owner = |id: &str| Owner { id: format!("{id}{text}"), name: Some(text.into()) };
+    let concerns = [
+        Concern::OtherOwner { from: owner("1"), to: Some(owner("2")) },
+        Concern::OtherOwner { from: owner("1"), to: None },
+        Concern::FewerScopes(vec![text.into()]),
+        Concern::NoRefreshToken,
+    ];
+    pages.push(Page::from(&Confirm { base, provider: text, concerns: &concerns, grant: text, csrf: "sample" }));
     for state in STATES {
         pages.push(Page::from(&Start { base, provider: text, state, operated: true }));
         let account_name = Some(text);

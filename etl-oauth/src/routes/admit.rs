@@ -1,6 +1,9 @@
 //! The doors: what a request brings along is gathered, [`guard::decide`](crate::guard::decide) decides, and this says so.
 
-use axum::response::Response;
+use axum::{
+    body::{Body, Bytes},
+    response::Response,
+};
 use http::{HeaderValue, StatusCode, header};
 
 use super::{
@@ -9,10 +12,24 @@ use super::{
     reply::{Asked, problem},
 };
 use crate::{
-    guard::{Caller, Credentials, Csrf, Decision, Door, EnableAuth, Refusal, Site, Standing, State, Who, decide},
+    guard::{
+        Call, Caller, Credentials, Csrf, Decision, Door, EnableAuth, InvokeAuth, Refusal, Site, Standing, State, Who,
+        decide,
+    },
     pages::Problem,
     store::DEFAULT_ACCOUNT,
 };
+
+/// The longest body that is read to check its signature.
+const BODY_LIMIT: usize = 1 << 20;
+
+/// A caller who was let in.
+pub(super) struct Admitted {
+    /// As whom.
+    pub(super) who: Who,
+    /// Under which name the call is remembered, where it may come only once.
+    pub(super) once: Option<String>,
+}
 
 impl App {
     /// Lets a request for `account` in, as whom, or gives the answer that it gets instead. `csrf` is what its form says.
@@ -31,26 +48,52 @@ impl App {
         self.decide(door, asked, csrf, (operator, pause), Caller::Anonymous, state).await
     }
 
-    /// Lets a caller in, by the rules of `invoke_auth`.
-    pub(super) async fn admit_caller(&self, door: Door, asked: &Asked) -> Result<Who, Response> {
-        let operator = self.operator.judge(&asked.headers, self.clock.now());
+    /// What of a body is signed, which is all of it or nothing; and the body, to be read by whoever answers.
+    pub(super) async fn signed_part(&self, asked: &Asked, body: Body) -> Result<(Bytes, Body), Response> {
+        if !self.callers.reads_body() {
+            return Ok((Bytes::new(), body));
+        }
+        let bytes = self.whole(asked, body).await?;
+        Ok((bytes.clone(), Body::from(bytes)))
+    }
+
+    /// A body that is not too long to be held.
+    pub(super) async fn whole(&self, asked: &Asked, body: Body) -> Result<Bytes, Response> {
+        axum::body::to_bytes(body, BODY_LIMIT).await.map_err(|_| self.too_large(asked))
+    }
+
+    /// Lets a caller in, by the rules of `invoke_auth`. `opened` says whether the configuration opens this door at all.
+    pub(super) async fn admit_caller(
+        &self,
+        door: Door,
+        asked: &Asked,
+        signed: &[u8],
+        opened: bool,
+    ) -> Result<Admitted, Response> {
+        let now = self.clock.now();
+        let call = Call { method: &asked.method, uri: &asked.uri, headers: &asked.headers, body: signed };
+        let judged = self.callers.judge(call, now).await;
+        // Who proved who he is has not guessed at the operator's secret.
+        let (operator, pause) = match judged.caller {
+            Caller::Proved => (Standing::Stranger, judged.pause),
+            _ => self.operator.judge(&asked.headers, now),
+        };
+        let pause =
+            if matches!(operator, Standing::Basic | Standing::Bearer) { pause } else { pause.max(judged.pause) };
         let state = State {
             enable_auth: self.config.enable_auth,
             taken: false,
             named: false,
-            closed: false,
-            opened: self.is_open(door),
+            closed: self.callers.is_closed(),
+            opened,
         };
-        self.decide(door, asked, "", operator, Caller::Anonymous, state).await
+        let who = self.decide(door, asked, "", (operator, pause), judged.caller, state).await?;
+        Ok(Admitted { who, once: judged.once })
     }
 
-    /// Whether `proxy_allow` opens the door.
-    fn is_open(&self, door: Door) -> bool {
-        match door {
-            Door::Token => self.config.proxy_allow.token(),
-            Door::Proxy => self.config.proxy_allow.proxy(),
-            _ => false,
-        }
+    fn too_large(&self, asked: &Asked) -> Response {
+        let words = ("That is too much", "the body is larger than 1 MiB", "Send less.");
+        asked.problem(self, &problem("too_large", StatusCode::PAYLOAD_TOO_LARGE, words))
     }
 
     async fn decide(
@@ -125,6 +168,15 @@ impl App {
                     "Ask for a permission that names it.",
                 ),
             ),
+            Refusal::Unavailable => problem(
+                "keys_unavailable",
+                StatusCode::SERVICE_UNAVAILABLE,
+                (
+                    "Nobody can be checked just now",
+                    "what callers are checked with cannot be had",
+                    "Try again; if it lasts, look at the log, and at the secret or the issuer that invoke_auth relies on.",
+                ),
+            ),
             Refusal::Throttled(_) => problem(
                 "too_many_tries",
                 StatusCode::TOO_MANY_REQUESTS,
@@ -166,6 +218,14 @@ impl App {
         let headers = response.headers_mut();
         match refusal {
             Refusal::Throttled(seconds) => _ = headers.insert(header::RETRY_AFTER, seconds.into()),
+            Refusal::Caller(_) => {
+                let challenge = match self.config.invoke_auth {
+                    InvokeAuth::Hmac(_) => "Webhook",
+                    InvokeAuth::PublicKey(_) => "Signature",
+                    _ => "Bearer",
+                };
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            }
             Refusal::Operator => {
                 let challenge = HeaderValue::from_static("Basic realm=\"etl-oauth operator\", charset=\"UTF-8\"");
                 headers.insert(header::WWW_AUTHENTICATE, challenge);

@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
+use jiff::Timestamp;
 
 use super::{
     App, State as AppState, done,
@@ -18,7 +19,7 @@ use crate::{
     keeper::{For, Kept, exchange},
     pages::Problem,
     provider::{Definition, Source, Values},
-    token::{Answer, Class, Failure},
+    token::{Answer, Class, Failure, Secret},
 };
 
 /// What the provider may send along (RFC 6749 §4.1.2, RFC 9207 §2). Everything else is passed over.
@@ -82,7 +83,7 @@ pub(super) async fn arrive(
     let pending = Pending::open(&app.key, &app.jar, &app.used, &asked.headers, state, now)
         .map_err(|err| app.stale(&asked, err))?;
     app.admit(Door::Callback, &asked, pending.account(), "").await?;
-    pending.use_up(&app.used, state, now).map_err(|err| app.stale(&asked, err))?;
+    app.use_up(&pending, state, now).await.map_err(|err| app.stale(&asked, err))?;
     let forget = Pending::forget(&app.jar, state);
     let result = app.complete(&asked, &arrival, &pending).await;
     Ok(match result {
@@ -108,6 +109,21 @@ fn is_prefetch(asked: &Asked) -> bool {
 }
 
 impl App {
+    /// Uses the state up, here and for the other replicas. A store that is away must not keep a person from authorising:
+    /// then this replica remembers alone.
+    async fn use_up(&self, pending: &Pending, state: &str, now: Timestamp) -> Result<(), StateError> {
+        pending.use_up(&self.used, state, now)?;
+        let Ok(keeper) = self.keepers.get(pending.account()) else { return Ok(()) };
+        match keeper.use_up(&Secret::new(state).digest(), pending.ends_at()).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StateError::Used),
+            Err(err) => {
+                tracing::warn!(account = pending.account(), error = %err, "the store cannot tell the other replicas");
+                Ok(())
+            }
+        }
+    }
+
     async fn complete(&self, asked: &Asked, arrival: &Arrival, pending: &Pending) -> Result<Kept, Response> {
         // Mix-up (RFC 9207 §2.4): an answer of another issuer is believed in nothing, its error neither.
         if let (Some(ours), Some(theirs)) = (&self.config.provider.issuer, &arrival.iss)
@@ -128,9 +144,10 @@ impl App {
             }
         }
         let sent_at = self.clock.now();
-        let answer =
+        let mut answer =
             self.exchange(code, pending, &arrival.kept).await.map_err(|failure| self.not_exchanged(asked, &failure))?;
-        Ok(keeper.authorise(answer, sent_at).await)
+        answer.owner = self.owner(&answer).await.map_err(|failure| self.not_exchanged(asked, &failure))?;
+        self.settle(asked, &keeper, answer, sent_at).await
     }
 
     /// The code becomes tokens (RFC 6749 §4.1.3). Sent once whatever happens: a code that is sent twice revokes what the

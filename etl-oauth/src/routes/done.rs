@@ -14,6 +14,7 @@ use crate::{
     keeper::Kept,
     pages::{Done, Page, Start},
     store::DEFAULT_ACCOUNT,
+    token::Owner,
 };
 
 const COOKIE: &str = "etl-oauth-done";
@@ -41,7 +42,8 @@ pub(super) async fn page(State(app): AppState, asked: Asked) -> Response {
     let account = flash.as_ref().map_or(DEFAULT_ACCOUNT, |flash| &flash.account);
     let Ok(keeper) = app.keeper(&asked, account) else { return super::not_found(State(app), asked).await };
     let stored = keeper.current();
-    let tokens = stored.as_ref().and_then(|stored| stored.record.tokens.as_ref());
+    let record = stored.as_ref().map(|stored| &stored.record);
+    let tokens = record.and_then(|record| record.tokens.as_ref());
     let (provider, base, operated) = (&app.config.provider, &app.base, app.operator.exists());
     let (Some(flash), Some(tokens)) = (flash, tokens) else {
         return reply::page(
@@ -56,13 +58,13 @@ pub(super) async fn page(State(app): AppState, asked: Asked) -> Response {
     let page = Page::from(&Done {
         base,
         provider: &provider.title,
-        who: None,
+        who: record.and_then(|record| record.owner.as_ref()).map(Owner::told),
         account: Some(&*flash.account).filter(|account| *account != DEFAULT_ACCOUNT),
         granted: &granted,
         wanted: &wanted,
         expires_at: tokens.expires_at,
         refresh_token: tokens.refresh_token.is_some(),
-        remedy: None,
+        remedy: provider.refresh_token_remedy.as_deref(),
         unsaved,
         operated,
         now: app.clock.now(),

@@ -1,7 +1,7 @@
 //! `/enable`: says what will be asked for, and leads to the provider.
 
 use axum::{
-    extract::{Query, State},
+    extract::{Query, State, rejection::QueryRejection},
     response::Response,
 };
 use http::StatusCode;
@@ -22,8 +22,9 @@ use crate::{
 pub(super) async fn page(
     State(app): AppState,
     asked: Asked,
-    Query(named): Query<Fields>,
+    query: Result<Query<Fields>, QueryRejection>,
 ) -> Result<Response, Response> {
+    let named = asked.query(&app, query)?;
     let account = named.account();
     app.admit(Door::Enable, &asked, account, "").await?;
     let csrf = Csrf::issue(&app.key, &app.jar, &asked.headers).ok_or_else(|| app.no_randomness(&asked))?;
@@ -44,8 +45,9 @@ pub(super) async fn page(
 
 /// `POST`: begins an authorisation and leads to the provider (RFC 6749 §4.1.1).
 pub(super) async fn start(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
-    let fields = reply::fields(form);
+    let (fields, wrong) = reply::fields(&asked, form);
     app.admit(Door::Enable, &asked, fields.account(), &fields.csrf).await?;
+    asked.refuse_body(&app, wrong)?;
     let now = app.clock.now();
     let (pending, state, cookie) = Pending::begin(&app.key, &app.jar, fields.account(), app.config.state_lifetime, now)
         .map_err(|_| app.no_randomness(&asked))?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
+    body::Body,
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -14,6 +15,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
     App, State as AppState,
+    admit::Admitted,
     enable::is_taken,
     reply::{self, Asked, problem},
 };
@@ -32,11 +34,12 @@ use crate::{
 const AT_A_TIME: usize = 4;
 
 /// `GET` and `POST`: what a browser, cron-connector and a caller send alike.
-pub(super) async fn run(State(app): AppState, asked: Asked, input: Bytes) -> Result<Response, Response> {
-    let who = app.admit_caller(Door::Job, &asked).await?;
+pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Result<Response, Response> {
+    let (signed, body) = app.signed_part(&asked, body).await?;
+    let Admitted { who, once } = app.admit_caller(Door::Job, &asked, &signed, true).await?;
     let proved = who != Who::Anyone;
     // Runs of anonymous callers share one outcome, which has to be the same for all of them.
-    let input = if app.config.job.takes_input() { input } else { Bytes::new() };
+    let input = if app.config.job.takes_input() { app.whole(&asked, body).await? } else { Bytes::new() };
     if !(proved || input.is_empty() || app.config.min_run_interval.is_zero()) {
         return Err(app.no_input(&asked));
     }
@@ -49,6 +52,10 @@ pub(super) async fn run(State(app): AppState, asked: Asked, input: Bytes) -> Res
             if outcome.iter().all(|(_, result)| result.as_ref().is_err_and(|err| err.status() == StatusCode::CONFLICT))
             {
                 app.floor.forget();
+            }
+            // A call that failed may be sent once more: webhooks are, until they succeed.
+            if let Some(once) = once.filter(|_| outcome.iter().any(|(_, result)| result.is_err())) {
+                app.callers.release(&once);
             }
             let run = Landed { started_at, ended_at: app.clock.now(), outcome };
             let response = app.tell_runs(&asked, see, &run);
@@ -68,7 +75,7 @@ pub(super) async fn run(State(app): AppState, asked: Asked, input: Bytes) -> Res
 
 /// `HEAD` runs nothing: it is a safe method, and link checkers use it.
 pub(super) async fn head(State(app): AppState, asked: Asked) -> Result<StatusCode, Response> {
-    app.admit_caller(Door::Job, &asked).await?;
+    app.admit_caller(Door::Job, &asked, &[], true).await?;
     let first = app.keepers.get(DEFAULT_ACCOUNT);
     Ok(if first.is_ok_and(|keeper| is_taken(&keeper)) { StatusCode::OK } else { StatusCode::CONFLICT })
 }

@@ -2,6 +2,7 @@
 
 mod admit;
 mod callback;
+mod confirm;
 mod done;
 mod enable;
 mod flash;
@@ -24,13 +25,13 @@ use crate::{
     api::{Api, ApiError},
     config::Config,
     grant::{Client, Wire},
-    guard::{CookieJar, EnableAuth, Floor, Key, Once, Operator},
+    guard::{Callers, CookieJar, EnableAuth, Floor, Key, Once, Operator, random},
     job::{Outlets, Progress, open_ledgers},
     keeper::{Announcer, ClientSource, Clock, Keeper, Keepers, Parts},
     pages::Base,
     secrets::Secrets,
     store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
-    token::{Class, Failure},
+    token::{Class, Failure, Secret},
 };
 use reply::{Asked, problem};
 pub use retrieve::retriever;
@@ -55,6 +56,7 @@ struct App {
     jar: CookieJar,
     used: Once,
     operator: Operator,
+    callers: Callers,
     runs: Runs,
     ledgers: Arc<Store>,
     outlets: Outlets,
@@ -87,6 +89,7 @@ impl Function {
     pub async fn new(config: Config) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let secrets = config.secrets.clone();
         let store = Arc::new(open(&config).await?);
+        crate::measures::begin(store.kind(), config.job.name());
         let public = config.provider.client_auth == crate::provider::ClientAuth::None;
         let client = Credentials { secrets: secrets.clone(), public };
         let wire = Wire::http(config.policy.token_timeout)?;
@@ -112,14 +115,9 @@ impl Function {
         let first = keepers.get(DEFAULT_ACCOUNT)?;
         first.sync().await;
         let api = Some(Api::of(Arc::new(config.provider.clone()), &client.read()?.id, first)?);
-        // Every replica has this secret, and no browser does.
-        let sealing = match &client.read()? {
-            Client { secret: Some(secret), .. } => secret.clone(),
-            Client { id, .. } => {
-                secrets.require("basic-auth-password").unwrap_or_else(|_| crate::token::Secret::new(id))
-            }
-        };
-        let key = Key::derive(&sealing, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
+        let key = Key::derive(&sealing(&client, &secrets)?, config.public_url.as_str())
+            .map_err(|_| "there is no randomness")?;
+        let callers = Callers::new(&config.invoke_auth, secrets.clone(), &config.public_url)?;
         let operator = Operator::new(secrets);
         if config.enable_auth == EnableAuth::FirstVisit {
             tracing::warn!("whoever comes first may authorise this function: mount the secret etl-oauth-operator");
@@ -132,6 +130,7 @@ impl Function {
             jar: CookieJar::new(&config.public_url),
             used: Once::new(STATES),
             operator,
+            callers,
             runs: Runs::default(),
             ledgers: Arc::new(ledgers(&config).await?),
             outlets: config.outlets.clone(),
@@ -157,6 +156,7 @@ impl Function {
             .route("/", routing::get(job::run).post(job::run).head(job::head))
             .route("/enable", routing::get(enable::page).post(enable::start))
             .route("/oauth2/callback", routing::get(callback::arrive).head(callback::head))
+            .route("/oauth2/confirm", routing::post(confirm::confirm))
             .route("/done", routing::get(done::page))
             .route("/status", routing::get(status::show))
             .route("/refresh", routing::post(operate::refresh))
@@ -168,9 +168,23 @@ impl Function {
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
             .layer(axum::middleware::map_response_with_state(Arc::clone(&app), announce_work))
+            .layer(axum::middleware::map_response(reply::guarded))
             .layer(axum::middleware::from_fn(traced))
             .with_state(app)
     }
+}
+
+/// What states, forms and pages of this function are sealed with: a secret that every replica has, and no browser. A public
+/// client has none of its own; where no other one is mounted, each replica makes one up.
+fn sealing(client: &Credentials, secrets: &Secrets) -> Result<Secret, Box<dyn std::error::Error + Send + Sync>> {
+    let mounted = ["etl-oauth-seal-keys", "basic-auth-password", "etl-oauth-operator"];
+    if let Some(secret) = client.read()?.secret.or_else(|| mounted.iter().find_map(|name| secrets.require(name).ok())) {
+        return Ok(secret);
+    }
+    tracing::warn!(
+        "whoever begins an authorisation must end it in the same replica: mount the secret etl-oauth-seal-keys"
+    );
+    Ok(Secret::new(random().map_err(|_| "there is no randomness")?))
 }
 
 /// Opens the store. What is wrong with its part of the configuration is a mistake like any other.

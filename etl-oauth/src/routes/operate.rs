@@ -14,7 +14,9 @@ use crate::{api::ApiError, guard::Door, keeper::Keeper};
 /// `POST /refresh`: one renewal now, whatever waits stand.
 pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
     let keeper = app.may_operate(&asked, form).await?;
-    match keeper.refresh().await {
+    let refreshed = keeper.refresh().await;
+    app.floor.forget();
+    match refreshed {
         Ok(token) => {
             if asked.wants_html() {
                 return Ok(status::lead_back(&app, "the token was renewed"));
@@ -39,6 +41,8 @@ pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) ->
 pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
     let keeper = app.may_operate(&asked, form).await?;
     let revoked = keeper.revoke().await;
+    // What the last run has read is not for those who come after it.
+    app.floor.forget();
     let provider = match &revoked.provider {
         None => "not_supported".to_owned(),
         Some(Ok(())) => "revoked".to_owned(),
@@ -103,8 +107,9 @@ pub(super) async fn reseal(State(app): AppState, asked: Asked, form: Posted) -> 
 impl App {
     /// Lets the operator pass, and gives the keeper of the account that the form names.
     async fn may_operate(&self, asked: &Asked, form: Posted) -> Result<Keeper, Response> {
-        let fields = reply::fields(form);
+        let (fields, wrong) = reply::fields(asked, form);
         self.admit(Door::Operate, asked, fields.account(), &fields.csrf).await?;
+        asked.refuse_body(self, wrong)?;
         self.keeper(asked, fields.account())
     }
 }

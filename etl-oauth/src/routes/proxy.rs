@@ -65,8 +65,10 @@ pub(super) fn methods() -> MethodRouter<Arc<App>> {
 
 /// Whatever `proxy_allow` allows on this path.
 pub(super) async fn pass(State(app): AppState, asked: Asked, request: Request<Body>) -> Result<Response, Response> {
-    app.admit_caller(Door::Proxy, &asked).await?;
-    pass_on(&app, &asked, request).await
+    let (parts, body) = request.into_parts();
+    let (signed, body) = app.signed_part(&asked, body).await?;
+    app.admit_caller(Door::Proxy, &asked, &signed, app.config.proxy_allow.proxy()).await?;
+    pass_on(&app, &asked, Request::from_parts(parts, body)).await
 }
 
 /// The same for a caller who is let in.

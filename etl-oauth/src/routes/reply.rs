@@ -4,10 +4,13 @@ use std::convert::Infallible;
 
 use axum::{
     Form,
-    extract::{FromRequestParts, rejection::FormRejection},
+    extract::{
+        FromRequestParts, Query,
+        rejection::{FormRejection, QueryRejection},
+    },
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 
 use serde::Deserialize;
 
@@ -21,6 +24,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     pub(super) method: Method,
+    pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
 }
 
@@ -28,7 +32,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self { method: parts.method.clone(), headers: parts.headers.clone() })
+        Ok(Self { method: parts.method.clone(), uri: parts.uri.clone(), headers: parts.headers.clone() })
     }
 }
 
@@ -51,9 +55,27 @@ impl Fields {
 /// A posted form, or none.
 pub(super) type Posted = Result<Form<Fields>, FormRejection>;
 
-/// The fields of a posted form.
-pub(super) fn fields(form: Posted) -> Fields {
-    form.map(|Form(fields)| fields).unwrap_or_default()
+/// The fields of a posted form, and what is wrong with a body that is none. Without a body there are no fields.
+pub(super) fn fields(asked: &Asked, form: Posted) -> (Fields, Option<StatusCode>) {
+    match form {
+        Ok(Form(fields)) => (fields, None),
+        Err(_) if !asked.headers.contains_key(header::CONTENT_TYPE) => (Fields::default(), None),
+        Err(rejection) => (Fields::default(), Some(rejection.status())),
+    }
+}
+
+/// What every answer says, whoever made it, unless that one knows better: it is kept by no cache, shown in no frame, and
+/// read as nothing but what it says it is (RFC 9700 §4.2.4, §4.16).
+pub(super) async fn guarded(mut response: Response) -> Response {
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
 }
 
 impl Asked {
@@ -75,6 +97,27 @@ impl Asked {
     /// Whether the platform would forward the answer to an address of the caller's choice.
     pub(super) fn is_forwarded(&self) -> bool {
         self.headers.contains_key("x-callback-url")
+    }
+
+    /// Refuses a body that is no form: taken for an empty one, it would mean the account `default`, and not the one that it
+    /// names in its own way.
+    pub(super) fn refuse_body(&self, app: &App, wrong: Option<StatusCode>) -> Result<(), Response> {
+        let Some(status) = wrong else { return Ok(()) };
+        let (status, message) = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => (status, "the body is too large for a form"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => (status, "the body is no form"),
+            _ => (StatusCode::BAD_REQUEST, "the form cannot be read"),
+        };
+        let words = ("That cannot be read", message, "Send application/x-www-form-urlencoded, or no body at all.");
+        Err(self.problem(app, &problem("bad_form", status, words)))
+    }
+
+    /// The fields of a query.
+    pub(super) fn query(&self, app: &App, query: Result<Query<Fields>, QueryRejection>) -> Result<Fields, Response> {
+        let words = ("That cannot be read", "the query cannot be read", "Name an account once, or none.");
+        query
+            .map(|Query(fields)| fields)
+            .map_err(|_| self.problem(app, &problem("bad_request", StatusCode::BAD_REQUEST, words)))
     }
 
     /// The problem, as a page or as JSON.
@@ -111,8 +154,6 @@ pub(super) fn see_other(url: &str, cookies: impl IntoIterator<Item = HeaderValue
 pub(super) fn redirect(status: StatusCode, url: &str, cookies: impl IntoIterator<Item = HeaderValue>) -> Response {
     let mut response = status.into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     // A URL is ASCII, as the `url` crate writes it.
     if let Ok(url) = HeaderValue::from_str(url) {
         headers.insert(header::LOCATION, url);
@@ -132,10 +173,9 @@ fn set_cookies(mut response: Response, cookies: impl IntoIterator<Item = HeaderV
     response
 }
 
-/// JSON that no cache keeps.
+/// JSON.
 pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
     // What is answered here are structures of our own and what a job made: maps with string keys.
     let body = serde_json::to_string(value).unwrap_or_default();
-    let fixed = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-    (status, fixed, body).into_response()
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

@@ -44,7 +44,7 @@ pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response,
         status: &status,
         authorize_url,
         notice: notice.as_deref(),
-        remedy: None,
+        remedy: app.config.provider.refresh_token_remedy.as_deref(),
         csrf: &csrf.token,
         now: app.clock.now(),
     });
@@ -105,7 +105,7 @@ impl App {
         });
         Account {
             account: keeper.account().to_owned(),
-            who: None,
+            who: record.and_then(|record| record.owner.as_ref()).map(|owner| owner.told().to_owned()),
             state: keeper.state(),
             generation: record.map_or(0, |record| record.generation),
             scope: tokens.and_then(|tokens| tokens.scope.clone()),

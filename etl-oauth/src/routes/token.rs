@@ -26,7 +26,7 @@ pub(super) async fn show(
     asked: Asked,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Response> {
-    app.admit_caller(Door::Token, &asked).await?;
+    app.admit_caller(Door::Token, &asked, &[], app.config.proxy_allow.token()).await?;
     let keeper = app.keeper(&asked, wanted.account.as_deref().unwrap_or(DEFAULT_ACCOUNT))?;
     let token = keeper.token().await.map_err(|err| app.api_failed(&asked, &err.into()))?;
     let tokens = token.tokens();

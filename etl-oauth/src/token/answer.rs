@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Secret,
+    Owner, Secret,
     lifetime::{self, Unit, lenient_scope},
 };
 
@@ -87,6 +87,8 @@ pub struct Answer {
     pub refresh_lifetime: Option<Duration>,
     /// The whole answer but for the two tokens: some APIs need a field of it later.
     pub rest: Map<String, Value>,
+    /// Who granted it; whoever asks the provider for that puts it here.
+    pub owner: Option<Owner>,
     /// The values that the provider's definition wants kept with the tokens, by the names of its variables.
     pub kept: BTreeMap<String, String>,
 }
@@ -136,6 +138,7 @@ impl AnswerShape {
             expires_at: first(&fields, &self.expires_at, lifetime::instant),
             refresh_lifetime: lifetime(&self.refresh_expires_in),
             rest: Map::new(),
+            owner: None,
             kept: BTreeMap::new(),
         };
         for path in self.access_token.iter().chain(&self.refresh_token) {
@@ -194,6 +197,7 @@ impl Answer {
             expires_at: second.expires_at,
             refresh_lifetime: second.refresh_lifetime.or(self.refresh_lifetime),
             rest,
+            owner: second.owner.or(self.owner),
             kept,
         }
     }

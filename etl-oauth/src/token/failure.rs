@@ -29,6 +29,20 @@ pub enum Class {
 }
 
 impl Class {
+    /// Every class.
+    pub const ALL: [Self; 10] = [
+        Self::LostRace,
+        Self::InvalidGrant,
+        Self::InvalidClient,
+        Self::RateLimited,
+        Self::ProviderUnavailable,
+        Self::NetworkNotSent,
+        Self::NetworkAmbiguous,
+        Self::MalformedAnswer,
+        Self::StoreUnavailable,
+        Self::Config,
+    ];
+
     /// Whether only a person can end it, so that no further try is made by itself.
     #[must_use]
     pub fn needs_person(self) -> bool {

@@ -4,6 +4,7 @@
 mod answer;
 mod failure;
 mod lifetime;
+mod owner;
 mod record;
 mod secret;
 
@@ -11,5 +12,6 @@ pub use answer::{Answer, AnswerShape, Malformed, Success};
 pub(crate) use answer::{at, text};
 pub use failure::{Class, Failure};
 pub use lifetime::{Unit, lenient_scope};
+pub use owner::{IdTokenError, Owner};
 pub use record::{CorruptRecord, Health, Intent, Record, Refused, Renewal, State, Tokens};
 pub use secret::Secret;

@@ -5,7 +5,7 @@ use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{Answer, Class, Secret};
+use super::{Answer, Class, Owner, Secret};
 
 /// All that is stored of one account: its tokens, what is being done with them, and how it fares.
 ///
@@ -23,6 +23,10 @@ pub struct Record {
     pub health: Health,
     /// What a job remembers, by its own names. Records that hold this hold no tokens.
     pub notes: Map<String, Value>,
+    /// Who granted the tokens, where the provider says.
+    pub owner: Option<Owner>,
+    /// What was used up, by whichever replica, until it would have ended anyway: answers to authorisations are good once.
+    pub used: BTreeMap<String, Timestamp>,
 }
 
 /// The tokens of one generation.
@@ -171,6 +175,7 @@ impl Record {
     /// The record after an answer to a first authorisation: a new grant, nothing of the old one stays.
     #[must_use]
     pub fn authorised(&self, answer: Answer, sent_at: Timestamp, default_lifetime: Option<Duration>) -> Self {
+        let owner = answer.owner.clone();
         let tokens = Tokens::from_answer(answer, sent_at, None, default_lifetime);
         let last_renewal = Some(Renewal { at: sent_at, outcome: "renewed".into() });
         Self {
@@ -179,6 +184,8 @@ impl Record {
             intent: None,
             health: Health { last_renewal, ..Health::default() },
             notes: self.notes.clone(),
+            owner,
+            used: self.used.clone(),
         }
     }
 
@@ -193,14 +200,16 @@ impl Record {
             intent: None,
             health: Health { refused: self.health.refused.clone(), last_renewal, ..Health::default() },
             notes: self.notes.clone(),
+            owner: self.owner.clone(),
+            used: self.used.clone(),
         }
     }
 
     /// The record after a revocation: no tokens, and a generation that tells everyone so.
     #[must_use]
     pub fn revoked(&self) -> Self {
-        let (generation, notes) = (self.generation + 1, self.notes.clone());
-        Self { generation, tokens: None, intent: None, health: Health::default(), notes }
+        let (notes, used) = (self.notes.clone(), self.used.clone());
+        Self { generation: self.generation + 1, notes, used, ..Self::default() }
     }
 
     /// The record as JSON: the one place where tokens are written out.
@@ -213,6 +222,8 @@ impl Record {
             intent: self.intent.as_ref(),
             health: &self.health,
             notes: &self.notes,
+            owner: self.owner.as_ref(),
+            used: &self.used,
         };
         // Strings, numbers and maps with string keys: nothing of it can fail to serialise.
         Zeroizing::new(serde_json::to_vec(&written).unwrap_or_default())
@@ -331,6 +342,10 @@ struct Written<'a> {
     health: &'a Health,
     #[serde(skip_serializing_if = "Map::is_empty")]
     notes: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<&'a Owner>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    used: &'a BTreeMap<String, Timestamp>,
 }
 
 fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -450,6 +465,13 @@ mod tests {
         for damaged in ["", "{\"generation\":", "empty", "[]", "{\"tokens\":{}}"] {
             assert!(Record::from_json(damaged.as_bytes()).is_err(), "{damaged}");
         }
+    }
+
+    #[test]
+    fn numbers_of_an_answer_stay_what_they_are_however_often_the_record_is_written() {
+        let record = Record::default().authorised(answer(r#"{"access_token":"a","x":13e300,"y":0.1}"#), at(0), None);
+        let read = Record::from_json(&record.to_json()).unwrap();
+        assert_eq!(*read.to_json(), *record.to_json());
     }
 
     #[test]

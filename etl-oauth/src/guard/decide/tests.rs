@@ -26,11 +26,12 @@ const STANDINGS: [(Standing, &str); 6] = [
     (Standing::Basic, "basic"),
     (Standing::Bearer, "bearer"),
 ];
-const CALLERS: [(Caller, &str); 5] = [
+const CALLERS: [(Caller, &str); 6] = [
     (Caller::Anonymous, "none"),
     (Caller::Wrong("because"), "wrong"),
     (Caller::Forbidden, "forbidden"),
     (Caller::Throttled(5), "throttled"),
+    (Caller::Unavailable, "unknown"),
     (Caller::Proved, "proved"),
 ];
 const SITES: [(Site, &str); 3] = [(Site::Own, "own"), (Site::Other, "other"), (Site::Machine, "machine")];
@@ -53,6 +54,7 @@ job               -      -                 -           -           -    -       
 job               -      -                 throttled   -           -    -       -           -     -       -      -       throttled:5
 job               -      throttled         -           -           -    -       -           -     -       -      -       throttled:3
 job               -      -                 forbidden   -           -    -       -           -     -       -      -       forbidden
+job               -      -                 unknown     -           -    -       -           -     -       -      -       unavailable
 job               -      -                 wrong       -           -    -       -           -     -       -      -       caller!because
 job               -      -                 none        -           -    -       -           -     -       -      -       caller!none
 # Token and API: only where they are opened to callers who prove who they are; the operator is no caller.
@@ -62,6 +64,7 @@ token|proxy       -      -                 -           -           -    async   
 token|proxy       -      -                 proved      -           -    -       -           -     -       -      -       caller
 token|proxy       -      -                 throttled   -           -    -       -           -     -       -      -       throttled:5
 token|proxy       -      -                 forbidden   -           -    -       -           -     -       -      -       forbidden
+token|proxy       -      -                 unknown     -           -    -       -           -     -       -      -       unavailable
 token|proxy       -      -                 wrong       -           -    -       -           -     -       -      -       caller!because
 token|proxy       -      -                 none        -           -    -       -           -     -       -      -       caller!none
 # Without an operator there is nothing of his.
@@ -98,6 +101,7 @@ fn told(decision: Decision) -> String {
         Decision::Refuse(Refusal::Caller(_)) => "caller!none".into(),
         Decision::Refuse(Refusal::Forbidden) => "forbidden".into(),
         Decision::Refuse(Refusal::Throttled(seconds)) => format!("throttled:{seconds}"),
+        Decision::Refuse(Refusal::Unavailable) => "unavailable".into(),
         Decision::Refuse(Refusal::CrossSite) => "cross-site".into(),
         Decision::Refuse(Refusal::Forged) => "forged".into(),
         Decision::Refuse(Refusal::Taken) => "taken".into(),
@@ -143,7 +147,7 @@ fn every_combination_is_decided_as_the_table_says() {
         door in DOORS, method in METHODS, operator in STANDINGS, caller in CALLERS, site in SITES, form in FORM,
         forwarded in FORWARDED, enable in ENABLE, taken in TAKEN, named in NAMED, closed in CLOSED, opened in OPENED
     );
-    assert_eq!(combinations, 8 * 3 * 6 * 5 * 3 * 2_u32.pow(7));
+    assert_eq!(combinations, 8 * 3 * 6 * 6 * 3 * 2_u32.pow(7));
     // A line that decides nothing is a line that somebody believes in vain.
     let idle: Vec<_> = lines.iter().zip(&used).filter(|(_, used)| **used == 0).collect();
     assert!(idle.is_empty(), "{idle:?}");

@@ -1,0 +1,63 @@
+//! Public keys of callers, as PEM.
+
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA512,
+    VerificationAlgorithm,
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+const BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
+const END: &str = "-----END PUBLIC KEY-----";
+
+/// The algorithms of RFC 9421 §3.3 that are taken. One with a shared secret is not among them: who can check such a
+/// signature can make one.
+const ALGORITHMS: [(&str, &dyn VerificationAlgorithm); 4] = [
+    ("ed25519", &ED25519),
+    ("rsa-pss-sha512", &RSA_PSS_2048_8192_SHA512),
+    ("rsa-v1_5-sha256", &RSA_PKCS1_2048_8192_SHA256),
+    ("ecdsa-p256-sha256", &ECDSA_P256_SHA256_FIXED),
+];
+
+/// A public key, under each algorithm that it is good for.
+#[derive(Debug)]
+pub(super) struct Key {
+    id: Option<String>,
+    by_algorithm: Vec<(&'static str, ParsedPublicKey)>,
+}
+
+impl Key {
+    /// Whether this key made the signature: under the algorithm that is named, or under any of its own.
+    pub(super) fn verifies(&self, algorithm: Option<&str>, message: &[u8], signature: &[u8]) -> bool {
+        self.by_algorithm
+            .iter()
+            .filter(|(name, _)| algorithm.is_none_or(|algorithm| algorithm == *name))
+            .any(|(_, key)| key.verify_sig(message, signature).is_ok())
+    }
+
+    /// Whether it may have made a signature that names its key so; a key without a name may have made any.
+    pub(super) fn is(&self, id: Option<&str>) -> bool {
+        self.id.is_none() || self.id.as_deref() == id
+    }
+}
+
+/// The keys of a text: PEM blocks, each under the line above it, which is its `keyid`, or under none. `None` where there is
+/// no key, or a block that is none.
+pub(super) fn read(text: &str) -> Option<Vec<Key>> {
+    let mut keys = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(BEGIN) {
+        let (block, next) = after.split_once(END)?;
+        let id = before.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned);
+        let der = STANDARD.decode(block.split_whitespace().collect::<String>()).ok()?;
+        let parsed = ALGORITHMS.into_iter().filter_map(|(name, algorithm)| {
+            ParsedPublicKey::new(algorithm, der.as_slice()).ok().map(|key| (name, key))
+        });
+        let by_algorithm: Vec<_> = parsed.collect();
+        if by_algorithm.is_empty() {
+            return None;
+        }
+        keys.push(Key { id, by_algorithm });
+        rest = next;
+    }
+    (!keys.is_empty()).then_some(keys)
+}

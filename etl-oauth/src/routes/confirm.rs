@@ -1,0 +1,155 @@
+//! A new grant that would take something away waits, sealed and stored nowhere, until a person confirms it.
+
+use std::time::Duration;
+
+use axum::{Form, extract::State, extract::rejection::FormRejection, response::Response};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::StatusCode;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    App, State as AppState, done,
+    reply::{self, Asked, problem},
+};
+use crate::{
+    grant,
+    guard::{Concern, Csrf, Door, concerns},
+    keeper::{Keeper, Kept, count},
+    pages::{Confirm, Page},
+    token::{Answer, Class, Failure, Owner, Record, Secret},
+};
+
+const PURPOSE: &str = "grant";
+/// For how long it waits.
+const LIFETIME: Duration = Duration::from_secs(600);
+
+/// The form of the page that asks.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Confirmed {
+    #[serde(default)]
+    csrf: String,
+    #[serde(default)]
+    grant: String,
+}
+
+/// A grant that waits.
+#[derive(Serialize, Deserialize)]
+struct Waiting {
+    account: String,
+    ends_at: Timestamp,
+    /// The record, as the store has it.
+    record: String,
+}
+
+/// `POST`: the person wants it.
+pub(super) async fn confirm(
+    State(app): AppState,
+    asked: Asked,
+    form: Result<Form<Confirmed>, FormRejection>,
+) -> Result<Response, Response> {
+    let Confirmed { csrf, grant } = form.map(|Form(confirmed)| confirmed).unwrap_or_default();
+    let waiting = app.open(&grant);
+    let account = waiting.as_ref().map_or(crate::store::DEFAULT_ACCOUNT, |(waiting, _)| &waiting.account);
+    app.admit(Door::Callback, &asked, account, &csrf).await?;
+    let (waiting, record) = waiting.ok_or_else(|| app.no_grant(&asked))?;
+    if !app.used.consume(&Secret::new(grant).digest(), waiting.ends_at, app.clock.now()) {
+        return Err(app.no_grant(&asked));
+    }
+    let keeper = app.keeper(&asked, &waiting.account)?;
+    let kept = app.keep(&keeper, &record).await;
+    Ok(reply::see_other(&app.config.page("/done"), done::told(&app, &waiting.account, &kept)))
+}
+
+impl App {
+    /// Takes a new grant; or gives the page that asks, where it would take something away.
+    pub(super) async fn settle(
+        &self,
+        asked: &Asked,
+        keeper: &Keeper,
+        answer: Answer,
+        sent_at: Timestamp,
+    ) -> Result<Kept, Response> {
+        let new = keeper.grant(answer, sent_at);
+        keeper.sync().await;
+        let now = self.clock.now();
+        let wanted = &self.config.provider.scope;
+        let concerns = keeper.current().map(|old| concerns(&old.record, &new, wanted, now)).unwrap_or_default();
+        if concerns.is_empty() {
+            return Ok(self.keep(keeper, &new).await);
+        }
+        Err(self.ask(asked, keeper.account(), &concerns, &new))
+    }
+
+    async fn keep(&self, keeper: &Keeper, grant: &Record) -> Kept {
+        let owner = grant.owner.as_ref().map_or("unknown", |owner| &owner.id);
+        tracing::info!(account = keeper.account(), owner, "authorised");
+        let kept = keeper.take(grant).await;
+        // What the last run found out is news no more.
+        self.floor.forget();
+        kept
+    }
+
+    fn ask(&self, asked: &Asked, account: &str, concerns: &[Concern], new: &Record) -> Response {
+        let csrf = Csrf::issue(&self.key, &self.jar, &asked.headers);
+        let (Some(csrf), Some(grant), true) = (csrf, self.seal(account, new), asked.wants_html()) else {
+            let words = (
+                "Something is not as before",
+                "the new grant is another person's, or allows less than the one that is there; nothing was changed",
+                "Authorise in a browser, which asks whether to replace it.",
+            );
+            return asked.problem(self, &problem("would_replace", StatusCode::FORBIDDEN, words));
+        };
+        let provider = self.config.provider.title.as_str();
+        let page = Confirm { base: &self.base, provider, concerns, grant: &grant, csrf: &csrf.token };
+        reply::page(Page::from(&page), csrf.cookie)
+    }
+
+    fn seal(&self, account: &str, record: &Record) -> Option<String> {
+        let ends_at = self.clock.now().checked_add(LIFETIME).ok()?;
+        let record = STANDARD.encode(record.to_json());
+        let waiting = Waiting { account: account.to_owned(), ends_at, record };
+        self.key.seal(PURPOSE, &serde_json::to_vec(&waiting).ok()?).ok()
+    }
+
+    fn open(&self, grant: &str) -> Option<(Waiting, Record)> {
+        let waiting: Waiting = serde_json::from_slice(&self.key.open(PURPOSE, grant)?).ok()?;
+        let record = Record::from_json(&STANDARD.decode(&waiting.record).ok()?).ok()?;
+        (self.clock.now() < waiting.ends_at).then_some((waiting, record))
+    }
+
+    fn no_grant(&self, asked: &Asked) -> Response {
+        let words = (
+            "That took too long",
+            "the new grant was confirmed before, or waited for more than ten minutes",
+            "Begin again at the enable page.",
+        );
+        let problem = problem("state_expired", StatusCode::BAD_REQUEST, words);
+        asked.problem(self, &problem.with_link("/enable", "Begin again"))
+    }
+
+    /// Whom the provider knows the new grant's owner as: by its ID token, else by asking where its definition says. Nothing
+    /// where neither tells.
+    pub(super) async fn owner(&self, answer: &Answer) -> Result<Option<Owner>, Failure> {
+        let provider = self.config.provider.with(&answer.kept);
+        let client = self.client.read()?;
+        if let Some(token) = answer.rest.get("id_token").and_then(serde_json::Value::as_str) {
+            match Owner::of_id_token(token, provider.issuer.as_deref(), &client.id, self.clock.now()) {
+                Ok(owner) => return Ok(Some(owner)),
+                // One that was asked for must be right; one that comes unasked says nothing.
+                Err(err) if provider.scope.iter().any(|scope| scope == "openid") => {
+                    return Err(Failure::new(Class::MalformedAnswer, err.to_string()));
+                }
+                Err(err) => tracing::debug!(error = %err, "an ID token that nobody asked for is passed over"),
+            }
+        }
+        let Some(request) = grant::userinfo(&provider, &client, &answer.access_token) else { return Ok(None) };
+        let raw = self.wire.send(request).await;
+        count("userinfo", raw.as_ref().ok().map(|answer| answer.status));
+        let owner = raw.ok().and_then(|raw| grant::judge_userinfo(&provider, &raw));
+        if owner.is_none() {
+            tracing::warn!("the provider does not say whose the new token is");
+        }
+        Ok(owner)
+    }
+}
