@@ -142,6 +142,15 @@ impl Fleet {
         }
     }
 
+    /// The most memory that a process has had resident, in MiB, as the kernel counts it.
+    #[must_use]
+    pub fn memory(&self, index: usize) -> f64 {
+        let pid = self.members[index].child.id().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<f64>().unwrap() / 1024.0
+    }
+
     /// What a process wrote.
     #[must_use]
     pub fn log(&self, index: usize) -> String {
