@@ -119,7 +119,7 @@ def measure(command, load, seconds, log):
 
 
 def table(medians, options):
-    base = next(iter(medians.values()))
+    base = medians["bare hyper"]
     lines = [
         "# Side by side",
         "",
@@ -128,7 +128,7 @@ def table(medians, options):
         f" -c{CONNECTIONS}`. Latency: {RATE} requests/s over {CONNECTIONS} connections. Memory: resident, all processes,"
         " before the load. Start: from exec to the first 200 on `/_/health`, as seen from outside.",
         "",
-        "| target | requests/s | of rust-hyper | p50 | p99 | idle memory | cold start |",
+        "| target | requests/s | of bare hyper | p50 | p99 | idle memory | cold start |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, values in medians.items():
@@ -162,7 +162,7 @@ def plot(medians):
 def main():
     options = arguments()
     targets = dict(target.split("=", 1) for target in options.target)
-    # The starter first: all ratios are to it.
+    # The starter first.
     targets = {name: targets[name] for name in sorted(targets, key=lambda name: name != "rust-hyper")}
     rounds = {name: [] for name in targets}
     with tempfile.TemporaryFile() as log:

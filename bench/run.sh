@@ -1,6 +1,7 @@
 #!/bin/sh
-# Measures the starter function side by side with its limit, a bare hyper server, and with functions of other languages
-# behind of-watchdog where that is found (OF_WATCHDOG, else on PATH). Needs Rust, Python 3 and wrk.
+# Measures the starter function side by side with its limit, a bare hyper server, with the same answer without a router, and
+# with functions of other languages behind of-watchdog where that is found (OF_WATCHDOG, else on PATH). Needs Rust, Python 3
+# and wrk.
 #
 #   bench/run.sh [--rounds N] [--seconds N] [--target NAME=COMMAND]...
 #
@@ -17,15 +18,21 @@ trap 'rm -rf "$work"' EXIT
 cargo build --release --quiet --manifest-path tools/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-../target}/bench"
 tools=$(cd "${CARGO_TARGET_DIR:-../target}/bench/release" && pwd)
 
-mkdir "$work/starter"
-cp -R ../template/rust-hyper/. "$work/starter"
-(cd "$work/starter" && CARGO_TARGET_DIR="$tools/../context" sh build.sh 2>"$work/log") >"$work/built" || {
-    cat "$work/log" >&2
-    exit 1
+# function NAME [FOLDER]: builds the template with its starter, or with another function; prints the binary's path.
+function() {
+    mkdir "$work/$1"
+    cp -R ../template/rust-hyper/. "$work/$1"
+    [ -z "${2:-}" ] || { rm -r "$work/$1/function" && cp -R "$2" "$work/$1/function"; }
+    (cd "$work/$1" && CARGO_TARGET_DIR="$tools/../context" sh build.sh 2>"$work/log") >"$work/built" || {
+        cat "$work/log" >&2
+        return 1
+    }
+    tail -n 1 "$work/built"
 }
-starter=$(tail -n 1 "$work/built")
+starter=$(function starter)
+plain=$(function plain plain)
 
-set -- "$@" --target "rust-hyper=$starter" --target "bare hyper=$tools/bare"
+set -- "$@" --target "rust-hyper=$starter" --target "rust-hyper, no router=$plain" --target "bare hyper=$tools/bare"
 watchdog=${OF_WATCHDOG:-$(command -v of-watchdog || true)}
 if [ -n "$watchdog" ]; then
     behind() { printf 'env mode=http upstream_url=http://127.0.0.1:18999 upstream_port=18999 fprocess="%s" %s' "$1" "$watchdog"; }

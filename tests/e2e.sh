@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The end-to-end tests on real components. Installs what they need, starts and stops it, and closes with a count.
 #
-# FAAS_CLI, CRON_CONNECTOR   the real programs; looked for on PATH otherwise, and their tests skipped where there are none
+# FAAS_CLI, CRON_CONNECTOR, OF_WATCHDOG   the real programs; looked for on PATH otherwise, and their tests skipped where
+#                                         there are none
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never
@@ -31,23 +32,27 @@ install() {
     { apt-get update -qq && apt-get install -y -qq "$@"; } </dev/null >&2
 }
 
-# A Python with what a folder's requirements.txt lists, once for each set of versions; it is found by a variable, and there
-# when it knows a module: `python tests/django DJANGO_PYTHON oauth2_provider`.
-python() {
-    local folder key requirements=$1/requirements.txt
+# The tests of a binary.
+count() {
+    grep -c '^#\[tokio::test' "tests/tests/$1.rs"
+}
+
+# A Python with what tests/NAME/requirements.txt lists, once for each set of versions; `python` is its folder.
+venv() {
+    local name=$1 module=$2 key
     python3 -c 'import ensurepip, venv' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv; } </dev/null >&2
-    key=$({ python3 --version && cat "$requirements"; } | sha256sum | cut -c1-16)
-    folder=${XDG_CACHE_HOME:-$HOME/.cache}/etl-oauth-e2e/$(basename "$1")-$key
-    export "$2=$folder/bin/python"
-    [ -e "$folder/ready" ] && return
-    rm -rf "$folder" && python3 -m venv "$folder" &&
-        run 5 "$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement "$requirements" &&
-        "$folder/bin/python" -c "import $3" && touch "$folder/ready"
+    key=$({ python3 --version && cat "tests/$name/requirements.txt"; } | sha256sum | cut -c1-16)
+    python=${XDG_CACHE_HOME:-$HOME/.cache}/etl-oauth-e2e/$name-$key
+    [ -e "$python/ready" ] && return
+    rm -rf "$python" && python3 -m venv "$python" &&
+        run 5 "$python/bin/pip" install --quiet --disable-pip-version-check --require-hashes \
+            --requirement "tests/$name/requirements.txt" &&
+        "$python/bin/python" -c "import $module" && touch "$python/ready"
 }
 
 # A program by its variable or its name; counts its tests as skipped where there is none.
 found() {
-    local variable=$1 name=$2 tests=tests/tests/$3.rs count
+    local variable=$1 name=$2 count=$3
     if [ -z "${!variable:-}" ]; then
         printf -v "$variable" '%s' "$(command -v "$name")"
     fi
@@ -55,7 +60,6 @@ found() {
         export "${variable?}"
         return
     fi
-    count=$(grep -c '^#\[tokio::test' "$tests")
     skipped=$((skipped + count))
     echo "skipped: $name was not found, neither by $variable nor on PATH; $count tests of it"
     return 1
@@ -63,9 +67,14 @@ found() {
 
 install npm nodejs npm
 run 5 npm ci --prefix tests/oidc --silent --no-audit --no-fund
-python tests/django DJANGO_PYTHON oauth2_provider
+venv django oauth2_provider
+export DJANGO_PYTHON=$python/bin/python
 components 15 providers
-python tests/sinks SINKS_PYTHON moto.server
+venv schemathesis schemathesis
+export SCHEMATHESIS=$python/bin/schemathesis
+components 10 schemathesis
+venv sinks moto.server
+export SINKS_PYTHON=$python/bin/python
 components 10 sinks
 # A real browser; what it saw is in target/debug/screenshots.
 install chromium chromium
@@ -75,9 +84,12 @@ components 15 chromium
 install promtool --no-install-recommends prometheus
 run 5 tests/promtool.sh
 components 30 contexts
-found FAAS_CLI faas-cli faas_cli && components 10 faas_cli
-found CRON_CONNECTOR cron-connector cron_connector && components 10 cron_connector
+found FAAS_CLI faas-cli "$(count faas_cli)" && components 10 faas_cli
+found CRON_CONNECTOR cron-connector "$(count cron_connector)" && components 10 cron_connector
 run 15 tests/faas_cli.sh
+# The record of of-watchdog, replayed against the real one: what our own server is measured by still holds.
+found OF_WATCHDOG of-watchdog "$(grep -c '^ *{"id":' template/rust-hyper/tests/of-watchdog.json)" &&
+    REPLAY_SUBJECT=$OF_WATCHDOG components 15 replay
 
 # Servers that the stores speak to.
 install go golang-go

@@ -3,8 +3,9 @@
 #
 #   tests/servers.sh COMMAND...
 #
-# The command finds them by KUBECONFIG (an administrator's), NATS_URL and POSTGRES_URL. The first three servers are built
-# from the Go modules of tests/tools, once for each set of versions; PostgreSQL is Debian's.
+# The command finds them by KUBECONFIG (an administrator's), NATS_URL and POSTGRES_URL. PostgreSQL speaks TLS to whoever wants
+# it, a second NATS server, at NATS_TLS_URL, to everybody: by a private authority, which SSL_CERT_FILE names. The first three
+# servers are built from the Go modules of tests/tools, once for each set of versions; PostgreSQL is Debian's.
 set -euo pipefail
 tools=$(cd "$(dirname "$0")/tools" && pwd)
 
@@ -110,14 +111,26 @@ start_kubernetes() {
 	EOF
 }
 
+# An authority, and a certificate of it for 127.0.0.1 and for no name.
+make_certificates() {
+	local new=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes)
+	openssl req -x509 "${new[@]}" -days 2 -subj /CN=authority -keyout "$dir/ca.key" -out "$dir/ca.crt" 2>/dev/null
+	openssl req "${new[@]}" -subj /CN=server -keyout "$dir/server.key" -out "$dir/server.csr" 2>/dev/null
+	openssl x509 -req -in "$dir/server.csr" -CA "$dir/ca.crt" -CAkey "$dir/ca.key" -CAcreateserial -days 2 \
+		-extfile <(echo subjectAltName=IP:127.0.0.1) -out "$dir/server.crt" 2>/dev/null
+	# As the README has it: this authority, and all public ones.
+	export SSL_CERT_FILE=$dir/ca.crt SSL_CERT_DIR=/etc/ssl/certs
+}
+
+# Sets REPLY to the address of a NATS server with these arguments besides.
 start_nats() {
 	free_port && local port=$REPLY
 	free_port && local monitor=$REPLY
-	"$bin/nats-server" --addr 127.0.0.1 --port "$port" --http_port "$monitor" --jetstream --store_dir "$dir/nats" \
-		>"$dir/nats-server.log" 2>&1 &
+	"$bin/nats-server" --addr 127.0.0.1 --port "$port" --http_port "$monitor" --jetstream --store_dir "$dir/nats-$port" \
+		"$@" >"$dir/nats-server.log" 2>&1 &
 	pids+=($!)
 	wait_until nats-server $! curl -fsS "http://127.0.0.1:$monitor/healthz"
-	export NATS_URL=nats://127.0.0.1:$port
+	REPLY=127.0.0.1:$port
 }
 
 start_postgres() {
@@ -125,14 +138,16 @@ start_postgres() {
 	pg=$(postgres_bin)
 	free_port && local port=$REPLY
 	mkdir "$dir/pg"
-	if [ "$(id -u)" = 0 ]; then chmod 711 "$dir" && chown postgres "$dir/pg"; fi
+	install -m 600 "$dir/server.key" "$dir/pg/server.key"
+	if [ "$(id -u)" = 0 ]; then chmod 711 "$dir" && chown postgres "$dir/pg" "$dir/pg/server.key"; fi
 	head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$dir/pg/password"
 	local password
 	password=$(cat "$dir/pg/password")
 	(cd "$dir/pg" && as_postgres "$pg/initdb" -D "$dir/pg/data" -U etl --auth scram-sha-256 --pwfile "$dir/pg/password" \
 		--no-sync >"$dir/initdb.log" 2>&1) || { cat "$dir/initdb.log" >&2; exit 1; }
 	(cd "$dir/pg" && exec_as_postgres "$pg/postgres" -D "$dir/pg/data" -c "listen_addresses=127.0.0.1" -c "port=$port" \
-		-c "unix_socket_directories=" -c fsync=off) >"$dir/postgres.log" 2>&1 &
+		-c "unix_socket_directories=" -c fsync=off -c ssl=on -c "ssl_cert_file=$dir/server.crt" \
+		-c "ssl_key_file=$dir/pg/server.key") >"$dir/postgres.log" 2>&1 &
 	pids+=($!)
 	wait_until postgres $! "$pg/pg_isready" -h 127.0.0.1 -p "$port"
 	export POSTGRES_URL=postgres://etl:$password@127.0.0.1:$port/postgres
@@ -152,8 +167,10 @@ dir=$(mktemp -d)
 pids=()
 trap stop EXIT
 trap 'exit 130' INT TERM
+make_certificates
 start_etcd
-start_nats
+start_nats && export NATS_URL=nats://$REPLY
+start_nats --tls --tlscert "$dir/server.crt" --tlskey "$dir/server.key" && export NATS_TLS_URL=tls://$REPLY
 start_postgres
 start_kubernetes
 "$@"

@@ -294,6 +294,24 @@ async fn postgres_makes_its_schema_once_however_many_start_together() {
     );
 }
 
+#[tokio::test]
+async fn tls_to_nats_and_postgres_trusts_the_authority_that_ssl_cert_file_names_and_the_name_in_the_certificate() {
+    let mut it = Setting::nats();
+    let (nats, postgres) = (variable("NATS_TLS_URL"), format!("{}?sslmode=require", variable("POSTGRES_URL")));
+    for (host, is_trusted) in [("127.0.0.1", true), ("localhost", false)] {
+        it.options.nats_url = nats.replace("127.0.0.1", host);
+        it.mount("etl-oauth-postgres-url", &postgres.replace("127.0.0.1", host));
+        for kind in ["nats", "postgres"] {
+            let loaded = it.open(kind).await.load("swap").await;
+            let refused = matches!(&loaded, Err(StoreError::Unavailable(why)) if why.contains("certificate"));
+            assert!(if is_trusted { matches!(loaded, Ok(None)) } else { refused }, "{kind} at {host}: {loaded:?}");
+        }
+    }
+    it.mount("etl-oauth-postgres-url", &postgres.replace("require", "verify-full"));
+    let Err(StoreError::Config(why)) = Store::open("postgres", &it.options).await else { panic!("it was taken") };
+    assert!(why.contains("sslmode=require") && !why.contains("127.0.0.1"), "{why}");
+}
+
 /// A namespace of its own, with what `deploy/kubernetes.yaml` makes in it, and the service account that it binds.
 struct Cluster {
     setting: Setting,

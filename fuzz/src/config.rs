@@ -51,7 +51,10 @@ fn works(config: &Config) {
     let jar = CookieJar::new(&config.public_url);
     let (pending, _, cookie) = Pending::begin(&key, &jar, "default", config.state_lifetime, now).unwrap();
     assert!(cookie.is_some(), "a cookie that is no header");
-    assert!(config.state_lifetime < Duration::from_secs(1) || pending.ends_at() > now, "a state that ends before it begins");
+    assert!(
+        config.state_lifetime < Duration::from_secs(1) || pending.ends_at() > now,
+        "a state that ends before it begins"
+    );
     crate::definition::asks(provider);
     let _ = Policy::of(provider);
 }

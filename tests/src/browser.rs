@@ -136,7 +136,8 @@ impl Page {
 
     /// The address and the fields of the page's first form, with `fields` over the preset ones.
     fn form(&self, fields: &[(&str, &str)]) -> (Url, Vec<(String, String)>) {
-        let form = &self.body[self.body.find("<form").expect("a form")..];
+        let start = self.body.find("<form").unwrap_or_else(|| panic!("no form at {}:\n{}", self.url, self.body));
+        let form = &self.body[start..];
         let form = &form[..form.find("</form>").expect("the form's end")];
         let head = &form[..form.find('>').unwrap()];
         let action = attribute(head, "action").map_or(self.url.clone(), |action| self.url.join(&action).unwrap());

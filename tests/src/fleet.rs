@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::Browser;
+use crate::{Browser, Page};
 
 /// Several processes of the function over one store, with the sandbox provider: no gateway between.
 #[derive(Debug)]
@@ -33,6 +33,14 @@ pub const LEASE: Duration = Duration::from_secs(3);
 impl Fleet {
     /// Starts `size` processes with `store` (variables, secrets), authorised once, on tokens that live two seconds.
     pub async fn start(program: &str, size: usize, store: &[(&str, &str)], secrets: &[(&str, &str)]) -> Self {
+        let fleet = Self::unauthorised(program, size, store, secrets).await;
+        let done = fleet.authorise().await;
+        assert_eq!(done.status, 200, "{}", done.body);
+        fleet
+    }
+
+    /// As [`Fleet::start`], and nobody has authorised it.
+    pub async fn unauthorised(program: &str, size: usize, store: &[(&str, &str)], secrets: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mounted = folder.path().join("secrets");
         std::fs::create_dir(&mounted).unwrap();
@@ -79,12 +87,15 @@ impl Fleet {
         for index in 0..size {
             fleet.until_up(index).await;
         }
-        let browser = Browser::new();
-        let page = browser.open(&fleet.url(0, "/enable")).await;
-        let consent = browser.submit(&page, &[]).await;
-        let done = browser.submit(&consent, &[("decision", "allow")]).await;
-        assert_eq!(done.status, 200, "{}", done.body);
         fleet
+    }
+
+    /// Walks a person through the authorisation. Gives the page at the end.
+    pub async fn authorise(&self) -> Page {
+        let browser = Browser::new();
+        let page = browser.open(&self.url(0, "/enable")).await;
+        let consent = browser.submit(&page, &[]).await;
+        browser.submit(&consent, &[("decision", "allow")]).await
     }
 
     fn spawn(&self, port: u16) -> Child {
@@ -95,6 +106,8 @@ impl Fleet {
             .env_clear()
             .env("TMPDIR", &tmp)
             .env("port", port.to_string())
+            // Whom to trust is the machine's affair.
+            .envs(std::env::vars().filter(|(name, _)| name.starts_with("SSL_CERT_")))
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

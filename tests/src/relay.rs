@@ -27,9 +27,13 @@ impl Relay {
             while let Ok((mut near, _)) = listener.accept().await {
                 let target = to.lock().unwrap().clone().filter(|_| *is_open.borrow());
                 let Some(target) = target else { continue };
+                let mut closes = is_open.clone();
                 tokio::spawn(async move {
                     let mut far = TcpStream::connect(target).await?;
-                    tokio::io::copy_bidirectional(&mut near, &mut far).await
+                    tokio::select! {
+                        copied = tokio::io::copy_bidirectional(&mut near, &mut far) => copied.map(drop),
+                        _ = closes.wait_for(|open| !open) => Ok(()),
+                    }
                 });
             }
         });
@@ -50,5 +54,16 @@ impl Relay {
     /// Opens it.
     pub fn open(&self) {
         self.open.send_replace(true);
+    }
+
+    /// Closes it, to those who are on it, too.
+    pub fn close(&self) {
+        self.open.send_replace(false);
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 }

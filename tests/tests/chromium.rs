@@ -129,7 +129,7 @@ async fn a_person_walks_through_every_page_in_a_real_browser() {
     let scene = json!({
         "gallery": gallery.path(),
         "screenshots": target.join("screenshots"),
-        "sandbox": scene(&sandbox, &sandbox.provider().url()),
+        "sandbox": scene(&sandbox, sandbox.provider().url()),
         "oidc": scene(&oidc, &provider),
     });
     let mut walk = Command::new("node")

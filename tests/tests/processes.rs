@@ -123,7 +123,54 @@ async fn a10_four_processes_over_files_survive_kills_and_naps() {
 
 #[cfg(feature = "components")]
 mod servers {
+    use tests::Relay;
+
     use super::*;
+
+    /// One process, whose store is away at the start, comes, goes and comes back.
+    #[tokio::test]
+    async fn a_store_that_is_away_is_degraded_service_and_no_crash() {
+        let road = Relay::closed().await;
+        let url = std::env::var("POSTGRES_URL").expect("run by servers.sh");
+        let (login, rest) = url.split_once('@').unwrap();
+        let (server, _) = rest.split_once('/').unwrap();
+        road.lead_to(&format!("http://{server}"));
+        // Every server has this database, and nobody else has tokens in it.
+        let url = format!("{login}@{}/template1", road.address());
+        let variables = [("store", "postgres"), ("enable_auth", "first_visit")];
+        let secrets = [("etl-oauth-postgres-url", &*url), ("etl-oauth-operator", "the word of an operator")];
+        let fleet = Fleet::unauthorised(PROGRAM, 1, &variables, &secrets).await;
+        fleet.provider().set_faults(&serde_json::json!({"token_lifetime": 3600})).unwrap();
+        let http = reqwest::Client::new();
+        let run = async || http.post(fleet.url(0, "/")).send().await.unwrap().status().as_u16();
+        let is_store_ok = async || {
+            let request = http.get(fleet.url(0, "/status")).bearer_auth("the word of an operator");
+            let request = request.header("accept", "application/json");
+            let status: serde_json::Value = request.send().await.unwrap().json().await.unwrap();
+            status["store"]["ok"].as_bool().unwrap()
+        };
+        let until = async |wanted: bool| {
+            let start = Instant::now();
+            while is_store_ok().await != wanted {
+                assert!(start.elapsed() < Duration::from_secs(30), "{}", fleet.log(0));
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        assert!(!is_store_ok().await);
+        assert_eq!(run().await, 503, "nobody knows whether it is authorised");
+        road.open();
+        until(true).await;
+        assert_eq!(run().await, 409);
+        assert_eq!(fleet.authorise().await.status, 200);
+        assert_eq!(run().await, 200);
+        road.close();
+        until(false).await;
+        assert_eq!(run().await, 200, "its token lives");
+        road.open();
+        until(true).await;
+        assert_eq!(run().await, 200);
+        fleet.stop().await;
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a2_eight_processes_over_kubernetes_survive_kills() {

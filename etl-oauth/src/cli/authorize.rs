@@ -10,7 +10,7 @@ use crate::store::DEFAULT_ACCOUNT;
 /// How often the function is asked whether somebody has been there.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// `authorize`: prints the link, and waits until a person has followed it.
+/// `authorize`: tells a person where to go, and waits until the account has new tokens.
 pub(super) async fn authorize(wish: &Authorize) -> Outcome {
     let (target, account) = (&wish.target, wish.target.account());
     let remote = Remote::new(target)?;
@@ -18,19 +18,43 @@ pub(super) async fn authorize(wish: &Authorize) -> Outcome {
     if !wish.again && is_authorised(&before) {
         return Ok(told(wish, &before, "is authorised already; --again replaces its tokens"));
     }
-    let link = link(&remote, account);
-    if target.shape.json {
-        print_json(&json!({ "account": account, "enable_url": link }));
-    } else {
-        print(&format!("Open this in a browser, and allow access:\n\n  {link}\n"));
-        if std::io::stdout().is_terminal()
-            && let Some(code) = qr::code(&link)
-        {
-            print(&code);
-        }
+    // What the provider is asked by depends on its grant: a code for any device, a browser, or nobody at all.
+    match remote.begin(account).await? {
+        Some(answer) if answer["user_code"].is_string() => invite(target.shape.json, &answer),
+        Some(_) => return Ok(told(wish, &status::account(&remote, account).await?, "is authorised; it needed nobody")),
+        None => lead(target.shape.json, account, &link(&remote, account)),
     }
     let after = wait(&remote, account, &before, wish.timeout).await?;
     Ok(told(wish, &after, "is authorised"))
+}
+
+/// To the enable page, in a browser that comes back there.
+fn lead(as_json: bool, account: &str, link: &str) {
+    if as_json {
+        return print_json(&json!({ "account": account, "enable_url": link }));
+    }
+    print(&format!("Open this in a browser, and allow access:\n\n  {link}\n"));
+    picture(link);
+}
+
+/// To the provider, on any device, with a code (RFC 8628 §3.3).
+fn invite(as_json: bool, invitation: &Value) {
+    if as_json {
+        return print_json(invitation);
+    }
+    let word = |name: &str| crate::words::cut(invitation[name].as_str().unwrap_or_default(), crate::words::LONGEST);
+    let (code, place, whole) = (word("user_code"), word("verification_uri"), word("verification_uri_complete"));
+    print(&format!("On any device, open\n\n  {place}\n\nand type the code\n\n  {code}\n"));
+    picture(if whole.is_empty() { &place } else { &whole });
+}
+
+/// For a phone, on a terminal alone.
+fn picture(link: &str) {
+    if std::io::stdout().is_terminal()
+        && let Some(code) = qr::code(link)
+    {
+        print(&code);
+    }
 }
 
 fn link(remote: &Remote, account: &str) -> String {
@@ -54,6 +78,15 @@ async fn wait(remote: &Remote, account: &str, before: &Value, timeout: Duration)
         sleep(PAUSE.min(timeout)).await;
         match status::account(remote, account).await {
             Ok(now) if is_authorised(&now) && generation(&now) > generation(before) => return Ok(now),
+            Ok(now) if now["device"]["failure"].is_string() => {
+                let why = now["device"]["failure"].as_str().unwrap_or_default();
+                return Err(Failure::new(
+                    Exit::InVain,
+                    "not_allowed",
+                    why,
+                    "Ask for another code: etl-oauth authorize.",
+                ));
+            }
             // A gateway that restarts is no reason to give up while a person is at the provider.
             Ok(_) | Err(Failure { exit: Exit::Failed, .. }) => {}
             Err(failure) => return Err(failure),

@@ -47,7 +47,7 @@ fn show(name: &str, shape: &Shape) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// Reads a file as the function reads `provider_file`.
+/// Reads a file as the function reads `provider_file`, and tells all that is wrong with it.
 fn check(file: &Path, shape: &Shape) -> Outcome {
     let name = file.display().to_string();
     let wrong = |message: String| {

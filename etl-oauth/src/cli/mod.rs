@@ -24,7 +24,7 @@ use arguments::{Arguments, Command, Target};
 use remote::Remote;
 
 /// What became of a command: its exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Exit {
     /// It is done, and all is well.

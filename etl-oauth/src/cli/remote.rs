@@ -44,26 +44,39 @@ impl Remote {
         self.send(self.http.post(self.page(path)).form(&[("account", account)]), path).await
     }
 
-    async fn send(&self, mut request: reqwest::RequestBuilder, path: &str) -> Result<Value, Failure> {
+    /// Begins an authorisation: what the function answers, or nothing where a person begins it in a browser.
+    pub(super) async fn begin(&self, account: &str) -> Result<Option<Value>, Failure> {
+        let request = self.http.post(self.page("/enable")).form(&[("account", account)]);
+        let answer = self.ask(request).await?;
+        if answer.status().is_redirection() {
+            return Ok(None);
+        }
+        self.read(answer, "/enable").await.map(Some)
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder, path: &str) -> Result<Value, Failure> {
+        let answer = self.ask(request).await?;
+        self.read(answer, path).await
+    }
+
+    async fn ask(&self, mut request: reqwest::RequestBuilder) -> Result<reqwest::Response, Failure> {
         if let Some(operator) = &self.operator {
             request = request.bearer_auth(operator.expose());
         }
-        let answer =
-            request.header(header::ACCEPT, "application/json").send().await.map_err(|err| self.unreachable(&err))?;
+        request.header(header::ACCEPT, "application/json").send().await.map_err(|err| self.unreachable(&err))
+    }
+
+    async fn read(&self, answer: reqwest::Response, path: &str) -> Result<Value, Failure> {
         let status = answer.status();
         let body = answer.bytes().await.map_err(|err| self.unreachable(&err))?;
-        // Half a revocation is an answer, too: it says which half.
         match serde_json::from_slice::<Value>(&body) {
+            // Half a revocation is an answer, too: it says which half.
             Ok(answer) if status.is_success() || answer.get("store").is_some() => Ok(answer),
             Ok(answer) if answer["error"].is_string() => Err(refused(status, &answer)),
             _ => {
                 let message = format!("{} answers {status}, and is no etl-oauth", self.page(path));
-                Err(Failure::new(
-                    Exit::Failed,
-                    "not_etl_oauth",
-                    message,
-                    "Compare --url with the function's public_url.",
-                ))
+                let next = "Compare --url with the function's public_url.";
+                Err(Failure::new(Exit::Failed, "not_etl_oauth", message, next))
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::provider::{Definition, Overrides, Provider, Source, Values};
 const FILE_LIMIT: u64 = 256 << 10;
 
 pub(super) fn provider(strings: &mut Strings<'_>, public_url: Option<&Url>) -> Option<Provider> {
-    let (name, definition) = definition(strings)?;
+    // All variables are read before a definition that is missing ends it: every mistake is told at once.
     let overrides = Overrides {
         issuer: strings.text("issuer"),
         authorize_url: strings.parsed("authorize_url", endpoint),
@@ -24,9 +24,11 @@ pub(super) fn provider(strings: &mut Strings<'_>, public_url: Option<&Url>) -> O
         pkce: strings.named("pkce"),
         replay_window: strings.duration("replay_window"),
         refresh_idle: strings.duration("refresh_idle"),
-        variables: variables(strings, &definition),
+        variables: Values::new(),
         redirect_uri: public_url.map(redirect_uri),
     };
+    let (name, definition) = definition(strings)?;
+    let overrides = Overrides { variables: variables(strings, &definition), ..overrides };
     match Provider::new(&name, definition, overrides) {
         Ok(provider) => {
             if provider.authorize_url.is_none() {

@@ -146,3 +146,39 @@ fn a_duration_that_leaves_the_calendar_is_none() {
     }
     assert!(Setting::new().set("state_lifetime", "2562047h47m16s").read().is_ok(), "Go's longest");
 }
+
+#[test]
+fn a_definition_of_ones_own_is_read_from_a_file_and_named_after_it() {
+    let it = Setting::new();
+    let file = it.folder.path().join("acme.toml");
+    std::fs::write(
+        &file,
+        "authorize_url = 'https://{tenant}.acme.example/a'\ntoken_url = 'https://acme.example/t'\n[variables.tenant]",
+    )
+    .unwrap();
+    let path = file.display().to_string();
+    let it = it.set("provider", "").set("provider_file", &path).set("provider_tenant", "eu");
+    let config = it.read().unwrap();
+    assert_eq!(config.provider.name, "acme");
+    assert_eq!(config.provider.authorize_url.as_ref().unwrap().as_str(), "https://eu.acme.example/a");
+    let it = it.set("provider_tenant", "eu/").set("provider", "gumroad");
+    let mistakes = it.mistakes();
+    assert!(mistakes[0].starts_with("provider=gumroad is not what provider_file brings"), "{mistakes:?}");
+    assert!(mistakes[1].starts_with("provider_tenant must be one part of a host name"), "{mistakes:?}");
+    let it = it.set("provider", "acme");
+    std::fs::write(&file, "tokenurl = ''").unwrap();
+    assert!(it.mistakes()[0].starts_with(&format!("{path}: tokenurl: is no key")), "{:?}", it.mistakes());
+    std::fs::remove_file(&file).unwrap();
+    assert!(it.mistakes()[0].starts_with(&format!("provider_file={path}: cannot be read")), "{:?}", it.mistakes());
+}
+
+#[test]
+fn custom_needs_variables_alone() {
+    let it = Setting::new()
+        .set("provider", "custom")
+        .set("authorize_url", "https://p.example/a")
+        .set("token_url", "https://p.example/t")
+        .set("client_auth", "post");
+    let provider = it.read().unwrap().provider;
+    assert_eq!((provider.name.as_str(), provider.token_url.as_str()), ("custom", "https://p.example/t"));
+}

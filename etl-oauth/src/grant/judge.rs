@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    provider::{Provider, Source},
+    provider::{Provider, Source, Values},
     token::{Answer, Class, Failure, Owner},
 };
 
@@ -34,7 +34,7 @@ pub fn judge_token(provider: &Provider, raw: &RawAnswer) -> Result<Answer, Failu
         let answer = provider.answer.read(&raw.body);
         let mut answer = answer.map_err(|err| Failure::new(Class::MalformedAnswer, err.to_string()))?;
         // Counted from the answer that brought the refresh token: one without keeps the old one, and the old one's end.
-        if answer.refresh_token.is_some() {
+        if answer.refresh_token.is_some() && answer.refresh_expires_at.is_none() {
             let known = provider.refresh_lifetime.map(Duration::from_secs);
             answer.refresh_lifetime = answer.refresh_lifetime.or(known);
         }
@@ -42,6 +42,19 @@ pub fn judge_token(provider: &Provider, raw: &RawAnswer) -> Result<Answer, Failu
         return Ok(answer);
     }
     Err(refusal(provider, raw, error.as_deref()))
+}
+
+/// The answer to a code, with what is known since the person has just consented: the values that the redirect brought, and
+/// the end of the consent itself, which no renewal moves.
+#[must_use]
+pub fn consented(provider: &Provider, mut answer: Answer, redirect: &Values) -> Answer {
+    for (name, value) in redirect {
+        answer.kept.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    if answer.refresh_expires_at.is_none() {
+        answer.refresh_lifetime = answer.refresh_lifetime.or(provider.grant_lifetime.map(Duration::from_secs));
+    }
+    answer
 }
 
 /// Takes the values of variables out of an answer. One that may not stand in a URL is kept out, and is no small matter: a
@@ -213,6 +226,30 @@ mod tests {
         assert_eq!(wait("Sun, 09 Sep 2001 01:47:40 GMT").retry_after(), Some(Duration::from_secs(60)));
         assert_eq!(wait("Sun, 09 Sep 2001 01:46:00 GMT").retry_after(), Some(Duration::ZERO));
         assert_eq!(wait("soon").class(), Class::ProviderUnavailable);
+    }
+
+    #[test]
+    fn a_refresh_tokens_end_is_the_answers_else_the_definitions_and_a_consents_end_is_not_moved() {
+        let read = |refresh: Option<u64>, body: &str| {
+            let definition = Definition {
+                token_url: Some("https://p.example/token".into()),
+                refresh_lifetime: refresh,
+                grant_lifetime: Some(1000),
+                ..Definition::default()
+            };
+            let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
+            let (status, headers, at) = (StatusCode::OK, HeaderMap::new(), Timestamp::UNIX_EPOCH);
+            let renewed = judge_token(&provider, &RawAnswer { status, headers, body: body.into(), at }).unwrap();
+            let first = consented(&provider, renewed.clone(), &[("realm".to_owned(), "7".to_owned())].into());
+            assert_eq!(first.kept["realm"], "7");
+            [renewed, first].map(|answer| answer.refresh_lifetime.map(|lifetime| lifetime.as_secs()))
+        };
+        let told = r#"{"access_token":"a","refresh_token":"r","refresh_expires_in":"50"}"#;
+        let silent = r#"{"access_token":"a","refresh_token":"r"}"#;
+        assert_eq!(read(Some(60), told), [Some(50), Some(50)]);
+        assert_eq!(read(Some(60), silent), [Some(60), Some(60)]);
+        assert_eq!(read(None, silent), [None, Some(1000)], "a renewal leaves the consent's end as it was");
+        assert_eq!(read(Some(60), r#"{"access_token":"a"}"#)[0], None, "the old refresh token keeps its end");
     }
 
     #[test]

@@ -11,6 +11,6 @@ mod wire;
 pub use authorize::authorize_url;
 pub use client::Client;
 pub(crate) use judge::retry_after;
-pub use judge::{RawAnswer, judge_revocation, judge_token, judge_userinfo};
+pub use judge::{RawAnswer, consented, judge_revocation, judge_token, judge_userinfo};
 pub use request::{TokenRequest, authorization_code, refresh_token, revocation, second, userinfo};
 pub use wire::{SendError, Wire};

@@ -7,7 +7,7 @@ use url::{Url, form_urlencoded};
 
 use super::{Client, sign::sign};
 use crate::{
-    provider::{Call, Format, Provider, TokenKind, Verb, fill},
+    provider::{CLIENT_ID, Call, Format, Provider, TokenKind, Verb, fill},
     token::{Answer, Secret},
 };
 
@@ -49,18 +49,21 @@ impl TokenRequest {
         let mut headers = headers(call, &blanks);
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         headers.extend(authorization.as_ref().and_then(sensitive).map(|value| (header::AUTHORIZATION, value)));
-        let mut it = Self { method: method(call), url: url.clone(), headers, body: Zeroizing::default() };
+        let mut it =
+            Self { method: method(call), url: with_client_id(url, client), headers, body: Zeroizing::default() };
         it.write(call, &params);
         it
     }
 
     fn write(&mut self, call: &Call, params: &[(String, String)]) {
+        if params.is_empty() {
+            // The URL and a header say it all.
+            return;
+        }
         let format = if call.method == Some(Verb::Get) { Format::Query } else { call.format.unwrap_or_default() };
         let kind = match format {
             Format::Query => {
-                if !params.is_empty() {
-                    self.url.query_pairs_mut().extend_pairs(params);
-                }
+                self.url.query_pairs_mut().extend_pairs(params);
                 return;
             }
             Format::Json => {
@@ -106,6 +109,16 @@ impl TokenRequest {
     pub fn authorization(&self) -> Option<HeaderValue> {
         self.headers.get(header::AUTHORIZATION).cloned()
     }
+}
+
+/// Puts the client's id into its place, where the path has one. It can be nothing but one segment.
+fn with_client_id(url: &Url, client: &Client) -> Url {
+    let mut url = url.clone();
+    if url.path().contains(CLIENT_ID) {
+        let id: String = form_urlencoded::byte_serialize(client.id.as_bytes()).collect();
+        url.set_path(&url.path().replace(CLIENT_ID, &id));
+    }
+    url
 }
 
 fn method(call: &Call) -> Method {

@@ -82,7 +82,7 @@ mod tests {
         let to = Some(Owner::new("8", None));
         let from = Owner::new("7", None);
         let other = Concern::OtherOwner { from: from.clone(), to };
-        assert_eq!(concerns(&full(), &record(FULL, Some("8"))), [other.clone()]);
+        assert_eq!(concerns(&full(), &record(FULL, Some("8"))), std::slice::from_ref(&other));
         let unknown = Concern::OtherOwner { from, to: None };
         assert_eq!(concerns(&full(), &record(FULL, None)), [unknown]);
         // Any grant is better than one that is gone, but not anybody's.

@@ -1,13 +1,14 @@
 //! One renewal at a time in a process, in a task of its own.
 
-use std::sync::{PoisonError, atomic::Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, atomic::Ordering};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::{
-    Keeper, KeeperError,
+    Keeper, KeeperError, Policy,
     exchange::{For, exchange},
-    machine::{Event, Need, Outcome, Renewal, Step},
+    machine::Renewal,
+    step::{Event, Need, Outcome, Step},
 };
 use crate::{
     grant,
@@ -18,19 +19,62 @@ use crate::{
 /// How many renewals are remembered for the status page.
 const HISTORY: usize = 50;
 
-/// What a renewal's waiters see: nothing yet, or its result.
-pub(super) type Landing = Option<Result<(), KeeperError>>;
+/// A renewal under way, as its waiters see it. Thousands may wait: being woken costs each no lock.
+#[derive(Default)]
+pub(super) struct Flight {
+    landed: OnceLock<Result<(), KeeperError>>,
+    bell: Notify,
+}
+
+impl Flight {
+    /// Gives its waiters their result; only the first one counts.
+    fn land(&self, result: Result<(), KeeperError>) {
+        let _ = self.landed.set(result);
+        self.bell.notify_waiters();
+    }
+
+    async fn landing(&self) -> &Result<(), KeeperError> {
+        loop {
+            // Before the look: from here on no bell is missed.
+            let bell = self.bell.notified();
+            if let Some(result) = self.landed.get() {
+                return result;
+            }
+            bell.await;
+        }
+    }
+}
+
+/// Ends a flight, also where its task goes without a word: the runtime is shutting down.
+struct Ending {
+    keeper: Keeper,
+    flight: Arc<Flight>,
+}
+
+impl Ending {
+    /// Whoever comes from here on begins the next one.
+    fn end(&self, result: Result<(), KeeperError>) {
+        let mut current = self.keeper.0.flight.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &self.flight)) {
+            *current = None;
+        }
+        drop(current);
+        self.flight.land(result);
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.end(Err(self.keeper.disabled()));
+    }
+}
 
 impl Keeper {
     /// Renews for `need`, or waits for the renewal that is under way and looks again.
     pub(super) async fn renew(&self, need: Need) -> Result<(), KeeperError> {
         loop {
-            let (mut landing, ours) = self.board(need);
-            let result = match landing.wait_for(Option::is_some).await {
-                Ok(landed) => landed.clone().unwrap_or(Ok(())),
-                // The task is gone without a word: the runtime is shutting down.
-                Err(_) => return Err(self.disabled()),
-            };
+            let (flight, ours) = self.board(need);
+            let result = flight.landing().await.clone();
             // Somebody else's renewal may have been for something else.
             if ours || result.is_err() || !self.still_wants(need) || !self.is_saved() {
                 return result;
@@ -39,10 +83,10 @@ impl Keeper {
     }
 
     fn still_wants(&self, need: Need) -> bool {
-        let Some(stored) = self.current() else { return false };
-        let policy = &self.0.parts.policy;
+        let Some(current) = &*self.0.current.load() else { return false };
+        let (stored, policy) = (&current.stored, &self.0.parts.policy);
         match need {
-            Need::Expiry => !policy.is_fresh(&stored.record, self.now()),
+            Need::Expiry => self.now() >= current.fresh_until,
             Need::Idle => policy.idle_at(&stored.record).is_some_and(|at| at <= self.now()),
             Need::Refused { generation, .. } | Need::Run { generation } | Need::Asked { generation } => {
                 stored.record.generation <= generation
@@ -51,30 +95,26 @@ impl Keeper {
     }
 
     /// Joins the renewal that is under way, or starts one in a task that no caller's leaving can cancel.
-    fn board(&self, need: Need) -> (watch::Receiver<Landing>, bool) {
-        let mut flight = self.0.flight.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(landing) = &*flight
-            && landing.has_changed().is_ok()
-        {
-            return (landing.clone(), false);
+    fn board(&self, need: Need) -> (Arc<Flight>, bool) {
+        let mut current = self.0.flight.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = &*current {
+            return (Arc::clone(flight), false);
         }
-        let (landed, landing) = watch::channel(None);
-        *flight = Some(landing.clone());
-        let keeper = self.clone();
+        let flight = Arc::new(Flight::default());
+        *current = Some(Arc::clone(&flight));
+        let ending = Ending { keeper: self.clone(), flight: Arc::clone(&flight) };
         let work = self.0.work.begin();
         tokio::spawn(crate::trace::carry(async move {
             let _unfinished = work;
-            let result = keeper.fly(need, &landed).await;
-            *keeper.0.flight.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            landed.send_replace(Some(result));
+            ending.end(ending.keeper.fly(need, &ending.flight).await);
         }));
-        (landing, true)
+        (flight, true)
     }
 
-    async fn fly(&self, need: Need, landed: &watch::Sender<Landing>) -> Result<(), KeeperError> {
+    async fn fly(&self, need: Need, flight: &Flight) -> Result<(), KeeperError> {
         let started = self.now();
         let (outcome, changed) = tokio::select! {
-            landed = self.drive(need, landed) => landed,
+            landed = self.drive(need, flight) => landed,
             () = self.prolong() => unreachable!("a lease is prolonged for ever"),
         };
         if self.0.leased.swap(false, Ordering::AcqRel) {
@@ -90,17 +130,24 @@ impl Keeper {
             self.remember(last);
         }
         self.0.unsaved.store(false, Ordering::Release);
+        let before = self.current();
         if let Some(stored) = outcome.stored() {
             self.publish(stored.clone());
         }
-        if let Some((from, to)) = changed {
-            let failure = if let Outcome::Failed(failure, _) = &outcome { Some(failure.clone()) } else { None };
-            self.announce(from, to, failure);
+        if let (Some((from, _)), Some(stored)) = (changed, outcome.stored()) {
+            self.announce(from, &stored.record);
         }
         let account = self.account();
         match outcome {
             Outcome::Renewed(stored) => {
                 tracing::info!(account, generation = stored.record.generation, "renewed the token");
+                let before = before.filter(|before| before.record.generation < stored.record.generation);
+                if let (Some(tokens), Some(before)) =
+                    (&stored.record.tokens, before.as_ref().and_then(|before| before.record.tokens.as_ref()))
+                    && let Some(end) = tokens.final_end(before, now)
+                {
+                    tracing::warn!(account, %end, "the refresh token ends, and no renewal puts it off: authorise again before");
+                }
                 Ok(())
             }
             Outcome::Adopted(stored) => {
@@ -122,9 +169,10 @@ impl Keeper {
         history.push_front(last);
     }
 
-    async fn drive(&self, need: Need, landed: &watch::Sender<Landing>) -> (Outcome, Option<(State, State)>) {
+    async fn drive(&self, need: Need, flight: &Flight) -> (Outcome, Option<(State, State)>) {
         let parts = &self.0.parts;
-        let mut machine = Renewal::new(need, parts.policy.clone(), &parts.owner, super::jitter(), self.now());
+        let policy = Policy { tells: parts.announcer.is_heard(), ..parts.policy.clone() };
+        let mut machine = Renewal::new(need, policy, &parts.owner, super::jitter(), self.now());
         let mut step = machine.on(Event::Begin, self.now());
         loop {
             let event = match step {
@@ -151,7 +199,7 @@ impl Keeper {
                             );
                         }
                         self.publish(Stored { record: record.clone(), version: Version::new("unsaved") });
-                        landed.send_replace(Some(Ok(())));
+                        flight.land(Ok(()));
                     }
                     tokio::time::sleep(pause).await;
                     Event::Woke

@@ -5,85 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::policy::{Policy, after};
+use super::{
+    policy::{Policy, after},
+    step::{Event, Need, Outcome, Step},
+};
 use crate::{
     store::{Acquired, StoreError, Stored, Version},
-    token::{Answer, Class, Failure, Health, Intent, Record, Refused, Renewal as LastRenewal, Secret, State},
+    token::{Answer, Class, Failure, Health, Intent, Record, Refused, Secret, State},
 };
-
-/// Why a renewal is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// The access token ends soon, or has ended.
-    Expiry,
-    /// The refresh token has been idle for long.
-    Idle,
-    /// The API refused the access token of this generation; `worked` when it had taken it before.
-    Refused {
-        /// The generation that was refused.
-        generation: u64,
-        /// Whether a call with it had succeeded.
-        worked: bool,
-    },
-    /// Every run renews: any newer generation will do.
-    Run {
-        /// The generation when the run began.
-        generation: u64,
-    },
-    /// An operator asks: waits and latches do not hold.
-    Asked {
-        /// The generation when he asked.
-        generation: u64,
-    },
-}
-
-/// What happened.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, handed over at once")]
-pub enum Event {
-    /// The renewal begins.
-    Begin,
-    /// The lease was asked for.
-    Lease(Result<Acquired, StoreError>),
-    /// The record was read.
-    Loaded(Result<Option<Stored>, StoreError>),
-    /// The record was written.
-    Saved(Result<Version, StoreError>),
-    /// The provider answered, or did not.
-    Answered(Result<Answer, Failure>),
-    /// The wait is over.
-    Woke,
-}
-
-/// What to do next.
-#[derive(Debug)]
-pub enum Step {
-    /// Take the lease, or prolong it.
-    Acquire,
-    /// Read the record.
-    Load,
-    /// Write the record over the version.
-    Save(Box<Record>, Option<Version>),
-    /// Send this refresh token to the provider, under a time limit.
-    Send(Secret),
-    /// Wait.
-    Wait(Duration),
-    /// It is over; give the lease back.
-    Done(Box<Outcome>),
-}
-
-/// What came of a renewal.
-#[derive(Debug)]
-pub enum Outcome {
-    /// New tokens, stored.
-    Renewed(Stored),
-    /// Somebody else had renewed, or nothing needed to be done.
-    Adopted(Stored),
-    /// There is nothing to renew.
-    Disabled(Option<Stored>),
-    /// No new tokens; the record as it stands, where it is known.
-    Failed(Failure, Option<Stored>),
-}
 
 /// What the machine waits for.
 #[derive(Clone, Debug)]
@@ -195,11 +124,11 @@ impl Renewal {
             (Phase::Deciding, Event::Loaded(Ok(stored))) => self.decide(stored, now),
             (Phase::Waiting | Phase::Deciding, Event::Loaded(Err(err))) => failed(store_failure(&err), None),
             (Phase::SavingIntent(stored), Event::Saved(result)) => self.on_intent(stored, result, now),
-            (Phase::Sending(stored), Event::Answered(Ok(answer))) => self.on_answer(stored, answer),
+            (Phase::Sending(stored), Event::Answered(Ok(answer))) => self.on_answer(stored, answer, now),
             (Phase::Sending(stored), Event::Answered(Err(failure))) => self.on_refusal(stored, failure, now),
             (Phase::Storing(fresh), Event::Saved(result)) => self.on_stored(*fresh, result),
             (Phase::Storing(fresh), Event::Woke) => self.store(*fresh),
-            (Phase::Merging(fresh), Event::Loaded(result)) => self.merge(*fresh, result),
+            (Phase::Merging(fresh), Event::Loaded(result)) => self.merge(*fresh, result, now),
             (Phase::Merging(fresh), Event::Woke) => self.go(Phase::Merging(fresh), Step::Load),
             (Phase::Rereading(stored, failure), Event::Loaded(result)) => self.reread(stored, failure, result, now),
             (Phase::Noting(stored, failure), Event::Saved(Ok(version))) => {
@@ -362,9 +291,10 @@ impl Renewal {
         self.go(Phase::Sending(stored), Step::Send(token))
     }
 
-    fn on_answer(&mut self, stored: Stored, answer: Answer) -> Step {
+    fn on_answer(&mut self, stored: Stored, answer: Answer, now: Timestamp) -> Step {
         let spent = stored.record.tokens.as_ref().and_then(|tokens| tokens.refresh_token.as_ref()).map(Secret::digest);
         let record = stored.record.renewed(answer, self.sent_at, self.policy.lifetime);
+        let record = record.over(&stored.record, self.policy.tells, now);
         self.store(Fresh { record, was: stored.version, spent: spent.unwrap_or_default(), tries: 0 })
     }
 
@@ -391,7 +321,7 @@ impl Renewal {
     }
 
     /// Another writer was there first: whose tokens are the living ones?
-    fn merge(&mut self, mut fresh: Fresh, result: Result<Option<Stored>, StoreError>) -> Step {
+    fn merge(&mut self, mut fresh: Fresh, result: Result<Option<Stored>, StoreError>, now: Timestamp) -> Step {
         let stored = match result {
             Ok(Some(stored)) => stored,
             // Deleted: a person has ended it, and ours end with it.
@@ -414,6 +344,7 @@ impl Renewal {
         if stored.record.generation < fresh.record.generation && unspent {
             // Only something beside the tokens was written: a fresh refresh token is never dropped for that (case A7).
             self.state = stored.record.state();
+            fresh.record = fresh.record.over(&stored.record, self.policy.tells, now);
             fresh.was = stored.version;
             return self.store(fresh);
         }
@@ -478,7 +409,8 @@ impl Renewal {
             health.held = true;
             health.next_try_at = None;
         }
-        let record = Record { health, intent, ..stored.record };
+        let noted = Record { health, intent, ..stored.record.clone() };
+        let record = noted.over(&stored.record, self.policy.tells, now);
         let step = Step::Save(Box::new(record.clone()), Some(stored.version.clone()));
         self.go(Phase::Noting(Stored { record, ..stored }, failure), step)
     }
@@ -516,27 +448,4 @@ fn adopted(stored: Stored) -> Step {
 
 fn failed(failure: Failure, stored: Option<Stored>) -> Step {
     Step::Done(Box::new(Outcome::Failed(failure, stored)))
-}
-
-impl Outcome {
-    /// The record as it stands after the renewal, where it is known.
-    #[must_use]
-    pub fn stored(&self) -> Option<&Stored> {
-        match self {
-            Self::Renewed(stored) | Self::Adopted(stored) => Some(stored),
-            Self::Disabled(stored) | Self::Failed(_, stored) => stored.as_ref(),
-        }
-    }
-
-    /// The last renewal as the status page has it.
-    #[must_use]
-    pub fn as_last_renewal(&self, now: Timestamp) -> LastRenewal {
-        let outcome = match self {
-            Self::Renewed(_) => "renewed",
-            Self::Adopted(_) => "adopted",
-            Self::Disabled(_) => "disabled",
-            Self::Failed(failure, _) => failure.class().as_str(),
-        };
-        LastRenewal { at: now, outcome: outcome.into() }
-    }
 }

@@ -11,17 +11,20 @@ mod once;
 mod persist;
 mod policy;
 mod revoke;
+mod step;
+mod tell;
 mod work;
 
 pub use accounts::Keepers;
 pub use clock::Clock;
 pub(crate) use exchange::{For, exchange};
 pub(crate) use flight::count;
-pub use machine::{Event, Need, Outcome, Renewal, Step};
+pub use machine::Renewal;
 pub use notify::{Announcement, Announcer};
 pub use persist::Kept;
 pub use policy::{Policy, Renew};
 pub use revoke::Revoked;
+pub use step::{Event, Need, Outcome, Step};
 
 use std::{
     collections::VecDeque,
@@ -34,14 +37,13 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
-use tokio::sync::watch;
 use work::Work;
 
 use crate::{
     grant::{Client, Wire},
     provider::Provider,
     store::{Store, StoreError, Stored, TokenStore},
-    token::{Failure, Renewal as LastRenewal, State, Tokens},
+    token::{Class, Failure, Renewal as LastRenewal, State, Tokens},
 };
 
 /// Where the client's credentials come from, asked anew for every call: a rotated secret must not need a restart.
@@ -77,7 +79,7 @@ struct Inner {
     account: String,
     parts: Arc<Parts>,
     current: ArcSwapOption<Current>,
-    flight: Mutex<Option<watch::Receiver<flight::Landing>>>,
+    flight: Mutex<Option<Arc<flight::Flight>>>,
     /// Renewals and writes under way.
     work: Arc<Work>,
     /// The newest generation that the API has taken.
@@ -88,6 +90,8 @@ struct Inner {
     unsaved: AtomicBool,
     /// The last call to the store went well.
     store_ok: AtomicBool,
+    /// News that another replica left untold are being told.
+    telling: AtomicBool,
     /// The last renewals, newest first.
     history: Mutex<VecDeque<LastRenewal>>,
     /// Unix milliseconds before which an unreachable store is left alone.
@@ -179,6 +183,7 @@ impl Keeper {
             leased: AtomicBool::new(false),
             unsaved: AtomicBool::new(false),
             store_ok: AtomicBool::new(true),
+            telling: AtomicBool::new(false),
             history: Mutex::default(),
             store_again_at: AtomicI64::new(i64::MIN),
         }))
@@ -247,18 +252,24 @@ impl Keeper {
     /// # Errors
     /// [`KeeperError`], with what a person can do about it.
     pub async fn token(&self) -> Result<Token, KeeperError> {
-        let now = self.now();
-        if let Some(current) = &*self.0.current.load()
-            && now < current.fresh_until
-            && let Some(token) = Token::new(Arc::clone(&current.stored))
-        {
+        if let Some(token) = self.fresh() {
             return Ok(token);
         }
         let result = match self.standing() {
             Some(err) => Err(err),
             None => self.renew(Need::Expiry).await,
         };
-        self.usable(result)
+        match self.fresh() {
+            Some(token) => Ok(token),
+            None => self.usable(result),
+        }
+    }
+
+    fn fresh(&self) -> Option<Token> {
+        let now = self.now();
+        let current = self.0.current.load();
+        let current = current.as_ref().filter(|current| now < current.fresh_until)?;
+        Token::new(Arc::clone(&current.stored))
     }
 
     /// A token instead of the one of `generation`, which the API has refused: one renewal for however many callers were
@@ -347,6 +358,7 @@ impl Keeper {
 
     /// Makes a record the current one, unless a newer one is.
     fn publish(&self, stored: Stored) {
+        self.tell_for_others(&stored.record);
         let fresh_until = self.0.parts.policy.fresh_until(&stored.record);
         let new = Arc::new(Current { stored: Arc::new(stored), fresh_until });
         self.0.current.rcu(|current| match current {
@@ -358,24 +370,22 @@ impl Keeper {
         self.show(self.state());
     }
 
-    /// Tells of a change that a write of this replica made. Who adopts it says nothing.
-    fn announce(&self, from: State, to: State, failure: Option<Failure>) {
-        if from != to {
-            let (account, at) = (self.0.account.clone(), self.now());
-            self.0.parts.announcer.tell(&Announcement { account, from, to, failure, at });
-        }
-    }
-
     fn show(&self, state: State) {
         for each in State::ALL {
             let labels = [("account", self.account().to_owned()), ("state", each.as_str().to_owned())];
             metrics::gauge!("etl_oauth_account_state", &labels).set(f64::from(u8::from(each == state)));
         }
-        let expiry = self.current().and_then(|stored| stored.record.tokens.as_ref()?.expires_at);
-        // A gauge cannot be taken away; NaN compares with nothing, so that an alert passes it over.
-        #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]
-        let expiry = expiry.map_or(f64::NAN, |expiry| expiry.as_second() as f64);
-        metrics::gauge!("etl_oauth_token_expiry_timestamp_seconds", "account" => self.account().to_owned()).set(expiry);
+        let current = self.current();
+        let tokens = current.as_ref().and_then(|stored| stored.record.tokens.as_ref());
+        for (name, end) in [
+            ("etl_oauth_token_expiry_timestamp_seconds", tokens.and_then(|tokens| tokens.expires_at)),
+            ("etl_oauth_refresh_token_expiry_timestamp_seconds", tokens.and_then(|tokens| tokens.refresh_expires_at)),
+        ] {
+            // A gauge cannot be taken away; NaN compares with nothing, so that an alert passes it over.
+            #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]
+            let end = end.map_or(f64::NAN, |end| end.as_second() as f64);
+            metrics::gauge!(name, "account" => self.account().to_owned()).set(end);
+        }
     }
 
     /// What the last failure says of a try now, so that a caller under a backoff costs neither store nor provider a call.
@@ -400,6 +410,10 @@ impl Keeper {
         match (self.current().filter(alive).and_then(Token::new), result) {
             (Some(token), _) => Ok(token),
             (None, Err(err)) => Err(err),
+            // A renewal whose second exchange failed leaves a refresh token alone.
+            (None, Ok(())) if self.current().is_some_and(|stored| stored.record.tokens.is_some()) => Err(self.failed(
+                Failure::new(Class::ProviderUnavailable, "the renewal brought no access token that is good for now"),
+            )),
             (None, Ok(())) => Err(self.disabled()),
         }
     }

@@ -1,8 +1,9 @@
-//! A change of an account's state is told once, by the replica whose write made it: a log event, a counter, and whoever was
-//! named as the one to be told.
+//! The news of a change of an account's state: a log event, a counter, and a message to whoever was named as the one to be
+//! told.
 
 use std::{sync::Arc, time::Duration};
 
+use futures_core::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -28,6 +29,19 @@ pub struct Announcement {
 }
 
 impl Announcement {
+    /// Writes it to the log, and counts it.
+    pub(super) fn log(&self) {
+        let (account, from, to) = (&self.account, self.from.as_str(), self.to.as_str());
+        let failure = self.failure.as_ref().map(tracing::field::display);
+        let next = self.failure.as_ref().map(|failure| failure.class().next_step());
+        if self.to == State::NeedsAuthorisation {
+            tracing::error!(account, from, to, failure, next, "the account's state changed");
+        } else {
+            tracing::info!(account, from, to, failure, next, "the account's state changed");
+        }
+        metrics::counter!("etl_oauth_state_changes_total", "account" => account.clone(), "to" => to).increment(1);
+    }
+
     /// What happened and what to do next, for people.
     #[must_use]
     pub fn text(&self) -> String {
@@ -61,11 +75,14 @@ impl Announcement {
     }
 }
 
-type Tell = dyn Fn(&Announcement) + Send + Sync;
-
 /// Who is told of changes; by default nobody.
 #[derive(Clone, Default)]
-pub struct Announcer(Option<Arc<Tell>>);
+pub struct Announcer(Option<Arc<Ear>>);
+
+struct Ear {
+    is_open: Box<dyn Fn() -> bool + Send + Sync>,
+    deliver: Box<dyn Fn(Announcement) -> BoxFuture<'static, bool> + Send + Sync>,
+}
 
 impl std::fmt::Debug for Announcer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -74,13 +91,27 @@ impl std::fmt::Debug for Announcer {
 }
 
 impl Announcer {
-    /// Calls `tell` for every change, within the renewal: it must not block.
-    pub fn new(tell: impl Fn(&Announcement) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(tell)))
+    /// Delivers every change by `deliver`, whose answer is whether it has arrived: else it is tried again later, by whatever
+    /// replica. That disturbs no renewal.
+    pub fn new<F, R>(deliver: F) -> Self
+    where
+        F: Fn(Announcement) -> R + Send + Sync + 'static,
+        R: Future<Output = bool> + Send + 'static,
+    {
+        Self::with(|| true, deliver)
+    }
+
+    fn with<F, R>(is_open: impl Fn() -> bool + Send + Sync + 'static, deliver: F) -> Self
+    where
+        F: Fn(Announcement) -> R + Send + Sync + 'static,
+        R: Future<Output = bool> + Send + 'static,
+    {
+        let deliver = Box::new(move |news| -> BoxFuture<'static, bool> { Box::pin(deliver(news)) });
+        Self(Some(Arc::new(Ear { is_open: Box::new(is_open), deliver })))
     }
 
     /// Posts every change to the webhook whose URL `source` reads, anew each time; nowhere while there is none. The URL must
-    /// be https, or http on a loopback host. What fails there is logged, and disturbs no renewal.
+    /// be https, or http on a loopback host. What fails there is logged.
     ///
     /// # Errors
     /// When the TLS library does not start.
@@ -90,43 +121,53 @@ impl Announcer {
             .timeout(Duration::from_secs(10))
             .user_agent(concat!("etl-oauth/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self::new(move |announcement| {
-            let Some(secret) = source() else { return };
-            // The path of such a URL is a password: no part of it is ever logged.
-            match checked_url(secret.expose()) {
-                Ok(url) => drop(tokio::spawn(post(client.clone(), url, announcement.to_json()))),
-                Err(err) => tracing::warn!("the secret etl-oauth-notify-url {err}; nobody is told"),
+        let source = Arc::new(source);
+        let is_open = {
+            let source = Arc::clone(&source);
+            move || source().is_some()
+        };
+        Ok(Self::with(is_open, move |news| {
+            let (client, secret) = (client.clone(), source());
+            async move {
+                // The path of such a URL is a password: no part of it is ever logged.
+                match secret.map(|secret| checked_url(secret.expose())) {
+                    Some(Ok(url)) => post(client, url, news.to_json()).await,
+                    Some(Err(err)) => {
+                        tracing::warn!("the secret etl-oauth-notify-url {err}; nobody is told");
+                        false
+                    }
+                    None => false,
+                }
             }
         }))
     }
 
-    pub(super) fn tell(&self, announcement: &Announcement) {
-        let (account, from, to) = (&announcement.account, announcement.from.as_str(), announcement.to.as_str());
-        let failure = announcement.failure.as_ref().map(tracing::field::display);
-        let next = announcement.failure.as_ref().map(|failure| failure.class().next_step());
-        if announcement.to == State::NeedsAuthorisation {
-            tracing::error!(account, from, to, failure, next, "the account's state changed");
-        } else {
-            tracing::info!(account, from, to, failure, next, "the account's state changed");
-        }
-        metrics::counter!("etl_oauth_state_changes_total", "account" => account.clone(), "to" => to).increment(1);
-        if let Some(tell) = &self.0 {
-            tell(announcement);
+    /// Whether anybody is to be told.
+    pub(super) fn is_heard(&self) -> bool {
+        self.0.as_ref().is_some_and(|ear| (ear.is_open)())
+    }
+
+    /// Tells them; whether they have heard.
+    pub(super) fn deliver(&self, news: Announcement) -> BoxFuture<'static, bool> {
+        match &self.0 {
+            Some(ear) => (ear.deliver)(news),
+            None => Box::pin(std::future::ready(false)),
         }
     }
 }
 
-async fn post(client: reqwest::Client, url: url::Url, body: Value) {
+async fn post(client: reqwest::Client, url: url::Url, body: Value) -> bool {
     let mut why = String::new();
     for pause in [0, 1, 5] {
         tokio::time::sleep(Duration::from_secs(pause)).await;
         why = match client.post(url.clone()).json(&body).send().await {
-            Ok(answer) if answer.status().is_success() => return,
+            Ok(answer) if answer.status().is_success() => return true,
             Ok(answer) => format!("it answers {}", answer.status()),
             Err(err) => err.without_url().to_string(),
         };
     }
-    tracing::warn!(reason = why, "the webhook of etl-oauth-notify-url did not take the news");
+    tracing::warn!(reason = why, "the webhook of etl-oauth-notify-url did not take the news; it is asked again later");
+    false
 }
 
 #[cfg(test)]
@@ -170,11 +211,13 @@ mod tests {
         let url = format!("http://{}/hook/marker", listener.local_addr().unwrap());
         let app = axum::Router::new().route("/hook/marker", axum::routing::post(take));
         let server = tokio::spawn(async move { axum::serve(listener, app).await });
-        Announcer::webhook(|| Some(Secret::new("http://example.com/hook"))).unwrap().tell(&news());
-        Announcer::webhook(|| None).unwrap().tell(&news());
-        Announcer::webhook(move || Some(Secret::new(url.clone()))).unwrap().tell(&news());
-        let body = tokio::time::timeout(Duration::from_secs(20), bodies.recv()).await.unwrap().unwrap();
-        assert_eq!(body, news().to_json());
+        let unsafe_one = Announcer::webhook(|| Some(Secret::new("http://example.com/hook"))).unwrap();
+        assert!(!unsafe_one.deliver(news()).await);
+        let none = Announcer::webhook(|| None).unwrap();
+        assert!(!none.is_heard() && !none.deliver(news()).await);
+        let hook = Announcer::webhook(move || Some(Secret::new(url.clone()))).unwrap();
+        assert!(hook.is_heard() && hook.deliver(news()).await);
+        assert_eq!(bodies.recv().await, Some(news().to_json()));
         server.abort();
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::Keeper;
 use crate::{
     store::{StoreError, Stored, TokenStore, Version},
-    token::{Answer, Record, State},
+    token::{Answer, Record},
 };
 
 /// Where new tokens are.
@@ -97,14 +97,15 @@ impl Keeper {
                 // Ours already, by a write whose answer was lost?
                 return Ok(there.record.tokens.as_ref().is_some_and(same).then(|| there.clone()));
             }
-            let from = there.as_ref().map_or(State::Disabled, |there| there.record.state());
-            let was = there.map(|there| there.version);
-            let result = self.0.parts.store.save(self.account(), record, was.as_ref()).await;
+            let (before, was) = there.map(|there| (there.record, there.version)).unzip();
+            let before = before.unwrap_or_default();
+            let record = record.clone().over(&before, self.0.parts.announcer.is_heard(), self.now());
+            let result = self.0.parts.store.save(self.account(), &record, was.as_ref()).await;
             self.note_store(result.as_ref().err());
             match result {
                 Ok(version) => {
-                    self.announce(from, record.state(), None);
-                    return Ok(Some(Stored { record: record.clone(), version }));
+                    self.announce(before.state(), &record);
+                    return Ok(Some(Stored { record, version }));
                 }
                 Err(StoreError::Conflict) => {}
                 Err(err) => return Err(err),

@@ -48,6 +48,8 @@ pub struct Policy {
     pub refresh_idle: Option<Duration>,
     /// How long an access token lives where no answer says so.
     pub lifetime: Option<Duration>,
+    /// A change of an account's state stands in its record until somebody has been told of it.
+    pub tells: bool,
 }
 
 impl Policy {
@@ -64,6 +66,7 @@ impl Policy {
             previous_until_used: provider.previous_until_used,
             refresh_idle: provider.refresh_idle,
             lifetime: provider.lifetime,
+            tells: false,
         }
     }
 
@@ -95,12 +98,16 @@ impl Policy {
         [expiry, self.idle_at(record)].into_iter().flatten().min()
     }
 
-    /// When the refresh token has been idle for half its idle life: the scheduled run renews then (case D1).
+    /// When the refresh token has been idle for half its life, as it is configured or as the provider told: the scheduled
+    /// run renews then (case D1).
     #[must_use]
     pub fn idle_at(&self, record: &Record) -> Option<Timestamp> {
         let tokens = record.tokens.as_ref()?;
         tokens.refresh_token.as_ref()?;
-        after(tokens.obtained_at, self.refresh_idle? / 2)
+        let told =
+            tokens.refresh_expires_at.and_then(|end| Duration::try_from(end.duration_since(tokens.obtained_at)).ok());
+        let life = [self.refresh_idle, told].into_iter().flatten().min()?;
+        after(tokens.obtained_at, life / 2)
     }
 
     /// Whether the refresh token of an unanswered renewal may be sent again: within the provider's replay window as often
@@ -185,6 +192,12 @@ mod tests {
         let policy = Policy { refresh_idle: Some(Duration::from_secs(100_000)), ..policy };
         assert_eq!(policy.due_at(&record()), Some(at(3540)));
         assert_eq!(policy.idle_at(&record()), Some(at(50_000)));
+        // The provider's own word counts where it is the shorter one.
+        let answer = AnswerShape::default()
+            .read(br#"{"access_token":"a","refresh_token":"r","expires_in":3600,"refresh_expires_in":1800}"#);
+        let told = Record::default().authorised(answer.unwrap(), at(0), None);
+        assert_eq!(policy.idle_at(&told), Some(at(900)));
+        assert_eq!(Policy { refresh_idle: None, ..policy }.due_at(&told), Some(at(900)));
     }
 
     #[test]

@@ -31,6 +31,11 @@ impl Keeper {
             (tokens.map(|tokens| &tokens.access_token), TokenKind::AccessToken),
         ] {
             let Some(token) = token.filter(|token| !token.expose().is_empty()) else { continue };
+            let twice = tokens.and_then(|tokens| tokens.refresh_token.as_ref()).is_some_and(|other| other.same(token));
+            // An access token that is exchanged for the next one is its own refresh token.
+            if twice && kind == TokenKind::AccessToken && provider.is_some() {
+                continue;
+            }
             match self.revoke_token(token, kind, &kept).await {
                 None => {}
                 Some(Err(failure)) => provider = provider.or(Some(Ok(()))).map(|_| Err(failure)),
@@ -56,10 +61,11 @@ impl Keeper {
     async fn forget(&self) -> Result<(), StoreError> {
         loop {
             let Some(there) = self.load().await? else { return Ok(()) };
-            let record = there.record.revoked();
+            let heard = self.0.parts.announcer.is_heard();
+            let record = there.record.revoked().over(&there.record, heard, self.now());
             match self.0.parts.store.save(self.account(), &record, Some(&there.version)).await {
                 Ok(version) => {
-                    self.announce(there.record.state(), record.state(), None);
+                    self.announce(there.record.state(), &record);
                     self.publish(Stored { record, version });
                     return Ok(());
                 }

@@ -567,7 +567,10 @@ async fn a_change_of_state_is_told_once_by_the_replica_that_made_it() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let announcer = {
         let told = Arc::clone(&told);
-        Announcer::new(move |news| told.lock().unwrap().push((news.from, news.to, news.text())))
+        Announcer::new(move |news| {
+            told.lock().unwrap().push((news.from, news.to, news.text()));
+            std::future::ready(true)
+        })
     };
     let replica = |owner: &str| {
         let parts = Parts { owner: owner.into(), announcer: announcer.clone(), ..it.parts.clone() };
@@ -598,6 +601,75 @@ async fn a_change_of_state_is_told_once_by_the_replica_that_made_it() {
         ]
     );
     assert!(told[1].2.contains("default") && told[1].2.contains("Authorise again"), "{}", told[1].2);
+}
+
+type News = Arc<Mutex<Vec<(State, State)>>>;
+
+/// News that arrive where they are kept, or do not.
+fn listener(arrives: bool) -> (Announcer, News) {
+    let told = News::default();
+    let heard = Arc::clone(&told);
+    let announcer = Announcer::new(move |news| {
+        heard.lock().unwrap().push((news.from, news.to));
+        std::future::ready(arrives)
+    });
+    (announcer, told)
+}
+
+#[tokio::test]
+async fn e2_news_whose_teller_died_are_told_by_one_other_replica_once() {
+    let it = Setting::new();
+    let (deaf, unheard) = listener(false);
+    let (announcer, told) = listener(true);
+    let replica = |owner: &str, announcer: &Announcer| {
+        let parts = Parts { owner: owner.into(), announcer: announcer.clone(), ..it.parts.clone() };
+        Keeper::new("default", parts)
+    };
+    // It tells, and dies before anybody hears.
+    replica("one", &deaf).authorise(answer("a0", "r0"), it.now()).await;
+    assert_eq!(*unheard.lock().unwrap(), [(State::Disabled, State::Enabled)]);
+    let others = ["two", "three", "four"].map(|owner| replica(owner, &announcer));
+    let look = async || {
+        for other in &others {
+            other.sync().await;
+        }
+        while others.iter().any(|other| other.0.work.unfinished().is_some()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    look().await;
+    assert!(told.lock().unwrap().is_empty(), "it may still be telling");
+    it.pass(61);
+    look().await;
+    assert_eq!(*told.lock().unwrap(), [(State::Disabled, State::Enabled)]);
+    let record = it.record().await;
+    assert_eq!((record.state(), record.generation, record.untold), (State::Enabled, 1, None));
+    it.pass(100_000);
+    look().await;
+    assert_eq!(told.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn news_that_nobody_takes_are_told_again_ever_more_rarely_and_disturb_no_renewal() {
+    let it = Setting::new();
+    let (announcer, told) = listener(false);
+    let keeper = Keeper::new("default", Parts { announcer, ..it.parts.clone() });
+    keeper.authorise(answer("a0", "r0"), it.now()).await;
+    for _ in 0..3600 {
+        it.pass(1);
+        keeper.sync().await;
+        while keeper.0.work.unfinished().is_some() {
+            tokio::task::yield_now().await;
+        }
+    }
+    // By its writer; then after 1, 3, 7, 15, 31 minutes.
+    assert_eq!(told.lock().unwrap().len(), 6);
+    assert_eq!(shown(keeper.token().await), "a1");
+    assert_eq!(it.record().await.untold.unwrap().from, State::Disabled, "the renewal has not forgotten it");
+    // Where nobody is to be told, nothing is written down.
+    let it = Setting::new();
+    it.expired().await;
+    assert_eq!(it.record().await.untold, None);
 }
 
 #[tokio::test]
@@ -766,4 +838,57 @@ async fn a_living_token_without_a_refresh_token_is_not_condemned_for_being_asked
     assert_eq!(class(&keeper.refresh().await.unwrap_err()), Some(Class::Config));
     assert_eq!(shown(keeper.token().await), "a0");
     assert_eq!(it.record().await.state(), State::Enabled);
+}
+
+#[tokio::test]
+async fn renewals_and_revocations_go_where_the_redirect_and_the_answer_have_said() {
+    let text = "token_url = 'https://{region}.p.example/token'\nrevoke_url = '{home}/revoke'\nrefresh_url = '{home}/token'\n\
+                [variables.region]\nfrom = 'redirect'\ndefault = 'us'\n\
+                [variables.home]\nfrom = 'answer'\nkind = 'origin'\nhosts = ['*.p.example']";
+    let definition = Definition::read("acme.toml", text).unwrap();
+    let provider = Provider::new("acme", definition, Overrides::default()).unwrap();
+    let kept = [("region".to_owned(), "eu".to_owned())].into();
+    assert_eq!(provider.token_url.as_str(), "https://us.p.example/token");
+    assert_eq!(provider.with(&kept).token_url.as_str(), "https://eu.p.example/token");
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let wire = {
+        let asked = Arc::clone(&asked);
+        Wire::new(move |request| {
+            asked.lock().unwrap().push(request.url().to_string());
+            let body = r#"{"access_token":"a1","refresh_token":"r1","expires_in":3600,"home":"https://two.p.example"}"#;
+            let (status, headers) = (StatusCode::OK, HeaderMap::new());
+            async move { Ok(RawAnswer { status, headers, body: body.into(), at: Timestamp::now() }) }
+        })
+    };
+    let it = Setting::new();
+    let keeper = Keeper::new("default", Parts { provider: Arc::new(provider), wire, ..it.parts.clone() });
+    let mut first = answer("a0", "r0");
+    first.kept = [("home".to_owned(), "https://one.p.example".to_owned())].into();
+    keeper.authorise(first, it.now()).await;
+    it.pass(3600);
+    assert_eq!(shown(keeper.token().await), "a1");
+    assert_eq!(it.record().await.tokens.unwrap().kept["home"], "https://two.p.example");
+    keeper.revoke().await;
+    let asked = asked.lock().unwrap();
+    let revoke = "https://two.p.example/revoke";
+    assert_eq!(*asked, ["https://one.p.example/token", revoke, revoke]);
+}
+
+#[tokio::test]
+async fn an_answer_that_names_a_foreign_host_brings_no_token() {
+    let text = "token_url = 'https://p.example/token'\napi_url = '{home}'\n\
+                [variables.home]\nfrom = 'answer'\nkind = 'origin'\nhosts = ['*.p.example']";
+    let definition = Definition::read("acme.toml", text).unwrap();
+    let provider = Provider::new("acme", definition, Overrides::default()).unwrap();
+    let judge = |home: &str| {
+        let body = format!(r#"{{"access_token":"a","home":"{home}"}}"#);
+        let (status, headers) = (StatusCode::OK, HeaderMap::new());
+        crate::grant::judge_token(&provider, &RawAnswer { status, headers, body: body.into(), at: Timestamp::now() })
+    };
+    assert_eq!(judge("https://eu.p.example").unwrap().kept["home"], "https://eu.p.example");
+    for evil in ["https://p.example.evil.com", "http://eu.p.example", "https://eu.p.example@evil.com", "x"] {
+        let failure = judge(evil).unwrap_err();
+        assert_eq!(failure.class(), Class::MalformedAnswer, "{evil}");
+        assert!(!failure.to_string().contains(evil) || evil == "x", "{failure}");
+    }
 }

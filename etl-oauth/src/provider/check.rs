@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 use super::{
     Definition,
     call::{Call, ClientAuth, Format, Verb},
+    checked_url,
     definition::TokenKind,
     variable::{Kind, Source, is_name, placeholders},
 };
@@ -33,6 +34,7 @@ pub(super) fn mistakes(definition: &Definition) -> Vec<Mistake> {
     for (key, call) in definition.calls() {
         self::call(definition, key, call, &mut found);
     }
+    essentials(definition, &mut found);
     rules(definition, &mut found);
     found
 }
@@ -79,6 +81,9 @@ fn urls(definition: &Definition, found: &mut Vec<Mistake>) {
     for (key, url) in definition.urls() {
         let Some(url) = url else { continue };
         let mut wrong = |why: String| found.push((key.to_owned(), why));
+        if url.starts_with('/') && (key != "userinfo_url" || definition.api_url.is_none()) {
+            wrong("is a path: only userinfo_url may be one, below api_url".into());
+        }
         for name in placeholders(url) {
             let Some(variable) = definition.variables.get(name) else { continue };
             let place = format!("{{{name}}}");
@@ -109,6 +114,11 @@ fn urls(definition: &Definition, found: &mut Vec<Mistake>) {
                 wrong(format!("{place} is not known before a person is back; give the variable a default"));
             }
         }
+        if let Some(sample) = sample(definition, url)
+            && let Err(why) = checked_url(&sample)
+        {
+            wrong(why.to_string());
+        }
         if url.split(['?', '&', '#']).skip(1).any(|pair| {
             ["access_token", "token", "client_secret", "refresh_token", "api_key"]
                 .contains(&pair.split('=').next().unwrap_or_default())
@@ -119,6 +129,20 @@ fn urls(definition: &Definition, found: &mut Vec<Mistake>) {
             wrong("only an authorize_url may hold a fragment (#…), with authorize.fragment = true beside it".into());
         }
     }
+}
+
+/// The URL with something in the places of its variables; `None` where a place is not described.
+fn sample(definition: &Definition, url: &str) -> Option<String> {
+    if url.starts_with('/') {
+        return None;
+    }
+    let value = |name: &str| match definition.variables.get(name)?.kind {
+        Kind::Label | Kind::Segment | Kind::Text => Some("a"),
+        Kind::Host => Some("a.example"),
+        Kind::Origin => Some("https://a.example"),
+    };
+    let url = url.replace("{client_id}", "a");
+    super::fill(url.split('#').next()?, value)
 }
 
 /// Whether what comes after a label is the rest of a host name of at least two labels, without a variable in it.
@@ -132,6 +156,7 @@ fn templates(definition: &Definition, found: &mut Vec<Mistake>) {
     for (key, text) in definition.templates() {
         let known: &[&str] =
             KNOWN.iter().find(|(place, _)| key.split('.').next() == Some(place)).map_or(&[], |(_, known)| known);
+        let known = if key == "revoke_url" { &["client_id"] } else { known };
         for name in placeholders(text) {
             if !known.contains(&name) && !definition.variables.contains_key(name) {
                 let known = known.join(", ");
@@ -185,6 +210,23 @@ fn call(definition: &Definition, key: &str, call: &Call, found: &mut Vec<Mistake
     }
     if call.sign.as_ref().is_some_and(|sign| sign.parameter.is_empty() || sign.key.is_empty()) {
         wrong("sign", "needs a parameter and a key");
+    }
+}
+
+/// What a request is made for must be in it, under whatever name.
+fn essentials(definition: &Definition, found: &mut Vec<Mistake>) {
+    for (key, params, name) in [
+        ("authorize.params", &definition.authorize.params, "state"),
+        ("token.params", &definition.token.params, "code"),
+        ("refresh.params", &definition.refresh.params, "refresh_token"),
+    ] {
+        let sent = params.values().any(|text| placeholders(text).any(|used| used == name));
+        if params.contains_key(name) && !sent {
+            found.push((
+                format!("{key}.{name}"),
+                format!("takes {name} away: send {{{name}}} under another name, at least"),
+            ));
+        }
     }
 }
 

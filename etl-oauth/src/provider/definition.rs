@@ -38,11 +38,11 @@ pub struct Definition {
     pub token_url: Option<String>,
     /// Where refresh tokens become tokens, where that is not `token_url`.
     pub refresh_url: Option<String>,
-    /// Where tokens are revoked (RFC 7009, or the provider's own way).
+    /// Where tokens are revoked (RFC 7009, or the provider's own way). Its path may hold `{client_id}`.
     pub revoke_url: Option<String>,
     /// Where a fresh access token is exchanged once more, before it is of use: for one that lives longer, for a session.
     pub second_url: Option<String>,
-    /// Where the account that a token belongs to is told.
+    /// Where the account that a token belongs to is told, to a GET: a URL, or a path below `api_url`.
     pub userinfo_url: Option<String>,
     /// Where that answer has the identifier of the account that never changes: a JSON pointer (RFC 6901).
     pub userinfo_id: Option<String>,
@@ -225,6 +225,7 @@ impl Definition {
         let params =
             self.authorize.params.iter().map(|(name, value)| (format!("authorize.params.{name}"), value.as_str()));
         let mut all: Vec<(String, &str)> = urls.chain(params).collect();
+        all.extend(self.issuer.as_deref().map(|issuer| ("issuer".to_owned(), issuer)));
         for (key, call) in self.calls() {
             all.extend(call.params.iter().map(|(name, value)| (format!("{key}.params.{name}"), value.as_str())));
             all.extend(call.sign.iter().map(|sign| (format!("{key}.sign.key"), sign.key.as_str())));

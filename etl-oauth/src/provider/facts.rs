@@ -73,14 +73,15 @@ pub enum ResetUnit {
     Rfc3339,
 }
 
-/// How an API splits long answers. Paths have dots.
+/// How an API splits long answers. A place in an answer is a path with dots. `records` is empty where the answer is the
+/// array itself, and where the place differs from one resource to the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "style", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Paging {
     /// A `Link` header with `rel="next"` (RFC 8288).
     Link {
-        /// Where the records are; empty where the answer is the array.
+        /// Where the records are.
         #[serde(default)]
         records: String,
     },
@@ -88,7 +89,7 @@ pub enum Paging {
     NextUrl {
         /// Where it is.
         next: String,
-        /// Where the records are; empty where the answer is the array.
+        /// Where the records are.
         #[serde(default)]
         records: String,
     },
@@ -98,7 +99,7 @@ pub enum Paging {
         next: String,
         /// The parameter that it becomes.
         parameter: String,
-        /// Where the records are; empty where the answer is the array.
+        /// Where the records are.
         #[serde(default)]
         records: String,
     },
@@ -110,7 +111,7 @@ pub enum Paging {
         size_parameter: String,
         /// The size of a page.
         size: u32,
-        /// Where the records are; empty where the answer is the array.
+        /// Where the records are.
         #[serde(default)]
         records: String,
     },
@@ -127,7 +128,7 @@ pub enum Paging {
         /// The size of a page.
         #[serde(default)]
         size: Option<u32>,
-        /// Where the records are; empty where the answer is the array.
+        /// Where the records are.
         #[serde(default)]
         records: String,
     },

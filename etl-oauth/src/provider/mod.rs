@@ -14,6 +14,7 @@ pub use definition::{Authorize, Callback, Definition, Pkce, TokenKind};
 pub use endpoint::{EndpointError, checked_url, is_loopback};
 pub use facts::{ApiFacts, Limits, Paging, ResetUnit};
 pub(crate) use variable::fill;
+use variable::placeholders;
 pub use variable::{Kind, Source, Values, Variable};
 
 use std::{borrow::Cow, ops::Deref, sync::Arc, time::Duration};
@@ -91,9 +92,11 @@ impl Provider {
     /// # Errors
     /// A sentence for each URL or variable that is missing or unsafe, with the variable that would set it.
     pub fn new(name: &str, definition: Definition, overrides: Overrides) -> Result<Self, Vec<String>> {
-        let (definition, values) = overlay(definition, overrides);
+        let (mut definition, values) = overlay(definition, overrides);
         let mut wrong = check_values(name, &definition, &values);
         let values = with_defaults(&definition, values);
+        let issuer = definition.issuer.take();
+        definition.issuer = issuer.and_then(|issuer| fill(&issuer, |name| values.get(name).map(String::as_str)));
         let mut url = |key: &str, text: Option<&str>| match resolve(&definition, text?, &values) {
             Ok(url) => url,
             Err(why) => {
@@ -155,8 +158,7 @@ impl Provider {
                 .map(|(name, value)| (name.clone(), value.clone())),
         );
         let again = |text: &Option<String>| -> Option<Url> {
-            let text =
-                text.as_deref().filter(|text| variable::placeholders(text).any(|name| kept.contains_key(name)))?;
+            let text = text.as_deref().filter(|text| placeholders(text).any(|name| kept.contains_key(name)))?;
             resolve(&self.definition, text, &it.values).ok().flatten()
         };
         let definition = &self.definition;
@@ -174,6 +176,9 @@ impl Provider {
         Cow::Owned(it)
     }
 }
+
+/// What stands in a URL where the client's id goes, until it is known. No URL holds a brace otherwise.
+pub(crate) const CLIENT_ID: &str = "%7Bclient_id%7D";
 
 /// The effective definition, and the values that were set.
 fn overlay(mut definition: Definition, overrides: Overrides) -> (Definition, Values) {
@@ -197,7 +202,7 @@ fn overlay(mut definition: Definition, overrides: Overrides) -> (Definition, Val
 
 /// What is wrong with the values that the configuration gives.
 fn check_values(provider: &str, definition: &Definition, values: &Values) -> Vec<String> {
-    let templates = definition.templates();
+    let urls = definition.urls();
     let mut wrong = Vec::new();
     for (name, variable) in definition.variables.iter().filter(|(_, it)| it.from == Source::Configuration) {
         match values.get(name) {
@@ -206,9 +211,9 @@ fn check_values(provider: &str, definition: &Definition, values: &Values) -> Vec
                     wrong.push(format!("provider_{name} must be {right}"));
                 }
             }
-            // An overridden URL no longer needs it.
+            // An overridden URL no longer needs it, and a header or parameter without a value is left out.
             None if variable.default.is_none()
-                && templates.iter().any(|(_, text)| variable::placeholders(text).any(|used| used == name)) =>
+                && urls.iter().filter_map(|(_, url)| *url).any(|url| placeholders(url).any(|used| used == name)) =>
             {
                 let about = variable.about.as_deref().unwrap_or("a part of its addresses");
                 wrong.push(format!("provider {provider} needs the variable provider_{name}: {about}"));
@@ -230,7 +235,11 @@ fn with_defaults(definition: &Definition, mut values: Values) -> Values {
 
 /// A URL with its variables filled in; `None` while one of them is not known.
 fn resolve(definition: &Definition, text: &str, values: &Values) -> Result<Option<Url>, String> {
-    let Some(filled) = fill(text, |name| values.get(name).map(String::as_str)) else { return Ok(None) };
+    let below_api = format!("{}{text}", definition.api_url.as_deref().unwrap_or_default().trim_end_matches('/'));
+    let text = if text.starts_with('/') { &below_api } else { text };
+    // The client's id is a secret's value, and is read for each request: its place is kept.
+    let value = |name: &str| values.get(name).map(String::as_str).or((name == "client_id").then_some(CLIENT_ID));
+    let Some(filled) = fill(text, value) else { return Ok(None) };
     if definition.authorize.fragment && definition.authorize_url.as_deref() == Some(text) {
         let (base, fragment) = filled.split_once('#').unwrap_or((&filled, ""));
         let mut url = checked_url(base).map_err(|err| err.to_string())?;

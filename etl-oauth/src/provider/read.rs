@@ -31,6 +31,13 @@ impl Definition {
         BUILTIN.iter().map(|(name, _)| *name).chain(["custom"])
     }
 
+    /// The JSON Schema of the format, as `providers/schema.json` has it.
+    #[cfg(feature = "schema")]
+    #[must_use]
+    pub fn schema() -> Value {
+        schemars::schema_for!(Self).to_value()
+    }
+
     /// Reads a definition and checks it. `file` is its name in what is said about it.
     ///
     /// ```

@@ -1,7 +1,5 @@
 //! `/oauth2/callback`: the dangerous door. Nothing of a request is believed before its `state` is.
 
-use std::time::Duration;
-
 use axum::{
     extract::{RawQuery, State},
     response::{IntoResponse, Response},
@@ -157,13 +155,8 @@ impl App {
         let verifier = (provider.pkce == crate::provider::Pkce::S256).then(|| pending.verifier());
         let client = self.client.read()?;
         let request = grant::authorization_code(provider, &client, code, &self.config.redirect_uri(), verifier);
-        let mut answer = exchange(&self.wire, provider, &client, request, For::Code).await?;
-        for (name, value) in kept {
-            answer.kept.entry(name.clone()).or_insert_with(|| value.clone());
-        }
-        // Counted from the consent: no renewal moves it.
-        answer.refresh_lifetime = answer.refresh_lifetime.or(provider.grant_lifetime.map(Duration::from_secs));
-        Ok(answer)
+        let answer = exchange(&self.wire, provider, &client, request, For::Code).await?;
+        Ok(grant::consented(provider, answer, kept))
     }
 
     fn bad(&self, asked: &Asked, message: &str) -> Response {

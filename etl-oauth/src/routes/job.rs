@@ -122,9 +122,10 @@ impl App {
         metrics::counter!("etl_oauth_job_runs_total", "job" => job, "outcome" => outcome).increment(1);
         metrics::histogram!("etl_oauth_job_duration_seconds", "job" => job)
             .record(now.duration_since(started).as_secs_f64());
+        let duration_ms = u64::try_from(now.duration_since(started).as_millis()).unwrap_or(0);
         match &result {
-            Ok(_) => tracing::info!(job, account, "the job ran"),
-            Err(err) => tracing::warn!(job, account, error = %err, "the job failed"),
+            Ok(_) => tracing::info!(job, account, duration_ms, "the job ran"),
+            Err(err) => tracing::warn!(job, account, duration_ms, error = %err, "the job failed"),
         }
         result
     }

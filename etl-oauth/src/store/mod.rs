@@ -3,6 +3,8 @@
 mod codec;
 #[cfg(feature = "file")]
 mod file;
+#[cfg(any(feature = "kubernetes", feature = "nats", feature = "postgres"))]
+mod follow;
 #[cfg(feature = "gateway")]
 mod gateway;
 #[cfg(feature = "gateway")]

@@ -9,10 +9,11 @@ use async_nats::{
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::OnceCell;
 
 use super::{
     Acquired, Capabilities, Changes, Codec, StoreError, StoreOptions, Stored, TokenStore, Version, check_account,
+    follow::{Told, follow},
     observed::Observed,
 };
 use crate::{
@@ -23,8 +24,6 @@ use crate::{
 const URL: &str = "etl-oauth-nats-url";
 /// Of one operation, the connection before it included.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between one watch that ended and the next.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Sealed records in a bucket, the keys `FUNCTION.record.ACCOUNT`, and beside them leases, `FUNCTION.lease.ACCOUNT`. The
 /// version is the key's revision, which JetStream compares when it writes; a lease is taken by the same comparison.
@@ -152,7 +151,7 @@ impl Inner {
     }
 
     /// One watch, until it breaks. It begins with every record as it is.
-    async fn watch(&self, sender: &mpsc::Sender<String>) -> Result<(), StoreError> {
+    async fn watch(&self, sender: &Told) -> Result<(), StoreError> {
         let prefix = format!("{}.record.", self.codec.function());
         let kv = self.kv().await?;
         let mut watch = kv.watch_with_history(format!("{prefix}*")).await.map_err(|err| unavailable(&err))?;
@@ -244,19 +243,10 @@ impl TokenStore for Nats {
     }
 
     fn changes(&self) -> Option<Changes> {
-        let (sender, receiver) = mpsc::channel(64);
         let inner = Arc::clone(&self.0);
-        tokio::spawn(async move {
-            while !sender.is_closed() {
-                tokio::select! {
-                    () = sender.closed() => return,
-                    ended = inner.watch(&sender) => if let Err(err) = ended {
-                        tracing::debug!(error = %err, "the watch on the bucket ended; watching anew");
-                    },
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-        });
-        Some(receiver)
+        Some(follow("the bucket", move |told| {
+            let inner = Arc::clone(&inner);
+            async move { inner.watch(&told).await }
+        }))
     }
 }

@@ -27,6 +27,8 @@ pub struct AnswerShape {
     pub expires_at: Vec<String>,
     /// How long until the refresh token ends.
     pub refresh_expires_in: Vec<String>,
+    /// When the refresh token ends, for answers without its lifetime.
+    pub refresh_expires_at: Vec<String>,
     /// The granted scope.
     pub scope: Vec<String>,
     /// What a lifetime counts.
@@ -60,6 +62,7 @@ impl Default for AnswerShape {
             expires_in: paths(["expires_in"]),
             expires_at: paths(["expires_at"]),
             refresh_expires_in: paths(["refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"]),
+            refresh_expires_at: paths(["refresh_token_expires_at"]),
             scope: paths(["scope", "scopes"]),
             unit: Unit::Seconds,
             error: paths(["error"]),
@@ -85,6 +88,8 @@ pub struct Answer {
     pub expires_at: Option<Timestamp>,
     /// How long the refresh token lives.
     pub refresh_lifetime: Option<Duration>,
+    /// When the refresh token ends, where the provider says so instead.
+    pub refresh_expires_at: Option<Timestamp>,
     /// The whole answer but for the two tokens: some APIs need a field of it later.
     pub rest: Map<String, Value>,
     /// Who granted it; whoever asks the provider for that puts it here.
@@ -137,6 +142,7 @@ impl AnswerShape {
             lifetime: lifetime(&self.expires_in),
             expires_at: first(&fields, &self.expires_at, lifetime::instant),
             refresh_lifetime: lifetime(&self.refresh_expires_in),
+            refresh_expires_at: first(&fields, &self.refresh_expires_at, lifetime::instant),
             rest: Map::new(),
             owner: None,
             kept: BTreeMap::new(),
@@ -196,6 +202,7 @@ impl Answer {
             lifetime: second.lifetime,
             expires_at: second.expires_at,
             refresh_lifetime: second.refresh_lifetime.or(self.refresh_lifetime),
+            refresh_expires_at: second.refresh_expires_at.or(self.refresh_expires_at),
             rest,
             owner: second.owner.or(self.owner),
             kept,
@@ -229,8 +236,11 @@ fn object(body: &[u8]) -> Option<Map<String, Value>> {
     Some(url::form_urlencoded::parse(text.as_bytes()).map(|(k, v)| (k.into_owned(), v.into_owned().into())).collect())
 }
 
-/// The value at a path with dots.
+/// The value at a path with dots; a field whose very name has dots is found, too.
 pub(crate) fn at<'a>(fields: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+    if let Some(value) = fields.get(path) {
+        return Some(value);
+    }
     let mut names = path.split('.');
     let mut value = fields.get(names.next()?)?;
     for name in names {
@@ -314,6 +324,45 @@ mod tests {
             read(r#"{"access_token":"a","refresh_token":"r","id_token":"i","instance_url":"https://x"}"#).unwrap();
         let names: Vec<_> = answer.rest.keys().collect();
         assert_eq!(names, ["id_token", "instance_url"]);
+    }
+
+    #[test]
+    fn f3_an_error_and_a_success_are_told_by_the_signs_that_the_definition_names() {
+        let plain = AnswerShape::default();
+        assert_eq!(plain.error(br#"{"ok":false,"access_token":"a"}"#).as_deref(), Some("not_ok"));
+        assert_eq!(plain.error(br#"{"ok":true,"error":"","access_token":"a"}"#), None);
+        assert_eq!(plain.error(b""), None, "an empty answer of a revocation is none");
+        let shape = AnswerShape {
+            error: vec!["error.code".into(), "errcode".into()],
+            success: Some(Success { at: "result".into(), is: vec!["0000".into(), "0".into()] }),
+            ..AnswerShape::default()
+        };
+        for good in [r#"{"result":"0000","errcode":0}"#, r#"{"result":0}"#] {
+            assert_eq!(shape.error(good.as_bytes()), None, "{good}");
+        }
+        for (bad, code) in [
+            (r#"{"result":"0001"}"#, "not_ok"),
+            ("{}", "not_ok"),
+            (r#"{"result":"0000","errcode":40029}"#, "40029"),
+            (r#"{"result":"0000","error":{"code":190}}"#, "190"),
+        ] {
+            assert_eq!(shape.error(bad.as_bytes()).as_deref(), Some(code), "{bad}");
+        }
+    }
+
+    #[test]
+    fn f12_the_end_of_a_refresh_token_is_read_as_a_lifetime_and_as_a_point_in_time() {
+        let answer = read(r#"{"access_token":"a","refresh_token_expires_in":60}"#).unwrap();
+        assert_eq!((answer.refresh_lifetime, answer.refresh_expires_at), (Some(Duration::from_secs(60)), None));
+        let answer = read(r#"{"access_token":"a","refresh_token_expires_at":"2026-12-01T00:00:00Z"}"#).unwrap();
+        assert_eq!(answer.refresh_expires_at, Some("2026-12-01T00:00:00Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_field_whose_name_has_dots_is_found() {
+        let fields = object(br#"{"@odata.nextLink":"x","a":{"b":"y"}}"#).unwrap();
+        assert_eq!(at(&fields, "@odata.nextLink").unwrap(), "x");
+        assert_eq!(at(&fields, "a.b").unwrap(), "y");
     }
 
     #[test]

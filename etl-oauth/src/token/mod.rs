@@ -13,5 +13,5 @@ pub(crate) use answer::{at, text};
 pub use failure::{Class, Failure};
 pub use lifetime::{Unit, lenient_scope};
 pub use owner::{IdTokenError, Owner};
-pub use record::{CorruptRecord, Health, Intent, Record, Refused, Renewal, State, Tokens};
+pub use record::{CorruptRecord, Health, Intent, Record, Refused, Renewal, State, Tokens, Untold};
 pub use secret::Secret;

@@ -89,7 +89,8 @@ impl Owner {
         }
         #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]
         let now = now.saturating_sub(LEEWAY).map_or(0.0, |now| now.as_second() as f64);
-        if !(claims.exp > now) {
+        // What is no number is no time, either.
+        if claims.exp <= now || claims.exp.is_nan() {
             return Err(IdTokenError::Expired);
         }
         let text = |name: &str| claims.rest.get(name).and_then(Value::as_str);

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -27,6 +27,8 @@ pub struct Record {
     pub owner: Option<Owner>,
     /// What was used up, by whichever replica, until it would have ended anyway: answers to authorisations are good once.
     pub used: BTreeMap<String, Timestamp>,
+    /// A change of the account's state that nobody has been told of yet.
+    pub untold: Option<Untold>,
 }
 
 /// The tokens of one generation.
@@ -121,6 +123,20 @@ pub struct Refused {
     pub next_at: Timestamp,
 }
 
+/// A change of an account's state, from its write until those have heard of it who are to be told: should its writer die in
+/// between, another replica tells them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untold {
+    /// The state before.
+    pub from: State,
+    /// When it changed.
+    pub at: Timestamp,
+    /// Until then somebody is telling.
+    pub again_at: Timestamp,
+    /// How many have tried besides its writer.
+    pub tries: u32,
+}
+
 /// When a renewal was, and its outcome: `renewed`, `adopted` or a failure class.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renewal {
@@ -131,7 +147,7 @@ pub struct Renewal {
 }
 
 /// What an account's record amounts to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Never authorised, or revoked.
@@ -186,6 +202,7 @@ impl Record {
             notes: self.notes.clone(),
             owner,
             used: self.used.clone(),
+            untold: None,
         }
     }
 
@@ -202,6 +219,7 @@ impl Record {
             notes: self.notes.clone(),
             owner: self.owner.clone(),
             used: self.used.clone(),
+            untold: None,
         }
     }
 
@@ -210,6 +228,18 @@ impl Record {
     pub fn revoked(&self) -> Self {
         let (notes, used) = (self.notes.clone(), self.used.clone());
         Self { generation: self.generation + 1, notes, used, ..Self::default() }
+    }
+
+    /// The record as it is to be written over `before`: what people have not been told yet stays in it, and where `tells`,
+    /// a change of state joins it.
+    #[must_use]
+    pub fn over(mut self, before: &Self, tells: bool, now: Timestamp) -> Self {
+        self.untold = if self.state() == before.state() {
+            before.untold.clone()
+        } else {
+            tells.then(|| Untold { from: before.state(), at: now, again_at: now + Untold::PATIENCE, tries: 0 })
+        };
+        self
     }
 
     /// The record as JSON: the one place where tokens are written out.
@@ -224,6 +254,7 @@ impl Record {
             notes: &self.notes,
             owner: self.owner.as_ref(),
             used: &self.used,
+            untold: self.untold.as_ref(),
         };
         // Strings, numbers and maps with string keys: nothing of it can fail to serialise.
         Zeroizing::new(serde_json::to_vec(&written).unwrap_or_default())
@@ -239,6 +270,24 @@ impl Record {
             return Err(CorruptRecord { line: 1, column: 0 });
         }
         serde_json::from_slice(json).map_err(|err| CorruptRecord { line: err.line(), column: err.column() })
+    }
+}
+
+impl Untold {
+    /// How long a writer may take to tell. A webhook is tried for half of it.
+    const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
+
+    /// The same change, taken over by somebody else: while nobody listens, the waits double up to an hour.
+    #[must_use]
+    pub fn taken_over(&self, now: Timestamp) -> Self {
+        let tries = self.tries.saturating_add(1);
+        Self { again_at: now + Self::PATIENCE * (1 << tries.min(6)), tries, ..self.clone() }
+    }
+
+    /// Whether both are the same change.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        (self.from, self.at) == (other.from, other.at)
     }
 }
 
@@ -274,6 +323,7 @@ impl Tokens {
             refresh_expires_at: answer
                 .refresh_lifetime
                 .and_then(from_now)
+                .or(answer.refresh_expires_at)
                 .or_else(|| old.and_then(|old| old.refresh_expires_at)),
             answer: answer.rest,
             kept,
@@ -297,6 +347,16 @@ impl Tokens {
             answer: Map::new(),
             kept: BTreeMap::new(),
         }
+    }
+
+    /// When the refresh token ends for good, where that is within a week and the renewal that made these of `before` has not
+    /// put it off (case D2): only a person can then.
+    #[must_use]
+    pub fn final_end(&self, before: &Self, now: Timestamp) -> Option<Timestamp> {
+        let end = self.refresh_expires_at?;
+        // An end that is told in whole seconds from now on wavers.
+        let is_put_off = before.refresh_expires_at.is_none_or(|before| end > before + SignedDuration::from_secs(60));
+        (!is_put_off && end < now + SignedDuration::from_hours(7 * 24)).then_some(end)
     }
 
     /// Whether both have the same access token and the same refresh token.
@@ -346,6 +406,8 @@ struct Written<'a> {
     owner: Option<&'a Owner>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     used: &'a BTreeMap<String, Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    untold: Option<&'a Untold>,
 }
 
 fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -437,6 +499,26 @@ mod tests {
         assert_eq!(record.tokens.as_ref().unwrap().refresh_expires_at, Some(at(10_000)));
         let renewed = record.renewed(answer(r#"{"access_token":"a2"}"#), at(2000), None);
         assert_eq!(renewed.tokens.unwrap().refresh_expires_at, Some(at(10_000)));
+    }
+
+    #[test]
+    fn d2_an_end_that_renewals_do_not_put_off_is_worth_an_alarm_in_its_last_week() {
+        let week = 7 * 86_400;
+        let first = Record::default().authorised(
+            answer(&format!(r#"{{"access_token":"a","refresh_token":"r","refresh_expires_in":{}}}"#, 2 * week)),
+            at(0),
+            None,
+        );
+        let end_of = |body: &str, second| {
+            let tokens = first.renewed(answer(body), at(second), None).tokens.unwrap();
+            tokens.final_end(first.tokens.as_ref().unwrap(), at(second))
+        };
+        let fixed = |second| end_of(r#"{"access_token":"b"}"#, second);
+        assert_eq!((fixed(week - 1), fixed(week + 1)), (None, Some(at(2 * week))));
+        let told = format!(r#"{{"access_token":"b","refresh_expires_in":{}}}"#, week - 1);
+        assert_eq!(end_of(&told, week + 1), Some(at(2 * week)), "told anew, and the same");
+        let slides = format!(r#"{{"access_token":"b","refresh_expires_in":{}}}"#, 2 * week);
+        assert_eq!(end_of(&slides, 2 * week - 10), None);
     }
 
     #[test]

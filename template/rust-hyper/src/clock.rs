@@ -1,6 +1,11 @@
 //! The wall clock as the log writes it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The time since 1970. A clock before that is a broken one; the log goes on with the epoch.
+pub(crate) fn unix() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
 
 /// UTC now, by parts.
 pub(crate) struct Utc {
@@ -15,12 +20,11 @@ pub(crate) struct Utc {
 
 impl Utc {
     pub(crate) fn now() -> Self {
-        // A clock before 1970 is a broken one; the log goes on with the epoch.
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self::at(since.as_secs(), since.subsec_micros())
+        Self::at(unix())
     }
 
-    fn at(seconds: u64, micros: u32) -> Self {
+    pub(crate) fn at(since: Duration) -> Self {
+        let (seconds, micros) = (since.as_secs(), since.subsec_micros());
         let (days, rest) = (seconds / 86_400, seconds % 86_400);
         let (year, month, day) = civil(days.cast_signed());
         Self { year, month, day, hour: rest / 3600, minute: rest / 60 % 60, second: rest % 60, micros }

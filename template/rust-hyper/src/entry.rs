@@ -1,17 +1,18 @@
 //! What is told of a call when it has ended, however it ended: one line of the log, one count of the metrics.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, io::Write as _, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use crate::{
     clock::Utc,
     config::LogFormat,
+    decimal,
     duration::Go,
     gate::Ticket,
-    log::{JsonStr, Rfc3339, Stamp},
-    shared::Shared,
+    log::{JsonStr, Rfc3339},
+    shared::Local,
 };
 
 const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
@@ -19,10 +20,10 @@ const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A call from its head to the end of its answer. Dropping it tells of it.
 pub(crate) struct Entry {
-    shared: Arc<Shared>,
+    shared: Local,
     ticket: Option<Ticket>,
     method: Method,
-    uri: Uri,
+    target: Option<PathAndQuery>,
     call_id: Option<HeaderValue>,
     trace: Option<HeaderValue>,
     /// The platform's own probes would fill the log.
@@ -48,15 +49,16 @@ enum Kind {
 
 impl Entry {
     /// A call that came through the gate.
-    pub(crate) fn new<B>(shared: &Arc<Shared>, request: &Request<B>, ticket: Option<Ticket>) -> Self {
+    pub(crate) fn new<B>(shared: &Local, request: &Request<B>, ticket: Option<Ticket>) -> Box<Self> {
         let headers = request.headers();
         let told = |name: &HeaderName, wanted: bool| if wanted { headers.get(name).cloned() } else { None };
         let is_json = shared.log.format() == LogFormat::Json;
-        Self {
+        // In a box: it changes hands many times on its way.
+        Box::new(Self {
             shared: Arc::clone(shared),
             ticket,
             method: request.method().clone(),
-            uri: request.uri().clone(),
+            target: request.uri().path_and_query().cloned(),
             call_id: told(&CALL_ID, is_json || shared.config.log_callid),
             trace: told(&TRACE_PARENT, is_json),
             is_probe: is_probe(headers),
@@ -66,11 +68,11 @@ impl Entry {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             written: 0,
             is_whole: false,
-        }
+        })
     }
 
     /// For `/_/ready`: such a call is logged, but not counted.
-    pub(crate) fn uncounted(mut self) -> Self {
+    pub(crate) fn uncounted(mut self: Box<Self>) -> Box<Self> {
         self.is_counted = false;
         self
     }
@@ -111,42 +113,53 @@ impl Entry {
 
     /// The answer could not be finished.
     pub(crate) fn broke_off(&self, why: &dyn fmt::Display) {
-        self.shared.log.say(format_args!("{} {}: the answer broke off: {why}", self.method, self.uri.path()));
+        self.shared.log.say(format_args!("{} {}: the answer broke off: {why}", self.method, self.path()));
     }
 
-    fn log(&self, took: Duration) {
+    fn log(&self, now: Instant, took: Duration) {
         match self.shared.log.format() {
-            LogFormat::Text => self.log_text(took),
+            LogFormat::Text => self.log_text(now, took),
             LogFormat::Json => self.log_json(took),
         }
     }
 
-    fn log_text(&self, took: Duration) {
-        let (log, stamp, seconds) = (&self.shared.log, Stamp(Utc::now()), Seconds(took));
-        let (method, path, status) = (&self.method, self.uri.path(), self.status);
-        match self.kind {
-            Kind::Denied => {
-                let took = Go(Duration::from_secs(took.as_secs()));
-                log.line(format_args!("{stamp} {method} {path} - {} ACCESS DENIED - ({took})", status.as_str()));
+    fn log_text(&self, now: Instant, took: Duration) {
+        self.shared.log.stamped(now, |line| {
+            for part in [self.method.as_str(), " ", self.path(), " - ", self.status.as_str()] {
+                line.extend_from_slice(part.as_bytes());
             }
-            Kind::Stream => {
-                let size = Size(self.written.cast_signed());
-                log.line(format_args!("{stamp} {method} {path} - {} - Bytes: {size} ({seconds}s)", status.as_str()));
-            }
-            Kind::Whole(length) => {
-                let (reason, size) =
-                    (status.canonical_reason().unwrap_or("Status"), Size(length.map_or(-1, u64::cast_signed)));
-                let line = format_args!(
-                    "{stamp} {method} {path} - {} {reason} - ContentLength: {size} ({seconds}s)",
-                    status.as_str()
-                );
-                match &self.call_id {
-                    _ if !self.shared.config.log_callid => log.line(line),
-                    Some(id) => log.line(format_args!("{line} [{}]", id.to_str().unwrap_or("none"))),
-                    None => log.line(format_args!("{line} [none]")),
+            match self.kind {
+                Kind::Denied => {
+                    let took = Go(Duration::from_secs(took.as_secs()));
+                    // Writing to a Vec cannot fail.
+                    let _ = write!(line, " ACCESS DENIED - ({took})");
+                    return;
+                }
+                Kind::Stream => {
+                    line.extend_from_slice(b" - Bytes: ");
+                    size(line, Some(self.written));
+                }
+                Kind::Whole(length) => {
+                    line.push(b' ');
+                    line.extend_from_slice(self.status.canonical_reason().unwrap_or("Status").as_bytes());
+                    line.extend_from_slice(b" - ContentLength: ");
+                    size(line, length);
                 }
             }
-        }
+            line.extend_from_slice(b" (");
+            decimal::seconds(line, took, 4);
+            line.extend_from_slice(b"s)");
+            if self.shared.config.log_callid && self.kind != Kind::Stream {
+                let id = self.call_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("none");
+                line.extend_from_slice(b" [");
+                line.extend_from_slice(id.as_bytes());
+                line.push(b']');
+            }
+        });
+    }
+
+    fn path(&self) -> &str {
+        self.target.as_ref().map_or("", PathAndQuery::path)
     }
 
     fn log_json(&self, took: Duration) {
@@ -163,7 +176,7 @@ impl Entry {
              \"bytes\":{},\"duration_seconds\":{:.6}{more}}}",
             Rfc3339(Utc::now()),
             JsonStr(self.method.as_str()),
-            JsonStr(self.uri.path()),
+            JsonStr(self.path()),
             self.status.as_u16(),
             self.written,
             took.as_secs_f64(),
@@ -173,7 +186,8 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let took = self.started.elapsed();
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.started);
         let is_upgrade = self.status == StatusCode::SWITCHING_PROTOCOLS;
         // A stream that was broken off is not counted, as by of-watchdog: its length says nothing.
         if self.is_counted && (self.kind != Kind::Stream || self.is_whole || is_upgrade) {
@@ -182,7 +196,7 @@ impl Drop for Entry {
             self.shared.metrics.record(&self.method, status, took);
         }
         if !self.is_probe {
-            self.log(took);
+            self.log(now, took);
         }
     }
 }
@@ -209,34 +223,27 @@ fn trace_ids(value: &str) -> Option<(&str, &str)> {
     (version.len() == 2 && is_id(trace, 32) && is_id(span, 16)).then_some((trace, span))
 }
 
-/// Seconds with four decimals; whole numbers are written several times faster than floats.
-struct Seconds(Duration);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = (self.0.as_micros() + 50) / 100;
-        write!(f, "{}.{:04}", parts / 10_000, parts % 10_000)
-    }
-}
-
 /// A size in decimal units: `5B`, `1.5kB`, `-1B` when it is not known.
-struct Size(i64);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 < 1000 {
-            return write!(f, "{}B", self.0);
+fn size(line: &mut Vec<u8>, size: Option<u64>) {
+    match size {
+        None => line.extend_from_slice(b"-1B"),
+        Some(size) if size < 1000 => {
+            decimal::whole(line, size);
+            line.push(b'B');
         }
-        let mut size = self.0 as f64;
-        let mut unit = "B";
-        for next in ["kB", "MB", "GB", "TB", "PB", "EB"] {
-            if size < 1000.0 {
-                break;
+        Some(size) => {
+            let mut size = size as f64;
+            let mut unit = "B";
+            for next in ["kB", "MB", "GB", "TB", "PB", "EB"] {
+                if size < 1000.0 {
+                    break;
+                }
+                size /= 1000.0;
+                unit = next;
             }
-            size /= 1000.0;
-            unit = next;
+            // Writing to a Vec cannot fail.
+            let _ = write!(line, "{size:.1}{unit}");
         }
-        write!(f, "{size:.1}{unit}")
     }
 }
 
@@ -245,18 +252,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_are_rounded_to_four_decimals() {
-        for (micros, text) in
-            [(0, "0.0000"), (49, "0.0000"), (50, "0.0001"), (1_234_560, "1.2346"), (59_999_960, "60.0000")]
-        {
-            assert_eq!(Seconds(Duration::from_micros(micros)).to_string(), text);
-        }
-    }
-
-    #[test]
     fn sizes_are_in_decimal_units() {
-        for (bytes, text) in [(-1, "-1B"), (0, "0B"), (999, "999B"), (1500, "1.5kB"), (1_500_000, "1.5MB")] {
-            assert_eq!(Size(bytes).to_string(), text);
+        for (bytes, text) in
+            [(None, "-1B"), (Some(0), "0B"), (Some(999), "999B"), (Some(1500), "1.5kB"), (Some(1_500_000), "1.5MB")]
+        {
+            let mut line = Vec::new();
+            size(&mut line, bytes);
+            assert_eq!(String::from_utf8(line).unwrap(), text);
         }
     }
 

@@ -24,11 +24,15 @@
 //! - Each request runs to its end even when its caller hangs up; a panic is a 500, `exec_timeout` a 504.
 //! - [`main`] is all that a function needs. [`Watchdog`] is the same server for tests and other programs.
 
+mod alarm;
+mod answer;
 mod auth;
 mod call;
+mod caller;
 mod chunked;
 mod clock;
 mod config;
+mod decimal;
 mod duration;
 mod entry;
 mod events;
@@ -47,6 +51,7 @@ mod scrape;
 mod server;
 mod shared;
 mod sniff;
+mod streams;
 mod target;
 mod traffic;
 mod usage;

@@ -8,7 +8,12 @@ use std::{
     time::Duration,
 };
 
-use crate::{clock::Utc, config::LogFormat};
+use tokio::time::Instant;
+
+use crate::{
+    clock::{self, Utc},
+    config::LogFormat,
+};
 
 /// Lines that come within this time leave in one write.
 const GATHER: Duration = Duration::from_millis(5);
@@ -24,10 +29,24 @@ pub(crate) struct Log {
 }
 
 struct Shared {
-    pending: Mutex<Vec<u8>>,
+    pending: Mutex<Pending>,
     filled: Condvar,
     /// Taken before `pending` by whoever writes, so that lines keep their order.
-    out: Mutex<Box<dyn Write + Send>>,
+    out: Mutex<Out>,
+}
+
+#[derive(Default)]
+struct Pending {
+    lines: Vec<u8>,
+    /// The text of this second, which thousands of lines may share, and when it ends.
+    stamp: String,
+    stamp_end: Option<Instant>,
+}
+
+struct Out {
+    to: Box<dyn Write + Send>,
+    /// Changes places with the pending lines, so that neither has to grow anew each time.
+    lines: Vec<u8>,
 }
 
 impl Log {
@@ -37,7 +56,11 @@ impl Log {
     }
 
     pub(crate) fn to(out: Box<dyn Write + Send>, format: LogFormat) -> io::Result<Self> {
-        let shared = Arc::new(Shared { pending: Mutex::default(), filled: Condvar::new(), out: Mutex::new(out) });
+        let shared = Arc::new(Shared {
+            pending: Mutex::default(),
+            filled: Condvar::new(),
+            out: Mutex::new(Out { to: out, lines: Vec::new() }),
+        });
         let weak = Arc::downgrade(&shared);
         thread::Builder::new().name("log".into()).spawn(move || {
             while let Some(shared) = weak.upgrade() {
@@ -80,11 +103,30 @@ impl Log {
         let mut bytes = Vec::with_capacity(160);
         // Writing to a Vec cannot fail.
         let _ = bytes.write_fmt(line);
-        bytes.push(b'\n');
+        self.append(|pending| pending.lines.extend_from_slice(&bytes));
+    }
+
+    /// Writes one line that begins with the time, which is `now`, its rest by `write`, which is to be quick.
+    pub(crate) fn stamped(&self, now: Instant, write: impl FnOnce(&mut Vec<u8>)) {
+        self.append(|pending| {
+            if pending.stamp_end.is_none_or(|end| now >= end) {
+                let since = clock::unix();
+                pending.stamp = Stamp(Utc::at(since)).to_string();
+                pending.stamp_end =
+                    now.checked_add(Duration::from_nanos((1_000_000_000 - since.subsec_nanos()).into()));
+            }
+            pending.lines.extend_from_slice(pending.stamp.as_bytes());
+            pending.lines.push(b' ');
+            write(&mut pending.lines);
+        });
+    }
+
+    fn append(&self, write: impl FnOnce(&mut Pending)) {
         let mut pending = lock(&self.shared.pending);
-        let was_empty = pending.is_empty();
-        pending.extend_from_slice(&bytes);
-        let full = pending.len() > PENDING_LIMIT;
+        let was_empty = pending.lines.is_empty();
+        write(&mut pending);
+        pending.lines.push(b'\n');
+        let full = pending.lines.len() > PENDING_LIMIT;
         drop(pending);
         if full {
             self.shared.flush();
@@ -103,7 +145,7 @@ impl Shared {
     fn wait(&self) {
         let mut pending = lock(&self.pending);
         // Wakes up now and then to see whether the log is still there.
-        while pending.is_empty() {
+        while pending.lines.is_empty() {
             let (guard, timeout) =
                 self.filled.wait_timeout(pending, Duration::from_secs(60)).unwrap_or_else(PoisonError::into_inner);
             pending = guard;
@@ -115,9 +157,11 @@ impl Shared {
 
     fn flush(&self) {
         let mut out = lock(&self.out);
-        let lines = std::mem::take(&mut *lock(&self.pending));
+        let Out { to, lines } = &mut *out;
+        std::mem::swap(&mut lock(&self.pending).lines, lines);
         // Nobody is left to tell when standard error is closed.
-        let _ = out.write_all(&lines).and_then(|()| out.flush());
+        let _ = to.write_all(lines).and_then(|()| to.flush());
+        lines.clear();
     }
 }
 

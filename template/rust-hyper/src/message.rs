@@ -1,23 +1,57 @@
 //! What of a request goes to the function, and what of its answer to the client.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, Version,
     header::{self, CONNECTION},
+    response,
     uri::PathAndQuery,
 };
 use hyper::ext::ReasonPhrase;
 
 /// Fields that are of one connection, and not of the message.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::UPGRADE,
+const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "upgrade",
 ];
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(&name.as_str())
+}
+
+/// Which of the fields that matter here a request has: found in one pass, where a look-up for each would cost a short
+/// call more than its answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Marks {
+    hop_by_hop: bool,
+    pub(crate) expect: bool,
+    /// Fields by which a stream may be asked for.
+    pub(crate) stream: bool,
+    pub(crate) timeout: bool,
+}
+
+impl Marks {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let mut marks = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "accept" => marks.stream = true,
+                "expect" => marks.expect = true,
+                "x-timeout" => marks.timeout = true,
+                other => {
+                    marks.hop_by_hop |= HOP_BY_HOP.contains(&other);
+                    marks.stream |= other == "upgrade";
+                }
+            }
+        }
+        marks
+    }
+}
 
 /// Removes the connection's own fields and those that `Connection` names. An upgrade keeps its two.
 fn drop_hop_by_hop(headers: &mut HeaderMap, is_upgrade: bool) {
@@ -33,15 +67,15 @@ fn drop_hop_by_hop(headers: &mut HeaderMap, is_upgrade: bool) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
-        if !(is_upgrade && (*name == CONNECTION || *name == header::UPGRADE)) {
+    for name in HOP_BY_HOP {
+        if !(is_upgrade && ["connection", "upgrade"].contains(&name)) {
             headers.remove(name);
         }
     }
 }
 
 /// Puts a request in order for the function.
-pub(crate) fn prepare_request<B>(request: &mut Request<B>) {
+pub(crate) fn prepare_request<B>(request: &mut Request<B>, marks: Marks) {
     let is_http1 = request.version() <= Version::HTTP_11;
     if is_http1 && let Some(authority) = request.uri().authority() {
         // An absolute target says where it goes better than the Host field (RFC 9112, section 3.2.2).
@@ -52,8 +86,10 @@ pub(crate) fn prepare_request<B>(request: &mut Request<B>) {
         }
         *request.uri_mut() = Uri::from(path);
     }
-    let is_upgrade = wants_upgrade(request.headers());
-    drop_hop_by_hop(request.headers_mut(), is_upgrade);
+    if marks.hop_by_hop {
+        let is_upgrade = wants_upgrade(request.headers());
+        drop_hop_by_hop(request.headers_mut(), is_upgrade);
+    }
 }
 
 fn wants_upgrade(headers: &HeaderMap) -> bool {
@@ -66,18 +102,19 @@ fn wants_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// Puts the head of a function's answer in order for the client.
-pub(crate) fn prepare_response<B>(response: &mut Response<B>) {
-    let status = response.status();
-    drop_hop_by_hop(response.headers_mut(), status == StatusCode::SWITCHING_PROTOCOLS);
-    // The length of the body is hyper's to say.
-    response.headers_mut().remove(header::TRANSFER_ENCODING);
-    if status == StatusCode::NOT_MODIFIED {
-        response.headers_mut().remove(header::CONTENT_TYPE);
+pub(crate) fn prepare_response(head: &mut response::Parts) {
+    if head.headers.keys().any(is_hop_by_hop) {
+        drop_hop_by_hop(&mut head.headers, head.status == StatusCode::SWITCHING_PROTOCOLS);
     }
-    if status.canonical_reason().is_none()
-        && let Ok(reason) = ReasonPhrase::try_from(format!("status code {}", status.as_str()).into_bytes())
+    // The length of the body is hyper's to say.
+    head.headers.remove(header::TRANSFER_ENCODING);
+    if head.status == StatusCode::NOT_MODIFIED {
+        head.headers.remove(header::CONTENT_TYPE);
+    }
+    if head.status.canonical_reason().is_none()
+        && let Ok(reason) = ReasonPhrase::try_from(format!("status code {}", head.status.as_str()).into_bytes())
     {
-        response.extensions_mut().insert(reason);
+        head.extensions.insert(reason);
     }
 }
 
@@ -97,6 +134,11 @@ pub(crate) fn wants_stream(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
 
+    fn prepared(request: &mut Request<()>) {
+        let marks = Marks::of(request.headers());
+        prepare_request(request, marks);
+    }
+
     #[test]
     fn the_connections_own_fields_stay_with_it() {
         let mut request = Request::builder()
@@ -107,7 +149,7 @@ mod tests {
             .header("x-other", "1")
             .body(())
             .unwrap();
-        prepare_request(&mut request);
+        prepared(&mut request);
         assert_eq!(request.headers().keys().collect::<Vec<_>>(), ["x-other"]);
     }
 
@@ -115,7 +157,7 @@ mod tests {
     fn an_upgrade_keeps_what_it_is_asked_by() {
         let builder = Request::builder().header("connection", "keep-alive, Upgrade").header("upgrade", "WebSocket");
         let mut request = builder.body(()).unwrap();
-        prepare_request(&mut request);
+        prepared(&mut request);
         assert_eq!(request.headers()["upgrade"], "WebSocket");
     }
 
@@ -123,7 +165,7 @@ mod tests {
     fn an_absolute_target_becomes_a_path_and_a_host() {
         let builder = Request::builder().uri("http://other.example:80/echo?a=1").header("host", "fn");
         let mut request = builder.body(()).unwrap();
-        prepare_request(&mut request);
+        prepared(&mut request);
         assert_eq!(request.uri(), "/echo?a=1");
         assert_eq!(request.headers()["host"], "other.example:80");
     }

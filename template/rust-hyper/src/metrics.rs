@@ -1,8 +1,7 @@
 //! The metrics of the watchdog, and of whatever the function registers through the `metrics` facade.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -20,11 +19,18 @@ const IN_FLIGHT: &str = "http_requests_in_flight";
 pub(crate) struct Metrics {
     registry: Arc<Registry>,
     in_flight: Gauge,
-    /// Looking a metric up by its labels costs more than the rest of a short call.
-    calls: RwLock<HashMap<Labels, (Counter, Histogram)>>,
+    /// The first series that calls asked for. A list that only grows is read without a lock; looking a metric up by its
+    /// labels costs more than the rest of a short call.
+    calls: [OnceLock<Series>; 32],
 }
 
 type Labels = (&'static str, StatusCode);
+
+struct Series {
+    of: Labels,
+    calls: Counter,
+    durations: Histogram,
+}
 
 impl Metrics {
     pub(crate) fn new() -> Self {
@@ -34,7 +40,7 @@ impl Metrics {
         registry.describe_histogram(KeyName::from_const_str(DURATIONS), None, help.into());
         registry.describe_gauge(KeyName::from_const_str(IN_FLIGHT), None, "Calls under way.".into());
         let in_flight = registry.register_gauge(&Key::from_static_name(IN_FLIGHT), &METADATA);
-        Self { registry: Arc::new(registry), in_flight, calls: RwLock::default() }
+        Self { registry: Arc::new(registry), in_flight, calls: Default::default() }
     }
 
     /// What the `metrics` macros of the function are to write to.
@@ -44,26 +50,29 @@ impl Metrics {
 
     /// Counts a call that has ended.
     pub(crate) fn record(&self, method: &Method, status: StatusCode, duration: Duration) {
-        let key = (method_label(method), status);
-        {
-            let calls = self.calls.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some((counter, histogram)) = calls.get(&key) {
-                counter.increment(1);
-                histogram.record(duration);
+        let labels = (method_label(method), status);
+        for slot in &self.calls {
+            let Series { of, calls, durations } = slot.get_or_init(|| self.register(labels));
+            if *of == labels {
+                calls.increment(1);
+                durations.record(duration);
                 return;
             }
         }
-        let (counter, histogram) = self.register(key);
-        counter.increment(1);
-        histogram.record(duration);
-        self.calls.write().unwrap_or_else(PoisonError::into_inner).insert(key, (counter, histogram));
+        let Series { calls, durations, .. } = self.register(labels);
+        calls.increment(1);
+        durations.record(duration);
     }
 
-    fn register(&self, (method, status): Labels) -> (Counter, Histogram) {
+    fn register(&self, (method, status): Labels) -> Series {
         let labels = || [Label::new("code", code_label(status)), Label::new("method", method)].to_vec();
         let counter = Key::from_parts(CALLS, labels());
         let histogram = Key::from_parts(DURATIONS, labels());
-        (self.registry.register_counter(&counter, &METADATA), self.registry.register_histogram(&histogram, &METADATA))
+        Series {
+            of: (method, status),
+            calls: self.registry.register_counter(&counter, &METADATA),
+            durations: self.registry.register_histogram(&histogram, &METADATA),
+        }
     }
 
     /// The text exposition, with `in_flight` calls under way.

@@ -8,12 +8,12 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
-use crate::{BoxError, entry::Entry, traffic::Turn};
+use crate::{BoxError, entry::Entry, target, traffic::Turn};
 
 /// An answer without a known length waits until so many bytes have come: if it ends before, its length is known, and
 /// the type of one that has none can be told from them.
@@ -29,7 +29,7 @@ pin_project! {
         cut: Cut,
         keep_trailers: bool,
         // Dropped with the body, that is when all is written: in this order, a call is told of before the next begins.
-        entry: Option<Entry>,
+        entry: Option<Box<Entry>>,
         turn: Option<Turn>,
     }
 }
@@ -85,7 +85,7 @@ impl<B> Reply<B> {
     }
 
     /// Keeps `entry` until the answer is written.
-    pub(crate) fn with_entry(mut self, entry: Entry) -> Self {
+    pub(crate) fn with_entry(mut self, entry: Box<Entry>) -> Self {
         self.entry = Some(entry);
         self
     }
@@ -103,6 +103,22 @@ pub(crate) fn own<B>(status: StatusCode, kind: Option<&'static str>, body: impl 
     *response.status_mut() = status;
     if let Some(kind) = kind {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    response
+}
+
+/// Sends a client to `location`; browsers get a page as well.
+pub(crate) fn redirect<B>(method: &Method, location: &str) -> Response<Reply<B>> {
+    let mut response = match *method {
+        Method::GET | Method::HEAD => {
+            let page = target::redirect_page(location);
+            own(StatusCode::TEMPORARY_REDIRECT, Some("text/html; charset=utf-8"), page)
+        }
+        _ => own(StatusCode::TEMPORARY_REDIRECT, None, ""),
+    };
+    // A path and query that were in a request are a value of a header, too.
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(header::LOCATION, location);
     }
     response
 }

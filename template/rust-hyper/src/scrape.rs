@@ -7,9 +7,8 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use tokio::{net::TcpStream, task::JoinSet};
 
 use crate::{
-    call::redirect,
     listener::Listener,
-    reply::{Reply, Silent, own},
+    reply::{Reply, Silent, own, redirect},
     shared::Shared,
     target,
     traffic::{Traffic, Turn},
@@ -42,7 +41,9 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
         async move { Ok::<_, Infallible>(response.map(|body| body.with_turn(turn))) }
     });
     // A scraper that hangs up or sends nonsense is its own affair.
-    drop(http1::Builder::new().header_read_timeout(None).max_headers(lines).serve_connection(wire, service).await);
+    let mut http1 = http1::Builder::new();
+    http1.header_read_timeout(None).max_headers(lines.unwrap_or(100));
+    drop(http1.serve_connection(wire, service).await);
 }
 
 fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Reply<Silent>> {

@@ -1,15 +1,16 @@
 //! The two listeners, the connections, and how they end.
 
 use std::{
-    convert::Infallible,
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     io::{self, ErrorKind},
     net::SocketAddr,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
 };
 
 use http::Request;
@@ -24,7 +25,8 @@ use tokio::{net::TcpStream, sync::watch, task::JoinSet};
 use crate::{
     Config, Function,
     auth::Auth,
-    call::answer,
+    call::Ends,
+    caller::Caller,
     duration::Go,
     gate::Gate,
     head,
@@ -35,9 +37,13 @@ use crate::{
     metrics::Metrics,
     scrape,
     shared::Shared,
+    streams::Streams,
     traffic::Traffic,
     wire::{Protocol, Wire},
 };
+
+/// What the header of a request of HTTP/2 may take, as of one of HTTP/1.
+const HEADER_LIMIT: u32 = 1 << 20;
 
 /// A watchdog that listens and does not serve yet.
 ///
@@ -229,48 +235,70 @@ async fn serve<F: Function>(stream: TcpStream, shared: Arc<Shared>, function: F,
         // Nothing was asked yet.
         () = told(&mut closed) => return,
     };
+    // A client that hung up or sent nonsense is its own affair; the log has a line for each call.
     match protocol {
         None => {}
         Some(Protocol::Http1 { lines }) => {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let call = answer(Arc::clone(&shared), function.clone(), request, Some(Arc::clone(&traffic)));
-                async move { Ok::<_, Infallible>(call.await) }
-            });
-            let connection = http1::Builder::new()
+            let caller = Caller { shared: Arc::new(shared), function, ends: Ends::Http1(traffic) };
+            let service = service_fn(move |request: Request<Incoming>| caller.answer(request));
+            let mut http1 = http1::Builder::new();
+            if let Some(lines) = lines {
+                http1.max_headers(lines);
+            }
+            let connection = http1
                 // The wire has limits of its own for the head, and counts its lines.
                 .header_read_timeout(None)
-                .max_headers(lines)
                 .max_buf_size(2 * head::LIMIT)
                 .title_case_headers(true)
                 .serve_connection(wire, service)
                 .with_upgrades();
-            let mut connection = std::pin::pin!(connection);
-            let done = tokio::select! {
-                done = connection.as_mut() => done,
-                () = told(&mut closed) => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            // A client that hung up or sent nonsense is its own affair; the log has a line for each call.
-            drop(done);
+            drop(until_told(connection, closed, |connection| connection.graceful_shutdown()).await);
         }
         Some(Protocol::Http2) => {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let call = answer(Arc::clone(&shared), function.clone(), request, None);
-                async move { Ok::<_, Infallible>(call.await) }
-            });
-            let connection =
-                http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).serve_connection(wire, service);
-            let mut connection = std::pin::pin!(connection);
-            let done = tokio::select! {
-                done = connection.as_mut() => done,
-                () = told(&mut closed) => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            drop(done);
+            let streams = Streams::default();
+            let (idle, write) = (shared.config.read_timeout, shared.config.write_timeout);
+            let caller = Caller { shared: Arc::new(shared), function, ends: Ends::Http2(streams.clone()) };
+            let service = service_fn(move |request: Request<Incoming>| caller.answer(request));
+            let connection = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_header_list_size(HEADER_LIMIT)
+                .serve_connection(wire, service);
+            tokio::select! {
+                done = until_told(connection, closed, |connection| connection.graceful_shutdown()) => drop(done),
+                () = streams.over(idle, write) => {}
+            }
+        }
+    }
+}
+
+/// Drives `connection` to its end, and tells it when the drain begins. Whether it has begun is one look at a number for
+/// each time that the connection is woken; `select!` would go through the waiting anew.
+async fn until_told<C: Future>(
+    connection: C,
+    mut closed: watch::Receiver<bool>,
+    end: impl FnOnce(Pin<&mut C>),
+) -> C::Output {
+    let mut connection = pin!(connection);
+    let look = closed.clone();
+    let mut told = pin!(told(&mut closed));
+    let mut is_waiting = false;
+    let done = poll_fn(|cx| {
+        if let Poll::Ready(done) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        // An error means that the sender is gone, and with it the server.
+        if is_waiting && !look.has_changed().unwrap_or(true) {
+            return Poll::Pending;
+        }
+        is_waiting = true;
+        told.as_mut().poll(cx).map(|()| None)
+    })
+    .await;
+    match done {
+        Some(done) => done,
+        None => {
+            end(connection.as_mut());
+            connection.await
         }
     }
 }

@@ -7,6 +7,10 @@ use std::sync::{
 
 use crate::{auth::Auth, config::Config, gate::Gate, leftover::Leftovers, lock::Lock, log::Log, metrics::Metrics};
 
+/// A connection's own handle to what all calls share. Calls come and go by it, so that they do not count references in
+/// the one place where all cores do.
+pub(crate) type Local = Arc<Arc<Shared>>;
+
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) gate: Arc<Gate>,

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::entry::Entry;
+use crate::{entry::Entry, streams::Stream};
 
 /// Shared by the wire and the calls of one connection. All of it is touched by one task at a time, in turn; the atomics
 /// only say so to the compiler.
@@ -21,11 +21,12 @@ pub(crate) struct Traffic {
     late: AtomicBool,
     streaming: AtomicBool,
     upgraded: AtomicBool,
+    watched: AtomicBool,
     cut: Mutex<Option<Instant>>,
     idle_since: Mutex<Option<Instant>>,
     waiting: Mutex<Option<Waker>>,
     /// Of a websocket: ends with the connection.
-    entry: Mutex<Option<Entry>>,
+    entry: Mutex<Option<Box<Entry>>>,
 }
 
 impl Traffic {
@@ -40,7 +41,12 @@ impl Traffic {
         self.busy.load(Relaxed)
     }
 
-    /// When the last answer was written.
+    /// hyper has looked for bytes while the call ran, and may not do so of itself when its answer is written.
+    pub(crate) fn set_watched(&self) {
+        self.watched.store(true, Relaxed);
+    }
+
+    /// When the last answer was written, unless the next request is waited for from that moment on.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         *lock(&self.idle_since)
     }
@@ -79,7 +85,7 @@ impl Traffic {
     }
 
     /// From the answer 101 on the bytes are the function's own.
-    pub(crate) fn upgrade(&self, entry: Entry) {
+    pub(crate) fn upgrade(&self, entry: Box<Entry>) {
         *lock(&self.entry) = Some(entry);
         self.upgraded.store(true, Relaxed);
         self.set_cut(None);
@@ -101,22 +107,27 @@ impl Traffic {
 
 /// One call of a connection; dropped when its answer is written, or will never be.
 #[derive(Debug)]
-pub(crate) struct Turn(Arc<Traffic>);
+pub(crate) enum Turn {
+    /// Of HTTP/1, where one call comes after the other.
+    Http1(Arc<Traffic>),
+    /// Of HTTP/2, which ends itself.
+    Http2(#[allow(dead_code, reason = "kept to be dropped")] Stream),
+}
 
 impl Turn {
     pub(crate) fn new(traffic: &Arc<Traffic>) -> Self {
-        Self(Arc::clone(traffic))
+        Self::Http1(Arc::clone(traffic))
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let traffic = &*self.0;
+        let Self::Http1(traffic) = self else { return };
         if traffic.is_upgraded() {
             return;
         }
         traffic.streaming.store(false, Relaxed);
-        *lock(&traffic.idle_since) = Some(Instant::now());
+        *lock(&traffic.idle_since) = traffic.watched.swap(false, Relaxed).then(Instant::now);
         traffic.busy.store(false, Relaxed);
         if let Some(waker) = lock(&traffic.waiting).take() {
             waker.wake();

@@ -13,6 +13,7 @@ use std::{
 
 use axum::{Router, routing::get};
 use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -87,11 +88,8 @@ async fn a_call_whose_caller_hung_up_is_finished_and_the_drain_waits_for_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn http2_is_spoken_with_prior_knowledge() {
     let running = start(Router::new().route("/", get(async || "hello\n")), &[]).await;
-    let stream = TokioIo::new(TcpStream::connect(running.address).await.unwrap());
-    let (mut client, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
-    tokio::spawn(connection);
-    let request =
-        http::Request::get(format!("http://{}/", running.address)).body(Empty::<bytes::Bytes>::new()).unwrap();
+    let (mut client, _connection) = http2(running.address).await;
+    let request = http::Request::get(format!("http://{}/", running.address)).body(Empty::new()).unwrap();
     let answer = client.send_request(request).await.unwrap();
     assert_eq!(answer.status(), 200);
     assert!(answer.headers().contains_key("x-duration-seconds"));
@@ -135,4 +133,36 @@ async fn a_refusal_behind_a_good_request_waits_for_its_turn() {
     assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(second.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
     assert_eq!(answer.matches("HTTP/1.1").count(), 2, "{answer}");
+}
+
+async fn http2(address: SocketAddr) -> (http2::SendRequest<Empty<bytes::Bytes>>, JoinHandle<()>) {
+    let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let (client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    (client, tokio::spawn(async { drop(connection.await) }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http2_connection_without_calls_is_closed_after_the_read_timeout() {
+    let running = start(Router::new().route("/", get(async || "hello\n")), &[("read_timeout", "200ms")]).await;
+    let (mut client, connection) = http2(running.address).await;
+    let request = http::Request::get(format!("http://{}/", running.address)).body(Empty::new()).unwrap();
+    assert_eq!(client.send_request(request).await.unwrap().status(), 200);
+    tokio::time::timeout(Duration::from_secs(20), connection).await.expect("the connection is closed").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_http2_that_does_not_read_keeps_no_place_for_ever() {
+    let function = Router::new().route("/", get(async || "hello\n")).route("/large", get(async || vec![0_u8; 1 << 20]));
+    let running = start(function, &[("write_timeout", "200ms"), ("max_inflight", "1")]).await;
+    let (mut client, connection) = http2(running.address).await;
+    let request = http::Request::get(format!("http://{}/large", running.address)).body(Empty::new()).unwrap();
+    let answer = client.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(ask(running.address, GET).await.starts_with("HTTP/1.1 429 "));
+    tokio::time::timeout(Duration::from_secs(20), connection).await.expect("the connection is cut").unwrap();
+    let until = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !ask(running.address, GET).await.starts_with("HTTP/1.1 200 ") {
+        assert!(tokio::time::Instant::now() < until, "the place is free again");
+    }
+    drop(answer);
 }

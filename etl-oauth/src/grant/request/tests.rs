@@ -182,6 +182,21 @@ fn a_revocation_is_the_providers_own_where_it_is_not_rfc_7009s() {
 }
 
 #[test]
+fn the_clients_id_stands_in_the_path_as_one_segment() {
+    let definition = Definition {
+        revoke_url: Some("https://p.example/apps/{client_id}/grant".into()),
+        token_url: Some("https://p.example/token".into()),
+        ..Definition::default()
+    };
+    let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
+    for (id, path) in [("Iv1a", "/apps/Iv1a/grant"), ("../x?y", "/apps/..%2Fx%3Fy/grant")] {
+        let client = Client { id: id.into(), secret: None };
+        let request = revocation(&provider, &client, &Secret::new("t"), TokenKind::AccessToken).unwrap();
+        assert_eq!((request.url().path(), request.url().query()), (path, None));
+    }
+}
+
+#[test]
 fn debug_shows_neither_body_nor_header_nor_query() {
     let get = Call { method: Some(Verb::Get), ..Call::default() };
     for refresh in [Call::default(), get] {

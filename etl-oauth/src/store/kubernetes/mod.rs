@@ -21,7 +21,7 @@ use kube::{
 
 use super::{
     Acquired, Capabilities, Changes, Codec, StoreError, StoreOptions, Stored, TokenStore, Version, check_account,
-    observed::Observed,
+    follow::follow, observed::Observed,
 };
 use crate::token::Record;
 
@@ -294,6 +294,10 @@ impl TokenStore for Kubernetes {
     }
 
     fn changes(&self) -> Option<Changes> {
-        Some(watch::follow(&self.0))
+        let inner = Arc::clone(&self.0);
+        Some(follow("the Secrets", move |told| {
+            let inner = Arc::clone(&inner);
+            async move { watch::watch(&inner, &told).await }
+        }))
     }
 }

@@ -1,47 +1,12 @@
-use std::{sync::Arc, time::Duration};
-
 use futures_util::{StreamExt, stream::select_all};
 use kube::api::{WatchEvent, WatchParams};
-use tokio::sync::mpsc;
 
 use super::{Failed, Inner};
-use crate::store::{Changes, StoreError};
-
-/// Between one watch that ended and the next.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// Watches the Secrets until the receiver is dropped.
-pub(super) fn follow(inner: &Arc<Inner>) -> Changes {
-    let (sender, receiver) = mpsc::channel(64);
-    let inner = Arc::clone(inner);
-    tokio::spawn(async move {
-        let told = sender.clone();
-        tokio::select! {
-            () = sender.closed() => {}
-            () = watch_on(&inner, &told) => {}
-        }
-    });
-    receiver
-}
-
-async fn watch_on(inner: &Inner, sender: &mpsc::Sender<String>) {
-    let mut known = false;
-    loop {
-        match watch(inner, sender).await {
-            Ok(()) => known = true,
-            Err(err) if known => tracing::debug!(error = %err, "the watch on the Secrets ended; watching anew"),
-            Err(err) => {
-                tracing::warn!(error = %err, "the Secrets cannot be watched: other replicas' renewals are seen when needed");
-                known = true;
-            }
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-}
+use crate::store::{StoreError, follow::Told};
 
 /// One round: until the first of its watches ends, which the server does every few minutes. Each begins with the Secrets as
 /// they are, so that nothing that happened between two rounds is missed.
-async fn watch(inner: &Inner, sender: &mpsc::Sender<String>) -> Result<(), StoreError> {
+pub(super) async fn watch(inner: &Inner, sender: &Told) -> Result<(), StoreError> {
     let targets = match inner.named_accounts().await? {
         Some(accounts) => {
             // Rights to one Secret cover a watch of exactly that one.

@@ -85,7 +85,10 @@ impl Link {
         // The parser's own words may quote the URL.
         let mut config: Config = url.expose().parse().map_err(|_| {
             let name = self.secrets.name(URL);
-            StoreError::Config(format!("the secret {name} is not a URL like postgres://USER:PASSWORD@HOST/DATABASE"))
+            StoreError::Config(format!(
+                "the secret {name} is not a URL like postgres://USER:PASSWORD@HOST/DATABASE?sslmode=require (or prefer, or \
+                 disable: a certificate is always verified, by the roots that SSL_CERT_FILE names)"
+            ))
         })?;
         if config.get_application_name().is_none() {
             config.application_name("etl-oauth");

@@ -5,17 +5,15 @@ mod link;
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio::sync::broadcast::error::RecvError;
 use tokio_postgres::types::{ToSql, Type};
 
 use self::link::{Link, Told};
 use super::{
     Acquired, Capabilities, Changes, Codec, StoreError, StoreOptions, Stored, TokenStore, Version, check_account,
+    follow::{self, follow},
 };
 use crate::token::Record;
-
-/// Between one watch that ended and the next.
-const PAUSE: Duration = Duration::from_secs(1);
 
 const LOAD: &str = "SELECT record, version FROM etl_oauth_record WHERE function = $1 AND account = $2";
 const LIST: &str = "SELECT account FROM etl_oauth_record WHERE function = $1 ORDER BY account";
@@ -78,7 +76,7 @@ impl Inner {
     }
 
     /// Tells of every account, then of those that are written, until the connection ends.
-    async fn watch(&self, sender: &mpsc::Sender<String>) -> Result<(), StoreError> {
+    async fn watch(&self, sender: &follow::Told) -> Result<(), StoreError> {
         let mut told = self.link.listen();
         for account in self.accounts().await? {
             let _ = sender.send(account).await;
@@ -145,19 +143,10 @@ impl TokenStore for Postgres {
     }
 
     fn changes(&self) -> Option<Changes> {
-        let (sender, receiver) = mpsc::channel(64);
         let inner = Arc::clone(&self.0);
-        tokio::spawn(async move {
-            while !sender.is_closed() {
-                tokio::select! {
-                    () = sender.closed() => return,
-                    ended = inner.watch(&sender) => if let Err(err) = ended {
-                        tracing::debug!(error = %err, "no notifications from PostgreSQL; listening anew");
-                    },
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-        });
-        Some(receiver)
+        Some(follow("the table", move |told| {
+            let inner = Arc::clone(&inner);
+            async move { inner.watch(&told).await }
+        }))
     }
 }

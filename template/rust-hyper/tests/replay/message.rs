@@ -14,7 +14,11 @@ use sha2::{Digest as _, Sha256};
 pub(crate) struct Connection {
     stream: TcpStream,
     ahead: Vec<u8>,
+    /// When the first piece of what was sent last went out, and the last one.
+    begun: Instant,
     pub(crate) sent: Instant,
+    /// When the first of the bytes read ahead came.
+    came: Instant,
 }
 
 /// How a read ended.
@@ -30,18 +34,23 @@ impl Connection {
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
         stream.set_nodelay(true)?;
         let _ = receive_buffer; // A slow reader shows with any buffer when the answer is large enough.
-        Ok(Self { stream, ahead: Vec::new(), sent: Instant::now() })
+        let now = Instant::now();
+        Ok(Self { stream, ahead: Vec::new(), begun: now, sent: now, came: now })
     }
 
     /// Writes the pieces; a server that has closed its side early is not an error here, its answer is looked at.
     pub(crate) fn send(&mut self, pieces: &Value, fill: &dyn Fn(&str) -> String) {
         let one = [pieces.clone()];
         let pieces = pieces.as_array().map_or(&one[..], |pieces| pieces);
+        self.begun = Instant::now();
         for piece in pieces {
             if let Some(text) = piece.as_str() {
                 self.write(&latin1(&fill(text)));
             } else if let Some(gap) = piece["gap_ms"].as_u64() {
-                thread::sleep(Duration::from_millis(gap));
+                // An answer may come before all is sent.
+                let until = Instant::now() + Duration::from_millis(gap);
+                while self.fill(until) == Got::Bytes {}
+                thread::sleep(until.saturating_duration_since(Instant::now()));
             } else if let Some(text) = piece["repeat"].as_str() {
                 let n = piece["n"].as_u64().expect("n") as usize;
                 self.write(&latin1(text).repeat(n));
@@ -83,6 +92,9 @@ impl Connection {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Got::End,
                 Ok(n) => {
+                    if self.ahead.is_empty() {
+                        self.came = Instant::now();
+                    }
                     self.ahead.extend_from_slice(&buffer[..n]);
                     return Got::Bytes;
                 }
@@ -128,7 +140,7 @@ impl Connection {
                 match self.fill(until) {
                     Got::Bytes => {}
                     Got::End if self.ahead.is_empty() => {
-                        return json!({"outcome": "closed", "time_s": self.sent.elapsed().as_secs_f64()});
+                        return json!({"outcome": "closed", "time_s": self.begun.elapsed().as_secs_f64()});
                     }
                     Got::End => {
                         return json!({"outcome": "garbage", "raw": text(&self.ahead)});
@@ -151,7 +163,7 @@ impl Connection {
             break (line, headers);
         };
         let mut observed = Map::new();
-        observed.insert("time_s".into(), json!(self.sent.elapsed().as_secs_f64()));
+        observed.insert("time_s".into(), json!(self.came.saturating_duration_since(self.begun).as_secs_f64()));
         if let Some(slow) = slow {
             thread::sleep(slow);
         }
@@ -191,7 +203,7 @@ impl Connection {
             }
             ("until-close", true)
         };
-        observed.insert("end_s".into(), json!(self.sent.elapsed().as_secs_f64()));
+        observed.insert("end_s".into(), json!(self.begun.elapsed().as_secs_f64()));
         observed.insert("framing".into(), json!(framing));
         if !complete {
             observed.insert("complete".into(), json!(false));

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 pub(crate) struct Issuer {
     pub(crate) port: u16,
     stopped: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Drop for Issuer {
@@ -23,6 +24,10 @@ impl Drop for Issuer {
         self.stopped.store(true, Ordering::SeqCst);
         // The thread waits for a connection.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
+        // The next case may want the same port.
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -35,7 +40,7 @@ pub(crate) fn serve(jwt: &Value, kind: &str, port: u16) -> Issuer {
     let mut discovery = jwt["discovery"].clone();
     discovery["jwks_uri"] = json!(format!("http://127.0.0.1:{port}/.well-known/keys"));
     let (discovery, jwks, kind) = (discovery.to_string(), jwt["jwks"].to_string(), kind.to_owned());
-    thread::spawn(move || {
+    let thread = thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             if stopped.load(Ordering::SeqCst) {
                 return;
@@ -45,7 +50,7 @@ pub(crate) fn serve(jwt: &Value, kind: &str, port: u16) -> Issuer {
             while lines.next().is_some_and(|line| !line.is_empty()) {}
             let is_keys = first.contains("/.well-known/keys");
             let (status, body) = match (is_keys, kind.as_str()) {
-                (false, "discovery-500") | (true, "jwks-500") => (500, "no"),
+                (false, "discovery-500") | (true, "jwks-500") => (500, "boom"),
                 (false, "discovery-not-json") => (200, "<html>"),
                 (true, "jwks-empty") => (200, r#"{"keys":[]}"#),
                 (false, _) => (200, discovery.as_str()),
@@ -58,5 +63,5 @@ pub(crate) fn serve(jwt: &Value, kind: &str, port: u16) -> Issuer {
             let _ = (&stream).write_all(head.as_bytes()).and_then(|()| (&stream).write_all(body.as_bytes()));
         }
     });
-    Issuer { port, stopped: issuer_stopped }
+    Issuer { port, stopped: issuer_stopped, thread: Some(thread) }
 }

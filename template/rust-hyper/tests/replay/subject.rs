@@ -248,12 +248,18 @@ impl Subject {
         }
         let what = regex_lite::Regex::new(what).expect("a regular expression");
         let (tmp, port) = (self.tmp.display().to_string(), self.port.to_string());
+        let upstream = self.upstream_port.to_string();
         let mut lines: Vec<_> = self
             .lines
             .lock()
             .unwrap()
             .iter()
-            .map(|(stream, line)| (*stream, line.replace(&tmp, "${tmp}").replace(&port, "${port}")))
+            .map(|(stream, line)| {
+                let line = line.replace(&tmp, "${tmp}").replace(&upstream, "${upstream_port}");
+                (*stream, line.replace(&port, "${port}"))
+            })
+            // Its own version is no part of a contract; one that was built by hand calls it unknown.
+            .filter(|(_, line)| !line.contains("\tSHA: "))
             .filter(|(_, line)| what.is_match(line))
             .collect();
         if sorted {

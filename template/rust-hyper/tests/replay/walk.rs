@@ -271,7 +271,21 @@ impl Walk<'_> {
             .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
             .collect();
         families.sort_unstable();
-        json!({"status": answer["status"], "content_type": answer["headers"]["content-type"], "families": families})
+        // Families of a language's runtime are told by their prefix.
+        let mut others: Vec<_> = ["go_", "promhttp_"]
+            .into_iter()
+            .filter(|prefix| families.iter().any(|(name, _)| name.starts_with(prefix)))
+            .map(|prefix| format!("{prefix}*"))
+            .collect();
+        families.retain(|(name, _)| !name.starts_with("go_") && !name.starts_with("promhttp_"));
+        others.sort_unstable();
+        let others = if others.is_empty() { Value::Null } else { json!(others) };
+        json!({
+            "status": answer["status"],
+            "content_type": answer["headers"]["content-type"],
+            "families": families,
+            "other_families": others,
+        })
     }
 }
 
