@@ -48,7 +48,10 @@ impl Api {
         let token = keeper.token().await?;
         let send =
             async |token: &Token, body| self.pass(token, (&method, &path, query.as_deref()), &headers, body).await;
-        let response = send(&token, first).await?;
+        let (mut response, wants_nonce) = send(&token, first).await?;
+        if let Some(bytes) = again.as_ref().filter(|_| wants_nonce) {
+            response = send(&token, bytes.clone().into()).await?.0;
+        }
         if !options.facts.expired.contains(&response.status()) {
             if response.status().is_success() {
                 keeper.worked(token.generation());
@@ -59,7 +62,7 @@ impl Api {
         let renewed = keeper.token_instead_of(token.generation()).await;
         match (renewed, again) {
             (Ok(renewed), Some(bytes)) => {
-                let response = send(&renewed, bytes.into()).await?;
+                let (response, _) = send(&renewed, bytes.into()).await?;
                 if response.status().is_success() {
                     keeper.worked(renewed.generation());
                 }
@@ -75,7 +78,7 @@ impl Api {
         (method, path, query): (&Method, &[String], Option<&str>),
         headers: &HeaderMap,
         body: reqwest::Body,
-    ) -> Result<reqwest::Response, ApiError> {
+    ) -> Result<(reqwest::Response, bool), ApiError> {
         let mut url = self.base(token)?;
         if let Ok(mut segments) = url.path_segments_mut() {
             // The base's own last slash is an empty segment.
@@ -86,15 +89,17 @@ impl Api {
         let mut all = headers.clone();
         all.extend(self.fixed_headers());
         all.insert(name, value);
+        all.extend(self.proof(token, method, &url)?);
         let mut request = self.shared.plain.request(method.clone(), url.clone()).headers(all);
         if !is_empty(&body) {
             request = request.body(body);
         }
         let response = request.send().await.map_err(|err| self.unreachable(&url, &err))?;
-        crate::keeper::count("api", Some(response.status()));
+        crate::grant::count("api", Some(response.status()));
+        let wants_nonce = self.keeper.wants_nonce(token, &url, response.status(), response.headers());
         let (options, status) = (self.options(), response.status());
         self.pace.note(status, response.headers(), &options.facts.limits, options.timing.now());
-        Ok(response)
+        Ok((response, wants_nonce))
     }
 }
 

@@ -177,14 +177,21 @@ impl Api {
     /// The header with the token.
     fn authorization(&self, token: &Token) -> Result<(HeaderName, HeaderValue), ApiError> {
         let facts = &self.options().facts;
-        let mut value = HeaderValue::try_from(format!("{}{}", facts.prefix, token.tokens().access_token.expose()))
+        let prefix = token.scheme().map_or_else(|| facts.prefix.clone(), |scheme| format!("{scheme} "));
+        let mut value = HeaderValue::try_from(format!("{prefix}{}", token.tokens().access_token.expose()))
             .map_err(|_| ApiError::Unsendable { account: self.keeper.account().to_owned() })?;
         value.set_sensitive(true);
         Ok((facts.header.clone(), value))
     }
 
+    /// The header that proves the possession of the token's key, where it has one.
+    fn proof(&self, token: &Token, method: &Method, url: &Url) -> Result<Option<(HeaderName, HeaderValue)>, ApiError> {
+        let proof = self.keeper.proof(token, method, url)?;
+        Ok(proof.map(|(name, value)| (HeaderName::from_static(name), value)))
+    }
+
     fn unreachable(&self, url: &Url, err: &reqwest::Error) -> ApiError {
-        crate::keeper::count("api", None);
+        crate::grant::count("api", None);
         ApiError::unreachable(url, err)
     }
 

@@ -219,7 +219,13 @@ impl Request {
         Ok(())
     }
 
+    /// Sends it once; twice where the API only wants its nonce in the proof of possession.
     async fn once(&self, token: &Token) -> Result<Response, Broken> {
+        let (response, wants_nonce) = self.attempt(token).await?;
+        if wants_nonce { Ok(self.attempt(token).await?.0) } else { Ok(response) }
+    }
+
+    async fn attempt(&self, token: &Token) -> Result<(Response, bool), Broken> {
         let base = self.api.base(token)?;
         let url = self.target.url(&base);
         if url.origin() != base.origin() {
@@ -232,13 +238,15 @@ impl Request {
         };
         let mut headers = self.headers.clone();
         headers.insert(name, value);
+        headers.extend(self.api.proof(token, &self.method, &url)?);
         let mut request = self.api.shared.http.request(self.method.clone(), url.clone()).headers(headers);
         if let Some(body) = &self.body {
             request = request.body(body.clone());
         }
         let mut response = request.send().await.map_err(failed)?;
         let (status, headers, at) = (response.status(), response.headers().clone(), response.url().clone());
-        crate::keeper::count("api", Some(status));
+        crate::grant::count("api", Some(status));
+        let wants_nonce = self.api.keeper.wants_nonce(token, &url, status, &headers);
         let expected = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
         let mut body = Vec::with_capacity(expected.min(BODY_LIMIT));
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
@@ -247,7 +255,7 @@ impl Request {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Response { status, headers, body: body.into(), url: at, next: None })
+        Ok((Response { status, headers, body: body.into(), url: at, next: None }, wants_nonce))
     }
 }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    grant::{Client, RawAnswer, Wire},
+    grant::{Authority, Client, Credentials, RawAnswer, Wire},
     keeper::{Announcer, Clock, Parts, Policy},
     provider::{Definition, Overrides, Provider},
     store::{Memory, Store, TokenStore},
@@ -62,7 +62,8 @@ impl Setting {
 
     async fn client(base: Url, facts: Facts) -> (Api, Arc<AtomicUsize>, Arc<Mutex<Vec<Duration>>>) {
         let definition = Definition { token_url: Some("https://p.example/token".into()), ..Definition::default() };
-        let provider = Arc::new(Provider::new("custom", definition, Overrides::default()).unwrap());
+        let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
+        let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), assertion: None };
         let (memory, renewals) = (Memory::default(), Arc::<AtomicUsize>::default());
         let first = br#"{"access_token":"a0","refresh_token":"r","expires_in":86400}"#;
         let record = Record::default().authorised(AnswerShape::default().read(first).unwrap(), Timestamp::now(), None);
@@ -82,9 +83,7 @@ impl Setting {
             "default",
             Parts {
                 policy: Policy::of(&provider),
-                provider,
-                client: Arc::new(|| Ok(Client { id: "id".into(), secret: Some(Secret::new("secret")) })),
-                wire,
+                authority: Authority::new(provider, Credentials::fixed(client), wire),
                 store: Arc::new(Store::Memory(memory)),
                 owner: "one".into(),
                 clock: Clock::system(),

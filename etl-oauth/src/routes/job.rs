@@ -77,7 +77,8 @@ pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Resul
 pub(super) async fn head(State(app): AppState, asked: Asked) -> Result<StatusCode, Response> {
     app.admit_caller(Door::Job, &asked, &[], true).await?;
     let first = app.keepers.get(DEFAULT_ACCOUNT);
-    Ok(if first.is_ok_and(|keeper| is_taken(&keeper)) { StatusCode::OK } else { StatusCode::CONFLICT })
+    let ready = |keeper: &Keeper| is_taken(keeper) || keeper.begins_by_itself();
+    Ok(if first.as_ref().is_ok_and(ready) { StatusCode::OK } else { StatusCode::CONFLICT })
 }
 
 /// What came of one account's run.

@@ -1,6 +1,7 @@
 //! What the function answers below `/function/NAME`, whose prefix the gateway takes off.
 
 mod admit;
+mod begin;
 mod callback;
 mod confirm;
 mod done;
@@ -24,14 +25,14 @@ use http::StatusCode;
 use crate::{
     api::{Api, ApiError},
     config::Config,
-    grant::{Client, Wire},
+    grant::{Authority, Credentials, Wire},
     guard::{Callers, CookieJar, EnableAuth, Floor, Key, Once, Operator, random},
     job::{Progress, open_ledgers},
-    keeper::{Announcer, ClientSource, Clock, Keeper, Keepers, Parts},
+    keeper::{Announcer, Clock, Keeper, Keepers, Parts},
     pages::Base,
     secrets::Secrets,
     store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
-    token::{Class, Failure, Secret},
+    token::Secret,
 };
 use reply::{Asked, problem};
 pub use retrieve::retriever;
@@ -50,8 +51,7 @@ struct App {
     base: Base,
     keepers: Keepers,
     api: Option<Api>,
-    client: Credentials,
-    wire: Wire,
+    authority: Authority,
     key: Key,
     jar: CookieJar,
     used: Once,
@@ -64,22 +64,6 @@ struct App {
     clock: Clock,
 }
 
-/// The client's id and secret, read anew for each call.
-#[derive(Clone, Debug)]
-struct Credentials {
-    secrets: Secrets,
-    public: bool,
-}
-
-impl Credentials {
-    fn read(&self) -> Result<Client, Failure> {
-        let read = |name| self.secrets.require(name).map_err(|err| Failure::new(Class::Config, err.to_string()));
-        let id = read("oauth2-client-id")?.expose().to_owned();
-        let secret = if self.public { None } else { Some(read("oauth2-client-secret")?) };
-        Ok(Client { id, secret })
-    }
-}
-
 impl Function {
     /// Builds the function. The store and the provider need not be there yet.
     ///
@@ -89,22 +73,16 @@ impl Function {
         let secrets = config.secrets.clone();
         let store = Arc::new(open(&config).await?);
         crate::measures::begin(store.kind(), config.job.name());
-        let public = config.provider.client_auth == crate::provider::ClientAuth::None;
-        let client = Credentials { secrets: secrets.clone(), public };
+        let credentials = Credentials::mounted(secrets.clone(), config.key_id.clone());
         let wire = Wire::http(config.policy.token_timeout)?;
+        let authority = Authority::new(config.provider.clone(), credentials, wire);
         let clock = Clock::system();
-        let source: ClientSource = {
-            let client = client.clone();
-            Arc::new(move || client.read())
-        };
         let announcer = {
             let secrets = secrets.clone();
             Announcer::webhook(move || secrets.read("etl-oauth-notify-url").ok().flatten())?
         };
         let keepers = Keepers::new(Parts {
-            provider: Arc::new(config.provider.clone()),
-            client: source,
-            wire: wire.clone(),
+            authority: authority.clone(),
             store: Arc::clone(&store),
             policy: config.policy.clone(),
             owner: owner(),
@@ -113,9 +91,10 @@ impl Function {
         });
         let first = keepers.get(DEFAULT_ACCOUNT)?;
         first.sync().await;
-        let api = Some(Api::of(Arc::new(config.provider.clone()), &client.read()?.id, first)?);
-        let key = Key::derive(&sealing(&client, &secrets)?, config.public_url.as_str())
-            .map_err(|_| "there is no randomness")?;
+        let id = secrets.read("oauth2-client-id").ok().flatten();
+        let id = id.as_ref().map_or("", Secret::expose);
+        let api = Some(Api::of(Arc::new(config.provider.clone()), id, first)?);
+        let key = Key::derive(&sealing(&secrets)?, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
         let callers = Callers::new(&config.invoke_auth, secrets.clone(), &config.public_url)?;
         if (config.proxy_allow.token() || config.proxy_allow.proxy()) && !callers.is_closed() {
             tracing::warn!("proxy_allow opens nothing while invoke_auth is none: anybody could come in");
@@ -140,13 +119,14 @@ impl Function {
             config,
             keepers,
             api,
-            client,
-            wire,
+            authority,
             key,
             clock,
         });
         let follower = Arc::clone(&app);
         tokio::spawn(async move { follower.keepers.follow().await });
+        let authority = app.authority.clone();
+        tokio::spawn(async move { authority.follow().await });
         Ok(Self(app))
     }
 
@@ -175,11 +155,19 @@ impl Function {
     }
 }
 
-/// What states, forms and pages of this function are sealed with: a secret that every replica has, and no browser. A public
-/// client has none of its own; where no other one is mounted, each replica makes one up.
-fn sealing(client: &Credentials, secrets: &Secrets) -> Result<Secret, Box<dyn std::error::Error + Send + Sync>> {
-    let mounted = ["etl-oauth-seal-keys", "basic-auth-password", "etl-oauth-operator"];
-    if let Some(secret) = client.read()?.secret.or_else(|| mounted.iter().find_map(|name| secrets.require(name).ok())) {
+/// What states, forms and pages of this function are sealed with: a secret that every replica has, and no browser. Where none
+/// is mounted, each replica makes one up.
+fn sealing(secrets: &Secrets) -> Result<Secret, Box<dyn std::error::Error + Send + Sync>> {
+    let shared = [
+        "oauth2-client-secret",
+        "oauth2-private-key",
+        "etl-oauth-seal-keys",
+        "basic-auth-password",
+        "etl-oauth-operator",
+        "api-token",
+        "api-password",
+    ];
+    if let Some(secret) = shared.iter().find_map(|name| secrets.require(name).ok()) {
         return Ok(secret);
     }
     tracing::warn!(

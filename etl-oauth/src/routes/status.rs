@@ -15,7 +15,7 @@ use crate::{
     keeper::Keeper,
     pages::{self, Account, Page, Renewal, Status, StatusPage},
     store::DEFAULT_ACCOUNT,
-    token::{self, Class},
+    token::{self, Class, jwt},
     words::count,
 };
 
@@ -32,7 +32,7 @@ pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response,
     app.admit(Door::Status, &asked, DEFAULT_ACCOUNT, "").await?;
     let status = app.status().await;
     let csrf = Csrf::issue(&app.key, &app.jar, &asked.headers);
-    let (Some(csrf), Some(authorize_url), true) = (csrf, &app.config.provider.authorize_url, asked.wants_html()) else {
+    let (Some(csrf), true) = (csrf, asked.wants_html()) else {
         return Ok(reply::json(StatusCode::OK, &app.with_progress(&status)));
     };
     let notice: Option<String> = flash::find(&app, &asked.headers, NOTICE);
@@ -42,7 +42,8 @@ pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response,
         provider: &app.config.provider.title,
         job: app.config.job.name(),
         status: &status,
-        authorize_url,
+        authorize_url: app.authority.provider().authorize_url.as_ref(),
+        unattended: app.config.provider.grant.asks_again(),
         notice: notice.as_deref(),
         remedy: app.config.provider.refresh_token_remedy.as_deref(),
         csrf: &csrf.token,
@@ -119,6 +120,14 @@ impl App {
             error: unsaved.or(error),
             renewals: keeper.history().iter().map(renewal_of).collect(),
             runs,
+            claims: tokens.and_then(|tokens| jwt::claims(&tokens.access_token)),
+            device: keeper.invitation().map(|invitation| pages::Invitation {
+                user_code: invitation.user_code,
+                verification_uri: invitation.verification_uri,
+                verification_uri_complete: invitation.verification_uri_complete,
+                ends_at: invitation.ends_at,
+                failure: invitation.failure.map(|failure| failure.to_string()),
+            }),
         }
     }
 }
