@@ -73,6 +73,9 @@ components 15 providers
 venv schemathesis schemathesis
 export SCHEMATHESIS=$python/bin/schemathesis
 components 10 schemathesis
+venv sinks moto.server
+export SINKS_PYTHON=$python/bin/python
+components 10 sinks
 # A real browser; what it saw is in target/debug/screenshots.
 install chromium chromium
 run 5 npm ci --prefix tests/browser --silent --no-audit --no-fund

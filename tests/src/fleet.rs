@@ -155,6 +155,15 @@ impl Fleet {
         }
     }
 
+    /// The most memory that a process has had resident, in MiB, as the kernel counts it.
+    #[must_use]
+    pub fn memory(&self, index: usize) -> f64 {
+        let pid = self.members[index].child.id().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<f64>().unwrap() / 1024.0
+    }
+
     /// What a process wrote.
     #[must_use]
     pub fn log(&self, index: usize) -> String {
@@ -186,7 +195,8 @@ impl Fleet {
 
 /// A port below those that the kernel hands out by itself, where nobody listens.
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "a machine without a free port fails the test")]
-fn free_port() -> u16 {
+#[must_use]
+pub fn free_port() -> u16 {
     static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
     let base = 10_000 + u16::try_from(std::process::id() % 4_000).unwrap();
     (0..1000)

@@ -11,7 +11,7 @@ mod stage;
 
 pub use browser::{Browser, Page};
 pub use fault_proxy::{Fault, FaultProxy};
-pub use fleet::{Fleet, LEASE};
+pub use fleet::{Fleet, LEASE, free_port};
 pub use relay::Relay;
 pub use rogue::Rogue;
 pub use stage::Stage;

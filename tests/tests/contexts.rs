@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use local::{Console, Local, Options};
 use reqwest::Client;
+use tests::Browser;
 
 fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -33,7 +34,7 @@ fn write(path: &Path, text: &str) {
 }
 
 /// A project of its own, with the template of this checkout: `hello` is new from the starter; `etl-oauth` is the
-/// function as it is here; `messy` is the same with a name that the template has too, a workspace, and what a folder
+/// function as it is here; `orders` is the example of a job of one's own; `messy` is the same with a name that the template has too, a workspace, and what a folder
 /// gathers.
 fn project(folder: &Path) {
     copy(&checkout().join("template"), &folder.join("template"));
@@ -52,11 +53,23 @@ fn project(folder: &Path) {
     write(&messy.join("target/Cargo.toml"), "no manifest");
     write(&messy.join("target/debug/junk.rs"), "no Rust");
 
+    let orders = folder.join("orders");
+    copy(&folder.join("etl-oauth"), &orders.join("etl-oauth"));
+    let example = fs::read_to_string(checkout().join("etl-oauth/examples/orders/lib.rs")).unwrap();
+    write(&orders.join("src/lib.rs"), &example);
+    let manifest = "[package]\nname = \"orders\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[dependencies]\n\
+        etl-oauth = { path = \"etl-oauth\" }\nserde = { version = \"1\", features = [\"derive\"] }\nserde_json = \"1\"\n";
+    write(&orders.join("Cargo.toml"), manifest);
+
     let stack = fs::read_to_string(checkout().join("stack.yaml")).unwrap();
     let (head, etl_oauth) = stack.split_once("  etl-oauth:\n").expect("stack.yaml has the function");
     let messy = etl_oauth.replace("./etl-oauth", "./messy").replace("/function/etl-oauth", "/function/messy");
+    let orders = etl_oauth
+        .replace("./etl-oauth", "./orders")
+        .replace("/function/etl-oauth", "/function/orders")
+        .replace("    environment:\n", "    environment:\n      min_run_interval: 0s\n");
     let hello = "    lang: rust-hyper\n    handler: ./hello\n    image: hello:latest\n";
-    let all = format!("{head}  etl-oauth:\n{etl_oauth}\n  messy:\n{messy}\n  hello:\n{hello}");
+    let all = format!("{head}  etl-oauth:\n{etl_oauth}\n  messy:\n{messy}\n  orders:\n{orders}\n  hello:\n{hello}");
     write(&folder.join("stack.yaml"), &all);
 }
 
@@ -74,7 +87,7 @@ async fn the_functions_build_in_release_mode_and_serve_whatever_their_folders_lo
         console: Console::Stderr,
         ..Options::default()
     };
-    let names = ["hello", "etl-oauth", "messy"].map(str::to_owned);
+    let names = ["hello", "etl-oauth", "messy", "orders"].map(str::to_owned);
     let programs = local::build(&options, &names).await.unwrap();
     let executables: BTreeMap<String, PathBuf> = names.into_iter().zip(programs).collect();
     for (name, program) in &executables {
@@ -86,13 +99,25 @@ async fn the_functions_build_in_release_mode_and_serve_whatever_their_folders_lo
     let at = |path: &str| format!("{}/function/{path}", local.urls().gateway);
     let http = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     assert_eq!(http.get(at("hello")).send().await.unwrap().status(), 200);
-    for name in ["etl-oauth", "messy"] {
+    for name in ["etl-oauth", "messy", "orders"] {
         let answer = http.get(at(name)).send().await.unwrap();
         assert_eq!(answer.status(), 409, "{name}");
         let answer: serde_json::Value = answer.json().await.unwrap();
         assert_eq!(answer["enable_url"], at(&format!("{name}/enable")));
         let page = http.get(at(&format!("{name}/enable"))).send().await.unwrap().text().await.unwrap();
         assert!(page.contains("Gumroad"), "{name}: {page}");
+    }
+
+    // A job of one's own, with an input.
+    let operator = fs::read_to_string(local.secret("etl-oauth-operator")).unwrap();
+    let browser = Browser::of_operator(operator.trim());
+    let consent = browser.submit(&browser.open(&at("orders/enable")).await, &[]).await;
+    let done = browser.submit(&consent, &[("decision", "allow")]).await;
+    assert_eq!(done.status, 200, "{}", done.body);
+    for (input, count) in [("", 10), (r#"{"after":"2100-01-01"}"#, 0)] {
+        let answer = http.post(at("orders")).body(input).send().await.unwrap();
+        let answer: serde_json::Value = answer.json().await.unwrap();
+        assert_eq!(answer, serde_json::json!({ "count": count }), "{input}");
     }
     local.stop().await;
 }

@@ -3,16 +3,16 @@
 
 mod invoke;
 mod parse;
-mod retriever;
-
-pub use retriever::Retriever;
 mod provider;
+mod retriever;
 
 use std::{fmt, time::Duration};
 
 use url::Url;
 
 pub use crate::guard::{EnableAuth, InvokeAuth};
+pub use retriever::Retriever;
+
 use crate::{
     grant::{Credentials, SigningKey},
     guard::Allow,

@@ -169,12 +169,6 @@ impl Job {
     /// The names of the built-in jobs.
     pub const NAMES: [&str; 5] = ["none", "gumroad", "strava", "x", "extract"];
 
-    /// A job of one's own.
-    #[must_use]
-    pub fn own(own: Own) -> Self {
-        Self::Own(own)
-    }
-
     /// The name in [`Job::NAMES`], `own` for one's own: the label of metrics and the word on pages.
     #[must_use]
     pub fn name(&self) -> &'static str {

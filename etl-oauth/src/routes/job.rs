@@ -142,7 +142,7 @@ impl App {
 
     fn context(&self, api: Api, now: Timestamp, input: Bytes) -> Context {
         let ledger = Ledger::new(Arc::clone(&self.ledgers), api.keeper().account());
-        Context { api, now, input, ledger, outlets: self.outlets.clone(), progress: self.progress.clone() }
+        Context { api, now, input, ledger, outlets: self.config.outlets.clone(), progress: self.progress.clone() }
     }
 
     fn no_input(&self, asked: &Asked) -> Response {

@@ -27,7 +27,7 @@ use crate::{
     config::Config,
     grant::{Authority, Credentials, Wire},
     guard::{Callers, CookieJar, EnableAuth, Floor, Key, Once, Operator, random},
-    job::{Outlets, Progress, open_ledgers},
+    job::{Progress, open_ledgers},
     keeper::{Announcer, Clock, Keeper, Keepers, Parts},
     pages::Base,
     secrets::Secrets,
@@ -59,7 +59,6 @@ struct App {
     callers: Callers,
     runs: Runs,
     ledgers: Arc<Store>,
-    outlets: Outlets,
     progress: Progress,
     floor: Floor<Vec<job::Run>>,
     clock: Clock,
@@ -97,6 +96,9 @@ impl Function {
         let api = Some(Api::of(Arc::new(config.provider.clone()), id, first)?);
         let key = Key::derive(&sealing(&secrets)?, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
         let callers = Callers::new(&config.invoke_auth, secrets.clone(), &config.public_url)?;
+        if (config.proxy_allow.token() || config.proxy_allow.proxy()) && !callers.is_closed() {
+            tracing::warn!("proxy_allow opens nothing while invoke_auth is none: anybody could come in");
+        }
         let operator = Operator::new(secrets);
         if config.enable_auth == EnableAuth::FirstVisit {
             tracing::warn!("whoever comes first may authorise this function: mount the secret etl-oauth-operator");
@@ -112,7 +114,6 @@ impl Function {
             callers,
             runs: Runs::default(),
             ledgers: Arc::new(ledgers(&config).await?),
-            outlets: config.outlets.clone(),
             progress: Progress::default(),
             floor: Floor::new(config.min_run_interval),
             config,

@@ -79,8 +79,18 @@ impl Copy<'_> {
         let mut part = Part::default();
         let mut writing: Result<Writing, Entry<Positions>> = Err(entry);
         while let Some(page) = pages.next().await {
-            let page = page?;
-            self.take(&page, &mut part, &mut position)?;
+            let taken = match page {
+                Ok(page) => self.take(&page, &mut part, &mut position).map(|()| page),
+                Err(err) => Err(err.into()),
+            };
+            let page = match taken {
+                Ok(page) => page,
+                Err(err) => {
+                    // What is being written is finished first: the next run begins where this one ends.
+                    settled(writing).await?;
+                    return Err(err);
+                }
+            };
             let full = part.bytes.len() >= PART || self.resource.batch.is_some_and(|batch| part.records >= batch);
             if full && let Some(next) = page.next_page() {
                 let entry = settled(writing).await?;
