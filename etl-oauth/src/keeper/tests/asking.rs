@@ -70,7 +70,8 @@ async fn a12_a_stampede_for_the_first_token_is_one_call_however_many_callers_and
     desk.plan(Act::Slow(Duration::from_millis(50)));
     let replicas: Vec<_> = (0..4).map(|n| it.replica(&format!("replica-{n}"))).collect();
     let mut callers = tokio::task::JoinSet::new();
-    for keeper in replicas.iter().cycle().take(100).cloned() {
+    for keeper in replicas.iter().cycle().take(100) {
+        let keeper = keeper.clone();
         callers.spawn(async move { shown(keeper.token().await) });
     }
     assert!(callers.join_all().await.iter().all(|token| token == "a1"));
@@ -78,7 +79,8 @@ async fn a12_a_stampede_for_the_first_token_is_one_call_however_many_callers_and
     // And so is the next one, when that ends.
     it.pass(3600);
     let mut callers = tokio::task::JoinSet::new();
-    for keeper in replicas.iter().cycle().take(100).cloned() {
+    for keeper in replicas.iter().cycle().take(100) {
+        let keeper = keeper.clone();
         callers.spawn(async move { shown(keeper.token().await) });
     }
     assert!(callers.join_all().await.iter().all(|token| token == "a2"));
