@@ -3,7 +3,7 @@
 //!
 //! Deployed with the template `rust-hyper`, [`handler`] is all of it. To run a job of your own, copy the crate and edit
 //! [`job`]. Rooms from the ground floor up: [`token`] and [`secrets`], [`provider`], [`seal`], [`grant`], [`store`], [`keeper`],
-//! [`api`], [`job`], [`guard`], [`pages`], [`config`], [`routes`]; each knows only those before it.
+//! [`api`], [`job`], [`guard`], [`pages`], [`config`], [`routes`]; each knows only those before it. Behind the feature `cli` stands the command line `etl-oauth`.
 
 pub mod api;
 #[cfg(feature = "cli")]

@@ -10,7 +10,10 @@ use tower::{Service, service_fn};
 
 /// A `hello` for every request, as `bare` says it.
 pub async fn handler() -> Result<
-    impl Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    impl Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static,
     Box<dyn std::error::Error + Send + Sync>,
 > {
     Ok(service_fn(async |_| {
