@@ -128,18 +128,18 @@ impl App {
         asked.problem(self, &problem.with_link("/enable", "Begin again"))
     }
 
-    /// Whom the provider knows the new grant's owner as: by its ID token, else by asking where its definition says. Nothing
-    /// where neither tells.
+    /// Whom the provider knows the new grant's owner as: by the ID token that was asked for, else by asking where its
+    /// definition says, else by an ID token that came unasked. Nothing where none of these tells.
     pub(super) async fn owner(&self, answer: &Answer) -> Result<Option<Owner>, Failure> {
         let provider = self.config.provider.with(&answer.kept);
         let client = self.client.read()?;
-        if let Some(token) = answer.rest.get("id_token").and_then(serde_json::Value::as_str) {
+        let asked = provider.scope.iter().any(|scope| scope == "openid");
+        let id_token = answer.rest.get("id_token").and_then(serde_json::Value::as_str);
+        if let Some(token) = id_token.filter(|_| asked || provider.userinfo_url.is_none()) {
             match Owner::of_id_token(token, provider.issuer.as_deref(), &client.id, self.clock.now()) {
                 Ok(owner) => return Ok(Some(owner)),
                 // One that was asked for must be right; one that comes unasked says nothing.
-                Err(err) if provider.scope.iter().any(|scope| scope == "openid") => {
-                    return Err(Failure::new(Class::MalformedAnswer, err.to_string()));
-                }
+                Err(err) if asked => return Err(Failure::new(Class::MalformedAnswer, err.to_string())),
                 Err(err) => tracing::debug!(error = %err, "an ID token that nobody asked for is passed over"),
             }
         }
