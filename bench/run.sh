@@ -18,8 +18,8 @@ trap 'rm -rf "$work"' EXIT
 cargo build --release --quiet --manifest-path tools/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-../target}/bench"
 tools=$(cd "${CARGO_TARGET_DIR:-../target}/bench/release" && pwd)
 
-# function NAME [FOLDER]: builds the template with its starter, or with another function; prints the binary's path.
-function() {
+# build NAME [FOLDER]: builds the template with its starter, or with another function; prints the binary's path.
+build() {
     mkdir "$work/$1"
     cp -R ../template/rust-hyper/. "$work/$1"
     [ -z "${2:-}" ] || { rm -r "$work/$1/function" && cp -R "$2" "$work/$1/function"; }
@@ -29,8 +29,8 @@ function() {
     }
     tail -n 1 "$work/built"
 }
-starter=$(function starter)
-plain=$(function plain plain)
+starter=$(build starter)
+plain=$(build plain plain)
 
 set -- "$@" --target "rust-hyper=$starter" --target "rust-hyper, no router=$plain" --target "bare hyper=$tools/bare"
 watchdog=${OF_WATCHDOG:-$(command -v of-watchdog || true)}

@@ -141,6 +141,12 @@ printf '127.0.0.1 by-hosts.test\n' >"$work/hosts"
 printf 'nameserver 127.0.0.77\noptions timeout:2 attempts:1\n' >"$work/resolv.conf"
 
 build starter "$repository/template/rust-hyper/function"
+# What comes behind the copy of the handler is what a change in the handler alone costs: the layers before are kept.
+sed -n '/COPY function function/,$p' "$work/log" >"$work/late"
+compiled=$(sed -n 's/^ *Compiling \([^ ]*\) .*/\1/p' "$work/late" | sort -u | tr '\n' ' ')
+[ "$compiled" = "handler watchdog " ] || fail "a change in the handler compiles nothing else, not: $compiled"
+pass "a change in the handler compiles nothing else"
+sed -n 's/^ *Finished .* in \(.*\)/that takes \1/p' "$work/late"
 size=$(find "$work/starter/rootfs" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum }')
 echo "the starter's image is $size bytes"
 [ "$size" -le 3000000 ] || fail "the starter's image is 3 MB at most"

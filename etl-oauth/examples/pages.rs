@@ -91,7 +91,8 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         provider: PROVIDER,
         job: "gumroad",
         status,
-        authorize_url,
+        authorize_url: Some(authorize_url),
+        unattended: false,
         notice: None,
         remedy: Some("Remove this app in your account's settings, and connect again."),
         csrf: "sample",
@@ -165,6 +166,8 @@ fn healthy(now: Timestamp) -> Account {
         error: None,
         renewals,
         runs,
+        claims: None,
+        device: None,
     }
 }
 
@@ -233,6 +236,8 @@ fn fresh() -> Account {
         error: None,
         renewals: vec![],
         runs: vec![],
+        claims: None,
+        device: None,
     }
 }
 

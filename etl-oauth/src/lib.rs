@@ -24,24 +24,65 @@ pub mod token;
 mod trace;
 mod words;
 
+pub use axum::Router;
 pub use config::Config;
 pub use routes::Function;
 
 use std::io;
 
-/// The function, configured from the environment: what the template calls at start.
+/// An error of whatever kind.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The function, configured from the environment: what the template calls at start. With the variable `record_of` it is
+/// one that shows what another function's job wrote, and does nothing else.
 ///
 /// ```no_run
-/// # async fn f() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-/// let function: axum::Router = etl_oauth::handler().await?;
+/// # async fn f() -> Result<(), etl_oauth::BoxError> {
+/// let function: etl_oauth::Router = etl_oauth::handler().await?;
 /// # Ok(()) }
 /// ```
 ///
 /// # Errors
 /// A [`std::io::Error`] of kind `InvalidInput` that lists every mistake of the configuration (the template exits with
 /// 64), or whatever else keeps the function from starting. A store or a provider that is away does not.
-pub async fn handler() -> Result<axum::Router, Box<dyn std::error::Error + Send + Sync>> {
-    let config = Config::read(|name| std::env::var(name).ok())
-        .map_err(|mistakes| io::Error::new(io::ErrorKind::InvalidInput, mistakes))?;
+pub async fn handler() -> Result<Router, BoxError> {
+    if let Some(config) = config::Retriever::read(variable).map_err(wrong)? {
+        return routes::retriever(&config).await;
+    }
+    Ok(Function::new(Config::read(variable).map_err(wrong)?).await?.router())
+}
+
+/// The function with a job of one's own in the place of a built-in one: an async function from the [`api`] of an account
+/// and a typed input to a typed output. All else is as in [`handler`]: `/enable`, `/status`, renewal, schedule, accounts.
+///
+/// This is the whole of a function. `faas-cli new --lang rust-hyper orders` makes its folder; `cargo add` brings in
+/// `etl-oauth`, `serde` (with `derive`) and `serde_json`; the variables and secrets are those of `stack.yaml`.
+///
+/// ```no_run
+#[doc = include_str!("../examples/orders/lib.rs")]
+/// # fn main() {}
+/// ```
+///
+/// The input is the body of the call as JSON, its default where that is empty; the output is the answer.
+///
+/// # Errors
+/// As [`handler`].
+pub async fn with<I, O, E, F>(job: impl Fn(api::Api, I) -> F + Send + Sync + 'static) -> Result<Router, BoxError>
+where
+    I: serde::de::DeserializeOwned + Default + Send + 'static,
+    O: serde::Serialize + Send + 'static,
+    E: Into<job::JobError> + Send + 'static,
+    F: Future<Output = Result<O, E>> + Send + 'static,
+{
+    let mut config = Config::read(variable).map_err(wrong)?;
+    config.job = job::Job::Own(job::Own::new(job));
     Ok(Function::new(config).await?.router())
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn wrong(mistakes: config::Mistakes) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, mistakes)
 }

@@ -23,6 +23,10 @@ fn describe() {
         "etl_oauth_token_expiry_timestamp_seconds",
         "When an account's access token ends, in Unix time; NaN where nobody knows, or there is none."
     );
+    describe_gauge!(
+        "etl_oauth_refresh_token_expiry_timestamp_seconds",
+        "When an account's refresh token ends, in Unix time; NaN where nobody knows, or there is none."
+    );
     describe_counter!(
         "etl_oauth_renewals_total",
         "Renewals by outcome: renewed, adopted, or the class of the failure."

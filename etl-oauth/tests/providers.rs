@@ -65,7 +65,7 @@ fn provider(name: &str) -> Provider {
 }
 
 fn client() -> Client {
-    Client { id: "CLIENT-ID".into(), secret: Some(Secret::new("CLIENT-SECRET")) }
+    Client { id: "CLIENT-ID".into(), secret: Some(Secret::new("CLIENT-SECRET")), assertion: None }
 }
 
 fn url(out: &mut String, method: &str, url: &Url) {

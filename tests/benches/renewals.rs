@@ -23,7 +23,7 @@ use std::{
 };
 
 use etl_oauth::{
-    grant::{self, Client, Wire},
+    grant::{self, Authority, Client, Credentials, Wire},
     keeper::{Announcer, Clock, Keeper, Parts, Policy},
     provider::{Definition, Overrides, Provider},
     secrets::Secrets,
@@ -75,16 +75,15 @@ async fn measure(store: &Arc<Store>, accounts: usize, folder: &Path) -> (f64, u6
         token_url: Some(format!("{}/oauth/token", server.url())),
         ..Definition::default()
     };
-    let provider = Arc::new(Provider::new("custom", definition, Overrides::default()).unwrap());
-    let client = Client { id: "bench".into(), secret: Some(Secret::new("the secret of the bench")) };
+    let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
+    let client = Client { id: "bench".into(), secret: Some(Secret::new("the secret of the bench")), assertion: None };
     let parts = Arc::new(Parts {
         policy: Policy::of(&provider),
-        provider: Arc::clone(&provider),
-        client: {
-            let client = client.clone();
-            Arc::new(move || Ok(client.clone()))
-        },
-        wire: Wire::http(Duration::from_secs(10)).unwrap(),
+        authority: Authority::new(
+            provider.clone(),
+            Credentials::fixed(client.clone()),
+            Wire::http(Duration::from_secs(10)).unwrap(),
+        ),
         store: Arc::clone(store),
         owner: format!("bench in {}", folder.display()),
         clock: Clock::system(),

@@ -27,6 +27,11 @@ impl Stage {
         Self::from(program, Some(stack), &[], |_| {}).await
     }
 
+    /// The same, after `prepare` has had the folder of secrets.
+    pub async fn prepared(program: &str, stack: &Path, prepare: impl FnOnce(&Path)) -> Self {
+        Self::from(program, Some(stack), &[], prepare).await
+    }
+
     /// Starts it with further environment variables, after `prepare` has had the folder of secrets.
     pub async fn with(program: &str, environment: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
         Self::from(program, None, environment, prepare).await

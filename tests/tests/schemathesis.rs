@@ -19,8 +19,14 @@ async fn run(prefix: &str, arguments: impl Fn(&Stage) -> Vec<String>) {
         .current_dir(folder.path())
         .args(["run", &stage.url("/openapi.json"), "--workers", "2", "--max-examples", "25", "--seed", "1"])
         .args(["--phases", "examples,coverage,fuzzing", "--checks", "all", "--suppress-health-check", "all"])
-        // A made-up form or callback is refused, however well it is made up: that is what they are there for.
-        .args(["--exclude-checks", "positive_data_acceptance", "--continue-on-failure", "--no-color"])
+        // A made-up form or callback is refused, however well it is made up: that is what they are there for. TRACE never
+        // gets past the gateway; that no other method does more than it should is a test beside the description.
+        .args([
+            "--exclude-checks",
+            "positive_data_acceptance,unsupported_method",
+            "--continue-on-failure",
+            "--no-color",
+        ])
         .args(arguments(&stage))
         .output()
         .await

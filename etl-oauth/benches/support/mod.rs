@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use etl_oauth::{
-    grant::{Client, RawAnswer, Wire},
+    grant::{Authority, Client, Credentials, RawAnswer, Wire},
     keeper::{Announcer, Clock, Keeper, Parts, Policy},
     provider::{Definition, Overrides, Provider},
     store::{Memory, Store},
@@ -41,10 +41,9 @@ impl Default for World {
             })
         };
         let policy = Policy::of(&provider);
+        let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), assertion: None };
         let parts = Parts {
-            provider: Arc::new(provider),
-            client: Arc::new(|| Ok(Client { id: "id".into(), secret: Some(Secret::new("secret")) })),
-            wire,
+            authority: Authority::new(provider, Credentials::fixed(client), wire),
             store: Arc::new(Store::Memory(Memory::default())),
             policy,
             owner: "bench".into(),

@@ -31,6 +31,31 @@ pub enum ApiError {
         /// How long the API wants to be left alone.
         retry_after: Option<Duration>,
     },
+    /// Its rate limit is used up for longer than a request may wait.
+    #[error("the API's rate limit of account {account} is used up for the next {} s", retry_after.as_secs().max(1))]
+    Limited {
+        /// The account.
+        account: String,
+        /// When there is more.
+        retry_after: Duration,
+    },
+    /// It wants the token at another origin.
+    #[error("the API's answer to {path} leads to another origin, where the token must not go")]
+    Elsewhere {
+        /// The path that was asked for.
+        path: String,
+    },
+    /// Its paging does not come to an end, or cannot be followed.
+    #[error("the pages of {path} can't be followed: {why}")]
+    Paging {
+        /// The path that was asked for.
+        path: String,
+        /// What stopped the walk.
+        why: &'static str,
+    },
+    /// The TLS library does not start.
+    #[error("the TLS library does not start")]
+    NoTls,
     /// It did not answer.
     #[error("the API at {origin} {reason}")]
     Unreachable {
@@ -73,13 +98,27 @@ impl ApiError {
         Self::Unreachable { origin: url.origin().ascii_serialization(), reason }
     }
 
+    pub(crate) fn malformed(path: String, err: &serde_json::Error) -> Self {
+        Self::Malformed { path, line: err.line(), column: err.column() }
+    }
+
+    /// How long the API wants to be left alone, where it says so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            Self::Limited { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+
     /// The status for whoever ran the job: a failure that may pass is 502, 503 or 504; 409 says that a person must act.
     /// Never a success: a scheduler that retries must see it (case E7).
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Token(KeeperError::Disabled { .. } | KeeperError::NeedsAuthorisation { .. }) => StatusCode::CONFLICT,
-            Self::Token(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Token(_) | Self::Limited { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unreachable { reason: "does not answer in time", .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_GATEWAY,
@@ -93,7 +132,10 @@ impl ApiError {
             Self::Token(KeeperError::Disabled { .. }) => "disabled",
             Self::Token(KeeperError::NeedsAuthorisation { .. }) => "needs_authorisation",
             Self::Token(KeeperError::Failed { failure, .. }) => failure.class().as_str(),
-            Self::NotConfigured => "config",
+            Self::NotConfigured | Self::NoTls => "config",
+            Self::Limited { .. } => "rate_limited",
+            Self::Elsewhere { .. } => "other_origin",
+            Self::Paging { .. } => "paging",
             Self::Refused { .. } => "token_refused",
             Self::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => "rate_limited",
             Self::Status { .. } => "api_error",
@@ -116,6 +158,9 @@ impl ApiError {
                 "Nothing, unless it lasts."
             }
             Self::Status { .. } => "Check the job: the API does not take what it asks for.",
+            Self::Limited { .. } => "Nothing: the next run goes on where the limit lets it.",
+            Self::Elsewhere { .. } | Self::Paging { .. } => "Check the job's idea of the API's paging.",
+            Self::NoTls => "Look at the log, and deploy again.",
             Self::Unreachable { .. } => "Check that the function can reach api_url.",
             Self::Malformed { .. } | Self::TooLarge { .. } => "Check api_url, and the job's idea of the API.",
             Self::NotConfigured => "Set api_url and deploy again.",

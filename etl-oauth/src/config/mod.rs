@@ -3,6 +3,9 @@
 
 mod invoke;
 mod parse;
+mod retriever;
+
+pub use retriever::Retriever;
 mod provider;
 
 use std::{fmt, time::Duration};
@@ -11,9 +14,11 @@ use url::Url;
 
 pub use crate::guard::{EnableAuth, InvokeAuth};
 use crate::{
-    job::Job,
+    grant::{Credentials, SigningKey},
+    guard::Allow,
+    job::{Job, Outlets, extract::Plan},
     keeper::{Policy, Renew},
-    provider::{Provider, checked_url},
+    provider::{ClientAuth, Grant, Provider, checked_url},
     secrets::Secrets,
     store::{Store, StoreOptions},
 };
@@ -37,12 +42,18 @@ pub struct Config {
     pub secrets: Secrets,
     /// What runs.
     pub job: Job,
+    /// Whom results are sent to.
+    pub outlets: Outlets,
     /// How long a person may take at the provider.
     pub state_lifetime: Duration,
     /// Whether anonymous callers see the job's result.
     pub show_result: bool,
     /// Who may authorise.
     pub enable_auth: EnableAuth,
+    /// What the provider calls the private key.
+    pub key_id: Option<String>,
+    /// What of the API callers may use through this function.
+    pub proxy_allow: Allow,
     /// How callers prove who they are.
     pub invoke_auth: InvokeAuth,
     /// Anonymous runs closer together than this share one run's outcome; zero: none do.
@@ -104,11 +115,13 @@ impl Config {
             strings.text("secret_mount_path").unwrap_or_else(|| Secrets::FOLDER.into()),
             strings.text("secret_prefix").unwrap_or_default(),
         );
-        let public_url = strings.required("public_url", "the function's URL as a browser sees it", public_url);
         let gateway_url = strings.parsed("gateway_url", gateway_url);
         let store = strings.choice("store", &Store::KINDS.map(|kind| (kind, kind))).unwrap_or("gateway");
-        let job = strings.choice("job", &Job::NAMES);
-        strings.choice::<()>("grant", &[("authorization_code", ())]);
+        let job = job(&mut strings);
+        let report_to = [strings.text("report_to"), strings.text("report_from")];
+        let outlets = Outlets::new(secrets.clone(), report_to[0].as_deref(), report_to[1].as_deref())
+            .map_err(|why| strings.mistake(why))
+            .ok();
         let renew = strings.choice(
             "renew",
             &[("before_expiry", Renew::BeforeExpiry), ("each_run", Renew::EachRun), ("on_401", Renew::On401)],
@@ -116,11 +129,13 @@ impl Config {
         let durations = ["renew_before", "token_timeout", "lease", "state_lifetime"].map(|name| strings.duration(name));
         let [renew_before, token_timeout, lease, state_lifetime] = durations;
         let min_run_interval = strings.duration("min_run_interval");
-        let invoke_auth = invoke::invoke(&mut strings, &secrets, public_url.as_ref(), gateway_url.as_ref());
+        let proxy_allow = strings.parsed("proxy_allow", Allow::parse);
         let show_result = strings.boolean("show_result");
         let enable_auth = strings
             .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
-        let provider = provider::provider(&mut strings, public_url.as_ref());
+        let key_id = strings.text("key_id");
+        let (provider, public_url) = provider::provider(&mut strings, &secrets, gateway_url.as_ref());
+        let invoke_auth = invoke::invoke(&mut strings, &secrets, public_url.as_ref(), gateway_url.as_ref());
 
         let operator = secrets.is_mounted("etl-oauth-operator");
         if enable_auth == Some(EnableAuth::Operator) && !operator {
@@ -134,11 +149,18 @@ impl Config {
             );
         }
         needed(&mut strings, &secrets, provider.as_ref(), store);
+        let bound = provider.as_ref().is_some_and(|provider| provider.dpop);
+        if bound && store == "gateway" && !secrets.is_mounted("oauth2-token") {
+            strings.mistake(
+                "dpop=true needs a store that keeps the account's key: list the secret oauth2-token, or choose another store"
+                    .into(),
+            );
+        }
         let store_options = store_options(&mut strings, &secrets, public_url.as_ref(), gateway_url);
 
         let mistakes = strings.into_mistakes();
-        match (provider, public_url) {
-            (Some(provider), Some(public_url)) if mistakes.is_empty() => {
+        match (provider, public_url, outlets) {
+            (Some(provider), Some(public_url), Some(outlets)) if mistakes.is_empty() => {
                 let mut policy = Policy::of(&provider);
                 let store_options = StoreOptions { rotates: provider.rotates, ..store_options };
                 policy.renew = renew.unwrap_or_default();
@@ -152,8 +174,11 @@ impl Config {
                     store_options,
                     secrets,
                     job: job.unwrap_or(Job::Gumroad),
+                    outlets,
                     state_lifetime: state_lifetime.unwrap_or(Duration::from_secs(600)),
                     show_result: show_result.unwrap_or(false),
+                    key_id,
+                    proxy_allow: proxy_allow.unwrap_or_default(),
                     invoke_auth,
                     min_run_interval: min_run_interval.unwrap_or(Duration::from_secs(10)),
                     enable_auth: enable_auth.unwrap_or(if operator {
@@ -180,6 +205,19 @@ impl Config {
     }
 }
 
+/// The job by name, with what it needs to know.
+fn job(strings: &mut Strings<'_>) -> Option<Job> {
+    match strings.choice("job", &Job::NAMES.map(|name| (name, name)))? {
+        "none" => Some(Job::None),
+        "strava" => Some(Job::Strava),
+        "x" => Some(Job::X),
+        "extract" => strings
+            .required("extract_file", "the TOML file that says what to copy", |path| Plan::open(path.as_ref()))
+            .map(|plan| Job::Extract(plan.into())),
+        _ => Some(Job::Gumroad),
+    }
+}
+
 fn redirect_uri(public_url: &Url) -> String {
     page(public_url, "/oauth2/callback")
 }
@@ -196,7 +234,6 @@ fn default_gateway() -> Url {
 
 /// The secrets that this configuration cannot do without.
 fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provider>, store: &str) {
-    let public_client = provider.is_some_and(|provider| provider.client_auth == crate::provider::ClientAuth::None);
     // Only the gateway's store keeps tokens in mounted secrets.
     let tokens: &[&str] = match (store, secrets.is_mounted("oauth2-token")) {
         ("gateway", true) => &["oauth2-token"],
@@ -204,14 +241,20 @@ fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provid
         _ => &[],
     };
     let password: &[&str] = if store == "gateway" { &["basic-auth-password"] } else { &[] };
-    let client: &[&str] =
-        if public_client { &["oauth2-client-id"] } else { &["oauth2-client-id", "oauth2-client-secret"] };
+    let grant = provider.map_or(Grant::default(), |provider| provider.grant);
+    // Where nobody says how the client proves who it is, the server does, when it is asked.
+    let auth = provider.map_or(Some(ClientAuth::default()), Provider::said_client_auth);
+    let client = Credentials::needed(grant, auth);
     for name in client.iter().chain(password).chain(tokens) {
         if let Err(err) = secrets.require(name) {
             let hint =
                 if tokens.contains(name) { " (its value is `empty` before the first authorisation)" } else { "" };
             strings.mistake(format!("{err}{hint}"));
         }
+    }
+    let key = secrets.require("oauth2-private-key").ok().filter(|_| client.contains(&"oauth2-private-key"));
+    if let Some(Err(err)) = key.map(|key| SigningKey::read(&key)) {
+        strings.mistake(format!("secret {} {err}", secrets.name("oauth2-private-key")));
     }
 }
 
@@ -252,7 +295,7 @@ fn gateway_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn public_url(text: &str) -> Result<Url, String> {
+fn browser_url(text: &str) -> Result<Url, String> {
     let mut url = endpoint(text)?;
     if url.query().is_some() {
         return Err("must not hold a query".into());

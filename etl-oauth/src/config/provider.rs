@@ -4,36 +4,101 @@ use std::{fs, path::Path};
 
 use url::Url;
 
-use super::{endpoint, parse::Strings, redirect_uri};
-use crate::provider::{Definition, Overrides, Provider, Source, Values};
+use super::{browser_url, default_gateway, endpoint, parse::Strings, redirect_uri};
+use crate::{
+    provider::{AssertionTerms, ClientAuth, Definition, Grant, Overrides, Provider, Source, Values},
+    secrets::Secrets,
+};
 
 /// A definition is a few kilobytes; a file that is larger is another one.
 const FILE_LIMIT: u64 = 256 << 10;
 
-pub(super) fn provider(strings: &mut Strings<'_>, public_url: Option<&Url>) -> Option<Provider> {
+/// The provider, and the function's own address, which some grants cannot do without.
+pub(super) fn provider(
+    strings: &mut Strings<'_>,
+    secrets: &Secrets,
+    gateway_url: Option<&Url>,
+) -> (Option<Provider>, Option<Url>) {
+    let definition = definition(strings);
+    let grant = strings.choice("grant", &Grant::NAMES);
+    let effective = grant.or(definition.as_ref().map(|(_, definition)| definition.grant)).unwrap_or_default();
+    let public_url = public_url(strings, effective == Grant::AuthorizationCode, gateway_url);
     // All variables are read before a definition that is missing ends it: every mistake is told at once.
-    let overrides = Overrides {
-        issuer: strings.text("issuer"),
+    let overrides = overrides(strings, secrets, effective, public_url.as_ref());
+    let provider = definition.and_then(|(name, definition)| {
+        let overrides = Overrides { variables: variables(strings, &definition), ..overrides };
+        checked(strings, &name, definition, overrides)
+    });
+    (provider, public_url)
+}
+
+/// Where the function is. Whoever sends a person away must know it to the letter; others can do with what the platform says.
+fn public_url(strings: &mut Strings<'_>, needed: bool, gateway_url: Option<&Url>) -> Option<Url> {
+    if needed || strings.text("public_url").is_some() {
+        return strings.required("public_url", "the function's URL as a browser sees it", browser_url);
+    }
+    let name = strings.text("OPENFAAS_NAME").unwrap_or_else(|| "etl-oauth".into());
+    let mut url = gateway_url.cloned().unwrap_or_else(default_gateway);
+    url.set_path(&format!("/function/{name}"));
+    Some(url)
+}
+
+fn overrides(strings: &mut Strings<'_>, secrets: &Secrets, grant: Grant, public_url: Option<&Url>) -> Overrides {
+    let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    // Whoever shows a statement or a token is known by it, and need not be a client as well.
+    let shows = matches!(grant, Grant::JwtBearer | Grant::TokenExchange);
+    let anonymous = (shows && !secrets.is_mounted("oauth2-client-secret")).then_some(ClientAuth::None);
+    Overrides {
+        grant: Some(grant),
+        device_url: strings.parsed("device_url", endpoint),
+        par_url: strings.parsed("par_url", endpoint),
+        resource: strings.parsed("resource", resources),
+        dpop: strings.boolean("dpop"),
+        assertion: AssertionTerms {
+            audience: strings.text("assertion_audience"),
+            issuer: strings.text("assertion_issuer"),
+            subject: strings.text("assertion_subject"),
+            scope_claim: strings.text("assertion_scope_claim"),
+            lifetime: strings.duration("assertion_lifetime").map(|lifetime| lifetime.as_secs()),
+        },
+        subject_token_file: strings.text("subject_token_file"),
+        subject_token_type: strings.text("subject_token_type"),
+        audience: strings.text("audience").map(words),
+        issuer: strings.parsed("issuer", issuer),
         authorize_url: strings.parsed("authorize_url", endpoint),
         token_url: strings.parsed("token_url", endpoint),
         refresh_url: strings.parsed("refresh_url", endpoint),
         revoke_url: strings.parsed("revoke_url", endpoint),
         api_url: strings.parsed("api_url", endpoint),
-        scope: strings.text("scope").map(|text| text.split_whitespace().map(str::to_owned).collect()),
-        client_auth: strings.named("client_auth"),
+        scope: strings.text("scope").map(words),
+        client_auth: strings.named("client_auth").or(anonymous),
         pkce: strings.named("pkce"),
         replay_window: strings.duration("replay_window"),
         refresh_idle: strings.duration("refresh_idle"),
         variables: Values::new(),
         redirect_uri: public_url.map(redirect_uri),
-    };
-    let (name, definition) = definition(strings)?;
-    let overrides = Overrides { variables: variables(strings, &definition), ..overrides };
-    match Provider::new(&name, definition, overrides) {
+    }
+}
+
+fn checked(strings: &mut Strings<'_>, name: &str, definition: Definition, overrides: Overrides) -> Option<Provider> {
+    match Provider::new(name, definition, overrides) {
         Ok(provider) => {
-            if provider.authorize_url.is_none() {
-                strings
-                    .mistake(format!("provider {name} has no authorization endpoint: set the variable authorize_url"));
+            let missing = match provider.grant {
+                Grant::AuthorizationCode if provider.authorize_url.is_none() => {
+                    Some(("authorization endpoint", "authorize_url"))
+                }
+                Grant::DeviceCode if provider.device_url.is_none() => {
+                    Some(("device authorization endpoint", "device_url"))
+                }
+                _ => None,
+            };
+            if let Some((what, variable)) = missing.filter(|_| !provider.discovers) {
+                strings.mistake(format!("provider {name} has no {what}: set the variable {variable}, or issuer"));
+            }
+            if provider.grant == Grant::ClientCredentials && provider.client_auth == ClientAuth::None {
+                strings.mistake(
+                    "grant=client_credentials needs a client that proves who it is: client_auth=none does not".into(),
+                );
             }
             Some(provider)
         }
@@ -87,6 +152,24 @@ fn read(file: &str) -> Result<Definition, Vec<String>> {
     }
     let text = fs::read_to_string(file).map_err(|err| failed(format!("cannot be read: {err}")))?;
     Definition::read(file, &text)
+}
+
+/// An issuer stays as it is written: it is compared to the letter.
+fn issuer(text: &str) -> Result<String, String> {
+    let url = endpoint(text)?;
+    if url.query().is_some() {
+        return Err("must not hold a query".into());
+    }
+    Ok(text.to_owned())
+}
+
+/// RFC 8707 §2: absolute URIs without a fragment.
+fn resources(text: &str) -> Result<Vec<String>, String> {
+    let wrong = |word: &str| word.parse::<Url>().map_or(true, |url| url.fragment().is_some());
+    if text.split_whitespace().any(wrong) {
+        return Err("must hold absolute URIs without a fragment, separated by spaces".into());
+    }
+    Ok(text.split_whitespace().map(str::to_owned).collect())
 }
 
 /// The variables that this definition asks for: `provider_NAME` each.

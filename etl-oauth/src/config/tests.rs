@@ -139,6 +139,62 @@ fn no_mistake_shows_a_secret() {
 }
 
 #[test]
+fn each_grant_names_the_secrets_that_it_lacks_and_wants_no_others() {
+    for (grant, lacks) in [
+        ("static", vec!["api-token"]),
+        ("basic", vec!["api-user", "api-password"]),
+        ("jwt_bearer", vec!["oauth2-private-key"]),
+        ("token_exchange", vec![]),
+        ("client_credentials", vec!["oauth2-client-id", "oauth2-client-secret"]),
+    ] {
+        let it = Setting::new().set("grant", grant).set("provider", "custom").set("token_url", "https://a.example/t");
+        it.unmount("oauth2-client-id");
+        it.unmount("oauth2-client-secret");
+        let mistakes = it.read().map_or_else(|mistakes| mistakes.lines().to_vec(), |_| Vec::new());
+        let named = |name: &&str| mistakes.iter().any(|line| line.contains(&format!("secret {name} is missing")));
+        assert!(lacks.iter().all(named) && mistakes.len() == lacks.len(), "{grant}: {mistakes:?}");
+    }
+}
+
+#[test]
+fn a_grant_without_a_redirect_needs_no_address_of_its_own() {
+    let it = Setting::new().set("grant", "client_credentials").set("public_url", "").set("provider", "custom");
+    let config = it.set("token_url", "https://a.example/t").read().unwrap();
+    assert_eq!(config.public_url.as_str(), "http://gateway.openfaas:8080/function/etl-oauth");
+}
+
+#[test]
+fn an_issuer_alone_is_enough_and_is_kept_to_the_letter() {
+    let it = Setting::new().set("provider", "custom").set("issuer", "https://a.example/t/");
+    let provider = it.read().unwrap().provider;
+    assert_eq!((provider.issuer.as_deref(), provider.discovers), (Some("https://a.example/t/"), true));
+    let it = Setting::new().set("provider", "custom").set("issuer", "http://a.example").set("resource", "a b");
+    let text = it.mistakes().join("\n");
+    for wanted in ["issuer must begin with https://", "resource must hold absolute URIs"] {
+        assert!(text.contains(wanted), "{wanted}\n--\n{text}");
+    }
+}
+
+#[test]
+fn what_cannot_go_together_is_told() {
+    let base = || Setting::new().set("provider", "custom").set("token_url", "https://a.example/t");
+    let told = |it: Setting, wanted: &str| {
+        let text = it.mistakes().join("\n");
+        assert!(text.contains(wanted), "{wanted}\n--\n{text}");
+    };
+    told(base().set("grant", "client_credentials").set("client_auth", "none"), "client_auth=none does not");
+    told(
+        base().set("grant", "device_code"),
+        "no device authorization endpoint: set the variable device_url, or issuer",
+    );
+    told(base().set("grant", "client_credentials").set("dpop", "true"), "list the secret oauth2-token");
+    told(base().set("grant", "password"), "grant must be authorization_code or device_code or");
+    let it = base().set("grant", "client_credentials").set("client_auth", "private_key_jwt");
+    it.mount("oauth2-private-key", "marker");
+    told(it, "secret oauth2-private-key is no private key");
+}
+
+#[test]
 fn a_duration_that_leaves_the_calendar_is_none() {
     for long in ["100000000h", "9999999999s"] {
         let mistakes = Setting::new().set("state_lifetime", long).mistakes();

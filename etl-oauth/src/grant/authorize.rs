@@ -4,7 +4,7 @@ use url::{Url, form_urlencoded};
 
 use super::{
     Client,
-    request::{Blanks, laid_over},
+    request::{Blanks, laid_over, resources},
 };
 use crate::{
     provider::{Pkce, Provider},
@@ -31,10 +31,11 @@ pub fn authorize_url(
         ("scope", &*scope),
         ("state", state),
     ];
+    fields.extend(resources(provider));
     if provider.pkce == Pkce::S256 {
         fields.extend([("code_challenge", &*challenge), ("code_challenge_method", "S256")]);
     }
-    let client = Client { id: client_id.to_owned(), secret: None };
+    let client = Client { id: client_id.to_owned(), secret: None, assertion: None };
     let blanks = Blanks::new(provider, &client, &fields);
     let pairs = laid_over(&fields, &provider.authorize.params, &blanks);
     let query: Vec<_> = pairs.iter().map(|(name, value)| pair(name, value, &provider.authorize.raw)).collect();

@@ -1,5 +1,6 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 
+use super::assertion::CLIENT_ASSERTION;
 use crate::{provider::ClientAuth, token::Secret};
 
 /// This client's identity at the provider (RFC 6749 §2.2, §2.3).
@@ -9,6 +10,8 @@ pub struct Client {
     pub id: String,
     /// `client_secret`; `None` for a public client.
     pub secret: Option<Secret>,
+    /// A signed statement in place of a secret, made for the one call (RFC 7523 §2.2).
+    pub assertion: Option<Secret>,
 }
 
 impl Client {
@@ -19,16 +22,31 @@ impl Client {
             ClientAuth::Basic => format!("{}:{}", form_encoded(&self.id), form_encoded(secret)),
             ClientAuth::BasicRaw => format!("{}:{secret}", self.id),
             ClientAuth::BasicSecret => format!("{secret}:"),
-            ClientAuth::Post | ClientAuth::None => return None,
+            ClientAuth::Post | ClientAuth::None | ClientAuth::PrivateKeyJwt => return None,
         };
         Some(Secret::new(format!("Basic {}", STANDARD.encode(pair))))
+    }
+
+    /// Whether the body says by itself whose it is.
+    pub(super) fn names_itself(&self, auth: ClientAuth) -> bool {
+        self.fields(auth).iter().any(|(name, _)| *name == "client_id")
     }
 
     /// The fields of the body, where the client proves itself there.
     pub(super) fn fields(&self, auth: ClientAuth) -> Vec<(&'static str, &str)> {
         match auth {
             ClientAuth::Basic | ClientAuth::BasicRaw => Vec::new(),
+            // Some grants need no client at all.
+            ClientAuth::None if self.id.is_empty() => Vec::new(),
             ClientAuth::None | ClientAuth::BasicSecret => vec![("client_id", &self.id)],
+            ClientAuth::PrivateKeyJwt => {
+                let assertion = self.assertion.as_ref().map_or("", Secret::expose);
+                vec![
+                    ("client_id", &self.id),
+                    ("client_assertion_type", CLIENT_ASSERTION),
+                    ("client_assertion", assertion),
+                ]
+            }
             ClientAuth::Post => {
                 vec![("client_id", &self.id), ("client_secret", self.secret.as_ref().map_or("", Secret::expose))]
             }
@@ -56,7 +74,8 @@ mod tests {
     use super::*;
 
     fn client() -> Client {
-        Client { id: "id:1".into(), secret: Some(Secret::new("s3cr:et+/% &x%20é")) }
+        let secret = Some(Secret::new("s3cr:et+/% &x%20é"));
+        Client { id: "id:1".into(), secret, assertion: Some(Secret::new("signed")) }
     }
 
     fn basic(auth: ClientAuth) -> String {
@@ -79,5 +98,14 @@ mod tests {
         }
         assert!(client().authorization(ClientAuth::Post).is_none() && client().fields(ClientAuth::Post).len() == 2);
         assert_eq!(client().fields(ClientAuth::None), [("client_id", "id:1")]);
+        let (client, jwt) = (client(), ClientAuth::PrivateKeyJwt);
+        assert!(client.authorization(jwt).is_none());
+        assert_eq!(
+            client.fields(jwt)[1..],
+            [
+                ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+                ("client_assertion", "signed")
+            ]
+        );
     }
 }

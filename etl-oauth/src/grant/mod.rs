@@ -1,16 +1,35 @@
 //! The requests of a grant and the reading of what comes back, without any IO: a request is a value, an answer is judged
-//! by `(status, headers, body)`.
+//! by `(status, headers, body)`. [`Authority`] joins them over a [`Wire`].
 
+pub mod dpop;
+
+mod ask;
+mod assertion;
+mod authority;
 mod authorize;
 mod client;
+mod credentials;
+mod device;
+mod discovery;
 mod judge;
+mod key;
+mod pushed;
 mod request;
 mod sign;
 mod wire;
 
+pub use ask::{client_credentials, jwt_bearer, token_exchange};
+pub use assertion::{bearer_assertion, client_assertion};
+pub use authority::Authority;
+pub(crate) use authority::count;
 pub use authorize::authorize_url;
 pub use client::Client;
+pub use credentials::Credentials;
+pub use device::{DeviceCodes, Polled, Polling, device_codes, device_token, judge_device_codes};
+pub use dpop::Nonces;
 pub(crate) use judge::retry_after;
 pub use judge::{RawAnswer, consented, judge_revocation, judge_token, judge_userinfo};
+pub use key::{KeyError, SigningKey};
+pub use pushed::{judge_pushed, pushed};
 pub use request::{TokenRequest, authorization_code, refresh_token, revocation, second, userinfo};
 pub use wire::{SendError, Wire};

@@ -28,7 +28,7 @@ impl std::fmt::Debug for TokenRequest {
 
 impl TokenRequest {
     /// A request of `fields`, with what the provider's definition says of it laid over.
-    fn new(url: &Url, call: &Call, provider: &Provider, client: &Client, fields: &[(&str, &str)]) -> Self {
+    pub(super) fn new(url: &Url, call: &Call, provider: &Provider, client: &Client, fields: &[(&str, &str)]) -> Self {
         let bearer = fields.iter().find(|(name, _)| call.bearer && *name == "token").map(|(_, token)| *token);
         let auth = call.client_auth.unwrap_or(provider.client_auth);
         let proof = if call.bearer { Vec::new() } else { client.fields(auth) };
@@ -53,6 +53,20 @@ impl TokenRequest {
             Self { method: method(call), url: with_client_id(url, client), headers, body: Zeroizing::default() };
         it.write(call, &params);
         it
+    }
+
+    /// What is read without telling who asks: a server's metadata.
+    #[must_use]
+    pub fn get(url: Url) -> Self {
+        let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))]);
+        Self { method: Method::GET, url, headers, body: Zeroizing::default() }
+    }
+
+    /// The same request with a proof of possession (RFC 9449 §5).
+    #[must_use]
+    pub fn with_proof(mut self, proof: HeaderValue) -> Self {
+        self.headers.insert(super::dpop::HEADER, proof);
+        self
     }
 
     fn write(&mut self, call: &Call, params: &[(String, String)]) {
@@ -189,6 +203,11 @@ pub(super) fn laid_over(
     all
 }
 
+/// `resource` of RFC 8707 §2, once for each.
+pub(super) fn resources(provider: &Provider) -> impl Iterator<Item = (&str, &str)> {
+    provider.resource.iter().map(|resource| ("resource", resource.as_str()))
+}
+
 /// RFC 6749 §4.1.3 with RFC 7636 §4.5: the code, the very redirect URI of the authorization request, the verifier.
 #[must_use]
 pub fn authorization_code(
@@ -200,6 +219,7 @@ pub fn authorization_code(
 ) -> TokenRequest {
     let mut fields = vec![("grant_type", "authorization_code"), ("code", code), ("redirect_uri", redirect_uri)];
     fields.extend(verifier.map(|verifier| ("code_verifier", verifier.expose())));
+    fields.extend(resources(provider));
     TokenRequest::new(&provider.token_url, &provider.token, provider, client, &fields)
 }
 
@@ -221,7 +241,8 @@ pub fn userinfo(provider: &Provider, client: &Client, token: &Secret) -> Option<
 /// RFC 6749 §6. The scope is left out unless the provider's definition puts it among `refresh.params`.
 #[must_use]
 pub fn refresh_token(provider: &Provider, client: &Client, refresh_token: &Secret) -> TokenRequest {
-    let fields = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose())];
+    let mut fields = vec![("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose())];
+    fields.extend(resources(provider));
     let call = provider.refresh.or(&provider.token);
     TokenRequest::new(&provider.refresh_url, &call, provider, client, &fields)
 }

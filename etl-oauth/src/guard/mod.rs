@@ -1,5 +1,6 @@
 //! Who may do what, and how a browser is known again.
 
+mod allow;
 mod cookie;
 mod csrf;
 mod decide;
@@ -13,6 +14,7 @@ mod regrant;
 mod site;
 mod throttle;
 
+pub use allow::{Allow, ApiPath};
 pub use cookie::CookieJar;
 pub use csrf::Csrf;
 pub use decide::{Credentials, Decision, Door, EnableAuth, Refusal, State, Who, decide};

@@ -1,26 +1,71 @@
-//! What the function does with the API: one async function a job, and the file that a user edits.
+//! What the function does with the API: one async function a job.
 //!
-//! A job gets the [`Api`] of an account, which puts the token on, renews it and keeps within the provider's limits, and
-//! the time, so that a test can choose it. It gives an [`Outcome`]: the same result for a machine, a browser and a mail.
-//! A new job is a file in this folder, a variant of [`Job`] and an arm in [`Job::run`].
+//! A job gets a [`Context`]: the [`Api`] of an account, which puts the token on, renews it and keeps within the provider's
+//! limits; the time, so that a test can choose it; what it remembers from run to run. It gives an [`Outcome`]: the same
+//! result for a machine, a browser and a mail. A job of one's own is a function that is handed to [`crate::with`]; a
+//! built-in one is a file in this folder, a variant of [`Job`] and an arm in [`Job::run`].
 
+pub mod extract;
 pub mod gumroad;
+mod ledger;
+mod mail;
 mod money;
+mod outlets;
+mod own;
+mod progress;
+pub mod strava;
+pub mod x;
 
+pub use ledger::{Entry, Ledger, open as open_ledgers};
 pub use money::{Currency, Money, Sums};
+pub use outlets::{Message, Outlets};
+pub use own::Own;
+pub use progress::Progress;
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
 use jiff::Timestamp;
 
-use crate::api::{Api, ApiError};
+use crate::{
+    api::{Api, ApiError},
+    store::StoreError,
+};
 
-/// The built-in jobs; the variable `job` picks one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What runs; the variable `job` picks one of the built-in ones.
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Job {
     /// Runs nothing: the function only keeps the token alive.
     None,
     /// Reports the sales of the last seven days on Gumroad ([`gumroad`]).
     Gumroad,
+    /// Reads an athlete's activities and totals, for a public page ([`strava`]).
+    Strava,
+    /// Reads the current user's posts, within a tight budget ([`x`]).
+    X,
+    /// Copies lists of any API to files, a bucket or a webhook ([`extract`]).
+    Extract(Arc<extract::Plan>),
+    /// A function of the user's own.
+    Own(Own),
+}
+
+/// What a run has at hand.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The API of the account that the run is for.
+    pub api: Api,
+    /// When the run began.
+    pub now: Timestamp,
+    /// The body of the request that it was called with.
+    pub input: Bytes,
+    /// What the job remembers of the account.
+    pub ledger: Ledger,
+    /// Whom its results are sent to.
+    pub outlets: Outlets,
+    /// What it shows while it runs.
+    pub progress: Progress,
 }
 
 /// A result in the shapes that readers ask for.
@@ -55,42 +100,125 @@ pub enum JobError {
     /// The result could not be put into a page.
     #[error("the result could not be shown")]
     Show(#[from] askama::Error),
+    /// The request's body is not what the job takes.
+    #[error("the job can't read its input: {0}")]
+    Input(String),
+    /// What the job remembers could not be read or written.
+    #[error("what the job remembers can't be used: {0}")]
+    Ledger(#[from] StoreError),
+    /// Another run of the same job for the same account went on in the meantime.
+    #[error("another run of this job went on in the meantime")]
+    Overtaken,
+    /// What was read could not be brought to where it belongs.
+    #[error("{0}")]
+    Sink(String),
+    /// The job's own words.
+    #[error("{0}")]
+    Failed(String),
 }
 
-impl Job {
-    /// The jobs by name.
-    pub const NAMES: [(&'static str, Self); 2] = [("none", Self::None), ("gumroad", Self::Gumroad)];
+impl From<Box<dyn std::error::Error + Send + Sync>> for JobError {
+    fn from(err: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        Self::Failed(err.to_string())
+    }
+}
 
-    /// The name in [`Job::NAMES`]: the label of metrics and the word on pages.
-    pub fn name(self) -> &'static str {
+impl JobError {
+    /// The status for whoever ran the job: never a success, so that a scheduler that retries sees it (case E7).
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
         match self {
-            Self::None => "none",
-            Self::Gumroad => "gumroad",
+            Self::Api(err) => err.status(),
+            Self::Input(_) => StatusCode::BAD_REQUEST,
+            Self::Ledger(_) | Self::Overtaken => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_GATEWAY,
         }
     }
 
-    /// Runs the job as of `now`.
+    /// The name in JSON and metrics.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Api(err) => err.code(),
+            Self::Refused(_) => "api_refused",
+            Self::Paging { .. } => "paging",
+            Self::Show(_) => "not_shown",
+            Self::Input(_) => "bad_input",
+            Self::Ledger(_) => "ledger",
+            Self::Overtaken => "overtaken",
+            Self::Sink(_) => "sink",
+            Self::Failed(_) => "job_failed",
+        }
+    }
+
+    /// What a person should do about it.
+    #[must_use]
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Self::Api(err) => err.next_step(),
+            Self::Input(_) => "Send what the job takes as JSON, or an empty body.",
+            Self::Ledger(_) => "Look at the store; the next run goes on where this one got to.",
+            Self::Overtaken => "Nothing: that run does the work. Runs of one account are best not begun side by side.",
+            Self::Sink(_) => "Look at where the data goes; the next run goes on where this one got to.",
+            _ => "Look at the provider's status page, and run the job again.",
+        }
+    }
+}
+
+impl Job {
+    /// The names of the built-in jobs.
+    pub const NAMES: [&str; 5] = ["none", "gumroad", "strava", "x", "extract"];
+
+    /// A job of one's own.
+    #[must_use]
+    pub fn own(own: Own) -> Self {
+        Self::Own(own)
+    }
+
+    /// The name in [`Job::NAMES`], `own` for one's own: the label of metrics and the word on pages.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gumroad => "gumroad",
+            Self::Strava => "strava",
+            Self::X => "x",
+            Self::Extract(_) => "extract",
+            Self::Own(_) => "own",
+        }
+    }
+
+    /// Whether the job is of no use without a memory that outlives the process.
+    #[must_use]
+    pub fn needs_ledger(&self) -> bool {
+        matches!(self, Self::Strava | Self::Extract(_))
+    }
+
+    /// Whether it reads the request's body.
+    #[must_use]
+    pub fn takes_input(&self) -> bool {
+        matches!(self, Self::Own(_))
+    }
+
+    /// Runs the job.
     ///
     /// # Errors
     /// What the API says, and what the job can't make sense of.
-    pub async fn run(self, api: &Api, now: Timestamp) -> Result<Outcome, JobError> {
+    pub async fn run(&self, context: Context) -> Result<Outcome, JobError> {
         match self {
             Self::None => Ok(Outcome {
                 json: serde_json::json!({ "job": "none" }),
                 html: "<h1>Nothing to run</h1><p>This function keeps its token alive and runs no job.</p>".into(),
                 text: "This function keeps its token alive and runs no job.\n".into(),
             }),
-            Self::Gumroad => gumroad::run(api, now).await?.outcome(),
+            Self::Gumroad => gumroad::weekly(&context).await,
+            Self::Strava => strava::run(&context).await,
+            Self::X => x::run(&context).await,
+            Self::Extract(plan) => extract::run(plan, &context).await,
+            Self::Own(own) => own.run(context).await,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_job_has_the_name_that_it_is_listed_by() {
-        assert!(Job::NAMES.into_iter().all(|(name, job)| job.name() == name));
-    }
-}
+mod tests;

@@ -6,14 +6,12 @@ use tokio::sync::Notify;
 
 use super::{
     Keeper, KeeperError, Policy,
-    exchange::{For, exchange},
     machine::Renewal,
     step::{Event, Need, Outcome, Step},
 };
 use crate::{
-    grant,
     store::{Acquired, Stored, TokenStore, Version},
-    token::{Answer, Failure, Renewal as LastRenewal, Secret, State},
+    token::{Renewal as LastRenewal, State},
 };
 
 /// How many renewals are remembered for the status page.
@@ -187,7 +185,10 @@ impl Keeper {
                     self.note_store(result.as_ref().err());
                     Event::Saved(result)
                 }
-                Step::Send(token) => Event::Answered(self.send(&token).await),
+                Step::Send(token) => {
+                    Event::Answered(parts.authority.refresh(&token, machine.renewing(), self.now()).await)
+                }
+                Step::Ask => Event::Answered(parts.authority.ask(machine.renewing(), self.now()).await),
                 Step::Wait(pause) => {
                     if let Some(record) = machine.unsaved() {
                         // The callers need not wait for the store: memory is as good for them.
@@ -229,19 +230,4 @@ impl Keeper {
             }
         }
     }
-
-    async fn send(&self, token: &Secret) -> Result<Answer, Failure> {
-        let parts = &self.0.parts;
-        let client = (parts.client)()?;
-        let kept = self.current().and_then(|stored| Some(stored.record.tokens.as_ref()?.kept.clone()));
-        let provider = parts.provider.with(&kept.unwrap_or_default()).into_owned();
-        let request = grant::refresh_token(&provider, &client, token);
-        exchange(&parts.wire, &provider, &client, request, For::Renewal).await
-    }
-}
-
-/// Counts a call to the provider.
-pub(crate) fn count(endpoint: &'static str, status: Option<http::StatusCode>) {
-    let code = status.map_or_else(|| "none".to_owned(), |status| status.as_u16().to_string());
-    metrics::counter!("etl_oauth_provider_requests_total", "endpoint" => endpoint, "code" => code).increment(1);
 }

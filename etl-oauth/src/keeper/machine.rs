@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     store::{Acquired, StoreError, Stored, Version},
-    token::{Answer, Class, Failure, Health, Intent, Record, Refused, Secret, State},
+    token::{Answer, Class, Failure, Health, Intent, Record, Refused, Secret, State, Tokens},
 };
 
 /// What the machine waits for.
@@ -21,6 +21,8 @@ enum Phase {
     /// Another replica has the lease: look whether it is done, else ask again.
     Waiting,
     Deciding,
+    /// The first record of an account that needs no person: what is done with it is then written over something.
+    Founding,
     SavingIntent(Stored),
     Sending(Stored),
     /// New tokens are to be stored over this record.
@@ -103,6 +105,15 @@ impl Renewal {
         self.changed = (self.state != is).then_some((self.state, is));
     }
 
+    /// The tokens that are being renewed, while the provider is asked.
+    #[must_use]
+    pub fn renewing(&self) -> Option<&Tokens> {
+        match &self.phase {
+            Phase::Sending(stored) => stored.record.tokens.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The new tokens, while they are not stored.
     #[must_use]
     pub fn unsaved(&self) -> Option<&Record> {
@@ -123,6 +134,7 @@ impl Renewal {
             (Phase::Waiting, Event::Loaded(Ok(_))) => self.go(Phase::Waiting, Step::Acquire),
             (Phase::Deciding, Event::Loaded(Ok(stored))) => self.decide(stored, now),
             (Phase::Waiting | Phase::Deciding, Event::Loaded(Err(err))) => failed(store_failure(&err), None),
+            (Phase::Founding, Event::Saved(result)) => self.on_founded(result, now),
             (Phase::SavingIntent(stored), Event::Saved(result)) => self.on_intent(stored, result, now),
             (Phase::Sending(stored), Event::Answered(Ok(answer))) => self.on_answer(stored, answer, now),
             (Phase::Sending(stored), Event::Answered(Err(failure))) => self.on_refusal(stored, failure, now),
@@ -193,17 +205,30 @@ impl Renewal {
 
     /// Under the lease, with the record as it stands now.
     fn decide(&mut self, stored: Option<Stored>, now: Timestamp) -> Step {
-        let Some(stored) = stored else { return Step::Done(Box::new(Outcome::Disabled(None))) };
+        let asked = matches!(self.need, Need::Asked { .. });
+        let Some(stored) = stored else {
+            if self.policy.asks_again {
+                return self.go(Phase::Founding, Step::Save(Box::default(), None));
+            }
+            return Step::Done(Box::new(Outcome::Disabled(None)));
+        };
         self.state = stored.record.state();
         let record = &stored.record;
-        let Some(tokens) = &record.tokens else { return Step::Done(Box::new(Outcome::Disabled(Some(stored)))) };
+        // Revoked stays revoked until somebody says otherwise; what never was is asked for.
+        let begins = self.policy.asks_again && (record.generation == 0 || asked);
+        if record.tokens.is_none() && !begins {
+            return Step::Done(Box::new(Outcome::Disabled(Some(stored))));
+        }
         if !self.wanted(record, now) {
             return adopted(stored);
         }
-        let asked = matches!(self.need, Need::Asked { .. });
         if !asked && let Some(failure) = standing(&record.health, self.need, now) {
             return failed(failure, Some(stored));
         }
+        if self.policy.asks_again {
+            return self.ask(stored, now);
+        }
+        let Some(tokens) = &record.tokens else { return Step::Done(Box::new(Outcome::Disabled(Some(stored)))) };
         let Some(refresh_token) = &tokens.refresh_token else {
             if matches!(self.need, Need::Run { .. } | Need::Asked { .. }) && tokens.is_alive(now) {
                 let failure = Failure::new(Class::Config, "the provider gave no refresh token to renew with");
@@ -245,6 +270,32 @@ impl Renewal {
         let record = Record { intent: Some(intent), health, ..stored.record };
         let step = Step::Save(Box::new(record.clone()), Some(stored.version.clone()));
         self.go(Phase::SavingIntent(Stored { record, ..stored }), step)
+    }
+
+    /// Asks anew. Nothing is spent by it and an answer that is lost costs nothing, so there is no intent to write down; that
+    /// somebody asks too often is all that the lease prevents.
+    fn ask(&mut self, stored: Stored, now: Timestamp) -> Step {
+        if !self.lease_outlasts_a_call(now) {
+            return self.over_again(stored);
+        }
+        let mut stored = stored;
+        if let Need::Refused { worked, .. } = self.need {
+            let refused = stored.record.health.refused.take();
+            stored.record.health.refused = Some(next_refusal(refused.filter(|_| !worked), now));
+        }
+        self.sent_at = now;
+        self.go(Phase::Sending(stored), Step::Ask)
+    }
+
+    fn on_founded(&mut self, result: Result<Version, StoreError>, now: Timestamp) -> Step {
+        match result {
+            Ok(version) => self.decide(Some(Stored { record: Record::default(), version }), now),
+            Err(StoreError::Conflict | StoreError::Unavailable(_)) if self.detours < DETOURS => {
+                self.detours += 1;
+                self.go(Phase::Deciding, Step::Load)
+            }
+            Err(err) => failed(store_failure(&err), None),
+        }
     }
 
     fn on_intent(&mut self, stored: Stored, result: Result<Version, StoreError>, now: Timestamp) -> Step {
@@ -331,7 +382,14 @@ impl Renewal {
                 return self.go(Phase::Merging(Box::new(fresh)), Step::Wait(Duration::from_secs(1)));
             }
         };
-        let Some(theirs) = &stored.record.tokens else { return Step::Done(Box::new(Outcome::Disabled(Some(stored)))) };
+        let older = stored.record.generation < fresh.record.generation;
+        let Some(theirs) = &stored.record.tokens else {
+            if self.policy.asks_again && older {
+                fresh.was = stored.version;
+                return self.store(fresh);
+            }
+            return Step::Done(Box::new(Outcome::Disabled(Some(stored))));
+        };
         // An earlier try of ours arrived although its answer did not. The tokens alone do not tell: some providers hand out
         // the same ones again with more time to live.
         let arrived = stored.record.generation == fresh.record.generation
@@ -340,8 +398,9 @@ impl Renewal {
             self.wrote(&stored.record);
             return Step::Done(Box::new(Outcome::Renewed(stored)));
         }
-        let unspent = theirs.refresh_token.as_ref().is_some_and(|token| token.digest() == fresh.spent);
-        if stored.record.generation < fresh.record.generation && unspent {
+        let unspent =
+            self.policy.asks_again || theirs.refresh_token.as_ref().is_some_and(|token| token.digest() == fresh.spent);
+        if older && unspent {
             // Only something beside the tokens was written: a fresh refresh token is never dropped for that (case A7).
             self.state = stored.record.state();
             fresh.record = fresh.record.over(&stored.record, self.policy.tells, now);

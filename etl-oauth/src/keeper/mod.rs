@@ -3,13 +3,14 @@
 
 mod accounts;
 mod clock;
-mod exchange;
+mod device;
 mod flight;
 mod machine;
 mod notify;
 mod once;
 mod persist;
 mod policy;
+mod proof;
 mod revoke;
 mod step;
 mod tell;
@@ -17,8 +18,7 @@ mod work;
 
 pub use accounts::Keepers;
 pub use clock::Clock;
-pub(crate) use exchange::{For, exchange};
-pub(crate) use flight::count;
+pub use device::Invitation;
 pub use machine::Renewal;
 pub use notify::{Announcement, Announcer};
 pub use persist::Kept;
@@ -40,25 +40,17 @@ use jiff::Timestamp;
 use work::Work;
 
 use crate::{
-    grant::{Client, Wire},
-    provider::Provider,
+    grant::Authority,
     store::{Store, StoreError, Stored, TokenStore},
     token::{Class, Failure, Renewal as LastRenewal, State, Tokens},
 };
-
-/// Where the client's credentials come from, asked anew for every call: a rotated secret must not need a restart.
-pub type ClientSource = Arc<dyn Fn() -> Result<Client, Failure> + Send + Sync>;
 
 /// What a keeper is made of.
 #[derive(Clone)]
 #[allow(missing_debug_implementations, reason = "holds closures and secrets")]
 pub struct Parts {
-    /// The provider.
-    pub provider: Arc<Provider>,
-    /// The client's credentials.
-    pub client: ClientSource,
-    /// The way to the provider.
-    pub wire: Wire,
+    /// The provider's authorization server.
+    pub authority: Authority,
     /// Where the record lives.
     pub store: Arc<Store>,
     /// The rules.
@@ -96,6 +88,10 @@ struct Inner {
     history: Mutex<VecDeque<LastRenewal>>,
     /// Unix milliseconds before which an unreachable store is left alone.
     store_again_at: AtomicI64,
+    /// What a person was asked to do on another device.
+    invitation: Mutex<Option<Invitation>>,
+    /// Who asks for one; the last failure, which stands for a moment.
+    inviting: tokio::sync::Mutex<Option<(Timestamp, Failure)>>,
 }
 
 /// The newest record, with what every call asks of it worked out once.
@@ -186,6 +182,8 @@ impl Keeper {
             telling: AtomicBool::new(false),
             history: Mutex::default(),
             store_again_at: AtomicI64::new(i64::MIN),
+            invitation: Mutex::default(),
+            inviting: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -230,6 +228,12 @@ impl Keeper {
     #[must_use]
     pub fn is_store_ok(&self) -> bool {
         self.0.store_ok.load(Ordering::Acquire) && self.is_saved()
+    }
+
+    /// Whether the first use will bring a token, though nobody has authorised anything.
+    #[must_use]
+    pub fn begins_by_itself(&self) -> bool {
+        self.0.parts.policy.asks_again && self.current().is_none_or(|stored| stored.record.generation == 0)
     }
 
     /// When the next renewal is due by itself.
@@ -297,8 +301,10 @@ impl Keeper {
     pub async fn begin_run(&self) {
         self.sync().await;
         let Some(stored) = self.current() else { return };
-        let policy = &self.0.parts.policy;
-        let need = if policy.renew == Renew::EachRun {
+        let parts = &self.0.parts;
+        let policy = &parts.policy;
+        let outdated = stored.record.tokens.as_ref().is_some_and(|tokens| parts.authority.is_outdated(tokens));
+        let need = if policy.renew == Renew::EachRun || outdated {
             Need::Run { generation: stored.record.generation }
         } else if policy.idle_at(&stored.record).is_some_and(|at| at <= self.now()) {
             Need::Idle
@@ -312,14 +318,18 @@ impl Keeper {
         }
     }
 
-    /// Renews now, whatever waits stand, as an operator asks.
+    /// Renews now, whatever waits stand, as an operator asks. Where a grant needs nobody, this begins it, too.
     ///
     /// # Errors
     /// [`KeeperError`] when no new token came.
     pub async fn refresh(&self) -> Result<Token, KeeperError> {
         self.sync().await;
-        let Some(stored) = self.current() else { return Err(self.disabled()) };
-        self.renew(Need::Asked { generation: stored.record.generation }).await?;
+        let stored = self.current();
+        if stored.is_none() && !self.0.parts.policy.asks_again {
+            return Err(self.disabled());
+        }
+        let generation = stored.map_or(0, |stored| stored.record.generation);
+        self.renew(Need::Asked { generation }).await?;
         self.current().and_then(Token::new).ok_or_else(|| self.disabled())
     }
 
@@ -436,7 +446,7 @@ impl Keeper {
 }
 
 /// A random number from 0 to 1. Without randomness everybody waits equally long, which is no more than a pity.
-fn jitter() -> f64 {
+pub(crate) fn jitter() -> f64 {
     let mut bytes = [0; 4];
     let _ = aws_lc_rs::rand::fill(&mut bytes);
     f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)

@@ -32,6 +32,8 @@ pub enum Renew {
 pub struct Policy {
     /// When tokens are renewed.
     pub renew: Renew,
+    /// Whether the grant brings new tokens by being asked for again, so that no refresh token is needed and nobody.
+    pub asks_again: bool,
     /// A token with less left is renewed first.
     pub renew_before: Duration,
     /// The time limit of one call to the token endpoint; shorter than the lease.
@@ -58,10 +60,11 @@ impl Policy {
     pub fn of(provider: &Provider) -> Self {
         Self {
             renew: Renew::default(),
+            asks_again: provider.grant.asks_again(),
             renew_before: Duration::from_secs(60),
             token_timeout: Duration::from_secs(10),
             lease: Duration::from_secs(30),
-            rotates: provider.rotates,
+            rotates: provider.rotates && !provider.grant.asks_again(),
             replay_window: provider.replay_window,
             previous_until_used: provider.previous_until_used,
             refresh_idle: provider.refresh_idle,

@@ -2,10 +2,9 @@
 
 use super::Keeper;
 use crate::{
-    grant::{self, judge_revocation},
-    provider::{TokenKind, Values},
+    provider::TokenKind,
     store::{StoreError, Stored, TokenStore},
-    token::{Failure, Secret},
+    token::Failure,
 };
 
 /// What a revocation did. Each half may fail alone.
@@ -36,26 +35,13 @@ impl Keeper {
             if twice && kind == TokenKind::AccessToken && provider.is_some() {
                 continue;
             }
-            match self.revoke_token(token, kind, &kept).await {
+            match self.0.parts.authority.revoke(token, kind, &kept, self.now()).await {
                 None => {}
                 Some(Err(failure)) => provider = provider.or(Some(Ok(()))).map(|_| Err(failure)),
                 Some(Ok(())) => provider = provider.or(Some(Ok(()))),
             }
         }
         Revoked { provider, store: self.forget().await }
-    }
-
-    async fn revoke_token(&self, token: &Secret, kind: TokenKind, kept: &Values) -> Option<Result<(), Failure>> {
-        let parts = &self.0.parts;
-        let client = match (parts.client)() {
-            Ok(client) => client,
-            Err(failure) => return Some(Err(failure)),
-        };
-        let provider = parts.provider.with(kept);
-        let request = grant::revocation(&provider, &client, token, kind)?;
-        let result = parts.wire.send(request).await;
-        super::flight::count("revoke", result.as_ref().ok().map(|answer| answer.status));
-        Some(result.map_err(grant::SendError::into_failure).and_then(|raw| judge_revocation(&provider, &raw)))
     }
 
     async fn forget(&self) -> Result<(), StoreError> {

@@ -64,6 +64,8 @@ pub enum Step {
     Save(Box<Record>, Option<Version>),
     /// Send this refresh token to the provider, under a time limit.
     Send(Secret),
+    /// Ask the provider anew, under a time limit: nothing is spent by it, so that it can be asked as often as one likes.
+    Ask,
     /// Wait.
     Wait(Duration),
     /// It is over; give the lease back.

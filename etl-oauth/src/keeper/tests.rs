@@ -1,5 +1,7 @@
 //! The protocol against a provider in memory: single replicas and several, over one store.
 
+mod asking;
+
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
@@ -11,8 +13,8 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::{
-    grant::{RawAnswer, SendError},
-    provider::{Definition, Overrides},
+    grant::{Client, Credentials, RawAnswer, SendError, Wire},
+    provider::{Definition, Overrides, Provider},
     store::{Acquired, Memory},
     token::{AnswerShape, Class, Record, Secret},
 };
@@ -110,22 +112,18 @@ impl Setting {
     }
 
     fn with(change: impl FnOnce(&mut Policy)) -> Self {
-        let definition = Definition { token_url: Some("https://p.example/token".into()), ..Definition::default() };
-        let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
         let sandbox = Sandbox::default();
         sandbox.0.lock().unwrap().lifetime = 3600;
         let store = Memory::default();
         let time = Arc::new(Mutex::new(Timestamp::from_second(1_000_000).unwrap()));
-        let mut policy = Policy::of(&provider);
+        let mut policy = Policy::of(&provider());
         change(&mut policy);
         let clock = {
             let time = Arc::clone(&time);
             Clock::new(move || *time.lock().unwrap())
         };
         let parts = Parts {
-            provider: Arc::new(provider),
-            client: Arc::new(|| Ok(Client { id: "id".into(), secret: Some(Secret::new("secret")) })),
-            wire: sandbox.wire(),
+            authority: over(sandbox.wire()),
             store: Arc::new(Store::Memory(store.clone())),
             policy,
             owner: "one".into(),
@@ -159,6 +157,19 @@ impl Setting {
     async fn record(&self) -> Record {
         self.store.load("default").await.unwrap().unwrap().record
     }
+}
+
+fn provider() -> Provider {
+    let definition = Definition { token_url: Some("https://p.example/token".into()), ..Definition::default() };
+    Provider::new("custom", definition, Overrides::default()).unwrap()
+}
+
+fn over(wire: Wire) -> Authority {
+    Authority::new(provider(), Credentials::fixed(client()), wire)
+}
+
+fn client() -> Client {
+    Client { id: "id".into(), secret: Some(Secret::new("secret")), assertion: None }
 }
 
 fn answer(access: &str, refresh: &str) -> crate::token::Answer {
@@ -239,7 +250,7 @@ async fn a6_a_refused_refresh_token_that_another_replica_has_renewed_is_a_lost_r
             sandbox.answer(request.body().to_owned()).await
         }
     });
-    let keeper = Keeper::new("default", Parts { wire, ..Parts::clone(&keeper.0.parts) });
+    let keeper = Keeper::new("default", Parts { authority: over(wire), ..Parts::clone(&keeper.0.parts) });
     assert_eq!(shown(keeper.token().await), "theirs");
     assert_eq!(keeper.state(), State::Enabled);
 }
@@ -392,7 +403,7 @@ async fn b1_a_failed_write_keeps_the_rotated_token_in_use_and_is_tried_until_it_
         let sandbox = sandbox.clone();
         async move { sandbox.answer(request.body().to_owned()).await }
     });
-    let keeper = Keeper::new("default", Parts { wire, ..Parts::clone(&keeper.0.parts) });
+    let keeper = Keeper::new("default", Parts { authority: over(wire), ..Parts::clone(&keeper.0.parts) });
     assert_eq!(shown(keeper.token().await), "a1");
     assert!(!keeper.is_saved() && !keeper.is_store_ok());
     assert_eq!(keeper.state(), State::Degraded);
@@ -432,7 +443,7 @@ async fn a7_an_unrelated_write_does_not_make_the_new_tokens_lose() {
             sandbox.answer(request.body().to_owned()).await
         }
     });
-    let keeper = Keeper::new("default", Parts { wire, ..Parts::clone(&keeper.0.parts) });
+    let keeper = Keeper::new("default", Parts { authority: over(wire), ..Parts::clone(&keeper.0.parts) });
     assert_eq!(shown(keeper.token().await), "a1");
     assert_eq!(it.record().await.tokens.unwrap().refresh_token.unwrap().expose(), "r1");
 }
@@ -731,7 +742,7 @@ async fn a11_old_refresh_token_used_is_a_lost_race_where_another_replica_has_ren
             sandbox.answer(request.body().to_owned()).await
         }
     });
-    let keeper = Keeper::new("default", Parts { wire, ..Parts::clone(&keeper.0.parts) });
+    let keeper = Keeper::new("default", Parts { authority: over(wire), ..Parts::clone(&keeper.0.parts) });
     assert_eq!(shown(keeper.token().await), "theirs");
     assert_eq!(keeper.state(), State::Enabled);
 }
@@ -861,7 +872,10 @@ async fn renewals_and_revocations_go_where_the_redirect_and_the_answer_have_said
         })
     };
     let it = Setting::new();
-    let keeper = Keeper::new("default", Parts { provider: Arc::new(provider), wire, ..it.parts.clone() });
+    let keeper = Keeper::new(
+        "default",
+        Parts { authority: Authority::new(provider, Credentials::fixed(client()), wire), ..it.parts.clone() },
+    );
     let mut first = answer("a0", "r0");
     first.kept = [("home".to_owned(), "https://one.p.example".to_owned())].into();
     keeper.authorise(first, it.now()).await;

@@ -15,6 +15,7 @@
 //! absolute, below [`Base`]: the gateway takes `/function/NAME` off the path, so that a relative link would lead to
 //! another function.
 
+mod begin;
 mod confirm;
 mod done;
 mod enable;
@@ -24,13 +25,14 @@ mod status;
 mod timeline;
 
 pub use crate::token::State;
+pub use begin::{Begin, Device};
 pub use confirm::Confirm;
 pub use done::Done;
 pub use enable::Enable;
 pub use notice::{JobResult, Ran, Start};
 pub use problem::Problem;
 use status::Words;
-pub use status::{Account, Renewal, Run, Status, StatusPage, Store};
+pub use status::{Account, Invitation, Renewal, Run, Status, StatusPage, Store};
 
 use std::fmt;
 use std::sync::LazyLock;

@@ -3,6 +3,7 @@
 use askama::Template;
 use jiff::{Timestamp, Unit};
 use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 use url::Url;
 
 use super::timeline::Timeline;
@@ -69,6 +70,28 @@ pub struct Account {
     pub renewals: Vec<Renewal>,
     /// The last runs that this replica knows of, newest first.
     pub runs: Vec<Run>,
+    /// What the access token says of itself, where it is a JWT. Never the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Map<String, Value>>,
+    /// The code that a person was asked to type, until they have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<Invitation>,
+}
+
+/// A code for any device.
+#[derive(Debug, Clone, Serialize)]
+pub struct Invitation {
+    /// What is typed.
+    pub user_code: String,
+    /// Where.
+    pub verification_uri: Url,
+    /// The same with the code in it.
+    pub verification_uri_complete: Option<Url>,
+    /// When it lapses.
+    #[serde(serialize_with = "second")]
+    pub ends_at: Timestamp,
+    /// Why it brought nothing, once that is known.
+    pub failure: Option<String>,
 }
 
 /// A renewal of the token.
@@ -106,8 +129,10 @@ pub struct StatusPage<'a> {
     pub job: &'a str,
     /// What to show.
     pub status: &'a Status,
-    /// Where "Authorise again" leads; its origin goes into the page's policy.
-    pub authorize_url: &'a Url,
+    /// Where "Authorise again" leads, where it leads anywhere; its origin goes into the page's policy.
+    pub authorize_url: Option<&'a Url>,
+    /// Whether tokens come without anybody, so that no refresh token is missed.
+    pub unattended: bool,
     /// What was just done, for the browser that did it.
     pub notice: Option<&'a str>,
     /// What helps, at this provider, to get a refresh token.
@@ -120,7 +145,10 @@ pub struct StatusPage<'a> {
 
 impl From<&StatusPage<'_>> for Page {
     fn from(page: &StatusPage<'_>) -> Self {
-        Self::new(page).leading_to(page.authorize_url)
+        match page.authorize_url {
+            Some(url) => Self::new(page).leading_to(url),
+            None => Self::new(page),
+        }
     }
 }
 
@@ -275,6 +303,8 @@ mod tests {
                 error: None,
                 renewals: vec![],
                 runs: vec![],
+                claims: None,
+                device: None,
             }],
         };
         assert_eq!(

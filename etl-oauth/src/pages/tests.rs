@@ -31,6 +31,14 @@ fn account(state: State, text: &str) -> Account {
         error: Some(problem(text)),
         renewals: vec![renewal],
         runs: vec![run],
+        claims: Some(serde_json::Map::from_iter([(text.to_owned(), text.into())])),
+        device: Some(Invitation {
+            user_code: text.into(),
+            verification_uri: "https://provider.example/device".parse().unwrap(),
+            verification_uri_complete: None,
+            ends_at: now(),
+            failure: Some(text.into()),
+        }),
     }
 }
 
@@ -91,10 +99,35 @@ fn every_page(text: &str) -> Vec<Page> {
             provider: text,
             job: text,
             status: &status,
-            authorize_url,
+            authorize_url: Some(authorize_url),
+            unattended: state == State::Degraded,
             notice: Some(text),
             remedy: Some(text),
             csrf: text,
+            now: now(),
+        }));
+    }
+    for (device, failure) in [(true, None), (false, Some(text))] {
+        let (account, state) = (Some(text), State::Disabled);
+        pages.push(Page::from(&Begin {
+            base,
+            provider: text,
+            scopes,
+            account,
+            device,
+            state,
+            open: device,
+            csrf: text,
+        }));
+        pages.push(Page::from(&Device {
+            base,
+            provider: text,
+            account,
+            user_code: text,
+            verification_uri: authorize_url,
+            verification_uri_complete: Some(authorize_url),
+            ends_at: now(),
+            failure,
             now: now(),
         }));
     }
@@ -159,7 +192,9 @@ fn links_and_forms_are_absolute() {
         for attribute in ["href=\"", "action=\""] {
             for target in page.html().split(attribute).skip(1) {
                 let ours = target.starts_with("https://gateway.example/function/etl-oauth/");
-                assert!(ours || target.starts_with("data:image/"), "{}", &target[..40]);
+                // Where a device is authorised, the provider says.
+                let theirs = target.starts_with("https://provider.example/");
+                assert!(ours || theirs || target.starts_with("data:image/"), "{}", &target[..40]);
             }
         }
     }
@@ -266,7 +301,8 @@ fn the_status_says_so_too_as_long_as_the_token_lives() {
             provider: "Google",
             job: "none",
             status: &status,
-            authorize_url: &"https://provider.example/oauth/authorize".parse().unwrap(),
+            authorize_url: None,
+            unattended: false,
             notice: None,
             remedy: Some("Ask for access_type=offline."),
             csrf: "t",

@@ -19,6 +19,8 @@ pub enum ClientAuth {
     Post,
     /// `client_id` in the body, and no secret: a public client.
     None,
+    /// A statement that is signed with the client's private key (RFC 7523 §2.2).
+    PrivateKeyJwt,
 }
 
 /// The HTTP method of a request.

@@ -9,6 +9,7 @@ use super::{
     call::{Call, ClientAuth, Format, Verb},
     checked_url,
     definition::TokenKind,
+    grant::Grant,
     variable::{Kind, Source, is_name, placeholders},
 };
 
@@ -269,7 +270,15 @@ fn rules(definition: &Definition, found: &mut Vec<Mistake>) {
     if definition.rotates == Some(false) && (definition.replay_window.is_some() || definition.previous_until_used) {
         wrong("rotates", "false needs neither replay_window nor previous_until_used: the refresh token stays good");
     }
+    let whole = |uri: &String| uri.parse::<url::Url>().is_ok_and(|uri| uri.fragment().is_none());
+    if !definition.resource.iter().all(whole) {
+        wrong("resource", "is a list of absolute URIs without a fragment (RFC 8707)");
+    }
+    if definition.grant == Grant::ClientCredentials && definition.client_auth == ClientAuth::None {
+        wrong("client_auth", "\"none\" proves nothing, and grant = \"client_credentials\" has nothing else to show");
+    }
     for (key, seconds) in [
+        ("assertion.lifetime", definition.assertion.lifetime),
         ("lifetime", definition.lifetime),
         ("refresh_lifetime", definition.refresh_lifetime),
         ("grant_lifetime", definition.grant_lifetime),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     call::{Call, ClientAuth},
     facts::ApiFacts,
+    grant::{AssertionTerms, ExchangeTerms, Grant},
     variable::Variable,
 };
 use crate::token::AnswerShape;
@@ -60,6 +61,20 @@ pub struct Definition {
     pub client_auth: ClientAuth,
     /// Whether a code challenge goes along (RFC 7636).
     pub pkce: Pkce,
+    /// How an account gets its first token, and its next.
+    pub grant: Grant,
+    /// Where a device gets its codes (RFC 8628 §3.1).
+    pub device_url: Option<String>,
+    /// Where authorization requests are pushed (RFC 9126 §2).
+    pub par_url: Option<String>,
+    /// What tokens are for (RFC 8707 §2), as absolute URIs.
+    pub resource: Vec<String>,
+    /// Whether tokens are bound to a key of the account's (RFC 9449).
+    pub dpop: bool,
+    /// What signed statements say (RFC 7523 §3).
+    pub assertion: AssertionTerms,
+    /// What is changed for a token (RFC 8693 §2.1).
+    pub exchange: ExchangeTerms,
     /// The authorization request.
     pub authorize: Authorize,
     /// The redirect that brings a person back.
@@ -170,6 +185,13 @@ impl Default for Definition {
             scope_separator: " ".into(),
             client_auth: ClientAuth::default(),
             pkce: Pkce::default(),
+            grant: Grant::default(),
+            device_url: None,
+            par_url: None,
+            resource: Vec::new(),
+            dpop: false,
+            assertion: AssertionTerms::default(),
+            exchange: ExchangeTerms::default(),
             authorize: Authorize::default(),
             callback: Callback::default(),
             token: Call::default(),
@@ -202,7 +224,7 @@ impl Definition {
     }
 
     /// The URLs, with their keys.
-    pub(super) fn urls(&self) -> [(&'static str, Option<&str>); 7] {
+    pub(super) fn urls(&self) -> [(&'static str, Option<&str>); 9] {
         [
             ("authorize_url", self.authorize_url.as_deref()),
             ("token_url", self.token_url.as_deref()),
@@ -211,6 +233,8 @@ impl Definition {
             ("second_url", self.second_url.as_deref()),
             ("userinfo_url", self.userinfo_url.as_deref()),
             ("api_url", self.api_url.as_deref()),
+            ("device_url", self.device_url.as_deref()),
+            ("par_url", self.par_url.as_deref()),
         ]
     }
 

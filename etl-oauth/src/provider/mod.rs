@@ -4,20 +4,24 @@
 mod call;
 mod check;
 mod definition;
+mod discovery;
 mod endpoint;
 mod facts;
+mod grant;
 mod read;
 mod variable;
 
 pub use call::{Call, ClientAuth, Encoding, Format, Hash, Sign, Verb};
 pub use definition::{Authorize, Callback, Definition, Pkce, TokenKind};
+pub use discovery::{Metadata, MetadataError, well_known};
 pub use endpoint::{EndpointError, checked_url, is_loopback};
 pub use facts::{ApiFacts, Limits, Paging, ResetUnit};
+pub use grant::{AssertionTerms, ExchangeTerms, Grant};
 pub(crate) use variable::fill;
 use variable::placeholders;
 pub use variable::{Kind, Source, Values, Variable};
 
-use std::{borrow::Cow, ops::Deref, sync::Arc, time::Duration};
+use std::{borrow::Cow, mem::take, ops::Deref, sync::Arc, time::Duration};
 
 use url::Url;
 
@@ -32,7 +36,8 @@ pub struct Provider {
     pub title: String,
     /// Where a person is asked (RFC 6749 §3.1).
     pub authorize_url: Option<Url>,
-    /// Where codes become tokens (RFC 6749 §3.2).
+    /// Where codes become tokens (RFC 6749 §3.2). Until the server has told it, and where the grant needs none, this is
+    /// `https://unknown.invalid/`, where nobody can ever be (RFC 2606 §2).
     pub token_url: Url,
     /// Where refresh tokens become tokens; most often the token endpoint.
     pub refresh_url: Url,
@@ -44,6 +49,16 @@ pub struct Provider {
     pub userinfo_url: Option<Url>,
     /// The API, up to its version.
     pub api_url: Option<Url>,
+    /// Where a device gets its codes (RFC 8628 §3.1).
+    pub device_url: Option<Url>,
+    /// Where authorization requests are pushed (RFC 9126 §2).
+    pub par_url: Option<Url>,
+    /// Whether an authorization request that was not pushed is refused.
+    pub par_required: bool,
+    /// Whether an answer to an authorization request without `iss` is refused (RFC 9207 §2.4).
+    pub iss_required: bool,
+    /// Whether the server is asked for its metadata.
+    pub discovers: bool,
     /// How long an access token lives where no answer says so.
     pub lifetime: Option<Duration>,
     /// Whether a renewal ends the refresh token that it spent. Unknown counts as yes.
@@ -55,6 +70,16 @@ pub struct Provider {
     /// The values of the variables that are known, and the redirect URI.
     values: Values,
     definition: Arc<Definition>,
+    said: Said,
+}
+
+/// What was said, so that the server's word on it does not count.
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    client_auth: bool,
+    pkce: bool,
+    token_url: bool,
+    refresh_url: bool,
 }
 
 impl Deref for Provider {
@@ -80,6 +105,15 @@ pub struct Overrides {
     pub pkce: Option<Pkce>,
     pub replay_window: Option<Duration>,
     pub refresh_idle: Option<Duration>,
+    pub device_url: Option<Url>,
+    pub par_url: Option<Url>,
+    pub grant: Option<Grant>,
+    pub resource: Option<Vec<String>>,
+    pub dpop: Option<bool>,
+    pub assertion: AssertionTerms,
+    pub subject_token_file: Option<String>,
+    pub subject_token_type: Option<String>,
+    pub audience: Option<Vec<String>>,
     /// The values of the definition's variables that were set.
     pub variables: Values,
     /// Where the provider leads a person back to: some want it in renewals, too.
@@ -92,6 +126,14 @@ impl Provider {
     /// # Errors
     /// A sentence for each URL or variable that is missing or unsafe, with the variable that would set it.
     pub fn new(name: &str, definition: Definition, overrides: Overrides) -> Result<Self, Vec<String>> {
+        let asked = overrides.issuer.is_some();
+        let said = Said {
+            // A definition that says what is the rule anyway says nothing.
+            client_auth: overrides.client_auth.is_some() || definition.client_auth != ClientAuth::default(),
+            pkce: overrides.pkce.is_some() || definition.pkce != Pkce::default(),
+            token_url: overrides.token_url.is_some() || definition.token_url.is_some(),
+            refresh_url: overrides.refresh_url.is_some() || definition.refresh_url.is_some(),
+        };
         let (mut definition, values) = overlay(definition, overrides);
         let mut wrong = check_values(name, &definition, &values);
         let values = with_defaults(&definition, values);
@@ -104,12 +146,23 @@ impl Provider {
                 None
             }
         };
-        let [authorize_url, token_url, refresh_url, revoke_url, second_url, userinfo_url, api_url] =
+        let [authorize_url, token_url, refresh_url, revoke_url, second_url, userinfo_url, api_url, device_url, par_url] =
             definition.urls().map(|(key, text)| url(key, text));
-        if token_url.is_none() && wrong.is_empty() {
-            wrong.push(format!("provider {name} has no token endpoint: set the variable token_url"));
+        let whole = token_url.is_some()
+            && match definition.grant {
+                Grant::AuthorizationCode => authorize_url.is_some(),
+                Grant::DeviceCode => device_url.is_some(),
+                _ => true,
+            };
+        let needed = definition.grant.uses_token_endpoint();
+        let discovers = needed && (asked || (definition.issuer.is_some() && !whole));
+        if needed && token_url.is_none() && !discovers && wrong.is_empty() {
+            wrong.push(format!("provider {name} has no token endpoint: set the variable token_url, or issuer"));
         }
-        let Some(token_url) = token_url.filter(|_| wrong.is_empty()) else { return Err(wrong) };
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let token_url = token_url.unwrap_or_else(nowhere);
         Ok(Self {
             title: definition.title.clone().unwrap_or_else(|| name.to_owned()),
             name: name.to_owned(),
@@ -120,13 +173,67 @@ impl Provider {
             second_url,
             userinfo_url,
             api_url,
+            device_url,
+            par_url,
+            par_required: false,
+            iss_required: false,
+            discovers,
             lifetime: definition.lifetime.map(Duration::from_secs),
             rotates: definition.rotates.unwrap_or(true),
             replay_window: definition.replay_window.map(Duration::from_secs).unwrap_or_default(),
             refresh_idle: definition.refresh_idle.map(Duration::from_secs),
             values,
             definition: Arc::new(definition),
+            said,
         })
+    }
+
+    /// How the client proves who it is; `None` where nobody said and the server will tell.
+    #[must_use]
+    pub fn said_client_auth(&self) -> Option<ClientAuth> {
+        (self.said.client_auth || !self.discovers).then_some(self.client_auth)
+    }
+
+    /// For whom a signed statement is: as was said, else the issuer, else the token endpoint (RFC 7523 §3).
+    #[must_use]
+    pub fn assertion_audience(&self) -> &str {
+        let said = self.assertion.audience.as_deref().or(self.issuer.as_deref());
+        said.unwrap_or(self.token_url.as_str())
+    }
+
+    /// The provider with what its server tells: what was said here stays. Of the ways to prove who the client is, the first
+    /// one that is `usable` with the secrets that there are.
+    ///
+    /// # Errors
+    /// When the server does not tell an endpoint that the grant cannot do without: its name in the metadata.
+    pub fn learned(&self, told: &Metadata, usable: impl Fn(ClientAuth) -> bool) -> Result<Self, &'static str> {
+        let or = |said: &Option<Url>, told: &Option<Url>| said.clone().or_else(|| told.clone());
+        let mut definition = (*self.definition).clone();
+        if let (false, Some(auth)) = (self.said.client_auth, told.client_auth.iter().find(|auth| usable(**auth))) {
+            definition.client_auth = *auth;
+        }
+        if !self.said.pkce && told.s256 == Some(false) {
+            definition.pkce = Pkce::Off;
+        }
+        let said = Some(&self.token_url).filter(|_| self.said.token_url);
+        let token_url = said.or(told.token_url.as_ref()).ok_or("token_endpoint")?.clone();
+        let it = Self {
+            authorize_url: or(&self.authorize_url, &told.authorize_url),
+            refresh_url: if self.said.refresh_url { self.refresh_url.clone() } else { token_url.clone() },
+            token_url,
+            revoke_url: or(&self.revoke_url, &told.revoke_url),
+            device_url: or(&self.device_url, &told.device_url),
+            par_url: or(&self.par_url, &told.par_url),
+            par_required: told.par_required,
+            iss_required: told.iss_in_answers,
+            definition: Arc::new(definition),
+            ..self.clone()
+        };
+        match it.grant {
+            Grant::AuthorizationCode if it.authorize_url.is_none() => Err("authorization_endpoint"),
+            Grant::DeviceCode if it.device_url.is_none() => Err("device_authorization_endpoint"),
+            _ => Ok(it),
+        }
     }
 
     /// The effective definition: what it says after the configuration was laid over it.
@@ -177,6 +284,12 @@ impl Provider {
     }
 }
 
+/// Where nobody can ever be.
+fn nowhere() -> Url {
+    #[expect(clippy::expect_used, reason = "a constant, and a URL")]
+    "https://unknown.invalid/".parse().expect("a URL")
+}
+
 /// What stands in a URL where the client's id goes, until it is known. No URL holds a brace otherwise.
 pub(crate) const CLIENT_ID: &str = "%7Bclient_id%7D";
 
@@ -195,6 +308,18 @@ fn overlay(mut definition: Definition, overrides: Overrides) -> (Definition, Val
     let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs());
     definition.replay_window = seconds(overrides.replay_window).or(definition.replay_window);
     definition.refresh_idle = seconds(overrides.refresh_idle).or(definition.refresh_idle);
+    definition.device_url = text(overrides.device_url).or(definition.device_url);
+    definition.par_url = text(overrides.par_url).or(definition.par_url);
+    definition.grant = overrides.grant.unwrap_or(definition.grant);
+    definition.resource = overrides.resource.unwrap_or(definition.resource);
+    definition.dpop = overrides.dpop.unwrap_or(definition.dpop);
+    definition.assertion = overrides.assertion.over(definition.assertion);
+    let exchange = &mut definition.exchange;
+    exchange.subject_token_file =
+        overrides.subject_token_file.unwrap_or_else(|| take(&mut exchange.subject_token_file));
+    exchange.subject_token_type =
+        overrides.subject_token_type.unwrap_or_else(|| take(&mut exchange.subject_token_type));
+    exchange.audience = overrides.audience.unwrap_or_else(|| take(&mut exchange.audience));
     let mut values = overrides.variables;
     values.extend(overrides.redirect_uri.map(|uri| ("redirect_uri".to_owned(), uri)));
     (definition, values)
@@ -267,7 +392,33 @@ mod tests {
     #[test]
     fn a_provider_without_a_token_endpoint_names_the_variable() {
         let wrong = Provider::new("custom", Definition::default(), Overrides::default()).unwrap_err();
-        assert_eq!(wrong, ["provider custom has no token endpoint: set the variable token_url"]);
+        assert_eq!(wrong, ["provider custom has no token endpoint: set the variable token_url, or issuer"]);
+        let made_by_hand = Overrides { grant: Some(Grant::Static), ..Overrides::default() };
+        assert!(Provider::new("custom", Definition::default(), made_by_hand).is_ok(), "it needs no endpoint");
+    }
+
+    #[test]
+    fn what_a_server_tells_fills_the_gaps_and_overrides_nothing() {
+        let definition = Definition { issuer: Some("https://a.example".into()), ..Definition::default() };
+        let overrides = Overrides { token_url: checked_url("https://mine.example/t").ok(), ..Overrides::default() };
+        let provider = Provider::new("custom", definition.clone(), overrides).unwrap();
+        assert!(provider.discovers, "the authorization endpoint is missing");
+        let document = br#"{"issuer":"https://a.example","token_endpoint":"https://a.example/t",
+            "authorization_endpoint":"https://a.example/a","code_challenge_methods_supported":["plain"],
+            "token_endpoint_auth_methods_supported":["client_secret_post","private_key_jwt","none"]}"#;
+        let told = Metadata::read("https://a.example", document).unwrap();
+        let learned = provider.learned(&told, |auth| auth != ClientAuth::PrivateKeyJwt).unwrap();
+        assert_eq!((learned.token_url.as_str(), &learned.refresh_url), ("https://mine.example/t", &learned.token_url));
+        assert_eq!(learned.authorize_url.as_ref().unwrap().as_str(), "https://a.example/a");
+        assert_eq!((learned.client_auth, learned.pkce), (ClientAuth::Post, Pkce::Off));
+        let said = Overrides { client_auth: Some(ClientAuth::Basic), pkce: Some(Pkce::S256), ..Overrides::default() };
+        let learned = Provider::new("custom", definition.clone(), said).unwrap().learned(&told, |_| true).unwrap();
+        assert_eq!((learned.client_auth, learned.pkce), (ClientAuth::Basic, Pkce::S256));
+        assert_eq!(learned.token_url.as_str(), "https://a.example/t");
+
+        let device = Overrides { grant: Some(Grant::DeviceCode), ..Overrides::default() };
+        let device = Provider::new("custom", definition, device).unwrap();
+        assert_eq!(device.learned(&told, |_| true).unwrap_err(), "device_authorization_endpoint");
     }
 
     fn acme() -> Definition {

@@ -53,8 +53,13 @@ impl App {
         if !self.callers.reads_body() {
             return Ok((Bytes::new(), body));
         }
-        let bytes = axum::body::to_bytes(body, BODY_LIMIT).await.map_err(|_| self.too_large(asked))?;
+        let bytes = self.whole(asked, body).await?;
         Ok((bytes.clone(), Body::from(bytes)))
+    }
+
+    /// A body that is not too long to be held.
+    pub(super) async fn whole(&self, asked: &Asked, body: Body) -> Result<Bytes, Response> {
+        axum::body::to_bytes(body, BODY_LIMIT).await.map_err(|_| self.too_large(asked))
     }
 
     /// Lets a caller in, by the rules of `invoke_auth`. `opened` says whether the configuration opens this door at all.

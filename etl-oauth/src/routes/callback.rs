@@ -12,12 +12,11 @@ use super::{
     reply::{self, Asked, problem},
 };
 use crate::{
-    grant,
     guard::{Door, Pending, StateError},
-    keeper::{For, Kept, exchange},
+    keeper::Kept,
     pages::Problem,
     provider::{Definition, Source, Values},
-    token::{Answer, Class, Failure, Secret},
+    token::{Class, Failure, Secret},
 };
 
 /// What the provider may send along (RFC 6749 §4.1.2, RFC 9207 §2). Everything else is passed over.
@@ -129,6 +128,9 @@ impl App {
         {
             return Err(self.bad(asked, "the answer comes from another issuer than the one that was asked"));
         }
+        if self.authority.provider().iss_required && arrival.iss.is_none() {
+            return Err(self.bad(asked, "the answer does not say which issuer it comes from, and this one always does"));
+        }
         let keeper = self.keeper(asked, pending.account())?;
         let code = match (&arrival.code, &arrival.error) {
             (Some(code), None) => code,
@@ -142,21 +144,12 @@ impl App {
             }
         }
         let sent_at = self.clock.now();
-        let mut answer =
-            self.exchange(code, pending, &arrival.kept).await.map_err(|failure| self.not_exchanged(asked, &failure))?;
-        answer.owner = self.owner(&answer).await.map_err(|failure| self.not_exchanged(asked, &failure))?;
+        let (redirect_uri, verifier) = (self.config.redirect_uri(), pending.verifier());
+        let answer = self.authority.exchange(code, &redirect_uri, verifier, &arrival.kept, sent_at).await;
+        let mut answer = answer.map_err(|failure| self.not_exchanged(asked, &failure))?;
+        let owner = self.authority.owner(&answer, sent_at).await;
+        answer.owner = owner.map_err(|failure| self.not_exchanged(asked, &failure))?;
         self.settle(asked, &keeper, answer, sent_at).await
-    }
-
-    /// The code becomes tokens (RFC 6749 §4.1.3). Sent once whatever happens: a code that is sent twice revokes what the
-    /// first one brought.
-    async fn exchange(&self, code: &str, pending: &Pending, kept: &Values) -> Result<Answer, Failure> {
-        let provider = &self.config.provider.with(kept);
-        let verifier = (provider.pkce == crate::provider::Pkce::S256).then(|| pending.verifier());
-        let client = self.client.read()?;
-        let request = grant::authorization_code(provider, &client, code, &self.config.redirect_uri(), verifier);
-        let answer = exchange(&self.wire, provider, &client, request, For::Code).await?;
-        Ok(grant::consented(provider, answer, kept))
     }
 
     fn bad(&self, asked: &Asked, message: &str) -> Response {

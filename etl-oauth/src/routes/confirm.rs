@@ -13,11 +13,10 @@ use super::{
     reply::{self, Asked, problem},
 };
 use crate::{
-    grant,
     guard::{Concern, Csrf, Door, concerns},
-    keeper::{Keeper, Kept, count},
+    keeper::{Keeper, Kept},
     pages::{Confirm, Page},
-    token::{Answer, Class, Failure, Owner, Record, Secret},
+    token::{Answer, Record, Secret},
 };
 
 const PURPOSE: &str = "grant";
@@ -126,30 +125,5 @@ impl App {
         );
         let problem = problem("state_expired", StatusCode::BAD_REQUEST, words);
         asked.problem(self, &problem.with_link("/enable", "Begin again"))
-    }
-
-    /// Whom the provider knows the new grant's owner as: by the ID token that was asked for, else by asking where its
-    /// definition says, else by an ID token that came unasked. Nothing where none of these tells.
-    pub(super) async fn owner(&self, answer: &Answer) -> Result<Option<Owner>, Failure> {
-        let provider = self.config.provider.with(&answer.kept);
-        let client = self.client.read()?;
-        let asked = provider.scope.iter().any(|scope| scope == "openid");
-        let id_token = answer.rest.get("id_token").and_then(serde_json::Value::as_str);
-        if let Some(token) = id_token.filter(|_| asked || provider.userinfo_url.is_none()) {
-            match Owner::of_id_token(token, provider.issuer.as_deref(), &client.id, self.clock.now()) {
-                Ok(owner) => return Ok(Some(owner)),
-                // One that was asked for must be right; one that comes unasked says nothing.
-                Err(err) if asked => return Err(Failure::new(Class::MalformedAnswer, err.to_string())),
-                Err(err) => tracing::debug!(error = %err, "an ID token that nobody asked for is passed over"),
-            }
-        }
-        let Some(request) = grant::userinfo(&provider, &client, &answer.access_token) else { return Ok(None) };
-        let raw = self.wire.send(request).await;
-        count("userinfo", raw.as_ref().ok().map(|answer| answer.status));
-        let owner = raw.ok().and_then(|raw| grant::judge_userinfo(&provider, &raw));
-        if owner.is_none() {
-            tracing::warn!("the provider does not say whose the new token is");
-        }
-        Ok(owner)
     }
 }

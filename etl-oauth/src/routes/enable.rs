@@ -12,10 +12,12 @@ use super::{
 };
 use crate::{
     grant,
-    guard::{Csrf, Door, EnableAuth, Pending},
+    guard::{Csrf, Door, EnableAuth, Pending, Who},
     keeper::Keeper,
     pages::{Enable, Page},
+    provider::Grant,
     store::DEFAULT_ACCOUNT,
+    token::Failure,
 };
 
 /// `GET`: the page. Nothing happens yet, so that a preview or a crawler starts nothing.
@@ -25,10 +27,14 @@ pub(super) async fn page(
     query: Result<Query<Fields>, QueryRejection>,
 ) -> Result<Response, Response> {
     let named = asked.query(&app, query)?;
+    if app.config.provider.grant != Grant::AuthorizationCode {
+        return app.begin_page(&asked, &named).await;
+    }
     let account = named.account();
     app.admit(Door::Enable, &asked, account, "").await?;
     let csrf = Csrf::issue(&app.key, &app.jar, &asked.headers).ok_or_else(|| app.no_randomness(&asked))?;
-    let Some(authorize_url) = &app.config.provider.authorize_url else { return Err(app.no_authorize_url(&asked)) };
+    let provider = app.authority.ready().await.map_err(|failure| app.not_ready(&asked, &failure))?;
+    let Some(authorize_url) = &provider.authorize_url else { return Err(app.no_authorize_url(&asked)) };
     let page = Page::from(&Enable {
         base: &app.base,
         provider: &app.config.provider.title,
@@ -46,18 +52,24 @@ pub(super) async fn page(
 /// `POST`: begins an authorisation and leads to the provider (RFC 6749 §4.1.1).
 pub(super) async fn start(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
     let (fields, wrong) = reply::fields(&asked, form);
-    app.admit(Door::Enable, &asked, fields.account(), &fields.csrf).await?;
+    let who = app.admit(Door::Enable, &asked, fields.account(), &fields.csrf).await?;
     asked.refuse_body(&app, wrong)?;
+    if app.config.provider.grant != Grant::AuthorizationCode {
+        return app.begin(&asked, fields.account(), who).await;
+    }
     let now = app.clock.now();
+    let provider = app.authority.ready().await.map_err(|failure| app.not_ready(&asked, &failure))?;
     let (pending, state, cookie) = Pending::begin(&app.key, &app.jar, fields.account(), app.config.state_lifetime, now)
         .map_err(|_| app.no_randomness(&asked))?;
-    let client = app.client.read().map_err(|failure| {
+    let client = app.authority.client(now).map_err(|failure| {
         let words = ("The client is not configured", failure.detail(), failure.class().next_step());
         asked.problem(&app, &problem("config", StatusCode::INTERNAL_SERVER_ERROR, words))
     })?;
     let redirect_uri = app.config.redirect_uri();
-    let url = grant::authorize_url(&app.config.provider, &client.id, &redirect_uri, &state, pending.verifier())
+    let url = grant::authorize_url(&provider, &client.id, &redirect_uri, &state, pending.verifier())
         .ok_or_else(|| app.no_authorize_url(&asked))?;
+    let url = app.authority.push(url, who == Who::Operator, now).await;
+    let url = url.map_err(|failure| app.not_ready(&asked, &failure))?;
     Ok(reply::see_other(url.as_str(), cookie))
 }
 
@@ -68,16 +80,24 @@ pub(super) fn is_taken(keeper: &Keeper) -> bool {
 
 impl App {
     /// The state of an account, as far as this replica knows; asking makes no keeper of an account that has none.
-    fn state(&self, account: &str) -> crate::token::State {
+    pub(super) fn state(&self, account: &str) -> crate::token::State {
         if account == DEFAULT_ACCOUNT {
             return self.keepers.get(account).map_or(crate::token::State::Disabled, |keeper| keeper.state());
         }
         crate::token::State::Disabled
     }
 
-    fn no_randomness(&self, asked: &Asked) -> Response {
+    pub(super) fn no_randomness(&self, asked: &Asked) -> Response {
         let words = ("The function cannot go on", "the system has no randomness", "Restart the function.");
         asked.problem(self, &problem("no_randomness", StatusCode::INTERNAL_SERVER_ERROR, words))
+    }
+
+    /// The provider cannot be asked now.
+    fn not_ready(&self, asked: &Asked, failure: &Failure) -> Response {
+        let words = ("The provider cannot be asked", &*failure.to_string(), failure.class().next_step());
+        let error = failure.code().unwrap_or(failure.class().as_str()).to_owned();
+        let problem = problem(&error, StatusCode::BAD_GATEWAY, words);
+        asked.problem(self, &problem.with_link("/enable", "Try again"))
     }
 
     fn no_authorize_url(&self, asked: &Asked) -> Response {

@@ -7,6 +7,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use http::{StatusCode, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -19,9 +20,9 @@ use super::{
     reply::{self, Asked, problem},
 };
 use crate::{
-    api::ApiError,
+    api::{Api, ApiError},
     guard::{Door, Landed, Place, Who},
-    job::{JobError, Outcome},
+    job::{Context, JobError, Ledger, Outcome},
     keeper::{Keeper, KeeperError},
     pages::{JobResult, Page, Problem, Ran},
     store::DEFAULT_ACCOUNT,
@@ -34,16 +35,22 @@ const AT_A_TIME: usize = 4;
 
 /// `GET` and `POST`: what a browser, cron-connector and a caller send alike.
 pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Result<Response, Response> {
-    let (signed, _) = app.signed_part(&asked, body).await?;
+    let (signed, body) = app.signed_part(&asked, body).await?;
     let Admitted { who, once } = app.admit_caller(Door::Job, &asked, &signed, true).await?;
     let proved = who != Who::Anyone;
+    // Runs of anonymous callers share one outcome, which has to be the same for all of them.
+    let input = if app.config.job.takes_input() { app.whole(&asked, body).await? } else { Bytes::new() };
+    if !(proved || input.is_empty() || app.config.min_run_interval.is_zero()) {
+        return Err(app.no_input(&asked));
+    }
     let see = proved || app.config.show_result;
     let started_at = app.clock.now();
     match app.floor.enter(proved, started_at) {
         Place::Run(landed) => {
-            let outcome = Arc::new(app.run_all().await);
+            let outcome = Arc::new(app.run_all(&input).await);
             // Who only heard that nobody has authorised it has cost nobody anything, and the next may hear better news.
-            if outcome.iter().all(|(_, result)| result.as_ref().is_err_and(|err| status(err) == StatusCode::CONFLICT)) {
+            if outcome.iter().all(|(_, result)| result.as_ref().is_err_and(|err| err.status() == StatusCode::CONFLICT))
+            {
                 app.floor.forget();
             }
             // A call that failed may be sent once more: webhooks are, until they succeed.
@@ -70,7 +77,8 @@ pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Resul
 pub(super) async fn head(State(app): AppState, asked: Asked) -> Result<StatusCode, Response> {
     app.admit_caller(Door::Job, &asked, &[], true).await?;
     let first = app.keepers.get(DEFAULT_ACCOUNT);
-    Ok(if first.is_ok_and(|keeper| is_taken(&keeper)) { StatusCode::OK } else { StatusCode::CONFLICT })
+    let ready = |keeper: &Keeper| is_taken(keeper) || keeper.begins_by_itself();
+    Ok(if first.as_ref().is_ok_and(ready) { StatusCode::OK } else { StatusCode::CONFLICT })
 }
 
 /// What came of one account's run.
@@ -79,7 +87,7 @@ pub(super) type Run = (String, Result<Outcome, JobError>);
 impl App {
     /// Runs the job for every authorised account, a few at a time; one that fails stops no other. Where there is none, that
     /// is the failure of the account `default`. In the order of the accounts' names.
-    async fn run_all(self: &Arc<Self>) -> Vec<Run> {
+    async fn run_all(self: &Arc<Self>, input: &Bytes) -> Vec<Run> {
         let mut keepers = self.keepers.all().await;
         keepers.retain(is_taken);
         if keepers.is_empty() {
@@ -88,11 +96,11 @@ impl App {
         let places = Arc::new(Semaphore::new(AT_A_TIME));
         let mut tasks = JoinSet::new();
         for keeper in keepers {
-            let (app, places) = (Arc::clone(self), Arc::clone(&places));
+            let (app, places, input) = (Arc::clone(self), Arc::clone(&places), input.clone());
             tasks.spawn(trace::carry(async move {
                 // The semaphore is never closed.
                 let _place = places.acquire_owned().await;
-                (keeper.account().to_owned(), app.run_one(keeper).await)
+                (keeper.account().to_owned(), app.run_one(keeper, input).await)
             }));
         }
         let mut runs = tasks.join_all().await;
@@ -100,17 +108,17 @@ impl App {
         runs
     }
 
-    async fn run_one(&self, keeper: Keeper) -> Result<Outcome, JobError> {
+    async fn run_one(&self, keeper: Keeper, input: Bytes) -> Result<Outcome, JobError> {
         let started = self.clock.now();
         keeper.begin_run().await;
         let account = keeper.account().to_owned();
         let result = match self.api(keeper) {
-            Ok(api) => self.config.job.run(&api, started).await,
+            Ok(api) => self.config.job.run(self.context(api, started, input)).await,
             Err(err) => Err(err.into()),
         };
         let now = self.clock.now();
         let job = self.config.job.name();
-        let outcome = result.as_ref().map_or_else(code, |_| "ok");
+        let outcome = result.as_ref().map_or_else(JobError::code, |_| "ok");
         self.runs.add(&account, started, now, outcome);
         metrics::counter!("etl_oauth_job_runs_total", "job" => job, "outcome" => outcome).increment(1);
         metrics::histogram!("etl_oauth_job_duration_seconds", "job" => job)
@@ -130,6 +138,20 @@ impl App {
             [(_, Err(err))] => self.job_failed(asked, err),
             runs => self.all_ran(asked, see, run.started_at, runs),
         }
+    }
+
+    fn context(&self, api: Api, now: Timestamp, input: Bytes) -> Context {
+        let ledger = Ledger::new(Arc::clone(&self.ledgers), api.keeper().account());
+        Context { api, now, input, ledger, outlets: self.outlets.clone(), progress: self.progress.clone() }
+    }
+
+    fn no_input(&self, asked: &Asked) -> Response {
+        let words = (
+            "Who gives an input has to say who it is",
+            "anonymous runs share one outcome, so they cannot each have an input",
+            "Set invoke_auth and prove who you are, or set min_run_interval=0s.",
+        );
+        asked.problem(self, &problem("input_refused", StatusCode::FORBIDDEN, words))
     }
 
     fn no_outcome(&self, asked: &Asked) -> Response {
@@ -158,7 +180,7 @@ impl App {
     /// failure that may pass comes before one that only a person can mend.
     fn all_ran(&self, asked: &Asked, see: bool, at: Timestamp, runs: &[Run]) -> Response {
         let accounts: Vec<Value> = runs.iter().map(|(account, result)| tell(see, account, result)).collect();
-        let worst = runs.iter().filter_map(|(_, result)| result.as_ref().err()).max_by_key(|err| status(err).as_u16());
+        let worst = runs.iter().filter_map(|(_, result)| result.as_ref().err()).max_by_key(|err| err.status().as_u16());
         let json = json!({ "accounts": accounts });
         match worst {
             None => {
@@ -172,13 +194,13 @@ impl App {
                 self.ran(asked, see, at, &json, &html.collect::<String>())
             }
             Some(err) if asked.is_browser() => self.job_failed(asked, err),
-            Some(err) => reply::json(status(err), &json),
+            Some(err) => reply::json(err.status(), &json),
         }
     }
 
     fn job_failed(&self, asked: &Asked, err: &JobError) -> Response {
         let enable = self.config.page("/enable");
-        if status(err) == StatusCode::CONFLICT {
+        if err.status() == StatusCode::CONFLICT {
             if asked.is_browser() {
                 return reply::redirect(StatusCode::TEMPORARY_REDIRECT, &enable, []);
             }
@@ -205,22 +227,6 @@ fn tell(see: bool, account: &str, result: &Result<Outcome, JobError>) -> Value {
     }
 }
 
-fn status(err: &JobError) -> StatusCode {
-    match err {
-        JobError::Api(err) => err.status(),
-        _ => StatusCode::BAD_GATEWAY,
-    }
-}
-
-fn code(err: &JobError) -> &'static str {
-    match err {
-        JobError::Api(err) => err.code(),
-        JobError::Refused(_) => "api_refused",
-        JobError::Paging { .. } => "paging",
-        JobError::Show(_) => "not_shown",
-    }
-}
-
 fn describe(err: &JobError) -> Problem {
     let next = match err {
         JobError::Api(ApiError::Token(KeeperError::Failed { failure, .. }))
@@ -228,8 +234,7 @@ fn describe(err: &JobError) -> Problem {
         {
             "Nothing, unless it lasts: the function tries again by itself."
         }
-        JobError::Api(err) => err.next_step(),
-        _ => "Look at the provider's status page, and run the job again.",
+        err => err.next_step(),
     };
-    problem(code(err), status(err), ("The job failed", &err.to_string(), next)).with_link("/", "Run it again")
+    problem(err.code(), err.status(), ("The job failed", &err.to_string(), next)).with_link("/", "Run it again")
 }

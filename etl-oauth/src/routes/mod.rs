@@ -1,6 +1,7 @@
 //! What the function answers below `/function/NAME`, whose prefix the gateway takes off.
 
 mod admit;
+mod begin;
 mod callback;
 mod confirm;
 mod done;
@@ -9,9 +10,12 @@ mod flash;
 mod job;
 mod openapi;
 mod operate;
+mod proxy;
 mod reply;
+mod retrieve;
 mod runs;
 mod status;
+mod token;
 
 use std::sync::Arc;
 
@@ -21,15 +25,17 @@ use http::StatusCode;
 use crate::{
     api::{Api, ApiError},
     config::Config,
-    grant::{Client, Wire},
+    grant::{Authority, Credentials, Wire},
     guard::{Callers, CookieJar, EnableAuth, Floor, Key, Once, Operator, random},
-    keeper::{Announcer, ClientSource, Clock, Keeper, Keepers, Parts},
+    job::{Outlets, Progress, open_ledgers},
+    keeper::{Announcer, Clock, Keeper, Keepers, Parts},
     pages::Base,
     secrets::Secrets,
     store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
-    token::{Class, Failure, Secret},
+    token::Secret,
 };
 use reply::{Asked, problem};
+pub use retrieve::retriever;
 use runs::Runs;
 
 /// How many used-up states are remembered at a time.
@@ -45,32 +51,18 @@ struct App {
     base: Base,
     keepers: Keepers,
     api: Option<Api>,
-    client: Credentials,
-    wire: Wire,
+    authority: Authority,
     key: Key,
     jar: CookieJar,
     used: Once,
     operator: Operator,
     callers: Callers,
     runs: Runs,
+    ledgers: Arc<Store>,
+    outlets: Outlets,
+    progress: Progress,
     floor: Floor<Vec<job::Run>>,
     clock: Clock,
-}
-
-/// The client's id and secret, read anew for each call.
-#[derive(Clone, Debug)]
-struct Credentials {
-    secrets: Secrets,
-    public: bool,
-}
-
-impl Credentials {
-    fn read(&self) -> Result<Client, Failure> {
-        let read = |name| self.secrets.require(name).map_err(|err| Failure::new(Class::Config, err.to_string()));
-        let id = read("oauth2-client-id")?.expose().to_owned();
-        let secret = if self.public { None } else { Some(read("oauth2-client-secret")?) };
-        Ok(Client { id, secret })
-    }
 }
 
 impl Function {
@@ -82,22 +74,16 @@ impl Function {
         let secrets = config.secrets.clone();
         let store = Arc::new(open(&config).await?);
         crate::measures::begin(store.kind(), config.job.name());
-        let public = config.provider.client_auth == crate::provider::ClientAuth::None;
-        let client = Credentials { secrets: secrets.clone(), public };
+        let credentials = Credentials::mounted(secrets.clone(), config.key_id.clone());
         let wire = Wire::http(config.policy.token_timeout)?;
+        let authority = Authority::new(config.provider.clone(), credentials, wire);
         let clock = Clock::system();
-        let source: ClientSource = {
-            let client = client.clone();
-            Arc::new(move || client.read())
-        };
         let announcer = {
             let secrets = secrets.clone();
             Announcer::webhook(move || secrets.read("etl-oauth-notify-url").ok().flatten())?
         };
         let keepers = Keepers::new(Parts {
-            provider: Arc::new(config.provider.clone()),
-            client: source,
-            wire: wire.clone(),
+            authority: authority.clone(),
             store: Arc::clone(&store),
             policy: config.policy.clone(),
             owner: owner(),
@@ -106,9 +92,10 @@ impl Function {
         });
         let first = keepers.get(DEFAULT_ACCOUNT)?;
         first.sync().await;
-        let api = config.provider.api_url.clone().map(|base| Api::new(base, first)).transpose()?;
-        let key = Key::derive(&sealing(&client, &secrets)?, config.public_url.as_str())
-            .map_err(|_| "there is no randomness")?;
+        let id = secrets.read("oauth2-client-id").ok().flatten();
+        let id = id.as_ref().map_or("", Secret::expose);
+        let api = Some(Api::of(Arc::new(config.provider.clone()), id, first)?);
+        let key = Key::derive(&sealing(&secrets)?, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
         let callers = Callers::new(&config.invoke_auth, secrets.clone(), &config.public_url)?;
         let operator = Operator::new(secrets);
         if config.enable_auth == EnableAuth::FirstVisit {
@@ -124,17 +111,21 @@ impl Function {
             operator,
             callers,
             runs: Runs::default(),
+            ledgers: Arc::new(ledgers(&config).await?),
+            outlets: config.outlets.clone(),
+            progress: Progress::default(),
             floor: Floor::new(config.min_run_interval),
             config,
             keepers,
             api,
-            client,
-            wire,
+            authority,
             key,
             clock,
         });
         let follower = Arc::clone(&app);
         tokio::spawn(async move { follower.keepers.follow().await });
+        let authority = app.authority.clone();
+        tokio::spawn(async move { authority.follow().await });
         Ok(Self(app))
     }
 
@@ -151,6 +142,8 @@ impl Function {
             .route("/refresh", routing::post(operate::refresh))
             .route("/revoke", routing::post(operate::revoke))
             .route("/reseal", routing::post(operate::reseal))
+            .route("/token", routing::get(token::show))
+            .route("/proxy/{*path}", proxy::methods())
             .route("/openapi.json", routing::get(openapi::describe))
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
@@ -161,11 +154,19 @@ impl Function {
     }
 }
 
-/// What states, forms and pages of this function are sealed with: a secret that every replica has, and no browser. A public
-/// client has none of its own; where no other one is mounted, each replica makes one up.
-fn sealing(client: &Credentials, secrets: &Secrets) -> Result<Secret, Box<dyn std::error::Error + Send + Sync>> {
-    let mounted = ["etl-oauth-seal-keys", "basic-auth-password", "etl-oauth-operator"];
-    if let Some(secret) = client.read()?.secret.or_else(|| mounted.iter().find_map(|name| secrets.require(name).ok())) {
+/// What states, forms and pages of this function are sealed with: a secret that every replica has, and no browser. Where none
+/// is mounted, each replica makes one up.
+fn sealing(secrets: &Secrets) -> Result<Secret, Box<dyn std::error::Error + Send + Sync>> {
+    let shared = [
+        "oauth2-client-secret",
+        "oauth2-private-key",
+        "etl-oauth-seal-keys",
+        "basic-auth-password",
+        "etl-oauth-operator",
+        "api-token",
+        "api-password",
+    ];
+    if let Some(secret) = shared.iter().find_map(|name| secrets.require(name).ok()) {
         return Ok(secret);
     }
     tracing::warn!(
@@ -190,6 +191,19 @@ async fn open(config: &Config) -> Result<Store, Box<dyn std::error::Error + Send
         );
     }
     Ok(store)
+}
+
+/// Opens what the job remembers. Where it only saves calls by that, it may forget with the process.
+async fn ledgers(config: &Config) -> Result<Store, Box<dyn std::error::Error + Send + Sync>> {
+    let opened = open_ledgers(&config.store, &config.store_options, &config.store_options.function).await;
+    opened.or_else(|err| match err {
+        StoreError::Config(_) | StoreError::Disabled { .. } if config.job.needs_ledger() => {
+            let mistake = crate::config::Mistakes::one(format!("job={}: {err}", config.job.name()));
+            Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, mistake).into())
+        }
+        StoreError::Config(_) | StoreError::Disabled { .. } => Ok(Store::Memory(crate::store::Memory::default())),
+        err => Err(err.into()),
+    })
 }
 
 /// This replica's name in leases and intents: Kubernetes gives every pod its own host name.

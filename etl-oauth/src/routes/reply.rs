@@ -43,12 +43,19 @@ pub(super) struct Fields {
     pub(super) csrf: String,
     #[serde(default)]
     account: String,
+    #[serde(default)]
+    wait: String,
 }
 
 impl Fields {
     /// The account that is meant; `default` where none is named.
     pub(super) fn account(&self) -> &str {
         if self.account.is_empty() { DEFAULT_ACCOUNT } else { &self.account }
+    }
+
+    /// Whether a page that shows a code looks again.
+    pub(super) fn waits(&self) -> bool {
+        !self.wait.is_empty()
     }
 }
 

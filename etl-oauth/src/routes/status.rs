@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::{extract::State, response::Response};
 use http::StatusCode;
+use serde_json::Value;
 
 use super::{
     App, State as AppState, flash,
@@ -14,7 +15,8 @@ use crate::{
     keeper::Keeper,
     pages::{self, Account, Page, Renewal, Status, StatusPage},
     store::DEFAULT_ACCOUNT,
-    token::{self, Class},
+    token::{self, Class, jwt},
+    words::count,
 };
 
 const NOTICE: &str = "etl-oauth-notice";
@@ -30,16 +32,18 @@ pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response,
     app.admit(Door::Status, &asked, DEFAULT_ACCOUNT, "").await?;
     let status = app.status().await;
     let csrf = Csrf::issue(&app.key, &app.jar, &asked.headers);
-    let (Some(csrf), Some(authorize_url), true) = (csrf, &app.config.provider.authorize_url, asked.wants_html()) else {
-        return Ok(reply::json(StatusCode::OK, &status));
+    let (Some(csrf), true) = (csrf, asked.wants_html()) else {
+        return Ok(reply::json(StatusCode::OK, &app.with_progress(&status)));
     };
     let notice: Option<String> = flash::find(&app, &asked.headers, NOTICE);
+    let notice = notice.or_else(|| app.progress_words(&status));
     let page = Page::from(&StatusPage {
         base: &app.base,
         provider: &app.config.provider.title,
         job: app.config.job.name(),
         status: &status,
-        authorize_url,
+        authorize_url: app.authority.provider().authorize_url.as_ref(),
+        unattended: app.config.provider.grant.asks_again(),
         notice: notice.as_deref(),
         remedy: app.config.provider.refresh_token_remedy.as_deref(),
         csrf: &csrf.token,
@@ -50,6 +54,30 @@ pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response,
 }
 
 impl App {
+    /// The status, and how far each account's job has got.
+    fn with_progress(&self, status: &Status) -> Value {
+        // Structures of our own: nothing of them can fail to serialise.
+        let mut json = serde_json::to_value(status).unwrap_or_default();
+        for account in json["accounts"].as_array_mut().into_iter().flatten() {
+            let progress = self.progress.of(account["account"].as_str().unwrap_or_default());
+            if !progress.is_empty() {
+                account["progress"] = serde_json::to_value(progress).unwrap_or_default();
+            }
+        }
+        json
+    }
+
+    /// The same in words.
+    fn progress_words(&self, status: &Status) -> Option<String> {
+        let all = status.accounts.iter().map(|account| self.progress.of(&account.account));
+        let words = all.flatten().map(|(name, step)| {
+            let end = if step.done { "" } else { " so far" };
+            format!("{name}: {}{end}", count(step.records, "record"))
+        });
+        let words: Vec<String> = words.collect();
+        (!words.is_empty()).then(|| format!("The newest run has copied {}.", words.join(", ")))
+    }
+
     async fn status(&self) -> Status {
         let keepers = self.keepers.all().await;
         let store = pages::Store { kind: self.config.store.clone(), ok: keepers.iter().all(Keeper::is_store_ok) };
@@ -92,6 +120,14 @@ impl App {
             error: unsaved.or(error),
             renewals: keeper.history().iter().map(renewal_of).collect(),
             runs,
+            claims: tokens.and_then(|tokens| jwt::claims(&tokens.access_token)),
+            device: keeper.invitation().map(|invitation| pages::Invitation {
+                user_code: invitation.user_code,
+                verification_uri: invitation.verification_uri,
+                verification_uri_complete: invitation.verification_uri_complete,
+                ends_at: invitation.ends_at,
+                failure: invitation.failure.map(|failure| failure.to_string()),
+            }),
         }
     }
 }

@@ -88,6 +88,8 @@ pub struct Answer {
     pub expires_at: Option<Timestamp>,
     /// How long the refresh token lives.
     pub refresh_lifetime: Option<Duration>,
+    /// The key that the access token is bound to (RFC 9449), where it is.
+    pub bound_to: Option<Secret>,
     /// When the refresh token ends, where the provider says so instead.
     pub refresh_expires_at: Option<Timestamp>,
     /// The whole answer but for the two tokens: some APIs need a field of it later.
@@ -142,6 +144,7 @@ impl AnswerShape {
             lifetime: lifetime(&self.expires_in),
             expires_at: first(&fields, &self.expires_at, lifetime::instant),
             refresh_lifetime: lifetime(&self.refresh_expires_in),
+            bound_to: None,
             refresh_expires_at: first(&fields, &self.refresh_expires_at, lifetime::instant),
             rest: Map::new(),
             owner: None,
@@ -180,6 +183,24 @@ impl AnswerShape {
 }
 
 impl Answer {
+    /// A token that nobody had to be asked for.
+    pub(crate) fn made(access_token: Secret, token_type: &str) -> Self {
+        Self {
+            access_token,
+            refresh_token: None,
+            token_type: token_type.to_owned(),
+            scope: None,
+            lifetime: None,
+            expires_at: None,
+            refresh_lifetime: None,
+            refresh_expires_at: None,
+            bound_to: None,
+            owner: None,
+            rest: Map::new(),
+            kept: BTreeMap::new(),
+        }
+    }
+
     /// This answer without its access token: what it says of the refresh token counts, and the first use renews.
     #[must_use]
     pub fn unfinished(self) -> Self {
@@ -202,6 +223,7 @@ impl Answer {
             lifetime: second.lifetime,
             expires_at: second.expires_at,
             refresh_lifetime: second.refresh_lifetime.or(self.refresh_lifetime),
+            bound_to: second.bound_to,
             refresh_expires_at: second.refresh_expires_at.or(self.refresh_expires_at),
             rest,
             owner: second.owner.or(self.owner),
@@ -221,7 +243,7 @@ pub(crate) fn text(value: &Value) -> String {
 }
 
 /// The body as a JSON object, or a form read as one. The last of two fields of one name counts, as `JSON.parse` has it.
-fn object(body: &[u8]) -> Option<Map<String, Value>> {
+pub(crate) fn object(body: &[u8]) -> Option<Map<String, Value>> {
     if let Ok(value) = serde_json::from_slice::<Value>(body) {
         return match value {
             Value::Object(fields) => Some(fields),

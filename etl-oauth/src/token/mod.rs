@@ -3,13 +3,14 @@
 
 mod answer;
 mod failure;
+pub(crate) mod jwt;
 mod lifetime;
 mod owner;
 mod record;
 mod secret;
 
 pub use answer::{Answer, AnswerShape, Malformed, Success};
-pub(crate) use answer::{at, text};
+pub(crate) use answer::{at, object, text};
 pub use failure::{Class, Failure};
 pub use lifetime::{Unit, lenient_scope};
 pub use owner::{IdTokenError, Owner};

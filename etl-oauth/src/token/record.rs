@@ -5,7 +5,7 @@ use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{Answer, Class, Owner, Secret};
+use super::{Answer, Class, Owner, Secret, jwt};
 
 /// All that is stored of one account: its tokens, what is being done with them, and how it fares.
 ///
@@ -21,6 +21,8 @@ pub struct Record {
     pub intent: Option<Intent>,
     /// How the account fares.
     pub health: Health,
+    /// What a job remembers, by its own names. Records that hold this hold no tokens.
+    pub notes: Map<String, Value>,
     /// Who granted the tokens, where the provider says.
     pub owner: Option<Owner>,
     /// What was used up, by whichever replica, until it would have ended anyway: answers to authorisations are good once.
@@ -55,6 +57,9 @@ pub struct Tokens {
     /// When the refresh token ends, where the provider says so.
     #[serde(default)]
     pub refresh_expires_at: Option<Timestamp>,
+    /// The key that the access token is bound to (RFC 9449), where it is: private, in PKCS#8 and base64url.
+    #[serde(default)]
+    pub bound_to: Option<Secret>,
     /// The whole answer of the provider but for the tokens themselves.
     #[serde(default)]
     pub answer: Map<String, Value>,
@@ -197,6 +202,7 @@ impl Record {
             tokens: Some(tokens),
             intent: None,
             health: Health { last_renewal, ..Health::default() },
+            notes: self.notes.clone(),
             owner,
             used: self.used.clone(),
             untold: None,
@@ -213,6 +219,7 @@ impl Record {
             tokens: Some(tokens),
             intent: None,
             health: Health { refused: self.health.refused.clone(), last_renewal, ..Health::default() },
+            notes: self.notes.clone(),
             owner: self.owner.clone(),
             used: self.used.clone(),
             untold: None,
@@ -222,7 +229,8 @@ impl Record {
     /// The record after a revocation: no tokens, and a generation that tells everyone so.
     #[must_use]
     pub fn revoked(&self) -> Self {
-        Self { generation: self.generation + 1, used: self.used.clone(), ..Self::default() }
+        let (notes, used) = (self.notes.clone(), self.used.clone());
+        Self { generation: self.generation + 1, notes, used, ..Self::default() }
     }
 
     /// The record as it is to be written over `before`: what people have not been told yet stays in it, and where `tells`,
@@ -246,6 +254,7 @@ impl Record {
             tokens: self.tokens.as_ref(),
             intent: self.intent.as_ref(),
             health: &self.health,
+            notes: &self.notes,
             owner: self.owner.as_ref(),
             used: &self.used,
             untold: self.untold.as_ref(),
@@ -298,6 +307,7 @@ impl Tokens {
         // A lifetime counts from before the request: the token may be older than its answer, never younger.
         let from_now = |lifetime: Duration| sent_at.checked_add(lifetime).ok();
         let last_lifetime = old.and_then(Self::lifetime);
+        let said_by_token = jwt::expires_at(&answer.access_token);
         let spent = old.and_then(|old| old.refresh_token.clone());
         let rotated = answer.refresh_token.is_some();
         let mut kept = old.map(|old| old.kept.clone()).unwrap_or_default();
@@ -313,12 +323,14 @@ impl Tokens {
                 .lifetime
                 .and_then(from_now)
                 .or(answer.expires_at)
+                .or(said_by_token)
                 .or_else(|| last_lifetime.or(default_lifetime).and_then(from_now)),
             refresh_expires_at: answer
                 .refresh_lifetime
                 .and_then(from_now)
                 .or(answer.refresh_expires_at)
                 .or_else(|| old.and_then(|old| old.refresh_expires_at)),
+            bound_to: answer.bound_to,
             answer: answer.rest,
             kept,
         }
@@ -338,6 +350,7 @@ impl Tokens {
             obtained_at: Timestamp::UNIX_EPOCH,
             expires_at,
             refresh_expires_at: None,
+            bound_to: None,
             answer: Map::new(),
             kept: BTreeMap::new(),
         }
@@ -394,6 +407,8 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     intent: Option<&'a Intent>,
     health: &'a Health,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    notes: &'a Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<&'a Owner>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -415,6 +430,8 @@ fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Resul
         obtained_at: Timestamp,
         expires_at: Option<Timestamp>,
         refresh_expires_at: Option<Timestamp>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bound_to: Option<&'a str>,
         answer: &'a Map<String, Value>,
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         kept: &'a BTreeMap<String, String>,
@@ -429,6 +446,7 @@ fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Resul
             obtained_at: tokens.obtained_at,
             expires_at: tokens.expires_at,
             refresh_expires_at: tokens.refresh_expires_at,
+            bound_to: tokens.bound_to.as_ref().map(Secret::expose),
             answer: &tokens.answer,
             kept: &tokens.kept,
         })
@@ -483,6 +501,16 @@ mod tests {
         let unknown = Record::default().authorised(answer(r#"{"access_token":"a"}"#), at(0), None).tokens.unwrap();
         assert_eq!(unknown.expires_at, None);
         assert!(unknown.is_alive(at(1_000_000_000)) && unknown.fresh_until(Duration::from_secs(60)) == Timestamp::MAX);
+    }
+
+    #[test]
+    fn f2_without_expires_in_the_end_that_a_jwt_says_of_itself_is_believed() {
+        // {"alg":"none"} . {"exp":5000,"sub":"me"} . nothing
+        let jwt = r#"{"access_token":"eyJhbGciOiJub25lIn0.eyJleHAiOjUwMDAsInN1YiI6Im1lIn0."}"#;
+        let tokens = Record::default().authorised(answer(jwt), at(1000), Some(Duration::from_secs(9))).tokens.unwrap();
+        assert_eq!(tokens.expires_at, Some(at(5000)));
+        let renewed = first().renewed(answer(jwt), at(2000), None).tokens.unwrap();
+        assert_eq!(renewed.expires_at, Some(at(5000)), "rather than what the last one lived");
     }
 
     #[test]

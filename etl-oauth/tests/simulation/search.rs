@@ -455,6 +455,7 @@ impl Search {
                 it.judge.sends(it.replicas[n].flight, token.expose(), it.now, false)?;
                 Stage::Asked(Request::Send(token.expose().to_owned()))
             }
+            Step::Ask => return Err("a grant with refresh tokens asked anew".into()),
             Step::Wait(_) => Stage::Waiting,
             Step::Done(outcome) => {
                 self.land(it, n, &outcome);

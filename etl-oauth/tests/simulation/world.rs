@@ -369,6 +369,7 @@ impl World {
                 self.hold(verdict);
                 self.request(to, Op::Send(token.expose().to_owned()));
             }
+            Step::Ask => self.hold(Err("a grant with refresh tokens asked anew".into())),
             Step::Wait(pause) => {
                 let Some(flight) = self.flight(to) else { return };
                 if let Some(record) = flight.machine.unsaved() {

@@ -143,7 +143,11 @@ fn page(wanted: &Wanted, sales: Vec<Sale>) -> Result<Value, &'static str> {
 }
 
 /// Who asks, or why not.
-fn authorized(shared: &Shared, headers: &HeaderMap, scope: Option<&'static str>) -> Result<Consent, Challenge> {
+pub(super) fn authorized(
+    shared: &Shared,
+    headers: &HeaderMap,
+    scope: Option<&'static str>,
+) -> Result<Consent, Challenge> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -160,7 +164,7 @@ fn authorized(shared: &Shared, headers: &HeaderMap, scope: Option<&'static str>)
 }
 
 /// Doorkeeper's refusal: all is in the header, and there is no body.
-enum Challenge {
+pub(super) enum Challenge {
     Token(Dead),
     Scope(&'static str),
 }

@@ -8,6 +8,7 @@
 //! | `POST /oauth/token` | `authorization_code` with PKCE, `refresh_token` |
 //! | `POST /oauth/revoke` | RFC 7009 |
 //! | `GET /v2/sales`, `GET /v2/user` | the API |
+//! | `GET /records`, `/api/v3/…`, `/2/…`, `/services/data/…` | extensions: a list of any length, and the shapes of further APIs |
 //! | `GET`, `PUT /admin/faults` | [`Faults`] as JSON |
 //! | `GET`, `DELETE /admin/log` | every token request and its outcome; digests, never tokens |
 //! | `POST /admin/revoke` | `{"access":true,"refresh":true}`: ends what lives now |
@@ -19,7 +20,9 @@ mod faults;
 mod garble;
 mod grants;
 mod log;
+mod records;
 mod sales;
+mod shapes;
 mod token;
 
 use std::net::SocketAddr;
@@ -208,6 +211,8 @@ fn router(shared: Arc<Shared>) -> Router {
     let api = Router::new()
         .route("/v2/sales", get(api::sales))
         .route("/v2/user", get(api::user))
+        .route("/records", get(records::records))
+        .merge(shapes::routes())
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), api::faulty));
     Router::new()
         .route("/", get(authorize::welcome))

@@ -11,6 +11,7 @@ use crate::{
     answer::Answer,
     auth::Denied,
     call::{Call, Ends, finish},
+    call_id,
     entry::Entry,
     message::{Marks, prepare_request},
     reply::{Reply, own, redirect},
@@ -20,6 +21,7 @@ use crate::{
 };
 
 const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
+const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
 const AUTH_SECONDS: HeaderName = HeaderName::from_static("x-auth-seconds");
 
 /// What the calls of one connection have in common.
@@ -87,6 +89,9 @@ impl<F: Function> Caller<F> {
     }
 
     fn limited(&self, mut request: Request<Incoming>, marks: Marks, turn: Turn) -> Answer<F::Body> {
+        if !marks.call_id {
+            request.headers_mut().insert(CALL_ID, call_id::new());
+        }
         let ticket = self.shared.gate.enter();
         let is_in = ticket.is_some();
         let mut entry = Entry::new(&self.shared, &request, ticket);

@@ -249,7 +249,89 @@ fn size(line: &mut Vec<u8>, size: Option<u64>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, atomic::AtomicBool};
+
     use super::*;
+    use crate::{
+        config::Config, gate::Gate, leftover::Leftovers, lock::Lock, log::Log, metrics::Metrics, shared::Shared,
+    };
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The log's lines of one call that was answered with `hello\n`.
+    fn logged(format: LogFormat, headers: &[(&str, &str)]) -> String {
+        let lines = Lines::default();
+        let log = Log::to(Box::new(lines.clone()), format).unwrap();
+        let shared = Shared {
+            config: Config::from_strings(|_| None).unwrap(),
+            gate: Arc::new(Gate::new(None)),
+            leftovers: Leftovers::default(),
+            metrics: Metrics::new(),
+            log: log.clone(),
+            lock: Lock::write("/unused/.lock".into(), true).0,
+            auth: None,
+            draining: AtomicBool::new(false),
+        };
+        let mut request = Request::post("/a%20b?code=secret");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut entry = Entry::new(&Arc::new(Arc::new(shared)), &request.body(()).unwrap(), None);
+        entry.status = StatusCode::CREATED;
+        entry.set_length(Some(6));
+        entry.wrote(6);
+        drop(entry);
+        log.flush();
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_line_of_json_has_all_that_is_known_of_the_call_but_its_query() {
+        let (trace, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+        let parent = format!("00-{trace}-{span}-01");
+        let line = logged(LogFormat::Json, &[("x-call-id", "a\"b"), ("traceparent", &parent)]);
+        let call: serde_json::Value = serde_json::from_str(&line).unwrap();
+        for (name, value) in [
+            ("level", "INFO"),
+            ("method", "POST"),
+            ("path", "/a%20b"),
+            ("call_id", "a\"b"),
+            ("trace_id", trace),
+            ("span_id", span),
+        ] {
+            assert_eq!(call[name], value, "{line}");
+        }
+        assert_eq!((&call["status"], &call["bytes"]), (&201.into(), &6.into()), "{line}");
+        assert!(call["duration_seconds"].is_f64() && call["time"].is_string(), "{line}");
+        assert_eq!(line.lines().count(), 1);
+        assert!(!line.contains("secret"));
+    }
+
+    #[test]
+    fn a_line_of_text_is_of_watchdogs_without_the_query() {
+        let line = logged(LogFormat::Text, &[]);
+        let (_, rest) = line.split_at("2006/01/02 15:04:05".len());
+        assert!(rest.starts_with(" POST /a%20b - 201 Created - ContentLength: 6B (0.0"), "{line}");
+        assert!(rest.ends_with("s)\n"), "{line}");
+    }
+
+    #[test]
+    fn probes_are_left_out() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            assert_eq!(logged(format, &[("user-agent", "kube-probe/1.33")]), "");
+        }
+    }
 
     #[test]
     fn sizes_are_in_decimal_units() {

@@ -33,6 +33,7 @@ pub(crate) struct Marks {
     /// Fields by which a stream may be asked for.
     pub(crate) stream: bool,
     pub(crate) timeout: bool,
+    pub(crate) call_id: bool,
 }
 
 impl Marks {
@@ -43,6 +44,7 @@ impl Marks {
                 "accept" => marks.stream = true,
                 "expect" => marks.expect = true,
                 "x-timeout" => marks.timeout = true,
+                "x-call-id" => marks.call_id = true,
                 other => {
                     marks.hop_by_hop |= HOP_BY_HOP.contains(&other);
                     marks.stream |= other == "upgrade";

@@ -21,12 +21,10 @@ use crate::{
     alarm::Alarm,
     chunked::Chunked,
     head::{self, Length, Refusal, Verdict},
+    input::{INPUT_LARGE, Input},
     traffic::Traffic,
 };
 
-const INPUT: usize = 16 << 10;
-/// Bodies are read in pieces of this size, so many bytes are kept of a client that sends ahead, too.
-const INPUT_LARGE: usize = 64 << 10;
 /// How long a client may take to notice that it is not listened to any more, before the socket is closed under it. An
 /// earlier close would reset the connection, and the answer might be lost with it.
 const LINGER: Duration = Duration::from_millis(500);
@@ -412,59 +410,5 @@ impl Write for Wire {
             ready!(this.poll_linger(cx));
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-/// Bytes from the socket that are not judged yet.
-#[derive(Default)]
-struct Input {
-    bytes: Vec<u8>,
-    start: usize,
-    end: usize,
-}
-
-impl Input {
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
-    }
-
-    fn len(&self) -> usize {
-        self.end - self.start
-    }
-
-    fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.start += n;
-        if self.is_empty() {
-            self.clear();
-        }
-    }
-
-    fn clear(&mut self) {
-        (self.start, self.end) = (0, 0);
-        // What one large head or body needed is not kept for the life of the connection.
-        if self.bytes.len() > INPUT_LARGE {
-            self.bytes = Vec::new();
-        }
-    }
-
-    fn filled(&mut self, n: usize) {
-        self.end += n;
-    }
-
-    /// Free room behind the bytes; grows up to `limit` bytes in all.
-    fn room(&mut self, limit: usize) -> &mut [u8] {
-        if self.end == self.bytes.len() {
-            self.bytes.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-            if self.end == self.bytes.len() {
-                let size = (self.bytes.len() * 4).clamp(INPUT, limit.max(INPUT)).max(self.end + 1);
-                self.bytes.resize(size, 0);
-            }
-        }
-        &mut self.bytes[self.end..]
     }
 }

@@ -63,7 +63,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn script(context: &Path, arguments: &[&str]) -> String {
+/// What the script says on standard output, and what cargo does meanwhile.
+fn script(context: &Path, arguments: &[&str]) -> (String, String) {
     let output = Command::new("sh")
         .arg("build.sh")
         .args(arguments)
@@ -73,9 +74,9 @@ fn script(context: &Path, arguments: &[&str]) -> String {
         .stderr(Stdio::piped())
         .output()
         .unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{}: build.sh {arguments:?}:\n{errors}", context.display());
-    String::from_utf8(output.stdout).unwrap()
+    (String::from_utf8(output.stdout).unwrap(), errors)
 }
 
 fn cargo(folder: &Path, arguments: &[&str]) {
@@ -84,7 +85,7 @@ fn cargo(folder: &Path, arguments: &[&str]) {
 }
 
 fn build(context: &Path) -> PathBuf {
-    PathBuf::from(script(context, &[]).lines().last().unwrap())
+    PathBuf::from(script(context, &[]).0.lines().last().unwrap())
 }
 
 /// Starts the binary and asks for `/`.
@@ -119,7 +120,12 @@ fn functions_of_every_shape_build_and_serve() {
     script(&starter, &["dependencies"]);
     copy(&template().join("src"), &starter.join("src"));
     copy(&template().join("function"), &starter.join("function"));
-    script(&starter, &["test"]);
+    for (step, packages) in [(&["test"][..], &["handler"][..]), (&[], &["handler", "watchdog"])] {
+        let (_, told) = script(&starter, step);
+        let compiled = told.lines().filter_map(|line| line.trim().strip_prefix("Compiling ")?.split(' ').next());
+        let others: Vec<_> = compiled.filter(|package| !packages.contains(package)).collect();
+        assert_eq!(others, [""; 0], "compiled by {step:?}, although it was built with the dependencies");
+    }
     let binary = build(&starter);
     assert_eq!(ask(&binary), "hello\n");
     assert!(fs::read_to_string(starter.join("Cargo.lock")).unwrap().contains("name = \"axum\""));

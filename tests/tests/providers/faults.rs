@@ -7,7 +7,7 @@ use std::{
 };
 
 use etl_oauth::{
-    grant::{self, Client, Wire},
+    grant::{self, Authority, Client, Credentials, Wire},
     keeper::{Announcer, Clock, Keeper, KeeperError, Parts, Policy},
     provider::{Definition, Overrides, Provider},
     store::{Memory, Store},
@@ -49,7 +49,7 @@ impl Scene {
             ..more
         };
         let provider = Arc::new(Provider::new("custom", definition, Overrides::default()).unwrap());
-        let client = Client { id, secret: Some(Secret::new(secret)) };
+        let client = Client { id, secret: Some(Secret::new(secret)), assertion: None };
         Self { server, road, provider, client, sign_in: &[] }
     }
 
@@ -93,11 +93,10 @@ impl Scene {
         };
         let mut policy = Policy::of(&self.provider);
         policy.token_timeout = PATIENCE;
-        let client = self.client.clone();
+        let credentials = Credentials::fixed(self.client.clone());
+        let wire = Wire::http(PATIENCE).unwrap();
         let parts = Parts {
-            provider: Arc::clone(&self.provider),
-            client: Arc::new(move || Ok(client.clone())),
-            wire: Wire::http(PATIENCE).unwrap(),
+            authority: Authority::new(Provider::clone(&self.provider), credentials, wire),
             store: Arc::new(Store::Memory(Memory::default())),
             policy,
             owner: "one".into(),

@@ -49,16 +49,29 @@ impl Server {
 
     /// Registers a client for a callback (RFC 7591).
     pub(crate) async fn register(&self, path: &str, redirect_uri: &str) -> (String, String) {
-        let body = json!({
+        let client = json!({
             "redirect_uris": [redirect_uri],
             "grant_types": ["authorization_code", "refresh_token"],
             "token_endpoint_auth_method": "client_secret_basic",
         });
-        let answer = Client::new().post(format!("{}{path}", self.url)).json(&body).send().await.unwrap();
-        assert_eq!(answer.status(), StatusCode::CREATED);
+        let (id, secret) = self.enrol(path, &client).await;
+        (id, secret.expect("a secret"))
+    }
+
+    /// Registers a client of these metadata; gives its id, and its secret where it has one.
+    pub(crate) async fn enrol(&self, path: &str, client: &Value) -> (String, Option<String>) {
+        let answer = Client::new().post(format!("{}{path}", self.url)).json(client).send().await.unwrap();
+        let status = answer.status();
         let client: Value = answer.json().await.unwrap();
-        let field = |name: &str| client[name].as_str().unwrap().to_owned();
-        (field("client_id"), field("client_secret"))
+        assert_eq!(status, StatusCode::CREATED, "{client}");
+        (client["client_id"].as_str().unwrap().to_owned(), client["client_secret"].as_str().map(str::to_owned))
+    }
+
+    /// A new key pair: the private half as PEM, the public one as a JWK.
+    pub(crate) async fn key(&self) -> (String, Value) {
+        let answer = Client::new().post(format!("{}/test/key", self.url)).send().await.unwrap();
+        let pair: Value = answer.json().await.unwrap();
+        (pair["pem"].as_str().unwrap().to_owned(), pair["jwk"].clone())
     }
 
     pub(crate) async fn log(&self) -> Value {

@@ -17,7 +17,7 @@ use serde_json::Value;
 use url::Url;
 
 use self::sale::Sale;
-use super::JobError;
+use super::{Context, JobError, Outcome};
 use crate::api::Api;
 use crate::words::{LONGEST, cut};
 
@@ -25,6 +25,23 @@ const SALES: &str = "/v2/sales";
 
 /// Ten sales a page: far more than anybody sells in two weeks, and an end to paging that has none.
 const MAX_PAGES: usize = 2000;
+
+/// Makes the report, and once a week sends it to whoever is named for that. A report that could not be sent is still the
+/// run's result, and due again with the next run.
+///
+/// # Errors
+/// As [`run`].
+pub async fn weekly(context: &Context) -> Result<Outcome, JobError> {
+    let report = run(&context.api, context.now).await?;
+    let outcome = report.outcome()?;
+    let message = || report.message(&outcome);
+    match context.outlets.weekly(&context.ledger, context.now, message).await {
+        Ok(true) => tracing::info!("the weekly report is sent"),
+        Ok(false) => {}
+        Err(err) => tracing::warn!(error = %err, "the weekly report could not be sent; the next run tries again"),
+    }
+    Ok(outcome)
+}
 
 /// Reads the sales of the last 14 days and sums them up.
 ///

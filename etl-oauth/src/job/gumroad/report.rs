@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::super::money::{Currency, Money, Sums};
-use super::super::{JobError, Outcome};
+use super::super::{JobError, Message, Outcome};
 use super::sale::{Fate, Sale};
 use crate::words::{LONGEST, count, cut, filters, moment};
 
@@ -150,6 +150,18 @@ impl Report {
             writeln!(text, "\n{words}")?;
         }
         Ok(())
+    }
+
+    /// The report as a message to people.
+    pub(super) fn message(&self, outcome: &Outcome) -> Message {
+        let total = cut(&self.week.total.to_string(), LONGEST);
+        let subject = format!("Your week on Gumroad: {total} ({})", count(self.week.sales, "sale"));
+        let html = format!(
+            "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>Your week on Gumroad</title></head>\n\
+             <body>\n{}</body>\n</html>\n",
+            outcome.html
+        );
+        Message { subject, text: outcome.text.clone(), html }
     }
 
     /// The report for every reader.

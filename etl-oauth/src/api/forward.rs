@@ -1,0 +1,108 @@
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+
+use super::{Api, ApiError};
+use crate::keeper::Token;
+
+/// Somebody else's request, to go to the API as it is but for the token.
+#[derive(Debug)]
+pub struct Forward {
+    /// The method.
+    pub method: Method,
+    /// The segments of the path below the base URL, decoded.
+    pub path: Vec<String>,
+    /// The query as it was written.
+    pub query: Option<String>,
+    /// The headers that go along. The one that carries the token is set over them.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Payload,
+}
+
+/// A body, and whether it can be sent a second time.
+#[derive(Debug)]
+pub enum Payload {
+    /// All of it; empty for none.
+    Whole(Bytes),
+    /// A stream, which is gone once it was sent.
+    Stream(reqwest::Body),
+}
+
+impl Api {
+    /// Sends somebody else's request with the token put on, and gives the answer as it comes, whatever its status; bodies
+    /// stream both ways. A token that has ended is renewed; the request is sent again if its body can be. Redirects are
+    /// answers.
+    ///
+    /// # Errors
+    /// No token, no answer, or a rate limit that the API's earlier answers tell of.
+    pub async fn forward(&self, request: Forward) -> Result<http::Response<reqwest::Body>, ApiError> {
+        let (keeper, options) = (&self.keeper, self.options());
+        if let Err(retry_after) = self.pace.turn(options.timing.now()) {
+            return Err(ApiError::Limited { account: keeper.account().to_owned(), retry_after });
+        }
+        let Forward { method, path, query, headers, body } = request;
+        let (first, again) = match body {
+            Payload::Whole(bytes) => (reqwest::Body::from(bytes.clone()), Some(bytes)),
+            Payload::Stream(body) => (body, None),
+        };
+        let token = keeper.token().await?;
+        let send =
+            async |token: &Token, body| self.pass(token, (&method, &path, query.as_deref()), &headers, body).await;
+        let (mut response, wants_nonce) = send(&token, first).await?;
+        if let Some(bytes) = again.as_ref().filter(|_| wants_nonce) {
+            response = send(&token, bytes.clone().into()).await?.0;
+        }
+        if !options.facts.expired.contains(&response.status()) {
+            if response.status().is_success() {
+                keeper.worked(token.generation());
+            }
+            return Ok(response.into());
+        }
+        // Also where this caller cannot profit: the next one does.
+        let renewed = keeper.token_instead_of(token.generation()).await;
+        match (renewed, again) {
+            (Ok(renewed), Some(bytes)) => {
+                let (response, _) = send(&renewed, bytes.into()).await?;
+                if response.status().is_success() {
+                    keeper.worked(renewed.generation());
+                }
+                Ok(response.into())
+            }
+            _ => Ok(response.into()),
+        }
+    }
+
+    async fn pass(
+        &self,
+        token: &Token,
+        (method, path, query): (&Method, &[String], Option<&str>),
+        headers: &HeaderMap,
+        body: reqwest::Body,
+    ) -> Result<(reqwest::Response, bool), ApiError> {
+        let mut url = self.base(token)?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            // The base's own last slash is an empty segment.
+            segments.pop_if_empty().extend(path);
+        }
+        url.set_query(query);
+        let (name, value) = self.authorization(token)?;
+        let mut all = headers.clone();
+        all.extend(self.fixed_headers());
+        all.insert(name, value);
+        all.extend(self.proof(token, method, &url)?);
+        let mut request = self.shared.plain.request(method.clone(), url.clone()).headers(all);
+        if !is_empty(&body) {
+            request = request.body(body);
+        }
+        let response = request.send().await.map_err(|err| self.unreachable(&url, &err))?;
+        crate::grant::count("api", Some(response.status()));
+        let wants_nonce = self.keeper.wants_nonce(token, &url, response.status(), response.headers());
+        let (options, status) = (self.options(), response.status());
+        self.pace.note(status, response.headers(), &options.facts.limits, options.timing.now());
+        Ok((response, wants_nonce))
+    }
+}
+
+fn is_empty(body: &reqwest::Body) -> bool {
+    body.as_bytes().is_some_and(<[u8]>::is_empty)
+}

@@ -1,0 +1,51 @@
+use std::time::Duration;
+
+use super::{Mistakes, default_gateway, gateway_url, parse::Strings, store_options};
+use crate::{
+    secrets::Secrets,
+    store::{Store, StoreOptions},
+};
+
+/// What a function is told that shows another one's record: no provider, no client, no token.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Retriever {
+    /// The function whose job wrote the record.
+    pub record_of: String,
+    /// That function's store.
+    pub store: String,
+    /// What the store needs to know.
+    pub store_options: StoreOptions,
+    /// How long a cache may keep it.
+    pub max_age: Duration,
+}
+
+impl Retriever {
+    /// Reads the variables that `get` knows; `None` without `record_of`.
+    ///
+    /// # Errors
+    /// [`Mistakes`], all at once.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, Mistakes> {
+        let mut strings = Strings::new(&get);
+        let Some(record_of) = strings.text("record_of") else { return Ok(None) };
+        let secrets = Secrets::new(
+            strings.text("secret_mount_path").unwrap_or_else(|| Secrets::FOLDER.into()),
+            strings.text("secret_prefix").unwrap_or_default(),
+        );
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if !record_of.bytes().all(plain) {
+            strings.mistake("record_of is no function's name: it has lower-case letters, digits and `-`".into());
+        }
+        strings.choice("job", &[("strava", ())]);
+        let store = strings.choice("store", &Store::KINDS.map(|kind| (kind, kind))).unwrap_or("gateway").to_owned();
+        let max_age = strings.duration("max_age").unwrap_or(Duration::from_secs(300));
+        let gateway = strings.parsed("gateway_url", gateway_url).unwrap_or_else(default_gateway);
+        let store_options = store_options(&mut strings, &secrets, None, Some(gateway));
+        let mistakes = strings.into_mistakes();
+        if mistakes.is_empty() {
+            Ok(Some(Self { record_of, store, store_options, max_age }))
+        } else {
+            Err(Mistakes(mistakes))
+        }
+    }
+}

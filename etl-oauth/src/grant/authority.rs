@@ -1,0 +1,395 @@
+//! The provider's authorization server, as this client talks to it: here each request is built, sent, counted and judged.
+
+use std::{borrow::Cow, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
+use url::Url;
+
+use super::{
+    Client, Credentials, DeviceCodes, KeyError, Nonces, Polled, Polling, RawAnswer, SendError, SigningKey,
+    TokenRequest, Wire, ask, consented, device, discovery::Known, dpop, judge_revocation, judge_token, judge_userinfo,
+    pushed, request,
+};
+use crate::{
+    provider::{Grant, Pkce, Provider, TokenKind, Values},
+    token::{Answer, Class, Failure, Owner, Secret, Tokens},
+};
+
+/// The authorization server of one provider. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Authority(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    known: Known,
+    credentials: Credentials,
+    wire: Wire,
+    nonces: Nonces,
+}
+
+impl Authority {
+    /// The server of `provider`, for the client of `credentials`. Where it is to tell its endpoints itself, somebody must
+    /// run [`Authority::follow`].
+    #[must_use]
+    pub fn new(provider: Provider, credentials: Credentials, wire: Wire) -> Self {
+        Self(Arc::new(Inner { known: Known::of(provider), credentials, wire, nonces: Nonces::default() }))
+    }
+
+    /// The provider as far as it is known.
+    #[must_use]
+    pub fn provider(&self) -> Arc<Provider> {
+        self.0.known.provider()
+    }
+
+    /// The provider, once its endpoints are known.
+    ///
+    /// # Errors
+    /// Why they are not: the last try to read the server's metadata, which goes on by itself.
+    pub async fn ready(&self) -> Result<Arc<Provider>, Failure> {
+        self.0.known.ready().await
+    }
+
+    /// Reads the server's metadata, again and again: until it is there, then once an hour. Ends at once where nothing is to
+    /// be read.
+    pub async fn follow(&self) {
+        let inner = &self.0;
+        inner.known.follow(&inner.wire, |auth| inner.credentials.suffice_for(auth)).await;
+    }
+
+    /// The newest nonces of the server and the API.
+    #[must_use]
+    pub fn nonces(&self) -> &Nonces {
+        &self.0.nonces
+    }
+
+    /// The client's id, for an authorization request.
+    ///
+    /// # Errors
+    /// When the secret is missing.
+    pub fn client(&self, now: Timestamp) -> Result<Client, Failure> {
+        self.0.credentials.client(&self.provider(), now)
+    }
+
+    /// A code becomes tokens (RFC 6749 §4.1.3); `kept` is what the redirect brought beside it. Sent once whatever happens: a code that is sent twice revokes what the
+    /// first one brought.
+    ///
+    /// # Errors
+    /// The [`Failure`].
+    pub async fn exchange(
+        &self,
+        code: &str,
+        redirect_uri: &str,
+        verifier: &Secret,
+        kept: &Values,
+        now: Timestamp,
+    ) -> Result<Answer, Failure> {
+        let provider = self.ready().await?;
+        let provider = provider.with(kept);
+        let verifier = (provider.pkce == Pkce::S256).then_some(verifier);
+        let key = new_key(&provider)?;
+        let build = |client: &Client| Ok(request::authorization_code(&provider, client, code, redirect_uri, verifier));
+        let answer = self.token(&provider, For::Code, key.as_ref(), now, build).await?;
+        Ok(consented(&provider, answer, kept))
+    }
+
+    /// A refresh token becomes the next tokens (RFC 6749 §6). Those that are bound to a key stay bound to it.
+    ///
+    /// # Errors
+    /// The [`Failure`].
+    pub async fn refresh(
+        &self,
+        refresh_token: &Secret,
+        tokens: Option<&Tokens>,
+        now: Timestamp,
+    ) -> Result<Answer, Failure> {
+        let provider = self.ready().await?;
+        let provider = tokens.map_or(Cow::Borrowed(&*provider), |tokens| provider.with(&tokens.kept));
+        let key = kept_key(&provider, tokens)?;
+        let build = |client: &Client| Ok(request::refresh_token(&provider, client, refresh_token));
+        self.token(&provider, For::Renewal, key.as_ref(), now, build).await
+    }
+
+    /// Asks for tokens by a grant that needs nobody; `tokens` are those that there were.
+    ///
+    /// # Errors
+    /// The [`Failure`]; never one that a person could end by authorising.
+    pub async fn ask(&self, tokens: Option<&Tokens>, now: Timestamp) -> Result<Answer, Failure> {
+        let provider = self.ready().await?;
+        let credentials = &self.0.credentials;
+        match provider.grant {
+            Grant::Static => return Ok(Answer::made(credentials.secret("api-token")?, "Bearer")),
+            Grant::Basic => {
+                let (user, password) = (credentials.secret("api-user")?, credentials.secret("api-password")?);
+                let pair = format!("{}:{}", user.expose(), password.expose());
+                return Ok(Answer::made(Secret::new(STANDARD.encode(pair)), "Basic"));
+            }
+            _ => {}
+        }
+        let key = kept_key(&provider, tokens)?;
+        let build = |client: &Client| match provider.grant {
+            Grant::JwtBearer => ask::jwt_bearer(&provider, client, &credentials.key()?, now).map_err(unsigned),
+            Grant::TokenExchange => Ok(ask::token_exchange(&provider, client, &subject_token(&provider)?)),
+            _ => Ok(ask::client_credentials(&provider, client)),
+        };
+        let answer = self.token(&provider, For::Renewal, key.as_ref(), now, build).await.map_err(not_a_persons)?;
+        // A server that gives a refresh token here all the same (RFC 6749 §4.4.3) need not be asked with it.
+        Ok(Answer { refresh_token: None, ..answer })
+    }
+
+    /// Whether what is mounted is no longer what the account's token was made of: a rotated secret.
+    #[must_use]
+    pub fn is_outdated(&self, tokens: &Tokens) -> bool {
+        let credentials = &self.0.credentials;
+        let made = match self.provider().grant {
+            Grant::Static => credentials.secret("api-token").ok(),
+            Grant::Basic => credentials.secret("api-user").ok().zip(credentials.secret("api-password").ok()).map(
+                |(user, password)| Secret::new(STANDARD.encode(format!("{}:{}", user.expose(), password.expose()))),
+            ),
+            _ => None,
+        };
+        made.is_some_and(|made| !made.same(&tokens.access_token))
+    }
+
+    /// Whose a fresh answer is, where the provider says so: in an ID token that was asked for, where its definition says that
+    /// it can be asked, or in an ID token that came unasked.
+    ///
+    /// # Errors
+    /// When an ID token that was asked for is not right.
+    pub async fn owner(&self, answer: &Answer, now: Timestamp) -> Result<Option<Owner>, Failure> {
+        let provider = self.provider();
+        let provider = provider.with(&answer.kept);
+        let asked = provider.scope.iter().any(|scope| scope == "openid");
+        let id_token = answer.rest.get("id_token").and_then(serde_json::Value::as_str);
+        if let Some(token) = id_token.filter(|_| asked || provider.userinfo_url.is_none()) {
+            let id = self.0.credentials.client(&provider, now)?.id;
+            match Owner::of_id_token(token, provider.issuer.as_deref(), &id, now) {
+                Ok(owner) => return Ok(Some(owner)),
+                // One that was asked for must be right; one that comes unasked says nothing.
+                Err(err) if asked => return Err(Failure::new(Class::MalformedAnswer, err.to_string())),
+                Err(err) => tracing::debug!(error = %err, "an ID token that nobody asked for is passed over"),
+            }
+        }
+        if provider.userinfo_url.is_none() {
+            return Ok(None);
+        }
+        let build = |client: &Client| {
+            request::userinfo(&provider, client, &answer.access_token).ok_or_else(|| unknown("userinfo_url"))
+        };
+        let raw = self.call("userinfo", &provider, None, now, build).await;
+        let owner = raw.ok().and_then(|raw| judge_userinfo(&provider, &raw));
+        if owner.is_none() {
+            tracing::warn!("the provider does not say whose the new token is");
+        }
+        Ok(owner)
+    }
+
+    /// Ends one of an account's tokens at the provider; `None` where that cannot be done there, or the token was not made
+    /// there.
+    pub async fn revoke(
+        &self,
+        token: &Secret,
+        kind: TokenKind,
+        kept: &Values,
+        now: Timestamp,
+    ) -> Option<Result<(), Failure>> {
+        let provider = self.provider();
+        let provider = provider.with(kept);
+        let possible = provider.revoke_url.is_some() && provider.revoke_tokens.contains(&kind);
+        if !possible || !provider.grant.uses_token_endpoint() {
+            return None;
+        }
+        let build =
+            |client: &Client| request::revocation(&provider, client, token, kind).ok_or_else(|| unknown("revoke_url"));
+        let raw = self.call("revoke", &provider, None, now, build).await;
+        Some(raw.and_then(|raw| judge_revocation(&provider, &raw)))
+    }
+
+    /// Where a person goes with the authorization request `url`: there, or with a reference to it where the request was
+    /// pushed (RFC 9126). A request that may be pushed and need not be is pushed for `known` callers alone: an anonymous one
+    /// costs the provider no call.
+    ///
+    /// # Errors
+    /// The [`Failure`].
+    pub async fn push(&self, url: Url, known: bool, now: Timestamp) -> Result<Url, Failure> {
+        let provider = self.ready().await?;
+        if provider.par_url.is_none() || !(known || provider.par_required) {
+            return Ok(url);
+        }
+        let build = |client: &Client| pushed::pushed(&provider, client, &url).ok_or_else(|| unknown("par_url"));
+        let raw = self.call("par", &provider, None, now, build).await?;
+        pushed::judge_pushed(&provider, &self.client(now)?, &raw)
+    }
+
+    /// Asks for the codes of the device grant (RFC 8628 §3.1).
+    ///
+    /// # Errors
+    /// The [`Failure`].
+    pub async fn device_codes(&self, now: Timestamp) -> Result<DeviceCodes, Failure> {
+        let provider = self.ready().await?;
+        let build = |client: &Client| device::device_codes(&provider, client).ok_or_else(|| unknown("device_url"));
+        let raw = self.call("device", &provider, None, now, build).await?;
+        device::judge_device_codes(&provider, &raw)
+    }
+
+    /// The key that the tokens of a new authorisation will be bound to, where they are.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn new_key(&self) -> Result<Option<SigningKey>, Failure> {
+        new_key(&self.provider())
+    }
+
+    /// Asks once whether the person has decided (RFC 8628 §3.4).
+    pub async fn poll(
+        &self,
+        device_code: &Secret,
+        key: Option<&SigningKey>,
+        polling: &mut Polling,
+        now: Timestamp,
+    ) -> Polled {
+        let provider = self.provider();
+        let build = |client: &Client| Ok(device::device_token(&provider, client, device_code));
+        let answer = self.call("token", &provider, key, now, build).await;
+        match polling.judge(&provider, answer, now) {
+            Polled::Allowed(answer) => Polled::Allowed(bound(answer, key)),
+            other => other,
+        }
+    }
+
+    /// Asks the token endpoint; then makes the second exchange, where the provider's definition has one.
+    ///
+    /// When the second one fails in a renewal, the first one's answer is given without its access token: the refresh token
+    /// that it brought must be kept, and the next use renews again.
+    async fn token(
+        &self,
+        provider: &Provider,
+        purpose: For,
+        key: Option<&SigningKey>,
+        now: Timestamp,
+        build: impl Fn(&Client) -> Result<TokenRequest, Failure>,
+    ) -> Result<Answer, Failure> {
+        let raw = self.call("token", provider, key, now, build).await?;
+        let answer = judge_token(provider, &raw).map(|answer| bound(answer, key))?;
+        let provider = provider.with(&answer.kept);
+        if provider.second_url.is_none() || (purpose == For::Renewal && !provider.second_on_renewal) {
+            return Ok(answer);
+        }
+        let build = |client: &Client| request::second(&provider, client, &answer).ok_or_else(|| unknown("second_url"));
+        let raw = self.call("token", &provider, key, now, build).await;
+        match raw.and_then(|raw| judge_token(&provider, &raw)) {
+            Ok(second) => Ok(answer.followed_by(bound(second, key))),
+            Err(failure) if purpose == For::Code => Err(failure),
+            Err(failure) => {
+                let class = failure.class().as_str();
+                tracing::warn!(class, error = %failure, "the exchange after the renewal failed");
+                Ok(answer.unfinished())
+            }
+        }
+    }
+
+    /// Builds and sends; once more where the server only wants its nonce in the proof (RFC 9449 §8), having done nothing
+    /// else yet. The request is built anew then: a server takes no signed statement twice.
+    async fn call(
+        &self,
+        endpoint: &'static str,
+        provider: &Provider,
+        key: Option<&SigningKey>,
+        now: Timestamp,
+        build: impl Fn(&Client) -> Result<TokenRequest, Failure>,
+    ) -> Result<RawAnswer, Failure> {
+        let mut again = key.is_some();
+        loop {
+            let client = self.0.credentials.client(provider, now)?;
+            let mut request = build(&client)?;
+            let url = request.url().clone();
+            if let Some(key) = key {
+                let nonce = self.0.nonces.of(&url);
+                let proof = dpop::proof(key, (request.method(), &url), None, nonce.as_deref(), now);
+                request = request.with_proof(proof.map_err(unsigned)?);
+            }
+            let result = self.0.wire.send(request).await;
+            count(endpoint, result.as_ref().ok().map(|answer| answer.status));
+            let raw = result.map_err(SendError::into_failure)?;
+            let fresh = key.is_some() && self.0.nonces.note(&url, &raw.headers);
+            if !(again && fresh && raw.wants_nonce()) {
+                return Ok(raw);
+            }
+            again = false;
+        }
+    }
+}
+
+/// What tokens are asked for with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum For {
+    /// A code, which is good once: the person has just been here.
+    Code,
+    /// What can be asked for again.
+    Renewal,
+}
+
+/// Counts a call to the provider.
+pub(crate) fn count(endpoint: &'static str, status: Option<http::StatusCode>) {
+    let code = status.map_or_else(|| "none".to_owned(), |status| status.as_u16().to_string());
+    metrics::counter!("etl_oauth_provider_requests_total", "endpoint" => endpoint, "code" => code).increment(1);
+}
+
+/// What the tokens are bound to, where the server says that they are.
+fn bound(answer: Answer, key: Option<&SigningKey>) -> Answer {
+    let bound_to = key.filter(|_| answer.token_type.eq_ignore_ascii_case("dpop")).and_then(SigningKey::to_text);
+    Answer { bound_to, ..answer }
+}
+
+fn new_key(provider: &Provider) -> Result<Option<SigningKey>, Failure> {
+    provider.dpop.then(SigningKey::generate).transpose().map_err(unsigned)
+}
+
+/// The account's key: a public client's refresh token is good with that one alone (RFC 9449 §5).
+fn kept_key(provider: &Provider, tokens: Option<&Tokens>) -> Result<Option<SigningKey>, Failure> {
+    match tokens.and_then(|tokens| tokens.bound_to.as_ref()) {
+        Some(text) => SigningKey::from_text(text).map(Some).map_err(unsigned),
+        None => new_key(provider),
+    }
+}
+
+/// An endpoint that nobody has told.
+fn unknown(variable: &str) -> Failure {
+    Failure::new(Class::Config, format!("where the provider does this is not known: set the variable {variable}"))
+}
+
+fn unsigned(err: KeyError) -> Failure {
+    Failure::new(Class::Config, format!("the key {err}"))
+}
+
+fn subject_token(provider: &Provider) -> Result<Secret, Failure> {
+    let file = &provider.exchange.subject_token_file;
+    let failed = |why: String| {
+        Failure::new(Class::Config, format!("the subject token in {file} {why}: set the variable subject_token_file"))
+    };
+    let text = std::fs::read_to_string(file).map_err(|err| failed(format!("cannot be read ({})", err.kind())))?;
+    Some(text.trim()).filter(|text| !text.is_empty()).map(Secret::new).ok_or_else(|| failed("is empty".into()))
+}
+
+/// Where nobody authorises, a grant that is refused is a matter of configuration, and worth another try later.
+fn not_a_persons(failure: Failure) -> Failure {
+    if failure.class() != Class::InvalidGrant {
+        return failure;
+    }
+    let detail = "the provider refuses what is shown to it for a token: who may ask for what is configured there";
+    let plain = Failure::new(Class::Config, detail).with_retry_after(failure.retry_after());
+    match failure.code() {
+        Some(code) => plain.with_code(code),
+        None => plain,
+    }
+}
+
+impl RawAnswer {
+    /// Whether the server refuses the proof for want of its nonce (RFC 9449 §8).
+    fn wants_nonce(&self) -> bool {
+        crate::token::object(&self.body).is_some_and(|fields| fields.get("error") == Some(&"use_dpop_nonce".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

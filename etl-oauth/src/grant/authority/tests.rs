@@ -1,0 +1,99 @@
+use std::sync::Mutex;
+
+use http::{HeaderMap, StatusCode};
+
+use super::*;
+use crate::provider::{ClientAuth, Definition, Overrides};
+
+/// A server that wants a nonce in every proof, and gives it once it is asked without.
+fn server(seen: Arc<Mutex<Vec<(String, HeaderMap)>>>) -> Wire {
+    Wire::new(move |request: TokenRequest| {
+        let mut seen = seen.lock().unwrap();
+        seen.push((request.body().to_owned(), request.headers().clone()));
+        let mut headers = HeaderMap::new();
+        headers.insert("dpop-nonce", http::HeaderValue::from_static("n1"));
+        let (status, body) = match seen.len() {
+            1 => (StatusCode::BAD_REQUEST, r#"{"error":"use_dpop_nonce"}"#),
+            _ => (StatusCode::OK, r#"{"access_token":"a","token_type":"DPoP"}"#),
+        };
+        std::future::ready(Ok(RawAnswer { status, headers, body: body.into(), at: Timestamp::UNIX_EPOCH }))
+    })
+}
+
+#[tokio::test]
+async fn a_server_that_wants_its_nonce_is_asked_once_more_with_a_statement_that_it_has_not_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let mount = |name: &str, value: &str| std::fs::write(folder.path().join(name), value).unwrap();
+    let der = aws_lc_rs::signature::EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING)
+        .unwrap()
+        .to_pkcs8v1()
+        .unwrap();
+    let pem = STANDARD.encode(der.as_ref());
+    mount("oauth2-private-key", &format!("-----BEGIN PRIVATE KEY-----\n{pem}\n-----END PRIVATE KEY-----\n"));
+    mount("oauth2-client-id", "id");
+    let definition = Definition {
+        token_url: Some("https://p.example/token".into()),
+        client_auth: ClientAuth::PrivateKeyJwt,
+        grant: Grant::ClientCredentials,
+        dpop: true,
+        ..Definition::default()
+    };
+    let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
+    let credentials = Credentials::mounted(crate::secrets::Secrets::new(folder.path(), ""), None);
+    let seen = Arc::<Mutex<Vec<_>>>::default();
+    let authority = Authority::new(provider, credentials, server(Arc::clone(&seen)));
+    let answer = authority.ask(None, Timestamp::now()).await.unwrap();
+    assert!(answer.bound_to.is_some(), "the key is for the record");
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 2);
+    assert_ne!(seen[0].0, seen[1].0, "each attempt has a statement of its own");
+    assert_ne!(seen[0].1[dpop::HEADER], seen[1].1[dpop::HEADER]);
+    assert_eq!(authority.nonces().of(&"https://p.example/token".parse().unwrap()).as_deref(), Some("n1"));
+}
+
+/// What a provider with a second exchange says to it.
+async fn with_second(status: u16, body: &'static str, purpose: For) -> (Result<Answer, Failure>, usize) {
+    let text = "token_url = 'https://p.example/token'\nsecond_url = 'https://p.example/long'\n\
+                second_on_renewal = true\nsecond.params = { short = '{access_token}' }";
+    let definition = Definition::read("acme.toml", text).unwrap();
+    let provider = Provider::new("acme", definition, Overrides::default()).unwrap();
+    let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let seen = Arc::clone(&calls);
+    let wire = Wire::new(move |request: TokenRequest| {
+        seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let first = r#"{"access_token":"short","refresh_token":"r2","expires_in":60}"#;
+        let second = request.url().path() == "/long";
+        assert!(!second || request.body() == "short=short", "{}", request.body());
+        let (status, body) = if second { (status, body) } else { (200, first) };
+        let status = StatusCode::from_u16(status).unwrap();
+        async move { Ok(RawAnswer { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::now() }) }
+    });
+    let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), assertion: None };
+    let authority = Authority::new(provider, Credentials::fixed(client), wire);
+    let (secret, now) = (Secret::new("x"), Timestamp::now());
+    let answer = match purpose {
+        For::Code => authority.exchange("c", "https://f.example/cb", &secret, &Values::new(), now).await,
+        For::Renewal => authority.refresh(&secret, None, now).await,
+    };
+    (answer, calls.load(std::sync::atomic::Ordering::Relaxed))
+}
+
+#[tokio::test]
+async fn the_second_exchange_brings_the_access_token_and_the_first_one_the_refresh_token() {
+    for purpose in [For::Code, For::Renewal] {
+        let (answer, calls) = with_second(200, r#"{"access_token":"long","expires_in":5000000}"#, purpose).await;
+        let answer = answer.unwrap();
+        assert_eq!((answer.access_token.expose(), answer.refresh_token.unwrap().expose()), ("long", "r2"));
+        assert_eq!((answer.lifetime.unwrap().as_secs(), calls), (5_000_000, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_second_exchange_that_fails_loses_no_refresh_token() {
+    let (answer, calls) = with_second(503, "", For::Renewal).await;
+    let answer = answer.unwrap();
+    assert_eq!((answer.access_token.expose(), answer.refresh_token.unwrap().expose()), ("", "r2"));
+    assert_eq!((answer.expires_at, calls), (Some(Timestamp::UNIX_EPOCH), 2));
+    let (answer, _) = with_second(503, "", For::Code).await;
+    assert_eq!(answer.unwrap_err().class(), Class::ProviderUnavailable, "the person is still here");
+}

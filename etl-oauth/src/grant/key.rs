@@ -1,0 +1,281 @@
+use std::sync::Arc;
+
+use aws_lc_rs::{
+    rand::SystemRandom,
+    rsa::KeyPair as RsaKeyPair,
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+        RSA_PKCS1_SHA256,
+    },
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::token::Secret;
+
+/// A private key that signs JWTs (RFC 7515). The algorithm follows from the key: RS256, ES256, ES384 or EdDSA.
+#[derive(Clone)]
+pub struct SigningKey {
+    pair: Arc<Pair>,
+    id: Option<String>,
+    owner: Option<String>,
+}
+
+enum Pair {
+    Rsa(RsaKeyPair),
+    P256(EcdsaKeyPair),
+    P384(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+}
+
+/// Why a text is no key to sign with. Shows nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// Neither PEM nor JSON with PEM in it.
+    #[error(
+        "is no private key: it must be PEM (-----BEGIN PRIVATE KEY-----), or a service account's JSON file with a private_key"
+    )]
+    NotAKey,
+    /// PEM, and no key that signs.
+    #[error(
+        "is a private key of a kind that cannot sign here: RSA of 2048 bits or more, EC P-256, EC P-384 and Ed25519 can"
+    )]
+    OfNoUse,
+    /// The system has no randomness.
+    #[error("cannot be used to sign: the system has no randomness")]
+    NoRandomness,
+}
+
+/// The part of a service account's JSON file that signing needs.
+#[derive(Deserialize)]
+struct ServiceAccount {
+    private_key: Secret,
+    private_key_id: Option<String>,
+    client_email: Option<String>,
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SigningKey").field("algorithm", &self.algorithm()).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl SigningKey {
+    /// Reads PEM (PKCS#8, PKCS#1 or SEC1), or the JSON file that Google makes for a service account: its key, the key's id,
+    /// and whose it is.
+    ///
+    /// # Errors
+    /// [`KeyError`] completes a sentence that begins with the secret's name.
+    pub fn read(text: &Secret) -> Result<Self, KeyError> {
+        if text.expose().starts_with('{') {
+            let account: ServiceAccount = serde_json::from_str(text.expose()).map_err(|_| KeyError::NotAKey)?;
+            let pair = Pair::from_pem(&account.private_key)?;
+            return Ok(Self { pair: Arc::new(pair), id: account.private_key_id, owner: account.client_email });
+        }
+        Ok(Self { pair: Arc::new(Pair::from_pem(text)?), id: None, owner: None })
+    }
+
+    /// A new P-256 key.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn generate() -> Result<Self, KeyError> {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| KeyError::NoRandomness)?;
+        Ok(Self { pair: Arc::new(Pair::P256(pair)), id: None, owner: None })
+    }
+
+    /// The same key under an id of one's own, as the provider lists it.
+    #[must_use]
+    pub fn with_id(self, id: Option<String>) -> Self {
+        Self { id: id.or(self.id), ..self }
+    }
+
+    /// Whose key it is, where the file says so: a service account's address.
+    #[must_use]
+    pub fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
+    }
+
+    /// The name of the algorithm (RFC 7518 §3.1, RFC 8037).
+    #[must_use]
+    pub fn algorithm(&self) -> &'static str {
+        match &*self.pair {
+            Pair::Rsa(_) => "RS256",
+            Pair::P256(_) => "ES256",
+            Pair::P384(_) => "ES384",
+            Pair::Ed25519(_) => "EdDSA",
+        }
+    }
+
+    /// A signed JWT of these claims; `header` adds to `alg` and `kid`.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn sign(&self, mut header: Value, claims: &Value) -> Result<Secret, KeyError> {
+        header["alg"] = self.algorithm().into();
+        if let Some(id) = &self.id {
+            header["kid"] = id.as_str().into();
+        }
+        let encoded = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
+        let mut token = format!("{}.{}", encoded(&header), encoded(claims));
+        let signature = self.pair.sign(token.as_bytes()).ok_or(KeyError::NoRandomness)?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Ok(Secret::new(token))
+    }
+
+    /// The public half as a JWK (RFC 7517), for a P-256 key: the only kind that is sent along.
+    #[must_use]
+    pub fn public_jwk(&self) -> Option<Value> {
+        let Pair::P256(pair) = &*self.pair else { return None };
+        // SEC 1: 0x04, then the two coordinates.
+        let (x, y) = pair.public_key().as_ref().get(1..)?.split_at_checked(32)?;
+        Some(json!({"kty": "EC", "crv": "P-256", "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y)}))
+    }
+
+    /// The key itself, for the record it belongs to: PKCS#8 in base64url. `None` for keys that are not ours to store.
+    #[must_use]
+    pub fn to_text(&self) -> Option<Secret> {
+        let Pair::P256(pair) = &*self.pair else { return None };
+        Some(Secret::new(URL_SAFE_NO_PAD.encode(pair.to_pkcs8v1().ok()?.as_ref())))
+    }
+
+    /// Reads what [`SigningKey::to_text`] wrote.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn from_text(text: &Secret) -> Result<Self, KeyError> {
+        let der = URL_SAFE_NO_PAD.decode(text.expose()).map_err(|_| KeyError::NotAKey)?;
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der).map_err(|_| KeyError::OfNoUse)?;
+        Ok(Self { pair: Arc::new(Pair::P256(pair)), id: None, owner: None })
+    }
+}
+
+/// 128 random bits in base64url: the id of a statement.
+pub(super) fn random_text() -> Result<String, KeyError> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| KeyError::NoRandomness)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+impl Pair {
+    fn from_pem(pem: &Secret) -> Result<Self, KeyError> {
+        let key = PrivateKeyDer::from_pem_slice(pem.expose().as_bytes()).map_err(|_| KeyError::NotAKey)?;
+        let curves = [
+            (&ECDSA_P256_SHA256_FIXED_SIGNING, Self::P256 as fn(EcdsaKeyPair) -> Self),
+            (&ECDSA_P384_SHA384_FIXED_SIGNING, Self::P384),
+        ];
+        let ec = |der: &[u8]| {
+            curves.iter().find_map(|(curve, pair)| EcdsaKeyPair::from_private_key_der(curve, der).ok().map(pair))
+        };
+        match &key {
+            PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()).ok().map(Self::Rsa),
+            PrivateKeyDer::Sec1(der) => ec(der.secret_sec1_der()),
+            PrivateKeyDer::Pkcs8(der) => {
+                let der = der.secret_pkcs8_der();
+                let rsa = || RsaKeyPair::from_pkcs8(der).ok().map(Self::Rsa);
+                rsa().or_else(|| ec(der)).or_else(|| Ed25519KeyPair::from_pkcs8(der).ok().map(Self::Ed25519))
+            }
+            _ => None,
+        }
+        .ok_or(KeyError::OfNoUse)
+    }
+
+    fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
+        let random = SystemRandom::new();
+        match self {
+            Self::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).ok()?;
+                Some(signature)
+            }
+            Self::P256(pair) | Self::P384(pair) => Some(pair.sign(&random, message).ok()?.as_ref().to_vec()),
+            Self::Ed25519(pair) => Some(pair.sign(message).as_ref().to_vec()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+
+    use super::*;
+
+    /// The PEM of some DER.
+    fn pem(label: &str, der: &[u8]) -> Secret {
+        let body = base64::engine::general_purpose::STANDARD.encode(der);
+        Secret::new(format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n"))
+    }
+
+    fn parts(token: &Secret) -> (Value, Value, Vec<u8>) {
+        let parts: Vec<_> = token.expose().split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap()).collect();
+        (serde_json::from_slice(&parts[0]).unwrap(), serde_json::from_slice(&parts[1]).unwrap(), parts[2].clone())
+    }
+
+    fn message(token: &Secret) -> &[u8] {
+        token.expose().rsplit_once('.').unwrap().0.as_bytes()
+    }
+
+    #[test]
+    fn a_key_signs_with_the_algorithm_of_its_kind_and_the_signature_verifies() {
+        let pair = RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+        let der = aws_lc_rs::encoding::AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).unwrap();
+        let key = SigningKey::read(&pem("PRIVATE KEY", der.as_ref())).unwrap().with_id(Some("k1".into()));
+        let token = key.sign(json!({}), &json!({"iss": "me"})).unwrap();
+        let (header, claims, signature) = parts(&token);
+        assert_eq!((header, claims), (json!({"alg": "RS256", "kid": "k1"}), json!({"iss": "me"})));
+        let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key().as_ref());
+        public.verify(message(&token), &signature).unwrap();
+
+        let key = SigningKey::generate().unwrap();
+        let token = key.sign(json!({"typ": "t"}), &json!({})).unwrap();
+        let (header, _, signature) = parts(&token);
+        assert_eq!(header, json!({"alg": "ES256", "typ": "t"}));
+        let jwk = key.public_jwk().unwrap();
+        let coordinate = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
+        let point = [vec![4], coordinate("x"), coordinate("y")].concat();
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point).verify(message(&token), &signature).unwrap();
+    }
+
+    #[test]
+    fn every_kind_of_private_key_is_told_apart() {
+        let p384 = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
+        let ed = Ed25519KeyPair::generate().unwrap();
+        for (der, algorithm) in [
+            (p384.to_pkcs8v1().unwrap().as_ref().to_vec(), "ES384"),
+            (ed.to_pkcs8v1().unwrap().as_ref().to_vec(), "EdDSA"),
+        ] {
+            assert_eq!(SigningKey::read(&pem("PRIVATE KEY", &der)).unwrap().algorithm(), algorithm);
+        }
+    }
+
+    #[test]
+    fn a_service_accounts_file_names_key_and_owner() {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let key = pem("PRIVATE KEY", pair.to_pkcs8v1().unwrap().as_ref());
+        let file = json!({"type": "service_account", "private_key": key.expose(), "private_key_id": "7f", "client_email": "a@b"});
+        let key = SigningKey::read(&Secret::new(file.to_string())).unwrap();
+        assert_eq!((key.owner(), key.id.as_deref()), (Some("a@b"), Some("7f")));
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_without_a_word_of_it() {
+        for text in ["marker", "{\"private_key\":\"marker\"}", "{}", "-----BEGIN PRIVATE KEY-----\nmarker"] {
+            let err = SigningKey::read(&Secret::new(text)).unwrap_err();
+            assert!(!err.to_string().contains("marker"), "{err}");
+        }
+        let key = SigningKey::generate().unwrap();
+        assert!(!format!("{key:?}").contains(key.to_text().unwrap().expose()));
+    }
+
+    #[test]
+    fn a_key_of_ours_reads_back_from_its_text() {
+        let key = SigningKey::generate().unwrap();
+        let again = SigningKey::from_text(&key.to_text().unwrap()).unwrap();
+        assert_eq!(again.public_jwk(), key.public_jwk());
+        assert!(SigningKey::from_text(&Secret::new("x")).is_err());
+    }
+}

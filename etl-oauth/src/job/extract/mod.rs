@@ -1,0 +1,190 @@
+//! Copies lists of any API, without code: a TOML file names them ([`Plan`]), and where the records go.
+//!
+//! Nothing is lost and nothing comes twice, whenever the process is killed. A part (a file, an object, a batch) is made of
+//! whole pages; its name follows from the [ledger](super::Ledger) alone; the ledger moves on, by compare-and-swap, after
+//! the part is safe. Whoever comes after a crash begins with the page where the ledger stands, and writes what may be
+//! there already once more, to the same name.
+//!
+//! Memory holds two pages and two parts, however many records there are.
+
+mod bucket;
+mod folder;
+mod part;
+mod plan;
+mod position;
+mod sink;
+mod webhook;
+
+pub use plan::{Cursor, CursorFormat, Plan, Resource};
+
+use std::collections::BTreeMap;
+
+use tokio::task::JoinHandle;
+
+use super::{Context, Entry, JobError, Outcome, progress::Step};
+use crate::{
+    api::{ApiError, Response, json},
+    store::DEFAULT_ACCOUNT,
+    words::count,
+};
+use part::{Part, text};
+use plan::Format;
+use position::Position;
+use sink::Sink;
+
+/// The name of the notes in the ledger.
+const NOTES: &str = "extract";
+
+/// A part is closed after the page that makes it this long.
+const PART: usize = 8 << 20;
+
+type Positions = BTreeMap<String, Position>;
+
+/// Copies what is new of every resource of the plan, one after the other.
+///
+/// # Errors
+/// The API's, the ledger's and the sink's. What was copied until then stays, and is not copied again.
+pub async fn run(plan: &Plan, context: &Context) -> Result<Outcome, JobError> {
+    let sink = Sink::open(plan, context.outlets.secrets())?;
+    let mut entry = context.ledger.read::<Positions>(NOTES).await?;
+    let mut copied = BTreeMap::new();
+    for resource in plan.resources() {
+        let copy = Copy { resource, context, sink: &sink, format: plan.target().format() };
+        let (next, records) = copy.run(entry).await?;
+        entry = next;
+        copied.insert(resource.name.clone(), records);
+    }
+    outcome(&copied)
+}
+
+/// The copying of one resource.
+struct Copy<'a> {
+    resource: &'a Resource,
+    context: &'a Context,
+    sink: &'a Sink,
+    format: Format,
+}
+
+/// A write that goes on while further pages are read.
+type Writing = JoinHandle<Result<Entry<Positions>, JobError>>;
+
+impl Copy<'_> {
+    async fn run(&self, entry: Entry<Positions>) -> Result<(Entry<Positions>, u64), JobError> {
+        let name = &self.resource.name;
+        let mut position = entry.notes.get(name).cloned().unwrap_or_default();
+        let before = position.records;
+        let paging = self.resource.paging.clone().or_else(|| self.context.api.paging()).unwrap_or_default();
+        let request = self.request(&position);
+        let mut pages = request.pages_from(paging, self.resource.max_pages, position.next.clone());
+        let mut part = Part::default();
+        let mut writing: Result<Writing, Entry<Positions>> = Err(entry);
+        while let Some(page) = pages.next().await {
+            let page = page?;
+            self.take(&page, &mut part, &mut position)?;
+            let full = part.bytes.len() >= PART || self.resource.batch.is_some_and(|batch| part.records >= batch);
+            if full && let Some(next) = page.next_page() {
+                let entry = settled(writing).await?;
+                position.next = Some(next.clone());
+                writing = Ok(self.write(entry, std::mem::take(&mut part), &mut position));
+            }
+        }
+        let mut entry = settled(writing).await?;
+        if part.records > 0 {
+            position.next = None;
+            entry = settled(Ok(self.write(entry, part, &mut position))).await?;
+        } else {
+            self.sink.remove(&self.name(&position)).await?;
+        }
+        let records = position.records - before;
+        let step = Step { records: position.records, parts: position.part, done: true };
+        self.context.progress.set(self.account(), name, step);
+        tracing::info!(account = self.account(), resource = name, records, parts = position.part, "copied");
+        entry.notes.insert(name.clone(), position.finished());
+        Ok((self.context.ledger.write(NOTES, entry).await?, records))
+    }
+
+    fn account(&self) -> &str {
+        self.context.api.keeper().account()
+    }
+
+    fn name(&self, position: &Position) -> String {
+        let name = position.name(&self.resource.name, self.format.ending());
+        match self.account() {
+            DEFAULT_ACCOUNT => name,
+            account => format!("{account}/{name}"),
+        }
+    }
+
+    fn request(&self, position: &Position) -> crate::api::Request {
+        let mut request = self.context.api.get(&self.resource.path);
+        for (name, value) in &self.resource.params {
+            request = request.query(name, value);
+        }
+        if let Some(cursor) = &self.resource.cursor
+            && let Some(value) = position.since.parameter(cursor)
+        {
+            request = request.query(&cursor.parameter, value);
+        }
+        request
+    }
+
+    /// Takes what is new of a page into the part.
+    fn take(&self, page: &Response, part: &mut Part, position: &mut Position) -> Result<(), JobError> {
+        let resource = self.resource;
+        let malformed = |err: serde_json::Error| ApiError::malformed(resource.path.clone(), &err);
+        let wrong = |what: &str| JobError::Refused(format!("a record of {} has no {what}", resource.name));
+        for record in json::records(&page.body, &resource.records).map_err(malformed)? {
+            if let (Some(cursor), Some(key)) = (&resource.cursor, &resource.key) {
+                let value = text(record, &cursor.field).ok_or_else(|| wrong(&cursor.field))?;
+                let key = text(record, key).ok_or_else(|| wrong(key))?;
+                if !position.since.is_new(&value, &key) {
+                    continue;
+                }
+                position.high.take(&value, &key);
+            }
+            part.add(record, resource, self.format)
+                .map_err(|why| wrong(&format!("shape that can be written: {why}")))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a part, and after it the ledger.
+    fn write(&self, mut entry: Entry<Positions>, part: Part, position: &mut Position) -> Writing {
+        let (resource, name, kind) = (self.resource.name.clone(), self.name(position), self.format.media_type());
+        position.part += 1;
+        position.records += part.records;
+        let (sink, context, position) = (self.sink.clone(), self.context.clone(), position.clone());
+        tokio::spawn(async move {
+            sink.put(&name, kind, part.bytes).await?;
+            let step = Step { records: position.records, parts: position.part, done: false };
+            entry.notes.insert(resource.clone(), position);
+            let entry = context.ledger.write(NOTES, entry).await?;
+            context.progress.set(context.api.keeper().account(), &resource, step);
+            tracing::info!(resource, part = name, records = step.records, "safe");
+            Ok(entry)
+        })
+    }
+}
+
+/// Waits until what is being written is safe.
+async fn settled(writing: Result<Writing, Entry<Positions>>) -> Result<Entry<Positions>, JobError> {
+    match writing {
+        Ok(task) => task.await.unwrap_or_else(|_| Err(JobError::Sink("the function is stopping".into()))),
+        Err(entry) => Ok(entry),
+    }
+}
+
+fn outcome(copied: &BTreeMap<String, u64>) -> Result<Outcome, JobError> {
+    #[derive(askama::Template)]
+    #[template(
+        source = "<h1>Copied</h1>\n<ul>{% for line in lines %}<li>{{ line }}</li>{% endfor %}</ul>\n",
+        ext = "html"
+    )]
+    struct Fragment<'a> {
+        lines: &'a [String],
+    }
+    let lines: Vec<String> =
+        copied.iter().map(|(name, records)| format!("{name}: {}", count(*records, "new record"))).collect();
+    let json = serde_json::json!({ "copied": copied });
+    Ok(Outcome { json, html: askama::Template::render(&Fragment { lines: &lines })?, text: lines.join("\n") + "\n" })
+}

@@ -1,0 +1,42 @@
+//! `/token`: the living access token, for a sibling function that calls the API itself.
+
+use axum::{
+    extract::{Query, State},
+    response::Response,
+};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    State as AppState,
+    reply::{self, Asked},
+};
+use crate::{guard::Door, store::DEFAULT_ACCOUNT};
+
+/// Whose token is meant.
+#[derive(Debug, Deserialize)]
+pub(super) struct Wanted {
+    account: Option<String>,
+}
+
+/// `GET`: never the refresh token, whoever asks.
+pub(super) async fn show(
+    State(app): AppState,
+    asked: Asked,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Response> {
+    app.admit_caller(Door::Token, &asked, &[], app.config.proxy_allow.token()).await?;
+    let keeper = app.keeper(&asked, wanted.account.as_deref().unwrap_or(DEFAULT_ACCOUNT))?;
+    let token = keeper.token().await.map_err(|err| app.api_failed(&asked, &err.into()))?;
+    let tokens = token.tokens();
+    Ok(reply::json(
+        StatusCode::OK,
+        &json!({
+            "access_token": tokens.access_token.expose(),
+            "token_type": tokens.token_type,
+            "expires_at": tokens.expires_at,
+            "scope": tokens.scope,
+        }),
+    ))
+}
