@@ -151,21 +151,22 @@ impl Authority {
         made.is_some_and(|made| !made.same(&tokens.access_token))
     }
 
-    /// Whose a fresh answer is, where the provider says so: in an ID token, or where its definition says that it can be asked.
+    /// Whose a fresh answer is, where the provider says so: in an ID token that was asked for, where its definition says that
+    /// it can be asked, or in an ID token that came unasked.
     ///
     /// # Errors
     /// When an ID token that was asked for is not right.
     pub async fn owner(&self, answer: &Answer, now: Timestamp) -> Result<Option<Owner>, Failure> {
         let provider = self.provider();
         let provider = provider.with(&answer.kept);
-        if let Some(token) = answer.rest.get("id_token").and_then(serde_json::Value::as_str) {
+        let asked = provider.scope.iter().any(|scope| scope == "openid");
+        let id_token = answer.rest.get("id_token").and_then(serde_json::Value::as_str);
+        if let Some(token) = id_token.filter(|_| asked || provider.userinfo_url.is_none()) {
             let id = self.0.credentials.client(&provider, now)?.id;
             match Owner::of_id_token(token, provider.issuer.as_deref(), &id, now) {
                 Ok(owner) => return Ok(Some(owner)),
                 // One that was asked for must be right; one that comes unasked says nothing.
-                Err(err) if provider.scope.iter().any(|scope| scope == "openid") => {
-                    return Err(Failure::new(Class::MalformedAnswer, err.to_string()));
-                }
+                Err(err) if asked => return Err(Failure::new(Class::MalformedAnswer, err.to_string())),
                 Err(err) => tracing::debug!(error = %err, "an ID token that nobody asked for is passed over"),
             }
         }

@@ -1,1 +1,227 @@
+//! Authorising again, at a provider that says whose a token is.
 
+use std::sync::LazyLock;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use axum::{Json, Router, body::Body, routing};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{Method, Request, StatusCode, header};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::{Config, Function};
+
+/// A provider at which the code names the person, and the scopes that the person allows: `ada:read write`.
+async fn provider() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let issuer = url.clone();
+    let token = |body: String| async move {
+        let field = |name: &str| {
+            let mut fields = url::form_urlencoded::parse(body.as_bytes());
+            fields.find(|(field, _)| field == name).map(|(_, value)| value.into_owned()).unwrap()
+        };
+        let code = field("code");
+        let (person, scope) = code.split_once(':').unwrap();
+        let claims = json!({ "iss": issuer, "aud": "client", "sub": person, "exp": 4_000_000_000_u64 });
+        let id_token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
+        Json(json!({
+            "access_token": person, "refresh_token": "r", "expires_in": 3600, "scope": scope, "id_token": id_token,
+        }))
+    };
+    let me = |headers: http::HeaderMap| async move {
+        let person = headers[header::AUTHORIZATION].to_str().unwrap().replace("Bearer ", "");
+        Json(json!({ "user": { "id": person.len(), "login": person } }))
+    };
+    let metadata = json!({ "issuer": url, "jwks_uri": format!("{url}/keys") });
+    let keys = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "one", "x": public_key() }] });
+    let router = Router::new()
+        .route("/token", routing::post(token))
+        .route("/me", routing::get(me))
+        .route("/.well-known/openid-configuration", routing::get(|| async { Json(metadata) }))
+        .route("/keys", routing::get(|| async { Json(keys) }));
+    tokio::spawn(async { axum::serve(listener, router).await });
+    url
+}
+
+/// The key that the provider signs with.
+static KEY: LazyLock<Vec<u8>> =
+    LazyLock::new(|| Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap().as_ref().to_vec());
+
+fn public_key() -> String {
+    URL_SAFE_NO_PAD.encode(Ed25519KeyPair::from_pkcs8(&KEY).unwrap().public_key())
+}
+
+struct Scene {
+    router: Router,
+    provider: String,
+    folder: tempfile::TempDir,
+}
+
+struct Seen {
+    status: StatusCode,
+    location: String,
+    cookies: String,
+    body: String,
+}
+
+const SECRET: &str = "operator's secret";
+
+impl Scene {
+    async fn new(definition: &str) -> Self {
+        Self::with(definition, &[]).await
+    }
+
+    async fn with(definition: &str, variables: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = provider().await;
+        for (name, value) in [
+            ("oauth2-client-id", "client"),
+            ("oauth2-client-secret", "value"),
+            ("etl-oauth-operator", SECRET),
+            ("etl-oauth-seal-keys", "1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
+            ("here.toml", &definition.replace("URL", &url)),
+        ] {
+            std::fs::write(folder.path().join(name), value).unwrap();
+        }
+        let path = |name: &str| Some(folder.path().join(name).display().to_string());
+        let config = Config::read(|name| match name {
+            "provider_file" => path("here.toml"),
+            "public_url" => Some("http://127.0.0.1/function/f".into()),
+            "store" => Some("file".into()),
+            "store_path" => path("store"),
+            "allow_ephemeral_store" => Some("true".into()),
+            "secret_mount_path" => Some(folder.path().display().to_string()),
+            name => variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.replace("URL", &url)),
+        });
+        Self { router: Function::new(config.unwrap()).await.unwrap().router(), provider: url.clone(), folder }
+    }
+
+    async fn send(&self, method: Method, uri: &str, cookies: &str, form: &[(&str, &str)]) -> Seen {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header(header::AUTHORIZATION, format!("Bearer {SECRET}"))
+            .header(header::ACCEPT, "text/html")
+            .header(header::COOKIE, cookies)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Body::from(body))
+            .unwrap();
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = answer.into_parts();
+        let set = parts.headers.get_all(header::SET_COOKIE).iter();
+        let cookies: Vec<&str> = set.filter_map(|cookie| cookie.to_str().ok()?.split(';').next()).collect();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        Seen {
+            status: parts.status,
+            location: parts.headers.get(header::LOCATION).map_or("", |url| url.to_str().unwrap()).to_owned(),
+            cookies: cookies.join("; "),
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+
+    /// Authorises as the person of `code`: the callback's answer.
+    async fn authorise(&self, code: &str) -> Seen {
+        let begun = self.send(Method::POST, "/enable", "", &[]).await;
+        let url: url::Url = begun.location.parse().unwrap();
+        let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+        let query: String = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("code", code)
+            .append_pair("state", &state)
+            .finish();
+        self.send(Method::GET, &format!("/oauth2/callback?{query}"), &begun.cookies, &[]).await
+    }
+
+    async fn who(&self) -> String {
+        let request = Request::builder().uri("/status").header(header::AUTHORIZATION, format!("Bearer {SECRET}"));
+        let answer = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        let status: Value = serde_json::from_slice(&body).unwrap();
+        status["accounts"][0]["who"].as_str().unwrap_or("nobody").to_owned()
+    }
+
+    async fn confirm(&self, page: &Seen) -> Seen {
+        let grant = page.body.split("name=\"grant\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+        self.send(Method::POST, "/oauth2/confirm", &page.cookies, &[("grant", grant)]).await
+    }
+}
+
+const BY_USERINFO: &str = "
+authorize_url = 'URL/authorize'
+token_url = 'URL/token'
+api_url = 'URL'
+userinfo_url = 'URL/me'
+userinfo_id = '/user/id'
+userinfo_name = '/user/login'
+scope = ['read', 'write']
+";
+const BY_ID_TOKEN: &str = "
+issuer = 'URL'
+authorize_url = 'URL/authorize'
+token_url = 'URL/token'
+api_url = 'URL'
+scope = ['openid', 'read', 'write']
+";
+
+#[tokio::test]
+async fn authorising_again_as_somebody_else_asks_first() {
+    for definition in [BY_USERINFO, BY_ID_TOKEN] {
+        let scene = Scene::new(definition).await;
+        assert_eq!(scene.authorise("ada:openid read write").await.status, StatusCode::SEE_OTHER);
+        assert_eq!(scene.who().await, "ada");
+        assert_eq!(scene.authorise("ada:openid read write").await.status, StatusCode::SEE_OTHER, "the same person");
+
+        let asked = scene.authorise("babbage:openid read write").await;
+        assert_eq!(asked.status, StatusCode::OK, "{}", asked.body);
+        assert!(asked.body.contains("ada") && asked.body.contains("babbage"), "{}", asked.body);
+        assert_eq!(scene.who().await, "ada", "nothing was changed");
+        let stored = std::fs::read_dir(scene.folder.path().join("store")).unwrap().count();
+        assert_eq!(scene.confirm(&asked).await.status, StatusCode::SEE_OTHER);
+        assert_eq!(scene.who().await, "babbage");
+        assert_eq!(std::fs::read_dir(scene.folder.path().join("store")).unwrap().count(), stored);
+        assert_eq!(scene.confirm(&asked).await.status, StatusCode::BAD_REQUEST, "good once");
+    }
+}
+
+#[tokio::test]
+async fn a_poorer_grant_replaces_a_better_one_when_it_is_wanted_and_a_dead_one_at_once() {
+    let scene = Scene::new(BY_USERINFO).await;
+    assert_eq!(scene.authorise("ada:read").await.status, StatusCode::SEE_OTHER, "the first may be poor");
+    assert_eq!(scene.authorise("ada:read write").await.status, StatusCode::SEE_OTHER, "a better one");
+    let asked = scene.authorise("ada:read").await;
+    assert!(asked.status == StatusCode::OK && asked.body.contains("<code>write</code>"), "{}", asked.body);
+    assert_eq!(scene.confirm(&asked).await.status, StatusCode::SEE_OTHER);
+    // A revoked grant is no better one, and pins nobody.
+    let revoked = scene.send(Method::POST, "/revoke", "", &[]).await;
+    assert_eq!(revoked.status, StatusCode::SEE_OTHER, "{}", revoked.body);
+    assert_eq!(scene.authorise("babbage:read").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(scene.who().await, "babbage");
+}
+
+#[tokio::test]
+async fn a_token_of_the_issuer_or_of_the_gateway_opens_the_job() {
+    let jwt = [("invoke_auth", "jwt"), ("invoke_issuer", "URL"), ("invoke_audience", "job")];
+    let iam = [("invoke_auth", "openfaas"), ("gateway_url", "URL"), ("OPENFAAS_NAMESPACE", "fn")];
+    for (variables, audience) in [(&jwt[..], Some("job")), (&iam[..], None)] {
+        let scene = Scene::with(BY_USERINFO, variables).await;
+        let run = async |audience: &str, function: &str| {
+            let claims = json!({
+                "iss": scene.provider, "aud": audience, "exp": 4_000_000_000_u64, "function": { "permissions": [function] },
+            });
+            let header = Header { kid: Some("one".into()), ..Header::new(Algorithm::EdDSA) };
+            let token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ed_der(&KEY)).unwrap();
+            let request = Request::post("/").header(header::AUTHORIZATION, format!("Bearer {token}"));
+            let answer = scene.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            answer.status().as_u16()
+        };
+        let right = audience.unwrap_or(&scene.provider);
+        // Behind the door: nobody has authorised the function yet.
+        assert_eq!(run(right, "fn:f").await, 409, "{variables:?}");
+        assert_eq!(run("other", "fn:f").await, 401);
+        assert_eq!(run(right, "fn:g").await, if audience.is_some() { 409 } else { 403 });
+        let bare = scene.router.clone().oneshot(Request::post("/").body(Body::empty()).unwrap()).await.unwrap();
+        assert!(bare.status() == 401 && bare.headers()[header::WWW_AUTHENTICATE] == "Bearer");
+    }
+}
