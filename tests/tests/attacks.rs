@@ -168,7 +168,7 @@ async fn callback_replay_by_one_browser() {
     }
     assert_eq!(answers.iter().filter(|status| **status == 303).count(), 1, "{answers:?}");
     assert!(answers.iter().all(|status| matches!(status, 303 | 400 | 403)), "{answers:?}");
-    assert_eq!(browser.open(callback.as_str()).await.status.is_client_error(), true);
+    assert!(browser.open(callback.as_str()).await.status.is_client_error());
     assert_eq!(stage.provider().log()["outcomes"], json!({"authorization_code issued": 1}));
     assert_eq!(stage.run().await.0, 200, "the token of the one that was taken lives");
     stage.stop().await;
