@@ -33,9 +33,10 @@ impl Facts {
         let mut headers = HeaderMap::new();
         for (key, text) in &api.headers {
             let known = |word: &str| if word == "client_id" { Some(client_id) } else { provider.value(word) };
-            let value = fill(text, known).and_then(|value| HeaderValue::try_from(value).ok());
-            let value =
-                value.ok_or_else(|| format!("provider {}: the header {key} can't be filled in", provider.name))?;
+            // A value may be known only later, such as which of several organisations is meant: without it no header.
+            let Some(value) = fill(text, known) else { continue };
+            let value = HeaderValue::try_from(value)
+                .map_err(|_| format!("provider {}: the header {key} can't be filled in", provider.name))?;
             headers.insert(name(key)?, value);
         }
         let prefix = if api.scheme.is_empty() { String::new() } else { format!("{} ", api.scheme) };
