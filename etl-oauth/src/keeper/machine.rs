@@ -249,11 +249,7 @@ impl Renewal {
             && !asked
             && !self.policy.may_replay(earlier, now)
         {
-            let failure = Failure::new(
-                Class::NetworkAmbiguous,
-                "a renewal was sent and not answered, and sending the refresh token once more could end the grant",
-            );
-            return self.note(stored, failure, now);
+            return self.note(stored, unanswered(), now);
         }
         let intent = Intent {
             digest,
@@ -330,6 +326,14 @@ impl Renewal {
     fn send(&mut self, stored: Stored, now: Timestamp) -> Step {
         if !self.lease_outlasts_a_call(now) {
             return self.over_again(stored);
+        }
+        let is_bound = !self.sent_previous && !matches!(self.need, Need::Asked { .. });
+        let intent = stored.record.intent.as_ref().filter(|intent| is_bound && intent.attempt > 1);
+        let earlier = intent.map(|intent| Intent { attempt: intent.attempt - 1, ..intent.clone() });
+        if let Some(earlier) = earlier.filter(|earlier| !self.policy.may_replay(earlier, now)) {
+            // Writing the intent took what was left of the replay window.
+            let record = Record { intent: Some(earlier), ..stored.record };
+            return self.note(Stored { record, ..stored }, unanswered(), now);
         }
         let tokens = stored.record.tokens.as_ref();
         let token = tokens.and_then(|tokens| {
@@ -495,6 +499,13 @@ fn next_refusal(earlier: Option<Refused>, now: Timestamp) -> Refused {
     let count = earlier.map_or(0, |earlier| earlier.count) + 1;
     let wait = Duration::from_secs(60).saturating_mul(1 << (count - 1).min(10));
     Refused { count, next_at: after(now, wait).unwrap_or(Timestamp::MAX) }
+}
+
+fn unanswered() -> Failure {
+    Failure::new(
+        Class::NetworkAmbiguous,
+        "a renewal was sent and not answered, and sending the refresh token once more could end the grant",
+    )
 }
 
 fn store_failure(err: &StoreError) -> Failure {

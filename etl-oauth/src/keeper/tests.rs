@@ -683,6 +683,30 @@ async fn news_that_nobody_takes_are_told_again_ever_more_rarely_and_disturb_no_r
     assert_eq!(it.record().await.untold, None);
 }
 
+#[test]
+fn c1_a_replay_whose_intent_outlasts_the_window_in_the_writing_is_not_sent() {
+    let it = Setting::with(|policy| policy.replay_window = Duration::from_secs(60));
+    let (begin, after) = (it.now(), |seconds| it.now() + jiff::SignedDuration::from_secs(seconds));
+    let mut record = Record::default().authorised(answer("a0", "r0"), begin, None);
+    let digest = record.tokens.as_ref().unwrap().refresh_token.as_ref().unwrap().digest();
+    record.intent = Some(crate::token::Intent { digest, owner: "one".into(), first_at: begin, at: begin, attempt: 2 });
+    for (written, is_sent) in [(after(49), true), (after(55), false)] {
+        let mut machine = Renewal::new(Need::Run { generation: 1 }, it.parts.policy.clone(), "two", 0.0, after(45));
+        machine.on(Event::Begin, after(45));
+        machine.on(Event::Lease(Ok(Acquired::Until(after(75)))), after(45));
+        let stored = crate::store::Stored { record: record.clone(), version: crate::store::Version::new(1) };
+        let Step::Save(intent, _) = machine.on(Event::Loaded(Ok(Some(stored))), after(45)) else { panic!("no intent") };
+        assert_eq!(intent.intent.unwrap().attempt, 3);
+        match machine.on(Event::Saved(Ok(crate::store::Version::new(2))), written) {
+            Step::Send(_) => assert!(is_sent, "the window has closed"),
+            Step::Save(noted, _) => {
+                assert!(!is_sent && noted.health.held && noted.intent.unwrap().attempt == 2);
+            }
+            step => panic!("{step:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a3_a_provider_slower_than_the_lease_is_called_by_one_replica_alone() {
     let it = Setting::with(|policy| policy.lease = Duration::from_millis(300));
