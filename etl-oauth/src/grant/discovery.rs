@@ -71,9 +71,9 @@ impl Known {
                 Err(failure) => {
                     let old = matches!(*self.told.borrow(), Told::Enough);
                     tracing::warn!(issuer, error = %failure, old, "the provider's metadata cannot be read; trying on");
-                    // What was known an hour ago is better than nothing.
+                    // What was known an hour ago is better than nothing, and so is what the configuration says.
                     if !old {
-                        self.told.send_replace(Told::Failed(failure));
+                        self.told.send_replace(if self.said.whole { Told::Enough } else { Told::Failed(failure) });
                     }
                     pause = (pause * 2).min(LONGEST);
                     pause

@@ -70,7 +70,7 @@ impl SigningKey {
     /// # Errors
     /// [`KeyError`] completes a sentence that begins with the secret's name.
     pub fn read(text: &Secret) -> Result<Self, KeyError> {
-        if text.expose().starts_with('{') {
+        if let Some(b'{') = text.expose().as_bytes().first() {
             let account: ServiceAccount = serde_json::from_str(text.expose()).map_err(|_| KeyError::NotAKey)?;
             let pair = Pair::from_pem(&account.private_key)?;
             return Ok(Self { pair: Arc::new(pair), id: account.private_key_id, owner: account.client_email });

@@ -59,6 +59,8 @@ pub struct Provider {
     pub iss_required: bool,
     /// Whether the server is asked for its metadata.
     pub discovers: bool,
+    /// Whether the endpoints are there without metadata.
+    pub whole: bool,
     /// How long an access token lives where no answer says so.
     pub lifetime: Option<Duration>,
     /// Whether a renewal ends the refresh token that it spent. Unknown counts as yes.
@@ -178,6 +180,7 @@ impl Provider {
             par_required: false,
             iss_required: false,
             discovers,
+            whole,
             lifetime: definition.lifetime.map(Duration::from_secs),
             rotates: definition.rotates.unwrap_or(true),
             replay_window: definition.replay_window.map(Duration::from_secs).unwrap_or_default(),

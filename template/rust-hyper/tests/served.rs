@@ -4,16 +4,18 @@
 
 use std::{
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
-use axum::{Router, routing::get};
+use axum::{Router, body::Body, routing::get};
 use http_body_util::{BodyExt as _, Empty};
-use hyper::client::conn::http2;
+use hyper::{body::Frame, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -150,15 +152,28 @@ async fn an_http2_connection_without_calls_is_closed_after_the_read_timeout() {
     tokio::time::timeout(Duration::from_secs(20), connection).await.expect("the connection is closed").unwrap();
 }
 
+/// More than a client's windows take unread, in pieces.
+struct Endless;
+
+impl hyper::body::Body for Endless {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Poll::Ready(Some(Ok(Frame::data(bytes::Bytes::from_static(&[0; 65536])))))
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_http2_that_does_not_read_keeps_no_place_for_ever() {
-    let function = Router::new().route("/", get(async || "hello\n")).route("/large", get(async || vec![0_u8; 1 << 20]));
+    let function = Router::new().route("/", get(async || "hello\n")).route("/large", get(async || Body::new(Endless)));
     let running = start(function, &[("write_timeout", "200ms"), ("max_inflight", "1")]).await;
     let (mut client, connection) = http2(running.address).await;
     let request = http::Request::get(format!("http://{}/large", running.address)).body(Empty::new()).unwrap();
     let answer = client.send_request(request).await.unwrap();
     assert_eq!(answer.status(), 200);
-    assert!(ask(running.address, GET).await.starts_with("HTTP/1.1 429 "));
+    let refused = ask(running.address, GET).await;
+    assert!(refused.starts_with("HTTP/1.1 429 "), "{refused}");
     tokio::time::timeout(Duration::from_secs(20), connection).await.expect("the connection is cut").unwrap();
     let until = tokio::time::Instant::now() + Duration::from_secs(20);
     while !ask(running.address, GET).await.starts_with("HTTP/1.1 200 ") {

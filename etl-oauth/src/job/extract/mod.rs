@@ -95,22 +95,22 @@ impl Copy<'_> {
             if full && let Some(next) = page.next_page() {
                 let entry = settled(writing).await?;
                 position.next = Some(next.clone());
-                writing = Ok(self.write(entry, std::mem::take(&mut part), &mut position));
+                writing = Ok(self.write(entry, std::mem::take(&mut part), &mut position, false));
             }
         }
         let mut entry = settled(writing).await?;
-        if part.records > 0 {
-            position.next = None;
-            entry = settled(Ok(self.write(entry, part, &mut position))).await?;
+        entry = if part.records > 0 {
+            settled(Ok(self.write(entry, part, &mut position, true))).await?
         } else {
             self.sink.remove(&self.name(&position)).await?;
-        }
+            entry.notes.insert(name.clone(), position.clone().finished());
+            self.context.ledger.write(NOTES, entry).await?
+        };
         let records = position.records - before;
         let step = Step { records: position.records, parts: position.part, done: true };
         self.context.progress.set(self.account(), name, step);
         tracing::info!(account = self.account(), resource = name, records, parts = position.part, "copied");
-        entry.notes.insert(name.clone(), position.finished());
-        Ok((self.context.ledger.write(NOTES, entry).await?, records))
+        Ok((entry, records))
     }
 
     fn account(&self) -> &str {
@@ -158,8 +158,9 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Writes a part, and after it the ledger.
-    fn write(&self, mut entry: Entry<Positions>, part: Part, position: &mut Position) -> Writing {
+    /// Writes a part, and after it the ledger. With the last part the run is over in the same write: a crash between the two
+    /// would begin the run again behind its own parts.
+    fn write(&self, mut entry: Entry<Positions>, part: Part, position: &mut Position, last: bool) -> Writing {
         let (resource, name, kind) = (self.resource.name.clone(), self.name(position), self.format.media_type());
         position.part += 1;
         position.records += part.records;
@@ -167,7 +168,7 @@ impl Copy<'_> {
         tokio::spawn(async move {
             sink.put(&name, kind, part.bytes).await?;
             let step = Step { records: position.records, parts: position.part, done: false };
-            entry.notes.insert(resource.clone(), position);
+            entry.notes.insert(resource.clone(), if last { position.finished() } else { position });
             let entry = context.ledger.write(NOTES, entry).await?;
             context.progress.set(context.api.keeper().account(), &resource, step);
             tracing::info!(resource, part = name, records = step.records, "safe");
