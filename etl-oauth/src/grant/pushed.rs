@@ -13,9 +13,10 @@ use crate::{
 /// §2.1: the parameters of the authorization request `url`; `None` where the provider takes none.
 #[must_use]
 pub fn pushed(provider: &Provider, client: &Client, url: &Url) -> Option<TokenRequest> {
-    let own = provider.authorize_url.as_ref().map(|url| url.query_pairs().count()).unwrap_or_default();
     let named = client.names_itself(provider.client_auth);
-    let pairs: Vec<_> = url.query_pairs().skip(own).filter(|(name, _)| !(named && name == "client_id")).collect();
+    // The endpoint's own query goes along: what stands in it may be of the request (`prompt=consent`), and what the browser
+    // brings beside the reference does not count.
+    let pairs: Vec<_> = url.query_pairs().filter(|(name, _)| !(named && name == "client_id")).collect();
     let fields: Vec<_> = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
     Some(TokenRequest::new(provider.par_url.as_ref()?, &Call::default(), provider, client, &fields))
 }
@@ -62,7 +63,7 @@ mod tests {
         let url = authorize_url(&provider, "id", "https://f.example/cb", "st", &Secret::new("v")).unwrap();
         let request = pushed(&provider, &client, &url).unwrap();
         let body = request.body();
-        assert!(body.starts_with("response_type=code&redirect_uri=") && !body.contains("tenant"), "{body}");
+        assert!(body.starts_with("tenant=1&response_type=code&redirect_uri="), "{body}");
         assert_eq!((body.matches("client_id=id").count(), body.contains("state=st")), (1, true));
 
         let raw = |status, body: &str| RawAnswer {

@@ -213,7 +213,8 @@ async fn a_person_who_refuses_is_told_so_and_nothing_is_stored() {
 async fn a_client_that_the_provider_does_not_know_is_named_as_the_cause_without_its_secret() {
     let scene = Scene::new(HOUR).await;
     update_secret(&scene.stage, "oauth2-client-secret", "a-wrong-one").await;
-    let page = scene.authorise(&scene.stage.browser()).await;
+    // This provider takes pushed requests, so that it is known before a person has signed in.
+    let page = scene.stage.browser().enable(&scene.stage).await;
     assert_eq!(page.status, StatusCode::BAD_GATEWAY, "{}", page.body);
     assert!(page.body.contains("invalid_client") && !page.body.contains("a-wrong-one"), "{}", page.body);
     assert_eq!(scene.tokens(), ["empty", "empty"]);
