@@ -34,8 +34,8 @@ fn write(path: &Path, text: &str) {
 }
 
 /// A project of its own, with the template of this checkout: `hello` is new from the starter; `etl-oauth` is the
-/// function as it is here; `orders` is the example of a job of one's own; `messy` is the same with a name that the template has too, a workspace, and what a folder
-/// gathers.
+/// function as it is here; `messy` is the same with a name that the template has too, a workspace, and what a folder
+/// gathers; `orders` is the example of a job of one's own.
 fn project(folder: &Path) {
     copy(&checkout().join("template"), &folder.join("template"));
     copy(&checkout().join("template/rust-hyper/function"), &folder.join("hello"));
@@ -47,7 +47,11 @@ fn project(folder: &Path) {
     let (named, library) =
         ("name = \"etl-oauth\"", "\n[workspace]\n\n[lib]\nname = \"handler_of_mine\"\npath = \"code/lib.rs\"\n");
     assert!(manifest.contains(named));
-    write(&messy.join("Cargo.toml"), &(manifest.replacen(named, "name = \"watchdog\"", 1) + library));
+    let manifest = manifest.replacen(named, "name = \"watchdog\"", 1);
+    let program = "[[bin]]\nname = \"etl-oauth\"\n";
+    assert!(manifest.contains(program));
+    let manifest = manifest.replace(program, &format!("{program}path = \"code/bin/etl-oauth.rs\"\n"));
+    write(&messy.join("Cargo.toml"), &(manifest + library));
     // The starter's src/lib.rs comes back into the context, and must not be taken for this one.
     fs::rename(messy.join("src"), messy.join("code")).unwrap();
     write(&messy.join("target/Cargo.toml"), "no manifest");
@@ -67,7 +71,7 @@ fn project(folder: &Path) {
     let orders = etl_oauth
         .replace("./etl-oauth", "./orders")
         .replace("/function/etl-oauth", "/function/orders")
-        .replace("    environment:\n", "    environment:\n      min_run_interval: 0s\n");
+        .replace("min_run_interval: 10s", "min_run_interval: 0s");
     let hello = "    lang: rust-hyper\n    handler: ./hello\n    image: hello:latest\n";
     let all = format!("{head}  etl-oauth:\n{etl_oauth}\n  messy:\n{messy}\n  orders:\n{orders}\n  hello:\n{hello}");
     write(&folder.join("stack.yaml"), &all);
@@ -99,18 +103,18 @@ async fn the_functions_build_in_release_mode_and_serve_whatever_their_folders_lo
     let at = |path: &str| format!("{}/function/{path}", local.urls().gateway);
     let http = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     assert_eq!(http.get(at("hello")).send().await.unwrap().status(), 200);
+    let operator = fs::read_to_string(local.secret("etl-oauth-operator")).unwrap();
+    let browser = Browser::of_operator(operator.trim());
     for name in ["etl-oauth", "messy", "orders"] {
         let answer = http.get(at(name)).send().await.unwrap();
         assert_eq!(answer.status(), 409, "{name}");
         let answer: serde_json::Value = answer.json().await.unwrap();
         assert_eq!(answer["enable_url"], at(&format!("{name}/enable")));
-        let page = http.get(at(&format!("{name}/enable"))).send().await.unwrap().text().await.unwrap();
+        let page = browser.open(&at(&format!("{name}/enable"))).await.body;
         assert!(page.contains("Gumroad"), "{name}: {page}");
     }
 
     // A job of one's own, with an input.
-    let operator = fs::read_to_string(local.secret("etl-oauth-operator")).unwrap();
-    let browser = Browser::of_operator(operator.trim());
     let consent = browser.submit(&browser.open(&at("orders/enable")).await, &[]).await;
     let done = browser.submit(&consent, &[("decision", "allow")]).await;
     assert_eq!(done.status, 200, "{}", done.body);
