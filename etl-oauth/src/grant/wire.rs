@@ -100,3 +100,49 @@ async fn send(client: reqwest::Client, request: TokenRequest) -> Result<RawAnswe
     }
     Ok(RawAnswer { status, headers, body, at: Timestamp::now() })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::{
+        grant::{Client, refresh_token},
+        provider::{Definition, Overrides, Provider},
+        token::Secret,
+    };
+
+    /// What comes of a renewal at a server that answers one request so, and goes on with blanks while anybody listens.
+    async fn answered(head: &'static str, endless: bool) -> RawAnswer {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let token_url = format!("http://{}/token", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            drop(listener);
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(head.as_bytes()).await;
+            while endless && stream.write_all(&[b' '; 65536]).await.is_ok() {}
+        });
+        let definition = Definition { token_url: Some(token_url), ..Definition::default() };
+        let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
+        let client = Client { id: "id".into(), secret: None, assertion: None };
+        let wire = Wire::http(Duration::from_secs(60)).unwrap();
+        wire.send(refresh_token(&provider, &client, &Secret::new("r"))).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_endless_answer_is_read_up_to_the_limit() {
+        let answer = answered("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", true).await;
+        assert!(answer.body.len() <= BODY_LIMIT && answer.body.len() > BODY_LIMIT / 2, "{}", answer.body.len());
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_and_is_not_followed() {
+        // Nobody listens any more: whoever followed would find nobody.
+        let head = "HTTP/1.1 307 Temporary Redirect\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(answered(head, false).await.status, 307);
+    }
+}

@@ -79,6 +79,23 @@ pub struct Outcome {
     pub text: String,
 }
 
+impl Outcome {
+    /// A title for people, and what there is to tell, a line each.
+    fn list(title: &str, lines: &[String], json: serde_json::Value) -> Result<Self, JobError> {
+        #[derive(askama::Template)]
+        #[template(
+            source = "<h1>{{ title }}</h1>\n<ul>{% for line in lines %}<li>{{ line }}</li>{% endfor %}</ul>\n",
+            ext = "html"
+        )]
+        struct Fragment<'a> {
+            title: &'a str,
+            lines: &'a [String],
+        }
+        let html = askama::Template::render(&Fragment { title, lines })?;
+        Ok(Self { json, html, text: lines.join("\n") + "\n" })
+    }
+}
+
 /// Why a job gave no result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -138,21 +138,12 @@ pub async fn read(api: &Api, now: Timestamp) -> Result<Summary, JobError> {
 
 impl Summary {
     fn outcome(&self) -> Result<Outcome, JobError> {
-        #[derive(askama::Template)]
-        #[template(
-            source = "<h1>Activities on Strava</h1>\n<ul>{% for line in lines %}<li>{{ line }}</li>{% endfor %}</ul>\n",
-            ext = "html"
-        )]
-        struct Fragment<'a> {
-            lines: &'a [String],
-        }
         let line = |activity: &Activity| {
             let (name, kind) = (words::cut(&activity.name, 80), words::cut(&activity.sport_type, 40));
             format!("{}: {name} ({kind}, {:.1} km)", words::moment(activity.start_date), activity.distance / 1000.0)
         };
         let lines: Vec<String> = self.recent.iter().map(line).collect();
-        let text = lines.join("\n") + "\n";
         let json = serde_json::to_value(self).map_err(|err| JobError::Failed(err.to_string()))?;
-        Ok(Outcome { json, html: askama::Template::render(&Fragment { lines: &lines })?, text })
+        Outcome::list("Activities on Strava", &lines, json)
     }
 }

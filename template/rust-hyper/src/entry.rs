@@ -249,25 +249,18 @@ fn size(line: &mut Vec<u8>, size: Option<u64>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Mutex, atomic::AtomicBool};
+    use std::sync::atomic::AtomicBool;
 
     use super::*;
     use crate::{
-        config::Config, gate::Gate, leftover::Leftovers, lock::Lock, log::Log, metrics::Metrics, shared::Shared,
+        config::Config,
+        gate::Gate,
+        leftover::Leftovers,
+        lock::Lock,
+        log::{Lines, Log},
+        metrics::Metrics,
+        shared::Shared,
     };
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
 
     /// The log's lines of one call that was answered with `hello\n`.
     fn logged(format: LogFormat, headers: &[(&str, &str)]) -> String {

@@ -217,3 +217,19 @@ impl fmt::Display for JsonStr<'_> {
         f.write_str("\"")
     }
 }
+
+/// What a log has written, for tests.
+#[cfg(test)]
+#[derive(Clone, Default)]
+pub(crate) struct Lines(pub(crate) std::sync::Arc<Mutex<Vec<u8>>>);
+
+#[cfg(test)]
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        lock(&self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -186,16 +186,8 @@ async fn settled(writing: Result<Writing, Entry<Positions>>) -> Result<Entry<Pos
 }
 
 fn outcome(copied: &BTreeMap<String, u64>) -> Result<Outcome, JobError> {
-    #[derive(askama::Template)]
-    #[template(
-        source = "<h1>Copied</h1>\n<ul>{% for line in lines %}<li>{{ line }}</li>{% endfor %}</ul>\n",
-        ext = "html"
-    )]
-    struct Fragment<'a> {
-        lines: &'a [String],
-    }
     let lines: Vec<String> =
         copied.iter().map(|(name, records)| format!("{name}: {}", count(*records, "new record"))).collect();
     let json = serde_json::json!({ "copied": copied });
-    Ok(Outcome { json, html: askama::Template::render(&Fragment { lines: &lines })?, text: lines.join("\n") + "\n" })
+    Outcome::list("Copied", &lines, json)
 }
