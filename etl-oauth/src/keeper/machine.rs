@@ -45,6 +45,8 @@ struct Fresh {
     /// Digest of the refresh token that they cost.
     spent: String,
     tries: u32,
+    /// Why there is a refresh token and no access token.
+    unfinished: Option<Failure>,
 }
 
 /// One renewal. Clones let a search try every next event on the same state.
@@ -348,9 +350,14 @@ impl Renewal {
 
     fn on_answer(&mut self, stored: Stored, answer: Answer, now: Timestamp) -> Step {
         let spent = stored.record.tokens.as_ref().and_then(|tokens| tokens.refresh_token.as_ref()).map(Secret::digest);
-        let record = stored.record.renewed(answer, self.sent_at, self.policy.lifetime);
+        let unfinished = answer.unfinished.clone();
+        let mut record = stored.record.renewed(answer, self.sent_at, self.policy.lifetime);
+        if let Some(failure) = &unfinished {
+            // There is a refresh token to keep and no access token to use: as a renewal it has failed, and it waits like one.
+            record.health = self.policy.after_failure(&stored.record, failure, now, self.jitter);
+        }
         let record = record.over(&stored.record, self.policy.tells, now);
-        self.store(Fresh { record, was: stored.version, spent: spent.unwrap_or_default(), tries: 0 })
+        self.store(Fresh { record, was: stored.version, spent: spent.unwrap_or_default(), tries: 0, unfinished })
     }
 
     fn store(&mut self, fresh: Fresh) -> Step {
@@ -362,7 +369,11 @@ impl Renewal {
         match result {
             Ok(version) => {
                 self.wrote(&fresh.record);
-                Step::Done(Box::new(Outcome::Renewed(Stored { record: fresh.record, version })))
+                let stored = Stored { record: fresh.record, version };
+                match fresh.unfinished {
+                    Some(failure) => failed(failure, Some(stored)),
+                    None => Step::Done(Box::new(Outcome::Renewed(stored))),
+                }
             }
             Err(StoreError::Conflict) => self.go(Phase::Merging(Box::new(fresh)), Step::Load),
             // The refresh token is spent: its successor is all there is, so this goes on until it is written.
@@ -408,6 +419,7 @@ impl Renewal {
             // Only something beside the tokens was written: a fresh refresh token is never dropped for that (case A7).
             self.state = stored.record.state();
             fresh.record = fresh.record.over(&stored.record, self.policy.tells, now);
+            fresh.record.device = stored.record.device;
             fresh.was = stored.version;
             return self.store(fresh);
         }

@@ -14,7 +14,7 @@ mod variable;
 pub use call::{Call, ClientAuth, Encoding, Format, Hash, Sign, Verb};
 pub use definition::{Authorize, Callback, Definition, Pkce, TokenKind};
 pub use discovery::{Metadata, MetadataError, well_known};
-pub use endpoint::{EndpointError, checked_url, is_loopback};
+pub use endpoint::{EndpointError, checked_beside, checked_url, is_loopback};
 pub use facts::{ApiFacts, Limits, Paging, ResetUnit};
 pub use grant::{AssertionTerms, ExchangeTerms, Grant};
 pub(crate) use variable::fill;
@@ -71,6 +71,7 @@ pub struct Provider {
     pub refresh_idle: Option<Duration>,
     /// The values of the variables that are known, and the redirect URI.
     values: Values,
+    platform: Option<Url>,
     definition: Arc<Definition>,
     said: Said,
 }
@@ -120,6 +121,9 @@ pub struct Overrides {
     pub variables: Values,
     /// Where the provider leads a person back to: some want it in renewals, too.
     pub redirect_uri: Option<String>,
+    /// The platform's gateway, where the provider is the platform itself: its endpoints may be http there, as within a
+    /// cluster they are.
+    pub platform: Option<Url>,
 }
 
 impl Provider {
@@ -136,12 +140,13 @@ impl Provider {
             token_url: overrides.token_url.is_some() || definition.token_url.is_some(),
             refresh_url: overrides.refresh_url.is_some() || definition.refresh_url.is_some(),
         };
+        let platform = overrides.platform.clone();
         let (mut definition, values) = overlay(definition, overrides);
         let mut wrong = check_values(name, &definition, &values);
         let values = with_defaults(&definition, values);
         let issuer = definition.issuer.take();
         definition.issuer = issuer.and_then(|issuer| fill(&issuer, |name| values.get(name).map(String::as_str)));
-        let mut url = |key: &str, text: Option<&str>| match resolve(&definition, text?, &values) {
+        let mut url = |key: &str, text: Option<&str>| match resolve(&definition, text?, &values, platform.as_ref()) {
             Ok(url) => url,
             Err(why) => {
                 wrong.push(format!("provider {name}: {key}: {why}"));
@@ -186,6 +191,7 @@ impl Provider {
             replay_window: definition.replay_window.map(Duration::from_secs).unwrap_or_default(),
             refresh_idle: definition.refresh_idle.map(Duration::from_secs),
             values,
+            platform,
             definition: Arc::new(definition),
             said,
         })
@@ -197,11 +203,14 @@ impl Provider {
         (self.said.client_auth || !self.discovers).then_some(self.client_auth)
     }
 
-    /// For whom a signed statement is: as was said, else the issuer, else the token endpoint (RFC 7523 §3).
+    /// For whom a signed statement is: as was said, with the provider's variables filled in, else the issuer, else the token
+    /// endpoint (RFC 7523 §3).
     #[must_use]
-    pub fn assertion_audience(&self) -> &str {
-        let said = self.assertion.audience.as_deref().or(self.issuer.as_deref());
-        said.unwrap_or(self.token_url.as_str())
+    pub fn assertion_audience(&self) -> Cow<'_, str> {
+        if let Some(said) = &self.assertion.audience {
+            return fill(said, |name| self.value(name)).map_or(Cow::Borrowed(said), Cow::Owned);
+        }
+        Cow::Borrowed(self.issuer.as_deref().unwrap_or(self.token_url.as_str()))
     }
 
     /// The provider with what its server tells: what was said here stays. Of the ways to prove who the client is, the first
@@ -269,7 +278,7 @@ impl Provider {
         );
         let again = |text: &Option<String>| -> Option<Url> {
             let text = text.as_deref().filter(|text| placeholders(text).any(|name| kept.contains_key(name)))?;
-            resolve(&self.definition, text, &it.values).ok().flatten()
+            resolve(&self.definition, text, &it.values, self.platform.as_ref()).ok().flatten()
         };
         let definition = &self.definition;
         let token_url = again(&definition.token_url);
@@ -362,7 +371,12 @@ fn with_defaults(definition: &Definition, mut values: Values) -> Values {
 }
 
 /// A URL with its variables filled in; `None` while one of them is not known.
-fn resolve(definition: &Definition, text: &str, values: &Values) -> Result<Option<Url>, String> {
+fn resolve(
+    definition: &Definition,
+    text: &str,
+    values: &Values,
+    platform: Option<&Url>,
+) -> Result<Option<Url>, String> {
     let below_api = format!("{}{text}", definition.api_url.as_deref().unwrap_or_default().trim_end_matches('/'));
     let text = if text.starts_with('/') { &below_api } else { text };
     // The client's id is a secret's value, and is read for each request: its place is kept.
@@ -374,7 +388,7 @@ fn resolve(definition: &Definition, text: &str, values: &Values) -> Result<Optio
         url.set_fragment(Some(fragment));
         return Ok(Some(url));
     }
-    checked_url(&filled).map(Some).map_err(|err| err.to_string())
+    checked_beside(&filled, platform).map(Some).map_err(|err| err.to_string())
 }
 
 #[cfg(test)]
@@ -422,6 +436,21 @@ mod tests {
         let device = Overrides { grant: Some(Grant::DeviceCode), ..Overrides::default() };
         let device = Provider::new("custom", definition, device).unwrap();
         assert_eq!(device.learned(&told, |_| true).unwrap_err(), "device_authorization_endpoint");
+    }
+
+    #[test]
+    fn a_statement_is_for_the_server_that_the_variables_name() {
+        let salesforce = |login: Option<&str>, said: Option<&str>| {
+            let variables = login.map(|login| ("login".to_owned(), login.to_owned())).into_iter().collect();
+            let assertion = AssertionTerms { audience: said.map(str::to_owned), ..AssertionTerms::default() };
+            let overrides = Overrides { variables, assertion, ..Overrides::default() };
+            let provider = Provider::new("salesforce", Definition::builtin("salesforce").unwrap(), overrides).unwrap();
+            provider.assertion_audience().into_owned()
+        };
+        assert_eq!(salesforce(None, None), "https://login.salesforce.com");
+        assert_eq!(salesforce(Some("test.salesforce.com"), None), "https://test.salesforce.com");
+        let own = salesforce(Some("acme--uat.sandbox.my.salesforce.com"), Some("https://test.salesforce.com"));
+        assert_eq!(own, "https://test.salesforce.com");
     }
 
     fn acme() -> Definition {
