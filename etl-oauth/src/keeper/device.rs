@@ -22,7 +22,7 @@ use crate::{
 /// After a failure nobody asks for codes again for so long, however many want to.
 const AGAIN: SignedDuration = SignedDuration::from_secs(5);
 /// How long an asker may be silent beyond its questions before another replica takes over.
-const SILENT: Duration = Duration::from_secs(60);
+const SILENT: Duration = Duration::from_secs(20);
 /// For how long after its end people are shown what came to nothing.
 const SHOWN: SignedDuration = SignedDuration::from_hours(1);
 
