@@ -85,6 +85,7 @@ pub fn device_token(provider: &Provider, client: &Client, device_code: &Secret) 
 
 /// What asking brought.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, handed over at once")]
 pub enum Polled {
     /// Ask again after this long.
     Wait(Duration),
