@@ -94,10 +94,7 @@ found OF_WATCHDOG of-watchdog "$(grep -c '^ *{"id":' template/rust-hyper/tests/o
 # Servers that the stores speak to.
 install go golang-go
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || install initdb postgresql
-run 25 tests/stores.sh
-# Eight processes over each store, killed at random.
-export PROCESSES_SECONDS=${PROCESSES_SECONDS:-40}
-run 20 tests/servers.sh cargo test --workspace --features tests/components --test processes -- --test-threads 1 --nocapture
+run 40 tests/stores.sh
 run 30 tests/image.sh
 
 printf '\n'
