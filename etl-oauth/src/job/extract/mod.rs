@@ -3,9 +3,10 @@
 //! Nothing is lost and nothing comes twice, whenever the process is killed. A part (a file, an object, a batch) is made of
 //! whole pages; its name follows from the [ledger](super::Ledger) alone; the ledger moves on, by compare-and-swap, after
 //! the part is safe. Whoever comes after a crash begins with the page where the ledger stands, and writes what may be
-//! there already once more, to the same name.
+//! there already once more, to the same name. Runs of an account take [turns](super::Turn), so that no two of them write
+//! side by side.
 //!
-//! Memory holds two pages and two parts, however many records there are.
+//! Memory holds three pages and two parts, however many records there are.
 
 mod bucket;
 mod folder;
@@ -19,9 +20,10 @@ pub use plan::{Cursor, CursorFormat, Plan, Resource};
 
 use std::collections::BTreeMap;
 
+use serde_json::value::RawValue;
 use tokio::task::JoinHandle;
 
-use super::{Context, Entry, JobError, Outcome, progress::Step};
+use super::{Context, Entry, JobError, Outcome, Turn, progress::Step};
 use crate::{
     api::{ApiError, Response, json},
     store::DEFAULT_ACCOUNT,
@@ -29,7 +31,7 @@ use crate::{
 };
 use part::{Part, text};
 use plan::Format;
-use position::Position;
+use position::{Position, TIED};
 use sink::Sink;
 
 /// The name of the notes in the ledger.
@@ -46,10 +48,11 @@ type Positions = BTreeMap<String, Position>;
 /// The API's, the ledger's and the sink's. What was copied until then stays, and is not copied again.
 pub async fn run(plan: &Plan, context: &Context) -> Result<Outcome, JobError> {
     let sink = Sink::open(plan, context.outlets.secrets())?;
+    let turn = context.ledger.turn(context.api.keeper().lease()).await?;
     let mut entry = context.ledger.read::<Positions>(NOTES).await?;
     let mut copied = BTreeMap::new();
     for resource in plan.resources() {
-        let copy = Copy { resource, context, sink: &sink, format: plan.target().format() };
+        let copy = Copy { resource, context, turn: &turn, sink: &sink, format: plan.target().format() };
         let (next, records) = copy.run(entry).await?;
         entry = next;
         copied.insert(resource.name.clone(), records);
@@ -61,6 +64,7 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Outcome, JobError> {
 struct Copy<'a> {
     resource: &'a Resource,
     context: &'a Context,
+    turn: &'a Turn,
     sink: &'a Sink,
     format: Format,
 }
@@ -102,6 +106,7 @@ impl Copy<'_> {
         entry = if part.records > 0 {
             settled(Ok(self.write(entry, part, &mut position, true))).await?
         } else {
+            self.turn.check()?;
             self.sink.remove(&self.name(&position)).await?;
             entry.notes.insert(name.clone(), position.clone().finished());
             self.context.ledger.write(NOTES, entry).await?
@@ -141,21 +146,34 @@ impl Copy<'_> {
     /// Takes what is new of a page into the part.
     fn take(&self, page: &Response, part: &mut Part, position: &mut Position) -> Result<(), JobError> {
         let resource = self.resource;
-        let malformed = |err: serde_json::Error| ApiError::malformed(resource.path.clone(), &err);
-        let wrong = |what: &str| JobError::Refused(format!("a record of {} has no {what}", resource.name));
-        for record in json::records(&page.body, &resource.records).map_err(malformed)? {
-            if let (Some(cursor), Some(key)) = (&resource.cursor, &resource.key) {
-                let value = text(record, &cursor.field).ok_or_else(|| wrong(&cursor.field))?;
-                let key = text(record, key).ok_or_else(|| wrong(key))?;
-                if !position.since.is_new(&value, &key) {
-                    continue;
-                }
-                position.high.take(&value, &key);
+        let mut took = Ok(());
+        json::each(&page.body, &resource.records, |record| {
+            if took.is_ok() {
+                took = self.take_record(record, part, position);
             }
-            part.add(record, resource, self.format)
-                .map_err(|why| wrong(&format!("shape that can be written: {why}")))?;
+        })
+        .map_err(|err| ApiError::malformed(resource.path.clone(), &err))?;
+        took
+    }
+
+    fn take_record(&self, record: &RawValue, part: &mut Part, position: &mut Position) -> Result<(), JobError> {
+        let resource = self.resource;
+        let wrong = |what: &str| JobError::Refused(format!("a record of {} has no {what}", resource.name));
+        if let (Some(cursor), Some(key)) = (&resource.cursor, &resource.key) {
+            let value = text(record, &cursor.field).ok_or_else(|| wrong(&cursor.field))?;
+            let key = text(record, key).ok_or_else(|| wrong(key))?;
+            if !position.since.is_new(&value, &key) {
+                return Ok(());
+            }
+            position.high.take(&value, &key);
+            if position.high.is_full() {
+                let (name, field) = (&resource.name, &cursor.field);
+                let why =
+                    format!("more than {TIED} records of {name} have one value of {field}: choose a finer cursor");
+                return Err(JobError::Refused(why));
+            }
         }
-        Ok(())
+        part.add(record, resource, self.format).map_err(|why| wrong(&format!("shape that can be written: {why}")))
     }
 
     /// Writes a part, and after it the ledger. With the last part the run is over in the same write: a crash between the two
@@ -165,7 +183,9 @@ impl Copy<'_> {
         position.part += 1;
         position.records += part.records;
         let (sink, context, position) = (self.sink.clone(), self.context.clone(), position.clone());
-        tokio::spawn(async move {
+        let turn = self.turn.clone();
+        tokio::spawn(crate::trace::carry(async move {
+            turn.check()?;
             sink.put(&name, kind, part.bytes).await?;
             let step = Step { records: position.records, parts: position.part, done: false };
             entry.notes.insert(resource.clone(), if last { position.finished() } else { position });
@@ -173,7 +193,7 @@ impl Copy<'_> {
             context.progress.set(context.api.keeper().account(), &resource, step);
             tracing::info!(resource, part = name, records = step.records, "safe");
             Ok(entry)
-        })
+        }))
     }
 }
 
