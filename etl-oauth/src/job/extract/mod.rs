@@ -6,7 +6,7 @@
 //! there already once more, to the same name. Runs of an account take [turns](super::Turn), so that no two of them write
 //! side by side.
 //!
-//! Memory holds three pages and two parts, however many records there are.
+//! Memory holds two pages and two parts, however many records there are.
 
 mod bucket;
 mod folder;
@@ -20,6 +20,7 @@ pub use plan::{Cursor, CursorFormat, Plan, Resource};
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::task::JoinHandle;
 
@@ -37,9 +38,6 @@ use sink::Sink;
 /// The name of the notes in the ledger.
 const NOTES: &str = "extract";
 
-/// A part is closed after the page that makes it this long.
-const PART: usize = 8 << 20;
-
 type Positions = BTreeMap<String, Position>;
 
 /// Copies what is new of every resource of the plan, one after the other.
@@ -49,12 +47,12 @@ type Positions = BTreeMap<String, Position>;
 pub async fn run(plan: &Plan, context: &Context) -> Result<Outcome, JobError> {
     let sink = Sink::open(plan, context.outlets.secrets())?;
     let turn = context.ledger.turn(context.api.keeper().lease()).await?;
-    let mut entry = context.ledger.read::<Positions>(NOTES).await?;
+    let mut idle = Idle { entry: context.ledger.read::<Positions>(NOTES).await?, spare: Part::default() };
     let mut copied = BTreeMap::new();
     for resource in plan.resources() {
         let copy = Copy { resource, context, turn: &turn, sink: &sink, format: plan.target().format() };
-        let (next, records) = copy.run(entry).await?;
-        entry = next;
+        let (next, records) = copy.run(idle).await?;
+        idle = next;
         copied.insert(resource.name.clone(), records);
     }
     outcome(&copied)
@@ -69,19 +67,26 @@ struct Copy<'a> {
     format: Format,
 }
 
+/// What nobody is writing with.
+struct Idle {
+    entry: Entry<Positions>,
+    /// An empty part, whose memory is taken for the next.
+    spare: Part,
+}
+
 /// A write that goes on while further pages are read.
-type Writing = JoinHandle<Result<Entry<Positions>, JobError>>;
+type Writing = JoinHandle<Result<Idle, JobError>>;
 
 impl Copy<'_> {
-    async fn run(&self, entry: Entry<Positions>) -> Result<(Entry<Positions>, u64), JobError> {
+    async fn run(&self, idle: Idle) -> Result<(Idle, u64), JobError> {
         let name = &self.resource.name;
-        let mut position = entry.notes.get(name).cloned().unwrap_or_default();
+        let mut position = idle.entry.notes.get(name).cloned().unwrap_or_default();
         let before = position.records;
         let paging = self.resource.paging.clone().or_else(|| self.context.api.paging()).unwrap_or_default();
         let request = self.request(&position);
         let mut pages = request.pages_from(paging, self.resource.max_pages, position.next.clone());
         let mut part = Part::default();
-        let mut writing: Result<Writing, Entry<Positions>> = Err(entry);
+        let mut writing: Result<Writing, Idle> = Err(idle);
         while let Some(page) = pages.next().await {
             let taken = match page {
                 Ok(page) => self.take(&page, &mut part, &mut position).map(|()| page),
@@ -95,27 +100,28 @@ impl Copy<'_> {
                     return Err(err);
                 }
             };
-            let full = part.bytes.len() >= PART || self.resource.batch.is_some_and(|batch| part.records >= batch);
-            if full && let Some(next) = page.next_page() {
-                let entry = settled(writing).await?;
+            if part.is_full(self.resource.batch)
+                && let Some(next) = page.next_page()
+            {
+                let Idle { entry, spare } = settled(writing).await?;
                 position.next = Some(next.clone());
-                writing = Ok(self.write(entry, std::mem::take(&mut part), &mut position, false));
+                writing = Ok(self.write(entry, std::mem::replace(&mut part, spare), &mut position, false));
             }
         }
-        let mut entry = settled(writing).await?;
-        entry = if part.records > 0 {
-            settled(Ok(self.write(entry, part, &mut position, true))).await?
+        let mut idle = settled(writing).await?;
+        if part.records > 0 {
+            idle = settled(Ok(self.write(idle.entry, part, &mut position, true))).await?;
         } else {
             self.turn.check()?;
             self.sink.remove(&self.name(&position)).await?;
-            entry.notes.insert(name.clone(), position.clone().finished());
-            self.context.ledger.write(NOTES, entry).await?
-        };
+            idle.entry.notes.insert(name.clone(), position.clone().finished());
+            idle.entry = self.context.ledger.write(NOTES, idle.entry).await?;
+        }
         let records = position.records - before;
         let step = Step { records: position.records, parts: position.part, done: true };
         self.context.progress.set(self.account(), name, step);
         tracing::info!(account = self.account(), resource = name, records, parts = position.part, "copied");
-        Ok((entry, records))
+        Ok((idle, records))
     }
 
     fn account(&self) -> &str {
@@ -186,22 +192,23 @@ impl Copy<'_> {
         let turn = self.turn.clone();
         tokio::spawn(crate::trace::carry(async move {
             turn.check()?;
-            sink.put(&name, kind, part.bytes).await?;
+            let bytes = Bytes::from(part.bytes);
+            sink.put(&name, kind, bytes.clone()).await?;
             let step = Step { records: position.records, parts: position.part, done: false };
             entry.notes.insert(resource.clone(), if last { position.finished() } else { position });
             let entry = context.ledger.write(NOTES, entry).await?;
             context.progress.set(context.api.keeper().account(), &resource, step);
             tracing::info!(resource, part = name, records = step.records, "safe");
-            Ok(entry)
+            Ok(Idle { entry, spare: Part::reusing(bytes) })
         }))
     }
 }
 
 /// Waits until what is being written is safe.
-async fn settled(writing: Result<Writing, Entry<Positions>>) -> Result<Entry<Positions>, JobError> {
+async fn settled(writing: Result<Writing, Idle>) -> Result<Idle, JobError> {
     match writing {
         Ok(task) => task.await.unwrap_or_else(|_| Err(JobError::Sink("the function is stopping".into()))),
-        Err(entry) => Ok(entry),
+        Err(idle) => Ok(idle),
     }
 }
 
