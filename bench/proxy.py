@@ -67,7 +67,6 @@ def function(folder, provider, upstream):
         "secret_mount_path": str(folder),
         "metrics_port": "0",
         "healthcheck_interval": "1s",
-        "suppress_lock": "true",
     }
 
 
@@ -125,8 +124,8 @@ def table(medians, starts, options):
         "# The proxy for other functions",
         "",
         f"`bench/proxy.sh`: medians of {options.rounds} interleaved rounds of {options.seconds} s on one machine,"
-        f" {os.cpu_count()} cores ({platform.machine()}), upstream and load on the same cores; the function built as its image is,"
-        f" its log written to a file. Throughput: `wrk -t2 -c{CONNECTIONS}`. Latency: {RATE} requests/s over {CONNECTIONS}"
+        f" {os.cpu_count()} cores ({platform.machine()}), upstream and load on the same cores; the function built in"
+        f" release mode, its log written to a file. Throughput: `wrk -t2 -c{CONNECTIONS}`. Latency: {RATE} requests/s over {CONNECTIONS}"
         " connections. Memory: resident, after the load.",
         "",
         "| way | requests/s | of the plain proxy | p50 | over direct | p99 | memory |",

@@ -58,7 +58,7 @@ impl Part {
 
     /// The record as it came, unless line breaks stand between its members: in a string there are none.
     fn line(&mut self, record: &str) -> Result<(), String> {
-        if record.as_bytes().iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        if memchr::memchr2(b'\n', b'\r', record.as_bytes()).is_some() {
             let value: Box<RawValue> = compact(record).map_err(|err| err.to_string())?;
             self.bytes.extend_from_slice(value.get().as_bytes());
         } else {
