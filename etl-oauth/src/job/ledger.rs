@@ -12,8 +12,8 @@ use crate::{
 /// kind of store as the tokens, sealed like them, under a name of its own: `FUNCTION.job`.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    store: Arc<Store>,
-    account: String,
+    pub(super) store: Arc<Store>,
+    pub(super) account: String,
 }
 
 /// What was read, for the write that names it.

@@ -14,6 +14,7 @@ mod outlets;
 mod own;
 mod progress;
 pub mod strava;
+mod turn;
 pub mod x;
 
 pub use ledger::{Entry, Ledger, open as open_ledgers};
@@ -21,6 +22,7 @@ pub use money::{Currency, Money, Sums};
 pub use outlets::{Message, Outlets};
 pub use own::Own;
 pub use progress::Progress;
+pub use turn::Turn;
 
 use std::sync::Arc;
 
@@ -126,6 +128,9 @@ pub enum JobError {
     /// Another run of the same job for the same account went on in the meantime.
     #[error("another run of this job went on in the meantime")]
     Overtaken,
+    /// Another run of the same job for the same account is under way.
+    #[error("another run of this job is under way")]
+    Busy,
     /// What was read could not be brought to where it belongs.
     #[error("{0}")]
     Sink(String),
@@ -147,7 +152,7 @@ impl JobError {
         match self {
             Self::Api(err) => err.status(),
             Self::Input(_) => StatusCode::BAD_REQUEST,
-            Self::Ledger(_) | Self::Overtaken => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Ledger(_) | Self::Overtaken | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_GATEWAY,
         }
     }
@@ -163,6 +168,7 @@ impl JobError {
             Self::Input(_) => "bad_input",
             Self::Ledger(_) => "ledger",
             Self::Overtaken => "overtaken",
+            Self::Busy => "busy",
             Self::Sink(_) => "sink",
             Self::Failed(_) => "job_failed",
         }
@@ -175,7 +181,7 @@ impl JobError {
             Self::Api(err) => err.next_step(),
             Self::Input(_) => "Send what the job takes as JSON, or an empty body.",
             Self::Ledger(_) => "Look at the store; the next run goes on where this one got to.",
-            Self::Overtaken => "Nothing: that run does the work. Runs of one account are best not begun side by side.",
+            Self::Overtaken | Self::Busy => "Nothing: that run does the work.",
             Self::Sink(_) => "Look at where the data goes; the next run goes on where this one got to.",
             _ => "Look at the provider's status page, and run the job again.",
         }

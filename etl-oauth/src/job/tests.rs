@@ -240,3 +240,33 @@ async fn a_run_that_broke_anywhere_is_gone_on_with_without_gap_or_duplicate() {
         assert_eq!(lines(folder.path()), (0..9).collect::<Vec<_>>(), "broken at page {broken}");
     }
 }
+
+#[tokio::test]
+async fn runs_side_by_side_take_turns_and_a_webhook_gets_each_batch_once() {
+    let posts = Arc::<Mutex<Vec<(String, String)>>>::default();
+    let seen = Arc::clone(&posts);
+    let take = move |headers: http::HeaderMap, body: String| {
+        let name = headers["idempotency-key"].to_str().unwrap().to_owned();
+        seen.lock().unwrap().push((name, body));
+        // Slow, so that the other run would be there meanwhile.
+        async { tokio::time::sleep(std::time::Duration::from_millis(20)).await }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(take)).await });
+    let s = Setting::new(Facts::default(), |_, request| things(9, &request)).await;
+    let (memory, folder) = (Memory::default(), tempfile::tempdir().unwrap());
+    std::fs::write(folder.path().join("etl-oauth-sink-url"), url).unwrap();
+    let plan = PLAN.replace("kind = \"folder\"\npath = \"FOLDER\"", "kind = \"webhook\"");
+    let job = Job::Extract(extract::Plan::read(&plan).unwrap().into());
+    // Two replicas, and two runs in each of them.
+    let replicas = [0, 1].map(|_| Arc::new(Store::Memory(memory.clone())));
+    let run = |store| job.run(context(&s, store, folder.path()));
+    let (a, b, c, d) = tokio::join!(run(&replicas[0]), run(&replicas[0]), run(&replicas[1]), run(&replicas[1]));
+    let copied: Vec<_> = [a, b, c, d].map(|run| run.unwrap().json["copied"]["things"].as_u64().unwrap()).into();
+    assert_eq!((copied.iter().sum::<u64>(), copied.iter().max()), (9, Some(&9)), "one did it all: {copied:?}");
+    let posts = posts.lock().unwrap();
+    let names: std::collections::BTreeSet<_> = posts.iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), posts.len(), "{posts:?}");
+    assert_eq!(posts.iter().map(|(_, body)| body.lines().count()).sum::<usize>(), 9);
+}
