@@ -44,7 +44,7 @@ const ANSWERS: [(StatusCode, &str); 3] = [
 
 /// The requests that a provider is asked with: secrets are in no URL, unless the definition says that it knows of them.
 pub(crate) fn asks(provider: &Provider) {
-    let client = Client { id: "id".into(), secret: Some(Secret::new("marker-of-the-client")), assertion: None };
+    let client = Client { id: "id".into(), secret: Some(Secret::new("marker-of-the-client")), ..Client::default() };
     let (verifier, token) = (Secret::new("marker-of-the-verifier"), Secret::new("marker-of-the-token"));
     let redirect = "https://g.example/function/fuzz/oauth2/callback";
     if let Some(url) = grant::authorize_url(provider, &client.id, redirect, "the-state", &verifier) {

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::{
     Definition,
-    call::{Call, ClientAuth, Format, Verb},
+    call::{Call, ClientAuth, Format, Proof, Verb},
     checked_url,
     definition::TokenKind,
     grant::Grant,
@@ -17,14 +17,34 @@ use super::{
 pub(super) type Mistake = (String, String);
 
 /// What a request can fill in by itself, beside the variables.
-const KNOWN: [(&str, &[&str]); 6] = [
+const KNOWN: [(&str, &[&str]); 8] = [
     ("authorize", &["client_id", "redirect_uri", "scope", "state"]),
-    ("token", &["client_id", "client_secret", "code", "redirect_uri", "code_verifier", "scope", "timestamp"]),
-    ("refresh", &["client_id", "client_secret", "refresh_token", "redirect_uri", "scope", "timestamp"]),
-    ("second", &["client_id", "client_secret", "access_token", "refresh_token", "redirect_uri", "scope", "timestamp"]),
-    ("revoke", &["client_id", "client_secret", "token", "token_type_hint", "timestamp"]),
+    ("callback", &["client_id", "client_secret"]),
+    ("token", &["code", "code_verifier", "redirect_uri", "scope"]),
+    ("refresh", &["refresh_token", "redirect_uri", "scope"]),
+    ("second", &["access_token", "refresh_token", "redirect_uri", "scope"]),
+    ("revoke", &["token", "token_type_hint"]),
+    ("introspect", &["token", "token_type_hint"]),
     ("api", &["client_id"]),
 ];
+/// What every request of the client's own can fill in.
+const CLIENT: [&str; 4] = ["client_id", "client_secret", "client_assertion", "timestamp"];
+/// The secrets that a definition may name begin so: one from elsewhere must not be able to ask for a function's other secrets.
+const SECRET_PREFIX: &str = "api-";
+
+/// What can be filled in at a key.
+fn known(key: &str) -> Vec<&'static str> {
+    let place = key.split('.').next().unwrap_or_default();
+    let own = KNOWN.iter().find(|(known, _)| *known == place).map_or(&[][..], |(_, known)| known);
+    let client: &[_] = match place {
+        "token" | "refresh" | "second" | "revoke" | "introspect" => &CLIENT,
+        "revoke_url" => &["client_id"],
+        _ => &[],
+    };
+    // `path` is that of the request that is signed.
+    let path: &[_] = if key.ends_with(".sign.before") { &["path"] } else { &[] };
+    [client, own, path].concat()
+}
 
 /// Every mistake of a definition.
 pub(super) fn mistakes(definition: &Definition) -> Vec<Mistake> {
@@ -44,16 +64,23 @@ fn variables(definition: &Definition, found: &mut Vec<Mistake>) {
     let used: BTreeSet<&str> = definition.templates().iter().flat_map(|(_, text)| placeholders(text)).collect();
     for (name, variable) in &definition.variables {
         let mut wrong = |key: &str, why: String| found.push((format!("variables.{name}{key}"), why));
-        if !is_name(name) || name == "file" || KNOWN.iter().any(|(_, known)| known.contains(&name.as_str())) {
+        let filled_in = KNOWN.iter().flat_map(|(_, known)| *known).chain(&CLIENT).any(|known| known == name);
+        if !is_name(name) || name == "file" || filled_in {
             wrong(
                 "",
                 "a variable's name has small letters, digits and _, and is none that a request fills in itself".into(),
             );
-        } else if !used.contains(name.as_str()) && variable.from == Source::Configuration {
+        } else if !used.contains(name.as_str()) && matches!(variable.from, Source::Configuration | Source::Secret) {
             wrong("", format!("nothing uses it; write {{{name}}} where its value belongs, or take it away"));
         }
         if variable.from == Source::Configuration && variable.at.is_some() {
-            wrong(".at", "belongs to from = \"answer\" or \"redirect\" alone".into());
+            wrong(".at", "belongs to from = \"answer\", \"redirect\" or \"secret\" alone".into());
+        }
+        if variable.from == Source::Secret {
+            let named = variable.at.as_deref().is_some_and(|at| at.starts_with(SECRET_PREFIX));
+            if !named || variable.default.is_some() || !matches!(variable.kind, Kind::Label | Kind::Text) {
+                wrong(".at", "names the secret that is mounted, such as api-password; kind and default do not belong".into());
+            }
         }
         let names_hosts = matches!(variable.kind, Kind::Host | Kind::Origin);
         if names_hosts && variable.from != Source::Configuration && variable.hosts.is_empty() {
@@ -155,11 +182,18 @@ fn fixed_domain(after: &str) -> bool {
 
 fn templates(definition: &Definition, found: &mut Vec<Mistake>) {
     for (key, text) in definition.templates() {
-        let known: &[&str] =
-            KNOWN.iter().find(|(place, _)| key.split('.').next() == Some(place)).map_or(&[], |(_, known)| known);
-        let known = if key == "revoke_url" { &["client_id"] } else { known };
+        let known = known(&key);
+        // A secret goes where the client's own goes, and never into an address.
+        let secrets_too = known.contains(&"client_secret");
         for name in placeholders(text) {
-            if !known.contains(&name) && !definition.variables.contains_key(name) {
+            let variable = definition.variables.get(name);
+            if variable.is_some_and(|variable| variable.from == Source::Secret) && !secrets_too {
+                found.push((
+                    key.clone(),
+                    format!("{{{name}}} is a secret: it belongs into params, headers or the key of a signature of a request"),
+                ));
+            }
+            if !known.contains(&name) && variable.is_none() {
                 let known = known.join(", ");
                 let known = if known.is_empty() { String::new() } else { format!("; here are known: {known}") };
                 found.push((
@@ -194,8 +228,14 @@ fn call(definition: &Definition, key: &str, call: &Call, found: &mut Vec<Mistake
     if !in_query && call.secrets_in_query {
         wrong("secrets_in_query", "says that secrets travel in a query, and method and format say that they do not");
     }
-    if call.bearer && key != "revoke" {
-        wrong("bearer", "belongs to [revoke] alone");
+    if call.bearer && !matches!(key, "revoke" | "introspect") {
+        wrong("bearer", "belongs to [revoke] and [introspect] alone");
+    }
+    if let Some(auth) = call.client_auth
+        && auth != ClientAuth::None
+        && auth.proof() != definition.client_auth.proof()
+    {
+        wrong("client_auth", "needs other secrets than client_auth of the definition: say there what they have in common");
     }
     if call.bearer && call.client_auth.is_some() {
         wrong("client_auth", "either the token authorises the request (bearer) or the client does");
@@ -203,11 +243,12 @@ fn call(definition: &Definition, key: &str, call: &Call, found: &mut Vec<Mistake
     if call.headers.keys().any(|name| name.eq_ignore_ascii_case("authorization")) {
         wrong("headers", "the Authorization header is client_auth's, or bearer's");
     }
-    let no_secret = merged.client_auth.unwrap_or(definition.client_auth) == ClientAuth::None
-        && definition.client_auth == ClientAuth::None;
-    let texts = call.params.values().chain(call.headers.values()).chain(call.sign.iter().map(|sign| &sign.key));
-    if no_secret && texts.into_iter().any(|text| placeholders(text).any(|name| name == "client_secret")) {
-        wrong("params", "{client_secret} is not there: client_auth = \"none\" is a client without a secret");
+    let texts = || call.params.values().chain(call.headers.values()).chain(call.sign.iter().map(|sign| &sign.key));
+    for (name, proof) in [("client_secret", Proof::Secret), ("client_assertion", Proof::Key)] {
+        if definition.client_auth.proof() != proof && texts().any(|text| placeholders(text).any(|used| used == name)) {
+            let auth = if proof == Proof::Key { "private_key_jwt" } else { "post, basic, basic_raw or basic_secret" };
+            wrong("params", &format!("{{{name}}} is not there: client_auth must be {auth}"));
+        }
     }
     if call.sign.as_ref().is_some_and(|sign| sign.parameter.is_empty() || sign.key.is_empty()) {
         wrong("sign", "needs a parameter and a key");
@@ -238,6 +279,9 @@ fn rules(definition: &Definition, found: &mut Vec<Mistake>) {
     }
     if definition.scope.iter().any(|scope| scope.is_empty() || scope.contains(&definition.scope_separator)) {
         wrong("scope", "is a list of scopes, each without the separator in it");
+    }
+    if definition.introspect_url.is_none() && definition.issuer.is_none() && definition.introspect != Call::default() {
+        wrong("introspect", "needs introspect_url: where a token's end is asked for");
     }
     if definition.second_url.is_none() && (definition.second != Call::default() || definition.second_on_renewal) {
         wrong("second", "needs second_url: where the second exchange goes");
@@ -274,7 +318,17 @@ fn rules(definition: &Definition, found: &mut Vec<Mistake>) {
     if !definition.resource.iter().all(whole) {
         wrong("resource", "is a list of absolute URIs without a fragment (RFC 8707)");
     }
-    if definition.grant == Grant::ClientCredentials && definition.client_auth == ClientAuth::None {
+    if let Some(sign) = &definition.callback.sign {
+        if sign.parameter.is_empty() || sign.key.is_empty() {
+            wrong("callback.sign", "needs a parameter and a key");
+        }
+        if definition.client_auth.proof() != Proof::Secret && placeholders(&sign.key).any(|name| name == "client_secret") {
+            wrong("callback.sign.key", "{client_secret} is not there: client_auth must be post, basic, basic_raw or basic_secret");
+        }
+    }
+    // A user and a password, for one, prove something too.
+    let shows_secret = definition.variables.values().any(|variable| variable.from == Source::Secret);
+    if definition.grant == Grant::ClientCredentials && definition.client_auth == ClientAuth::None && !shows_secret {
         wrong("client_auth", "\"none\" proves nothing, and grant = \"client_credentials\" has nothing else to show");
     }
     for (key, seconds) in [

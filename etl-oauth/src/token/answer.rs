@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Owner, Secret,
+    Owner, Secret, jwt,
     lifetime::{self, Unit, lenient_scope},
 };
 
@@ -36,18 +36,31 @@ pub struct AnswerShape {
     /// What tells an error, whatever the HTTP status says.
     pub error: Vec<String>,
     /// What tells a success, where the HTTP status is not enough.
-    pub success: Option<Success>,
+    pub success: Option<Mark>,
 }
 
-/// The sign of a success in the body of an answer.
+/// A sign in the body of an answer: what a field of it says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub struct Success {
+pub struct Mark {
     /// The field; a path with dots.
     pub at: String,
     /// What it says then, as a text: `true`, `0`, `OK`.
     pub is: Vec<String>,
+}
+
+impl Mark {
+    /// Whether these fields bear it.
+    fn is_on(&self, fields: &Map<String, Value>) -> bool {
+        at(fields, &self.at).is_some_and(|value| self.is.contains(&text(value)))
+    }
+
+    /// Whether a body does.
+    #[must_use]
+    pub fn is_in(&self, body: &[u8]) -> bool {
+        object(body).is_some_and(|fields| self.is_on(&fields))
+    }
 }
 
 impl Default for AnswerShape {
@@ -156,6 +169,20 @@ impl AnswerShape {
         Ok(Answer { rest: fields, ..answer })
     }
 
+    /// When a token ends, as its introspection says (RFC 7662 §2.2): in `exp`, or where a token answer says it. One that is
+    /// not active has no end to wait for.
+    #[must_use]
+    pub fn end(&self, body: &[u8], now: Timestamp) -> Option<Timestamp> {
+        let fields = object(body).filter(|fields| fields.get("active") != Some(&Value::Bool(false)))?;
+        let told = || first(&fields, &self.expires_at, lifetime::instant);
+        let lifetime = || first(&fields, &self.expires_in, |value| lifetime::seconds(value, self.unit));
+        fields
+            .get("exp")
+            .and_then(lifetime::instant)
+            .or_else(told)
+            .or_else(|| lifetime().and_then(|lifetime| now.checked_add(lifetime).ok()))
+    }
+
     /// The error that a body tells, whatever its HTTP status: as RFC 6749 §5.2 has it, or by another sign. Some write a
     /// code, some a number, some an object around it, and some only `ok: false`.
     #[must_use]
@@ -176,7 +203,7 @@ impl AnswerShape {
         });
         let not_ok = || match &self.success {
             None => fields.get("ok") == Some(&Value::Bool(false)),
-            Some(success) => !at(&fields, &success.at).is_some_and(|value| success.is.contains(&text(value))),
+            Some(success) => !success.is_on(&fields),
         };
         code.or_else(|| not_ok().then(|| "not_ok".to_owned()))
     }
@@ -199,6 +226,11 @@ impl Answer {
             rest: Map::new(),
             kept: BTreeMap::new(),
         }
+    }
+
+    /// Whether the end of the access token is known: the answer tells it, or the token itself.
+    pub(crate) fn tells_its_end(&self) -> bool {
+        self.lifetime.is_some() || self.expires_at.is_some() || jwt::expires_at(&self.access_token).is_some()
     }
 
     /// This answer without its access token: what it says of the refresh token counts, and the first use renews.
@@ -356,7 +388,7 @@ mod tests {
         assert_eq!(plain.error(b""), None, "an empty answer of a revocation is none");
         let shape = AnswerShape {
             error: vec!["error.code".into(), "errcode".into()],
-            success: Some(Success { at: "result".into(), is: vec!["0000".into(), "0".into()] }),
+            success: Some(Mark { at: "result".into(), is: vec!["0000".into(), "0".into()] }),
             ..AnswerShape::default()
         };
         for good in [r#"{"result":"0000","errcode":0}"#, r#"{"result":0}"#] {

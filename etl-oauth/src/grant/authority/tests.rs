@@ -68,7 +68,7 @@ async fn with_second(status: u16, body: &'static str, purpose: For) -> (Result<A
         let status = StatusCode::from_u16(status).unwrap();
         async move { Ok(RawAnswer { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::now() }) }
     });
-    let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), assertion: None };
+    let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() };
     let authority = Authority::new(provider, Credentials::fixed(client), wire);
     let (secret, now) = (Secret::new("x"), Timestamp::now());
     let answer = match purpose {
