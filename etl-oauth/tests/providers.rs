@@ -136,6 +136,9 @@ fn story(name: &str) -> String {
     reading(&mut out, &answer);
     kept.extend(answer.kept.clone());
     let account = provider.with(&kept);
+    if let Some(asked) = grant::introspection(&account, &client, &answer.access_token) {
+        request(&mut out, "Its end is asked for", &asked);
+    }
     if let Some(second) = grant::second(&account, &client, &answer) {
         request(&mut out, "The second exchange", &second);
     }

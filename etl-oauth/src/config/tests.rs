@@ -166,7 +166,10 @@ fn a_certificate_is_asked_for_by_its_secret_and_must_be_one() {
         it.mount(name, "marker");
     }
     let mistakes = it.mistakes();
-    assert!(mistakes.len() == 1 && mistakes[0].contains("secret oauth2-client-certificate is no certificate"), "{mistakes:?}");
+    assert!(
+        mistakes.len() == 1 && mistakes[0].contains("secret oauth2-client-certificate is no certificate"),
+        "{mistakes:?}"
+    );
 }
 
 #[test]
@@ -250,7 +253,7 @@ fn a_definition_of_ones_own_is_read_from_a_file_and_named_after_it() {
     assert!(mistakes[1].starts_with("provider_tenant must be one part of a host name"), "{mistakes:?}");
     let it = it.set("provider", "acme");
     std::fs::write(&file, "tokenurl = ''").unwrap();
-    assert!(it.mistakes()[0].starts_with(&format!("{path}: tokenurl: is no key")), "{:?}", it.mistakes());
+    assert!(it.mistakes()[0].starts_with(&format!("{path}:1: tokenurl: is no key")), "{:?}", it.mistakes());
     std::fs::remove_file(&file).unwrap();
     assert!(it.mistakes()[0].starts_with(&format!("provider_file={path}: cannot be read")), "{:?}", it.mistakes());
 }

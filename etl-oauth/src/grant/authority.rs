@@ -8,8 +8,8 @@ use url::Url;
 
 use super::{
     Client, Credentials, DeviceCodes, KeyError, Nonces, Polled, Polling, RawAnswer, SendError, SigningKey,
-    TokenRequest, Wire, ask, consented, device, discovery::Known, dpop, judge_introspection, judge_revocation, judge_token, judge_userinfo,
-    pushed, request,
+    TokenRequest, Wire, ask, consented, device, discovery::Known, dpop, judge_introspection, judge_revocation,
+    judge_token, judge_userinfo, pushed, request,
 };
 use crate::{
     provider::{Grant, Pkce, Provider, TokenKind, Values},

@@ -14,7 +14,9 @@ pub struct Certificate(Identity);
 #[non_exhaustive]
 pub enum CertificateError {
     /// No PEM of a certificate.
-    #[error("is no certificate: it must be PEM (-----BEGIN CERTIFICATE-----), the client's own first, then its issuers'")]
+    #[error(
+        "is no certificate: it must be PEM (-----BEGIN CERTIFICATE-----), the client's own first, then its issuers'"
+    )]
     NotACertificate,
     /// No PEM of a key, or that of another certificate.
     #[error("does not belong to the private key beside it, which must be PEM (-----BEGIN PRIVATE KEY-----)")]
@@ -40,8 +42,7 @@ impl Certificate {
         // The chain's file may hold the key, too: one of the two counts.
         PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).map_err(|_| CertificateError::OtherKey)?;
         let pem = Secret::new(format!("{}\n{}\n", key.expose(), certificate.expose()));
-        let identity =
-            Identity::from_pem(pem.expose().as_bytes()).map_err(|_| CertificateError::NotACertificate)?;
+        let identity = Identity::from_pem(pem.expose().as_bytes()).map_err(|_| CertificateError::NotACertificate)?;
         // Whether they belong together shows when a client is made of them; this one will never connect.
         let client = reqwest::Client::builder().tls_certs_only([]).identity(identity.clone()).build();
         client.map_err(|_| CertificateError::OtherKey)?;

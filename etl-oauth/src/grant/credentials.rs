@@ -54,9 +54,7 @@ impl Credentials {
             Grant::JwtBearer => &[ID, KEY],
             _ => &[ID],
         };
-        let mut needed: Vec<_> = own.iter().chain(proof).copied().collect();
-        needed.dedup();
-        needed
+        own.iter().chain(proof.iter().filter(|name| !own.contains(name))).copied().collect()
     }
 
     /// The secrets that the variables of a definition name.

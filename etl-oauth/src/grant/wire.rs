@@ -60,7 +60,9 @@ impl Wire {
             .user_agent(concat!("etl-oauth/", env!("CARGO_PKG_VERSION")))
     }
 
-    pub(super) fn over(builder: impl Fn() -> reqwest::ClientBuilder + Send + Sync + 'static) -> Result<Self, reqwest::Error> {
+    pub(super) fn over(
+        builder: impl Fn() -> reqwest::ClientBuilder + Send + Sync + 'static,
+    ) -> Result<Self, reqwest::Error> {
         let plain = builder().build()?;
         Ok(Self::new(move |request: TokenRequest| {
             // A certificate is the connection's, and is read anew for each call as every secret is.

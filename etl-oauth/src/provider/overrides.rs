@@ -68,7 +68,8 @@ pub(super) fn overlay(mut definition: Definition, overrides: Overrides) -> (Defi
 
 /// What is wrong with the values that the configuration gives.
 pub(super) fn check_values(provider: &str, definition: &Definition, values: &Values) -> Vec<String> {
-    let urls = definition.urls();
+    let urls: Vec<_> =
+        definition.urls().into_iter().filter_map(|(_, url)| url).chain(definition.issuer.as_deref()).collect();
     let mut wrong = Vec::new();
     for (name, variable) in definition.variables.iter().filter(|(_, it)| it.from == Source::Configuration) {
         match values.get(name) {
@@ -78,9 +79,7 @@ pub(super) fn check_values(provider: &str, definition: &Definition, values: &Val
                 }
             }
             // An overridden URL no longer needs it, and a header or parameter without a value is left out.
-            None if variable.default.is_none()
-                && urls.iter().filter_map(|(_, url)| *url).any(|url| placeholders(url).any(|used| used == name)) =>
-            {
+            None if variable.default.is_none() && urls.iter().any(|url| placeholders(url).any(|used| used == name)) => {
                 let about = variable.about.as_deref().unwrap_or("a part of its addresses");
                 wrong.push(format!("provider {provider} needs the variable provider_{name}: {about}"));
             }
@@ -88,6 +87,12 @@ pub(super) fn check_values(provider: &str, definition: &Definition, values: &Val
         }
     }
     wrong
+}
+
+/// The values without those that are wrong.
+pub(super) fn sound(definition: &Definition, mut values: Values) -> Values {
+    values.retain(|name, value| definition.variables.get(name).is_none_or(|variable| variable.check(value).is_ok()));
+    values
 }
 
 /// The values that are known before anybody is back: those that were set, else the definition's.

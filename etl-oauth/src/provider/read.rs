@@ -115,7 +115,8 @@ fn sift(document: &Value, reference: &Value, path: &[&str], wrong: &mut Vec<chec
 }
 
 fn unknown(key: &str, keys: &Map<String, Value>) -> String {
-    let near = keys.keys().map(|known| (distance(key, known), known)).min();
+    let alike = keys.keys().filter(|known| known.len().abs_diff(key.len()) <= 2);
+    let near = alike.map(|known| (distance(key, known), known)).min();
     match near.filter(|(distance, known)| *distance <= 2 && *distance < known.len()) {
         Some((_, known)) => format!("is no key of a definition: did you mean {known}?"),
         None => {

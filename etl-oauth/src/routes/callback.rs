@@ -130,7 +130,8 @@ impl App {
         pending: &Pending,
     ) -> Result<Kept, Response> {
         if self.config.provider.callback.sign.is_some() {
-            let client = self.authority.client(self.clock.now()).map_err(|failure| self.not_exchanged(asked, &failure))?;
+            let client =
+                self.authority.client(self.clock.now()).map_err(|failure| self.not_exchanged(asked, &failure))?;
             if !is_signed(&self.config.provider, &client, query) {
                 return Err(self.bad(asked, "the address does not bear the provider's signature"));
             }

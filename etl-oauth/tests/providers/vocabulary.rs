@@ -67,10 +67,7 @@ fn more_parameters_of_the_authorization_request() {
 fn more_parameters_of_token_requests_and_another_grant_type() {
     let provider = with("More parameters of token requests, and another grant type", &[("account", "a 1")]);
     let request = grant::client_credentials(&provider, &client());
-    assert_eq!(
-        request.body(),
-        "account_id=a+1&audience=https%3A%2F%2Fapi.a.example&grant_type=account_credentials"
-    );
+    assert_eq!(request.body(), "account_id=a+1&audience=https%3A%2F%2Fapi.a.example&grant_type=account_credentials");
 }
 
 #[test]
@@ -147,10 +144,7 @@ fn bodies() {
     assert_eq!((&json["code"], &json["client_secret"]), (&"c".into(), &"s".into()));
     let renewal = renewal(&it);
     assert_eq!((renewal.method().as_str(), renewal.body()), ("GET", ""));
-    assert_eq!(
-        renewal.url().query(),
-        Some("grant_type=refresh_token&refresh_token=rt&client_id=id&client_secret=s")
-    );
+    assert_eq!(renewal.url().query(), Some("grant_type=refresh_token&refresh_token=rt&client_id=id&client_secret=s"));
 }
 
 #[test]
@@ -205,7 +199,8 @@ fn the_access_token_is_exchanged() {
 fn an_answer_without_a_refresh_token_leaves_the_old_one() {
     let it = provider("Another address for renewals");
     let read = |body: &str| grant::judge_token(&it, &raw(body)).unwrap();
-    let record = Record::default().authorised(read(r#"{"access_token":"a","refresh_token":"r"}"#), Timestamp::UNIX_EPOCH, None);
+    let record =
+        Record::default().authorised(read(r#"{"access_token":"a","refresh_token":"r"}"#), Timestamp::UNIX_EPOCH, None);
     let record = record.renewed(read(r#"{"access_token":"b"}"#), Timestamp::UNIX_EPOCH, None);
     let tokens = record.tokens.unwrap();
     assert_eq!((tokens.access_token.expose(), tokens.refresh_token.unwrap().expose()), ("b", "r"));
@@ -280,7 +275,9 @@ fn signatures() {
     assert_eq!(signature, hex_of(&format!("/token{}", sorted.join("&"))).to_uppercase());
 
     let signed = "code=c&host=YWRtaW4%3D&shop=acme.example&state=st&timestamp=1337178173";
-    let query = |signature: &str| format!("hmac={signature}&state=st&code=c&shop=acme.example&host=YWRtaW4%3D&timestamp=1337178173");
+    let query = |signature: &str| {
+        format!("hmac={signature}&state=st&code=c&shop=acme.example&host=YWRtaW4%3D&timestamp=1337178173")
+    };
     assert!(grant::is_signed(&it, &client(), &query(&hex_of(signed))));
     // The example of a provider that signs so.
     let documented = "code=0907a61c0c8d55e99db179b68161bc00&hmac=700e2dadb827fcc8609e9d5ce208b2e9cdaab9df07390d2cbca10d7c328fc4bf\
@@ -289,7 +286,8 @@ fn signatures() {
     assert!(grant::is_signed(&it, &hush, documented) && !grant::is_signed(&it, &client(), documented));
     let other = Client { secret: Some(Secret::new("other")), ..client() };
     assert!(!grant::is_signed(&it, &other, &query(&hex_of(signed))), "it is signed with the client's secret");
-    for wrong in [query(&hex_of("code=c")), query(""), signed.to_owned(), format!("{}&hmac=x", query(&hex_of(signed)))] {
+    for wrong in [query(&hex_of("code=c")), query(""), signed.to_owned(), format!("{}&hmac=x", query(&hex_of(signed)))]
+    {
         assert!(!grant::is_signed(&it, &client(), &wrong), "{wrong}");
     }
     assert!(grant::is_signed(&provider("Bodies"), &client(), signed), "others do not sign");
@@ -297,7 +295,11 @@ fn signatures() {
     let provider = Provider::new("example", example("Signatures", 1), Overrides::default()).unwrap();
     let client = Client { id: "id".into(), assertion: Some(Secret::new("e.y.J")), ..Client::default() };
     let request = grant::refresh_token(&provider, &client, &Secret::new("rt"));
-    assert_eq!(request.body(), "grant_type=refresh_token&refresh_token=rt&client_id=id&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion=e.y.J", "parameters are each request's own");
+    assert_eq!(
+        request.body(),
+        "grant_type=refresh_token&refresh_token=rt&client_id=id&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion=e.y.J",
+        "parameters are each request's own"
+    );
     let request = grant::authorization_code(&provider, &client, "c", "r", None);
     assert_eq!(request.body(), "grant_type=authorization_code&code=c&redirect_uri=r&client_id=id&client_secret=e.y.J");
 }
@@ -339,7 +341,8 @@ fn the_api() {
 fn fields(schema: &Value, table: &Value, out: &mut String) {
     for (name, field) in table["properties"].as_object().unwrap() {
         let text = |it: &Value| it["description"].as_str().unwrap_or_default().replace('\n', " ");
-        let target = [&field["$ref"], &field["anyOf"][0]["$ref"], &field["items"]["$ref"]].into_iter().find_map(Value::as_str);
+        let target =
+            [&field["$ref"], &field["anyOf"][0]["$ref"], &field["items"]["$ref"]].into_iter().find_map(Value::as_str);
         let target = target.and_then(|it| schema.pointer(it.trim_start_matches('#')));
         let mut line = text(field);
         if let Some(const_value) = field["const"].as_str() {
@@ -371,7 +374,7 @@ fn every_field_is_documented() {
     const MARK: &str = "## Every field\n";
     let schema = Definition::schema();
     let mut out = String::from(MARK);
-    out.push_str("\nA test writes this list from the types.\n");
+    out.push_str("\nA test writes this list from the types. Lifetimes and windows count seconds.\n");
     let head = "\n| key | default | |\n| --- | --- | --- |\n";
     write!(out, "\n### At the top\n{head}").unwrap();
     fields(&schema, &schema, &mut out);
@@ -399,7 +402,8 @@ fn every_field_is_documented() {
     // Every table of the schema is in that list, and every value of a choice.
     for (name, table) in schema["$defs"].as_object().unwrap() {
         let keys = table["properties"].as_object().into_iter().flatten().map(|(key, _)| key.clone());
-        let choices = table["oneOf"].as_array().into_iter().flatten().filter_map(|it| Some(it["const"].as_str()?.to_owned()));
+        let choices =
+            table["oneOf"].as_array().into_iter().flatten().filter_map(|it| Some(it["const"].as_str()?.to_owned()));
         for word in keys.chain(choices) {
             assert!(out.contains(&format!("`{word}`")), "{name}.{word} is not documented");
         }
@@ -415,7 +419,8 @@ fn every_field_is_documented() {
     for row in written.lines().filter(|line| line.starts_with("| ")).skip(2) {
         for link in row.split("](#").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             let anchor = |heading: &str| heading.to_lowercase().replace(' ', "-").replace([',', '`'], "");
-            let found = written.lines().filter_map(|line| line.strip_prefix("### ")).any(|heading| anchor(heading) == link);
+            let found =
+                written.lines().filter_map(|line| line.strip_prefix("### ")).any(|heading| anchor(heading) == link);
             assert!(found, "{link}");
         }
         let last = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();

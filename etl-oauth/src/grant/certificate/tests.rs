@@ -52,7 +52,8 @@ impl Signer {
             .with_client_cert_verifier(verifier)
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
-        let (listener, acceptor) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), TlsAcceptor::from(Arc::new(config)));
+        let (listener, acceptor) =
+            (TcpListener::bind("127.0.0.1:0").await.unwrap(), TlsAcceptor::from(Arc::new(config)));
         let url = format!("https://{}/token", listener.local_addr().unwrap());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -88,8 +89,7 @@ impl Signer {
         };
         let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
         let root = reqwest::Certificate::from_pem(self.root.pem().as_bytes()).unwrap();
-        let wire =
-            Wire::over(move || Wire::builder(Duration::from_secs(60)).tls_certs_only([root.clone()])).unwrap();
+        let wire = Wire::over(move || Wire::builder(Duration::from_secs(60)).tls_certs_only([root.clone()])).unwrap();
         let authority = Authority::new(provider, Credentials::mounted(Secrets::new(folder.path(), ""), None), wire);
         authority.refresh(&Secret::new("r"), None, Timestamp::now()).await
     }

@@ -45,10 +45,15 @@ fn mistakes_of_syntax_have_their_lines_and_those_of_variables_do_not_spread() {
     let wrong = self::wrong("title = 'A'\nscope = [\nlifetime = = 3\n");
     assert!(wrong[0].starts_with("acme.toml:") && !wrong[0].starts_with("acme.toml:1:"), "{wrong:?}");
     let text = "token_url = 'https://a.example/{realm}/t'\n[variables.realm]\nkinds = 'segment'";
-    assert_eq!(self::wrong(text), ["acme.toml:3: variables.realm.kinds: is no key of a definition: did you mean kind?"]);
-    assert!(self::wrong("token_url = 'https://a.example/t'\n[revoke]\nmethod = 'GET'")
-        .iter()
-        .any(|line| line.starts_with("acme.toml:2: revoke: needs revoke_url")));
+    assert_eq!(
+        self::wrong(text),
+        ["acme.toml:3: variables.realm.kinds: is no key of a definition: did you mean kind?"]
+    );
+    assert!(
+        self::wrong("token_url = 'https://a.example/t'\n[revoke]\nmethod = 'GET'")
+            .iter()
+            .any(|line| line.starts_with("acme.toml:2: revoke: needs revoke_url"))
+    );
 }
 
 #[test]
@@ -100,6 +105,11 @@ fn contradictions_and_unsafe_values_are_told_with_the_key() {
         ("[authorize.params]\nx='{p}'\n[variables.p]\nfrom='secret'\nat='api-x'", "authorize.params.x"),
         ("api_url='https://{p}.a.example'\n[variables.p]\nfrom='secret'\nat='api-x'", "api_url"),
         ("api_url='https://u:p@a.example/'", "api_url"),
+        ("api_url='https://b\u{fc}cher.example/'", "api_url"),
+        ("issuer='http://a.example'", "issuer"),
+        ("issuer='https://a.example?x'", "issuer"),
+        ("issuer='https://{t}'\n[variables.t]\nkind='text'", "issuer"),
+        ("issuer='https://{nobody}.a.example'", "issuer"),
         ("api_url='https://a.example/?client_secret=x'", "api_url"),
         ("[token.headers]\nauthorization='x'", "token.headers"),
         ("[token.headers]\n'bad name'='x'", "token.headers.bad name"),
