@@ -124,6 +124,11 @@ impl Scene {
 
     /// Authorises as the person of `code`: the callback's answer.
     async fn authorise(&self, code: &str) -> Seen {
+        self.come_back(code, str::to_owned).await
+    }
+
+    /// The same with what the provider does to the query.
+    async fn come_back(&self, code: &str, change: impl Fn(&str) -> String) -> Seen {
         let begun = self.send(Method::POST, "/enable", "", &[]).await;
         let url: url::Url = begun.location.parse().unwrap();
         let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
@@ -131,6 +136,7 @@ impl Scene {
             .append_pair("code", code)
             .append_pair("state", &state)
             .finish();
+        let query = change(&query);
         self.send(Method::GET, &format!("/oauth2/callback?{query}"), &begun.cookies, &[]).await
     }
 
@@ -224,4 +230,25 @@ async fn a_token_of_the_issuer_or_of_the_gateway_opens_the_job() {
         let bare = scene.router.clone().oneshot(Request::post("/").body(Body::empty()).unwrap()).await.unwrap();
         assert!(bare.status() == 401 && bare.headers()[header::WWW_AUTHENTICATE] == "Bearer");
     }
+}
+
+#[tokio::test]
+async fn a_redirect_without_the_providers_signature_is_refused_before_its_code_is_used() {
+    let definition = format!("{BY_USERINFO}callback.sign = {{ parameter = 'hmac', pair = '=', join = '&' }}");
+    let scene = Scene::new(&definition).await;
+    let unsigned = scene.authorise("ada:read write").await;
+    assert_eq!(unsigned.status, StatusCode::BAD_REQUEST);
+    assert!(unsigned.body.contains("signature"), "{}", unsigned.body);
+    assert_eq!(scene.who().await, "nobody");
+    let signed = |key: &str, query: &str| {
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key.as_bytes());
+        let tag = aws_lc_rs::hmac::sign(&key, query.as_bytes());
+        let hex: Vec<_> = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{query}&hmac={}", hex.concat())
+    };
+    for (key, status) in [("another", StatusCode::BAD_REQUEST), ("value", StatusCode::SEE_OTHER)] {
+        let answer = scene.come_back("ada:read write", |query| signed(key, query)).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+    }
+    assert_eq!(scene.who().await, "ada");
 }
