@@ -52,7 +52,7 @@ pub async fn handler() -> Result<Router, BoxError> {
     Ok(Function::new(Config::read(variable).map_err(wrong)?).await?.router())
 }
 
-/// The function with a job of one's own in the place of a built-in one: an async function from the [`api`] of an account
+/// The function with a job of one's own in the place of a built-in one: an async function from the [`api::Api`] of an account
 /// and a typed input to a typed output. All else is as in [`handler`]: `/enable`, `/status`, renewal, schedule, accounts.
 ///
 /// This is the whole of a function. `faas-cli new --lang rust-hyper orders` makes its folder; `cargo add` brings in
@@ -63,12 +63,19 @@ pub async fn handler() -> Result<Router, BoxError> {
 /// # fn main() {}
 /// ```
 ///
-/// The input is the body of the call as JSON, its default where that is empty; the output is the answer.
+/// The input is the body of the call as JSON, its default where that is empty; one that cannot be read is a 400 that names
+/// the field. The output is the answer. An error is never a 2xx, so that a queue tries again: the API's own says what it is,
+/// within a [`BoxError`] too, and any other is a 502. The job runs for each account that somebody has authorised; a run that
+/// takes longer than `exec_timeout` is dropped where it awaits. Events that it logs with `tracing` bear the call's `trace_id`.
+///
+/// A job that has to remember something takes the whole [`job::Context`] in the place of the [`api::Api`]: its
+/// [`ledger`](job::Context::ledger) is compared and swapped, and lasts where the store can be read back.
 ///
 /// # Errors
 /// As [`handler`].
-pub async fn with<I, O, E, F>(job: impl Fn(api::Api, I) -> F + Send + Sync + 'static) -> Result<Router, BoxError>
+pub async fn with<C, I, O, E, F>(job: impl Fn(C, I) -> F + Send + Sync + 'static) -> Result<Router, BoxError>
 where
+    C: From<job::Context>,
     I: serde::de::DeserializeOwned + Default + Send + 'static,
     O: serde::Serialize + Send + 'static,
     E: Into<job::JobError> + Send + 'static,

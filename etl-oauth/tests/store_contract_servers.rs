@@ -17,6 +17,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use etl_oauth::{
+    job::{JobError, Ledger, ledger_options},
     secrets::Secrets,
     store::{Acquired, Kubernetes, Store, StoreError, StoreOptions, TokenStore},
 };
@@ -320,23 +321,28 @@ struct Cluster {
     config: Config,
 }
 
-/// The manifest's documents of one kind, moved to `namespace`.
+/// The manifest's documents of one kind, moved to `namespace`: one for the tokens, and perhaps one for what jobs remember.
 fn manifest<T: DeserializeOwned>(kind: &str, namespace: &str, rename: impl Fn(String) -> String) -> Vec<T> {
     let text = include_str!("../../deploy/kubernetes.yaml").replace("openfaas-fn", namespace);
     let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&rename(text)).unwrap();
     let of_kind = documents.into_iter().filter(|document| document["kind"] == kind);
     let found: Vec<T> = of_kind.map(|document| serde_json::from_value(document).unwrap()).collect();
-    assert_eq!(found.len(), 1, "{kind}");
+    assert!(!found.is_empty(), "{kind}");
     found
 }
 
 impl Cluster {
-    /// With the manifest for `accounts`: the Secret and the Lease of each, and all their names in the Role.
+    /// With the manifest for `accounts` of the function etl-oauth.
     async fn new(accounts: &[&str]) -> Self {
+        Self::of("etl-oauth", accounts).await
+    }
+
+    /// With the manifest for `accounts`: the Secrets and the Leases of each, and all their names in the Role.
+    async fn of(function: &str, accounts: &[&str]) -> Self {
         let mut setting = Setting::new();
         std::fs::remove_file(setting.root.path().join("etl-oauth-seal-keys")).unwrap();
         let namespace = unique();
-        setting.options.function = "etl-oauth".into();
+        setting.options.function = function.into();
         setting.options.namespace = Some(namespace.clone());
         let kubeconfig = Kubeconfig::read().unwrap();
         let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
@@ -345,14 +351,23 @@ impl Cluster {
         let created = Namespace { metadata, ..Namespace::default() };
         Api::all(admin.clone()).create(&PostParams::default(), &created).await.unwrap();
         let mut it = Self { setting, admin, namespace, config };
+        let own = |text: String| text.replace("etl-oauth", function);
         for account in accounts {
-            it.create::<Secret>("Secret", |text| text.replace("token-default", &format!("token-{account}"))).await;
-            it.create::<Lease>("Lease", |text| text.replace("token-default", &format!("token-{account}"))).await;
+            let of_account = |text: String| own(text).replace("token-default", &format!("token-{account}"));
+            it.create::<Secret>("Secret", of_account).await;
+            it.create::<Lease>("Lease", of_account).await;
         }
-        let names: Vec<_> = accounts.iter().map(|account| format!("etl-oauth-token-{account}")).collect();
+        let both = |account: &&str| [format!("{function}-token-{account}"), format!("{function}.job-token-{account}")];
+        let names: Vec<_> = accounts.iter().flat_map(both).collect();
+        let default = format!("resourceNames: [{}]", both(&"default").join(", "));
         let named = format!("resourceNames: [{}]", names.join(", "));
-        it.create::<Role>("Role", |text| text.replace("resourceNames: [etl-oauth-token-default]", &named)).await;
-        it.create::<RoleBinding>("RoleBinding", |text| text).await;
+        it.create::<Role>("Role", |text| {
+            let text = own(text);
+            assert!(text.contains(&default), "the Role names both");
+            text.replace(&default, &named)
+        })
+        .await;
+        it.create::<RoleBinding>("RoleBinding", own).await;
         // The controller that makes it does not run here.
         let metadata = ObjectMeta { name: Some("default".into()), ..ObjectMeta::default() };
         let account = ServiceAccount { metadata, ..ServiceAccount::default() };
@@ -437,6 +452,35 @@ async fn the_rights_that_deploy_gives_cover_the_named_secrets_and_nothing_else()
         panic!("a Secret was created without the right to")
     };
     assert!(why.contains("create the Secret etl-oauth-token-default, which is missing"), "{why}");
+}
+
+/// As `sed s/etl-oauth/NAME/g` makes the manifest for a function of another name.
+#[tokio::test]
+async fn what_jobs_remember_is_written_under_the_rights_that_deploy_gives() {
+    let it = Cluster::of("strava", &["default"]).await;
+    let tokens = it.open();
+    tokens.save("default", &contract::record(1, "a"), None).await.unwrap();
+    let options = ledger_options(&it.setting.options, "strava");
+    let jobs = Kubernetes::with_config(it.config.clone(), &options).unwrap();
+    let ledger = Ledger::new(Arc::new(Store::Kubernetes(jobs.clone())), "default");
+    let mut first = ledger.read::<u64>("count").await.unwrap();
+    let stale = ledger.read::<u64>("count").await.unwrap();
+    first.notes = 1;
+    let mut second = ledger.write("count", first).await.unwrap();
+    assert!(matches!(ledger.write("count", stale).await, Err(JobError::Overtaken)));
+    second.notes = 2;
+    ledger.write("count", second).await.unwrap();
+    assert_eq!(ledger.read::<u64>("count").await.unwrap().notes, 2);
+    assert!(matches!(jobs.acquire("default", "a", PATIENCE, Timestamp::now()).await, Ok(Acquired::Until(_))));
+    // Neither is taken for an account of the other.
+    assert_eq!(tokens.accounts().await.unwrap(), ["default"]);
+    assert_eq!(jobs.accounts().await.unwrap(), ["default"]);
+    let Err(JobError::Ledger(StoreError::Refused(why))) =
+        Ledger::new(Arc::new(Store::Kubernetes(jobs)), "other").read::<u64>("count").await
+    else {
+        panic!("another account's was read")
+    };
+    assert!(why.contains("strava.job-token-other") && why.contains("apply deploy/kubernetes.yaml"), "{why}");
 }
 
 #[tokio::test]

@@ -63,8 +63,33 @@ async fn a_job_of_ones_own_has_typed_input_and_output() {
     assert!(outcome.html.contains("word=%3Cnone%3E") && outcome.text.ends_with("}\n"));
     let outcome = own.run(Context { input: r#"{"word":"a&b"}"#.into(), ..at.clone() }).await.unwrap();
     assert_eq!(outcome.json["asked"], "word=a%26b");
-    let err = own.run(Context { input: "{".into(), ..at }).await.unwrap_err();
-    assert_eq!((err.code(), err.status()), ("bad_input", StatusCode::BAD_REQUEST));
+    for (wrong, words) in [("{", "EOF"), (r#"{"word":7}"#, "word: invalid type: integer"), ("{} {}", "trailing")] {
+        let err = own.run(Context { input: wrong.into(), ..at.clone() }).await.unwrap_err();
+        assert_eq!((err.code(), err.status()), ("bad_input", StatusCode::BAD_REQUEST));
+        assert!(err.to_string().contains(words), "{err}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_of_ones_own_remembers_and_its_errors_keep_their_meaning() {
+    async fn counting(context: Context, (): ()) -> Result<u64, crate::BoxError> {
+        let mut entry = context.ledger.read::<u64>("runs").await?;
+        entry.notes += 1;
+        if entry.notes > 2 {
+            context.api.get("/x").json::<Value>().await?;
+        }
+        Ok(context.ledger.write("runs", entry).await?.notes)
+    }
+    let s = Setting::new(Facts::default(), |_, _| StatusCode::FORBIDDEN.into_response()).await;
+    let (own, folder, store) = (Job::Own(Own::new(counting)), tempfile::tempdir().unwrap(), store());
+    for count in [1, 2] {
+        assert_eq!(own.run(context(&s, &store, folder.path())).await.unwrap().json, count);
+    }
+    let err = own.run(context(&s, &store, folder.path())).await.unwrap_err();
+    assert!(matches!(&err, JobError::Api(ApiError::Status { .. })), "{err:?}");
+    let overtaken = JobError::from(crate::BoxError::from(JobError::Overtaken));
+    assert_eq!(overtaken.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(JobError::from(crate::BoxError::from("my words")).to_string(), "my words");
 }
 
 #[tokio::test]
@@ -102,11 +127,9 @@ async fn a_pause_that_the_api_asks_for_outlives_the_process() {
 #[tokio::test]
 async fn a_summary_has_what_is_public_and_no_place() {
     let s = Setting::new(Facts::default(), |_, request| match path(&request) {
-        "/api/v3/athlete" => Json(json!({ "id": 9 })).into_response(),
-        "/api/v3/athletes/9/stats" => {
-            Json(json!({ "all_run_totals": { "count": 4, "distance": 2.5 } })).into_response()
-        }
-        "/api/v3/athlete/activities" => {
+        "/v3/athlete" => Json(json!({ "id": 9 })).into_response(),
+        "/v3/athletes/9/stats" => Json(json!({ "all_run_totals": { "count": 4, "distance": 2.5 } })).into_response(),
+        "/v3/athlete/activities" => {
             let ride = |name, private| {
                 json!({ "name": name, "sport_type": "Ride", "start_date": "2026-11-20T07:00:00Z", "distance": 1000.0,
                     "moving_time": 60, "private": private, "start_latlng": [1.0, 2.0], "map": { "id": "m" } })
@@ -149,7 +172,7 @@ async fn the_report_goes_out_once_a_week_and_again_where_it_failed() {
     .await;
     let (folder, store) = (tempfile::tempdir().unwrap(), store());
     std::fs::write(folder.path().join("etl-oauth-notify-url"), url).unwrap();
-    // It fails the first time, and the job does not.
+    // It fails the first time, and the job does not. (By mail the same: `tests/tests/sinks.rs`.)
     for (hours, sent) in [(0, 0), (1, 1), (24, 1), (6 * 24, 1), (7 * 24 + 1, 2)] {
         let at = Context { now: NOW + SignedDuration::from_hours(hours), ..context(&s, &store, folder.path()) };
         Job::Gumroad.run(at).await.unwrap();
