@@ -59,7 +59,12 @@ mod imp {
         }
 
         pub(in crate::job) async fn send(&self, message: &Message) -> Result<(), JobError> {
-            let mail = Mail::builder()
+            // A relay adds one where there is none; not every server is a relay.
+            let mut id = [0; 16];
+            let random = aws_lc_rs::rand::fill(&mut id).is_ok();
+            let id = format!("<{:032x}@{}>", u128::from_be_bytes(id), self.from.email.domain());
+            let builder = if random { Mail::builder().message_id(Some(id)) } else { Mail::builder() };
+            let mail = builder
                 .from(self.from.clone())
                 .to(self.to.clone())
                 .subject(&message.subject)

@@ -8,6 +8,10 @@ use super::{Change, Country, LastSale, NotCounted, Report};
 use crate::job::{JobError, Message, Outcome};
 use crate::words::{LONGEST, count, cut, filters, moment};
 
+/// A mail brings its own.
+const STYLE: &str = "<style>body { font-family: sans-serif } th, td { padding: 0.2em 0.8em; text-align: left } \
+                     .number { text-align: right }</style>";
+
 impl Report {
     /// The report as plain text, for a mail or a chat message.
     pub fn text(&self) -> String {
@@ -61,7 +65,7 @@ impl Report {
         let total = cut(&self.week.total.to_string(), LONGEST);
         let subject = format!("Your week on Gumroad: {total} ({})", count(self.week.sales, "sale"));
         let html = format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>Your week on Gumroad</title></head>\n\
+            "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>Your week on Gumroad</title>{STYLE}</head>\n\
              <body>\n{}</body>\n</html>\n",
             outcome.html
         );
