@@ -149,30 +149,60 @@ async fn a_summary_has_what_is_public_and_no_place() {
     assert_eq!(serde_json::to_value(read).unwrap(), outcome.json);
 }
 
-#[tokio::test]
-async fn the_report_goes_out_once_a_week_and_again_where_it_failed() {
+/// A webhook that refuses the first `failures` posts, and the bodies of the others.
+async fn webhook(failures: usize) -> (String, Arc<Mutex<Vec<Value>>>) {
     let posts = Arc::<Mutex<Vec<Value>>>::default();
-    let busy = Arc::new(AtomicUsize::new(1));
-    let (seen, fail) = (Arc::clone(&posts), Arc::clone(&busy));
-    let take = move |Json(body): Json<Value>| {
+    let (seen, fail) = (Arc::clone(&posts), AtomicUsize::new(failures));
+    let take = Arc::new(move |body: Value| {
         let failing = fail.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
         if !failing {
             seen.lock().unwrap().push(body);
         }
-        std::future::ready(if failing { StatusCode::BAD_GATEWAY } else { StatusCode::OK })
-    };
+        if failing { StatusCode::BAD_GATEWAY } else { StatusCode::OK }
+    });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hook/marker", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(take)).await });
-    let s = Setting::new(Facts::default(), |_, _| {
+    let router = axum::Router::new().fallback(async move |Json(body): Json<Value>| take(body));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, posts)
+}
+
+/// An API with one sale.
+async fn seller() -> Setting {
+    Setting::new(Facts::default(), |_, _| {
         let sale =
             json!({ "created_at": "2026-11-20T08:00:00Z", "price": 2499, "currency_symbol": "$", "country": "<Peru>" });
         Json(json!({ "success": true, "sales": [sale] })).into_response()
     })
-    .await;
-    let (folder, store) = (tempfile::tempdir().unwrap(), store());
+    .await
+}
+
+#[cfg(feature = "mail")]
+#[tokio::test]
+async fn an_outlet_that_fails_does_not_bring_the_other_its_report_again() {
+    let ((url, posts), s, store) = (webhook(0).await, seller().await, store());
+    let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("etl-oauth-notify-url"), url).unwrap();
-    // It fails the first time, and the job does not. (By mail the same: `tests/tests/sinks.rs`.)
+    // Nobody listens there.
+    std::fs::write(folder.path().join("etl-oauth-smtp-url"), "smtp://127.0.0.1:1").unwrap();
+    let outlets = Outlets::new(Secrets::new(folder.path(), ""), Some("ann@example.com"), None).unwrap();
+    for hours in [0, 1] {
+        let at = context(&s, &store, folder.path());
+        let at = Context { now: NOW + SignedDuration::from_hours(hours), outlets: outlets.clone(), ..at };
+        let message = || Message { subject: "s".into(), text: "t".into(), html: "h".into() };
+        let err = outlets.weekly(&at.ledger, at.now, message).await.unwrap_err();
+        assert!(err.to_string().contains("etl-oauth-smtp-url"), "{err}");
+        Job::Gumroad.run(at).await.unwrap();
+        assert_eq!(posts.lock().unwrap().len(), 1, "after {hours} hours");
+    }
+}
+
+#[tokio::test]
+async fn the_report_goes_out_once_a_week_and_again_where_it_failed() {
+    let ((url, posts), s, store) = (webhook(1).await, seller().await, store());
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("etl-oauth-notify-url"), url).unwrap();
+    // It fails the first time, and the job does not.
     for (hours, sent) in [(0, 0), (1, 1), (24, 1), (6 * 24, 1), (7 * 24 + 1, 2)] {
         let at = Context { now: NOW + SignedDuration::from_hours(hours), ..context(&s, &store, folder.path()) };
         Job::Gumroad.run(at).await.unwrap();
