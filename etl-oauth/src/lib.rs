@@ -1,8 +1,8 @@
 //! A function that a person authorises once in a browser, and that from then on gets, keeps, renews, guards and revokes
 //! the OAuth tokens of an unattended job, and runs that job.
 //!
-//! Deployed with the template `rust-hyper`, [`handler`] is all of it. To run a job of your own, copy the crate and edit
-//! [`job`]. Rooms from the ground floor up: [`token`] and [`secrets`], [`provider`], [`seal`], [`grant`], [`store`], [`keeper`],
+//! Deployed with the template `rust-hyper`, [`handler`] is all of it; [`with`] runs a job of your own in the place of a
+//! built-in one. Rooms from the ground floor up: [`token`] and [`secrets`], [`provider`], [`seal`], [`grant`], [`store`], [`keeper`],
 //! [`api`], [`job`], [`guard`], [`pages`], [`config`], [`routes`]; each knows only those before it. Behind the feature `cli` stands the command line `etl-oauth`.
 
 pub mod api;
@@ -56,7 +56,7 @@ pub async fn handler() -> Result<Router, BoxError> {
 /// and a typed input to a typed output. All else is as in [`handler`]: `/enable`, `/status`, renewal, schedule, accounts.
 ///
 /// This is the whole of a function. `faas-cli new --lang rust-hyper orders` makes its folder; `cargo add` brings in
-/// `etl-oauth`, `serde` (with `derive`) and `serde_json`; the variables and secrets are those of `stack.yaml`.
+/// `etl-oauth` (`--git`, with the repository's address), `serde` (with `derive`) and `serde_json`; the variables and secrets are those of `stack.yaml`.
 ///
 /// ```no_run
 #[doc = include_str!("../examples/orders/lib.rs")]
