@@ -1,6 +1,6 @@
 //! The provider's authorization server, as this client talks to it: here each request is built, sent, counted and judged.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
@@ -8,13 +8,16 @@ use url::Url;
 
 use super::{
     Client, Credentials, DeviceCodes, KeyError, Nonces, Polled, Polling, RawAnswer, SendError, SigningKey,
-    TokenRequest, Wire, ask, consented, device, discovery::Known, dpop, judge_revocation, judge_token, judge_userinfo,
-    pushed, request,
+    TokenRequest, Wire, ask, consented, device, discovery::Known, dpop, judge_introspection, judge_revocation,
+    judge_token, judge_userinfo, pushed, request,
 };
 use crate::{
     provider::{Grant, Pkce, Provider, TokenKind, Values},
     token::{Answer, Class, Failure, Owner, Secret, Tokens},
 };
+
+/// How long an answer that is not saved yet waits to hear when its token ends.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The authorization server of one provider. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -133,9 +136,7 @@ impl Authority {
             Grant::TokenExchange => Ok(ask::token_exchange(&provider, client, &subject_token(&provider)?)),
             _ => Ok(ask::client_credentials(&provider, client)),
         };
-        let answer = self.token(&provider, For::Renewal, key.as_ref(), now, build).await.map_err(not_a_persons)?;
-        // A server that gives a refresh token here all the same (RFC 6749 §4.4.3) need not be asked with it.
-        Ok(Answer { refresh_token: None, ..answer })
+        ask::unattended(self.token(&provider, For::Renewal, key.as_ref(), now, build).await)
     }
 
     /// Whether what is mounted is no longer what the account's token was made of: a rotated secret.
@@ -264,7 +265,7 @@ impl Authority {
         let build = |client: &Client| Ok(device::device_token(&provider, client, device_code));
         let answer = self.call("token", &provider, key.as_ref(), now, build).await;
         match polling.judge(&provider, answer, now) {
-            Polled::Allowed(answer) => Polled::Allowed(bound(answer, key.as_ref())),
+            Polled::Allowed(answer) => Polled::Allowed(self.dated(&provider, bound(answer, key.as_ref()), now).await),
             other => other,
         }
     }
@@ -285,16 +286,34 @@ impl Authority {
         let answer = judge_token(provider, &raw).map(|answer| bound(answer, key))?;
         let provider = provider.with(&answer.kept);
         if provider.second_url.is_none() || (purpose == For::Renewal && !provider.second_on_renewal) {
-            return Ok(answer);
+            return Ok(self.dated(&provider, answer, now).await);
         }
         let build = |client: &Client| request::second(&provider, client, &answer).ok_or_else(|| unknown("second_url"));
         let raw = self.call("token", &provider, key, now, build).await;
         match raw.and_then(|raw| judge_token(&provider, &raw)) {
-            Ok(second) => Ok(answer.followed_by(bound(second, key))),
+            Ok(second) => Ok(self.dated(&provider, answer.followed_by(bound(second, key)), now).await),
             Err(failure) if purpose == For::Code => Err(failure),
             // The grant is not in question: what it renews with was given a moment ago.
-            Err(failure) => Ok(answer.unfinished(not_a_persons(failure))),
+            Err(failure) => Ok(answer.unfinished(ask::not_a_persons(failure))),
         }
+    }
+
+    /// The answer with the end of its access token, asked for where nothing else tells it. Nobody waits long for that: the
+    /// answer is not saved yet.
+    async fn dated(&self, provider: &Provider, answer: Answer, now: Timestamp) -> Answer {
+        if provider.introspect_url.is_none() || provider.lifetime.is_some() || answer.tells_its_end() {
+            return answer;
+        }
+        let build = |client: &Client| {
+            request::introspection(provider, client, &answer.access_token).ok_or_else(|| unknown("introspect_url"))
+        };
+        let asked = self.call("introspect", provider, None, now, build);
+        let raw = tokio::time::timeout(PATIENCE, asked).await;
+        let expires_at = raw.ok().and_then(Result::ok).and_then(|raw| judge_introspection(provider, &raw));
+        if expires_at.is_none() {
+            tracing::debug!("the provider does not say when the new token ends");
+        }
+        Answer { expires_at, ..answer }
     }
 
     /// [`Authority::send`] with a proof of nothing but the key.
@@ -397,19 +416,6 @@ fn subject_token(provider: &Provider) -> Result<Secret, Failure> {
     };
     let text = std::fs::read_to_string(file).map_err(|err| failed(format!("cannot be read ({})", err.kind())))?;
     Some(text.trim()).filter(|text| !text.is_empty()).map(Secret::new).ok_or_else(|| failed("is empty".into()))
-}
-
-/// Where nobody authorises, a grant that is refused is a matter of configuration, and worth another try later.
-fn not_a_persons(failure: Failure) -> Failure {
-    if failure.class() != Class::InvalidGrant {
-        return failure;
-    }
-    let detail = "the provider refuses what is shown to it for a token: who may ask for what is configured there";
-    let plain = Failure::new(Class::Config, detail).with_retry_after(failure.retry_after());
-    match failure.code() {
-        Some(code) => plain.with_code(code),
-        None => plain,
-    }
 }
 
 impl RawAnswer {

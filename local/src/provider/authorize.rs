@@ -14,11 +14,19 @@ use super::grants::{Bound, Consent, Refused};
 use super::{Shared, broken, now};
 
 /// The scopes that there are, and what each allows.
-pub(super) const SCOPES: [(&str, &str); 4] = [
+pub(super) const SCOPES: [(&str, &str); 11] = [
     ("view_sales", "See your sales"),
     ("view_profile", "See your name and e-mail address"),
     ("edit_products", "Create and change your products"),
     ("view_public", "See your public profile and products"),
+    // Of the further shapes, whose routes ask for none.
+    ("read", "See your public profile (Strava)"),
+    ("activity:read", "See your activities (Strava)"),
+    ("tweet.read", "See posts (X)"),
+    ("users.read", "See your profile (X)"),
+    ("offline.access", "Stay signed in (X)"),
+    ("api", "Use the API (Salesforce)"),
+    ("refresh_token", "Stay signed in (Salesforce)"),
 ];
 
 /// Gumroad's default.
@@ -160,7 +168,9 @@ impl Asked {
         if challenge.is_some() && get("code_challenge_method").0.as_deref() != Some("S256") {
             return Err(sent("invalid_request", "code_challenge_method must be S256"));
         }
-        let scope = wanted(get("scope").0.as_deref()).map_err(|refused| sent(refused.error, refused.description))?;
+        // Strava's come with commas between them.
+        let scope = wanted(get("scope").0.map(|scope| scope.replace(',', " ")).as_deref())
+            .map_err(|refused| sent(refused.error, refused.description))?;
         let bound = Bound { challenge, key: get("dpop_jkt").0 };
         Ok(Self { client, redirect_uri, redirect_uri_text, state, scope, bound })
     }

@@ -1,7 +1,7 @@
 //! The switches that make the provider behave like the worst of the real ones.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// How often a fault happens: `true` always, `false` never, a number that many times more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +69,8 @@ pub struct Faults {
     pub device_interval: f64,
     /// Proofs of possession must hold a nonce of the server's.
     pub dpop_nonce: bool,
+    /// Further fields of answers that issue tokens, such as Salesforce's `instance_url`.
+    pub answer: Map<String, Value>,
     /// Slow answers of the token endpoint.
     pub delay: Option<Delay>,
     /// The connection closes before a token request has any effect.
@@ -106,6 +108,7 @@ impl Default for Faults {
             device_lifetime: 600.0,
             device_interval: 5.0,
             dpop_nonce: false,
+            answer: Map::new(),
             delay: None,
             lose_request: Times::NEVER,
             lose_answer: Times::NEVER,

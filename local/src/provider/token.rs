@@ -117,10 +117,13 @@ fn carry_out(
         (_, Some(_)) => "malformed",
         _ => "sent",
     };
-    let body = match shape {
+    let mut body = match shape {
         Shape::Plain => written(issued, key.is_some(), entry.grant_type == TOKEN_EXCHANGE),
         Shape::Salesforce => shapes::salesforce_token(shared, issued),
     };
+    for (name, value) in &book.faults.answer {
+        body[name] = value.clone();
+    }
     book.log.token_request(entry);
     match malformed {
         _ if lost => Lost.into_response(),
