@@ -38,15 +38,22 @@ const HOP: [&str; 8] = [
     "upgrade",
 ];
 
-/// What the caller or the platform told this function, and not the API. Some servers take another method from a header,
+/// What the caller or the platform told this function, and not the API: how a caller proves who it is would let the API prove
+/// the same. Some servers take another method from a header,
 /// and another host or path from others: what was allowed would not be what is done.
-const OURS: [&str; 16] = [
+const OURS: [&str; 22] = [
     "authorization",
     "cookie",
     "dpop",
     "expect",
     "forwarded",
     "host",
+    "signature",
+    "signature-input",
+    "webhook-id",
+    "webhook-signature",
+    "webhook-timestamp",
+    "x-api-key",
     "x-call-id",
     "x-callback-url",
     "x-etl-oauth-account",
@@ -275,6 +282,8 @@ mod tests {
             ("authorization", "Bearer of-the-caller"),
             ("cookie", "a=b"),
             ("dpop", "proof-of-the-caller"),
+            ("x-api-key", "secret-of-the-caller"),
+            ("webhook-signature", "v1,tag"),
             ("connection", "x-mine"),
             ("x-mine", "1"),
             ("x-forwarded-for", "10.0.0.1"),
@@ -294,7 +303,9 @@ mod tests {
         assert_eq!(to_bytes(answer.into_body(), 99).await.unwrap(), "hello");
         let line = seen.lock().unwrap().pop().unwrap();
         assert!(line.starts_with("POST /api/v2/echo?a=b%20c Bearer old ") && line.contains("x-custom"), "{line}");
-        for name in ["cookie", "dpop", "x-mine", "forwarded", "override", "x-call-id", "of-the-caller"] {
+        for name in
+            ["cookie", "dpop", "api-key", "webhook", "x-mine", "forwarded", "override", "x-call-id", "of-the-caller"]
+        {
             assert!(!line.contains(name), "{name}: {line}");
         }
     }
