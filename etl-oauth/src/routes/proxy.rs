@@ -249,7 +249,7 @@ mod tests {
             "store_path" => Some(folder.path().join("store").display().to_string()),
             "allow_ephemeral_store" => Some("true".into()),
             "secret_mount_path" => Some(folder.path().display().to_string()),
-            "proxy_allow" => Some("GET /v2/*, POST /v2/*".into()),
+            "proxy_allow" => Some("GET /v2/*, POST /v2/*, PROPFIND /v2/*".into()),
             _ => None,
         });
         let app = Function::new(config.unwrap()).await.unwrap().0;
@@ -331,6 +331,10 @@ mod tests {
     #[tokio::test]
     async fn what_the_api_says_is_passed_on_and_redirects_are_not_followed() {
         let (app, seen, _folder) = function().await;
+        let method = Method::from_bytes(b"PROPFIND").unwrap();
+        let answer = ask(&app, method, "/proxy/v2/teapot", &[], Body::empty()).await;
+        assert_eq!(answer.status(), StatusCode::IM_A_TEAPOT, "any method that is allowed");
+        assert!(seen.lock().unwrap().pop().unwrap().starts_with("PROPFIND "));
         let answer = get(&app, "/proxy/v2/teapot").await;
         assert_eq!(answer.status(), StatusCode::IM_A_TEAPOT);
         assert_eq!(to_bytes(answer.into_body(), 99).await.unwrap(), "short and stout");

@@ -35,7 +35,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    fn error(&self) -> &'static str {
+    pub(super) fn error(&self) -> &'static str {
         match self {
             Self::Wrong(_) => "invalid_dpop_proof",
             Self::Nonce => "use_dpop_nonce",
