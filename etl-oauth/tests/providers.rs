@@ -239,15 +239,6 @@ fn span(seconds: u64) -> String {
 }
 
 #[test]
-fn the_definition_in_the_readme_is_right() {
-    let readme = fs::read_to_string(folder("../README.md")).unwrap();
-    let text = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let definition = Definition::read("acme.toml", text).unwrap_or_else(|wrong| panic!("{wrong:#?}"));
-    assert_eq!(definition.title.as_deref(), Some("Acme"));
-    assert!(text.lines().count() <= 10, "ten lines, it says");
-}
-
-#[test]
 fn no_providers_name_stands_in_the_code() {
     // They mean something else as well: a type, a variable, a word.
     let words = ["box", "x", "notion", "monday", "slack", "strava", "gumroad"];
