@@ -9,7 +9,7 @@ mod owner;
 mod record;
 mod secret;
 
-pub use answer::{Answer, AnswerShape, Malformed, Success};
+pub use answer::{Answer, AnswerShape, Malformed, Mark};
 pub(crate) use answer::{at, object, text};
 pub use failure::{Class, Failure};
 pub use lifetime::{Unit, lenient_scope};
