@@ -1,6 +1,6 @@
 //! The device grant: a code that a person types somewhere, and a task that asks until they have.
 
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
@@ -29,7 +29,20 @@ pub struct Invitation {
     pub failure: Option<Failure>,
 }
 
+/// The device grant of one account.
+#[derive(Default)]
+pub(super) struct Device {
+    /// What a person was asked to do on another device.
+    invitation: Mutex<Option<Invitation>>,
+    /// Who asks for one; the last failure, which stands for a moment.
+    inviting: tokio::sync::Mutex<Option<(Timestamp, Failure)>>,
+}
+
 impl Keeper {
+    fn device(&self) -> &Device {
+        self.0.device.get_or_init(Box::default)
+    }
+
     /// Begins a device authorisation (RFC 8628), or gives the one that is under way: however often this is called, the
     /// provider is asked for codes once in their lifetime. The tokens are taken as those of any authorisation when the
     /// person has allowed it.
@@ -40,7 +53,7 @@ impl Keeper {
     /// The [`Failure`], where the provider gives no codes.
     pub async fn invite(&self) -> Result<Invitation, Failure> {
         // One at a time: the second caller finds what the first one got.
-        let mut last = self.0.inviting.lock().await;
+        let mut last = self.device().inviting.lock().await;
         if let Some(open) = self.invitation().filter(|open| open.failure.is_none() && self.now() < open.ends_at) {
             return Ok(open);
         }
@@ -72,11 +85,12 @@ impl Keeper {
     /// The last invitation of this replica, until it has brought tokens.
     #[must_use]
     pub fn invitation(&self) -> Option<Invitation> {
-        self.0.invitation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let device = self.0.device.get()?;
+        device.invitation.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn set_invitation(&self, invitation: Option<Invitation>) {
-        *self.0.invitation.lock().unwrap_or_else(PoisonError::into_inner) = invitation;
+        *self.device().invitation.lock().unwrap_or_else(PoisonError::into_inner) = invitation;
     }
 
     fn end_invitation(&self, failure: Failure) {
