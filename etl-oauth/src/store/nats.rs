@@ -1,6 +1,10 @@
 //! Records in a JetStream key-value bucket.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_nats::{
     ConnectOptions,
@@ -40,15 +44,27 @@ struct Inner {
     secrets: Secrets,
     codec: Codec,
     observed: Observed,
+    /// The leases that are held, as they were written last: they are prolonged and given back without being read before.
+    held: Mutex<HashMap<String, (Lease, u64)>>,
     kv: OnceCell<kv::Store>,
 }
 
 /// A lease as it stands in the bucket; nobody's where the owner is empty.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Lease {
     owner: String,
     renewed: Timestamp,
     length_ms: u64,
+}
+
+impl Lease {
+    /// It in the hands of `owner`: prolonged where they had it, and never shortened.
+    fn taken(self, owner: &str, now: Timestamp, length_ms: u64) -> Self {
+        if self.owner == owner {
+            return Self { renewed: self.renewed.max(now), length_ms: length_ms.max(self.length_ms), ..self };
+        }
+        Self { owner: owner.to_owned(), renewed: now, length_ms }
+    }
 }
 
 impl Nats {
@@ -64,6 +80,7 @@ impl Nats {
             secrets: options.secrets.clone(),
             codec: Codec::sealed(&options.function, options.secrets.clone())?,
             observed: Observed::default(),
+            held: Mutex::default(),
             kv: OnceCell::new(),
         };
         inner.servers()?;
@@ -134,13 +151,25 @@ impl Inner {
         Ok((serde_json::from_slice(&entry.value).unwrap_or_default(), Some(entry.revision)))
     }
 
-    async fn put_lease(&self, key: &str, lease: &Lease, was: Option<u64>) -> Result<bool, StoreError> {
-        let value = serde_json::to_vec(lease).map_err(|err| StoreError::Config(err.to_string()))?;
-        match self.put(key, value, was).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Conflict) => Ok(false),
-            Err(err) => Err(err),
+    /// Writes a lease, unless somebody else has written there since.
+    async fn put_lease(&self, key: &str, lease: Lease, was: Option<u64>) -> Result<bool, StoreError> {
+        let value = serde_json::to_vec(&lease).map_err(|err| StoreError::Config(err.to_string()))?;
+        let revision = match self.put(key, value, was).await {
+            Ok(revision) => revision,
+            Err(StoreError::Conflict) => return Ok(false),
+            Err(err) => return Err(err),
+        };
+        if !lease.owner.is_empty() {
+            self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), (lease, revision));
         }
+        Ok(true)
+    }
+
+    /// The lease at `key` as `owner` wrote it last, if it did. A write compares, so that it may be out of date; it is
+    /// forgotten here, and known again when that write has succeeded.
+    fn take_held(&self, key: &str, owner: &str) -> Option<(Lease, u64)> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.get(key).is_some_and(|(lease, _)| lease.owner == owner) { held.remove(key) } else { None }
     }
 
     async fn accounts(&self) -> Result<Vec<String>, StoreError> {
@@ -204,7 +233,14 @@ impl TokenStore for Nats {
 
     async fn acquire(&self, account: &str, owner: &str, ttl: Duration, now: Timestamp) -> Result<Acquired, StoreError> {
         let key = self.0.key("lease", account)?;
+        let length_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        let until = Acquired::Until(now.checked_add(ttl).unwrap_or(Timestamp::MAX));
         within(async {
+            if let Some((lease, revision)) = self.0.take_held(&key, owner)
+                && self.0.put_lease(&key, lease.taken(owner, now, length_ms), Some(revision)).await?
+            {
+                return Ok(until);
+            }
             let (lease, revision) = self.0.lease(&key).await?;
             if !lease.owner.is_empty() && lease.owner != owner {
                 let length = Duration::from_millis(lease.length_ms);
@@ -213,18 +249,9 @@ impl TokenStore for Nats {
                     return Ok(Acquired::Busy);
                 }
             }
-            let length_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-            let ours = match lease {
-                // Prolonged, and never shortened.
-                Lease { owner: holder, renewed, length_ms: length } if holder == owner => {
-                    Lease { owner: holder, renewed: renewed.max(now), length_ms: length_ms.max(length) }
-                }
-                _ => Lease { owner: owner.to_owned(), renewed: now, length_ms },
-            };
             // Where another replica was quicker, it has the lease.
-            let taken = self.0.put_lease(&key, &ours, revision).await?;
-            let until = now.checked_add(ttl).unwrap_or(Timestamp::MAX);
-            Ok(if taken { Acquired::Until(until) } else { Acquired::Busy })
+            let taken = self.0.put_lease(&key, lease.taken(owner, now, length_ms), revision).await?;
+            Ok(if taken { until } else { Acquired::Busy })
         })
         .await
     }
@@ -232,10 +259,15 @@ impl TokenStore for Nats {
     async fn release(&self, account: &str, owner: &str) -> Result<(), StoreError> {
         let key = self.0.key("lease", account)?;
         within(async {
+            if let Some((_, revision)) = self.0.take_held(&key, owner)
+                && self.0.put_lease(&key, Lease::default(), Some(revision)).await?
+            {
+                return Ok(());
+            }
             let (lease, revision) = self.0.lease(&key).await?;
             if lease.owner == owner {
                 // Not taken: somebody else has it by now.
-                self.0.put_lease(&key, &Lease::default(), revision).await?;
+                self.0.put_lease(&key, Lease::default(), revision).await?;
             }
             Ok(())
         })

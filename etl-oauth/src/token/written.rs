@@ -107,7 +107,7 @@ fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::AnswerShape;
+    use crate::token::{Answer, AnswerShape};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
