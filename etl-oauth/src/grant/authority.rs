@@ -132,9 +132,7 @@ impl Authority {
             Grant::TokenExchange => Ok(ask::token_exchange(&provider, client, &subject_token(&provider)?)),
             _ => Ok(ask::client_credentials(&provider, client)),
         };
-        let answer = self.token(&provider, For::Renewal, key.as_ref(), now, build).await.map_err(not_a_persons)?;
-        // A server that gives a refresh token here all the same (RFC 6749 §4.4.3) need not be asked with it.
-        Ok(Answer { refresh_token: None, ..answer })
+        ask::unattended(self.token(&provider, For::Renewal, key.as_ref(), now, build).await)
     }
 
     /// Whether what is mounted is no longer what the account's token was made of: a rotated secret.
@@ -369,19 +367,6 @@ fn subject_token(provider: &Provider) -> Result<Secret, Failure> {
     };
     let text = std::fs::read_to_string(file).map_err(|err| failed(format!("cannot be read ({})", err.kind())))?;
     Some(text.trim()).filter(|text| !text.is_empty()).map(Secret::new).ok_or_else(|| failed("is empty".into()))
-}
-
-/// Where nobody authorises, a grant that is refused is a matter of configuration, and worth another try later.
-fn not_a_persons(failure: Failure) -> Failure {
-    if failure.class() != Class::InvalidGrant {
-        return failure;
-    }
-    let detail = "the provider refuses what is shown to it for a token: who may ask for what is configured there";
-    let plain = Failure::new(Class::Config, detail).with_retry_after(failure.retry_after());
-    match failure.code() {
-        Some(code) => plain.with_code(code),
-        None => plain,
-    }
 }
 
 impl RawAnswer {

@@ -18,7 +18,7 @@ mod request;
 mod sign;
 mod wire;
 
-pub use ask::{client_credentials, jwt_bearer, token_exchange};
+pub use ask::{client_credentials, jwt_bearer, token_exchange, unattended};
 pub use assertion::{bearer_assertion, client_assertion};
 pub use authority::Authority;
 pub(crate) use authority::count;

@@ -1,18 +1,23 @@
 //! Records in a JetStream key-value bucket.
 
+mod lease;
+
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_nats::{
     ConnectOptions,
-    jetstream::kv::{self, CreateErrorKind, Operation, UpdateErrorKind},
+    jetstream::{
+        self,
+        kv::{self, CreateErrorKind, Operation, UpdateErrorKind},
+    },
 };
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use lease::Lease;
 use tokio::sync::OnceCell;
 
 use super::{
@@ -46,25 +51,8 @@ struct Inner {
     observed: Observed,
     /// The leases that are held, as they were written last: they are prolonged and given back without being read before.
     held: Mutex<HashMap<String, (Lease, u64)>>,
-    kv: OnceCell<kv::Store>,
-}
-
-/// A lease as it stands in the bucket; nobody's where the owner is empty.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Lease {
-    owner: String,
-    renewed: Timestamp,
-    length_ms: u64,
-}
-
-impl Lease {
-    /// It in the hands of `owner`: prolonged where they had it, and never shortened.
-    fn taken(self, owner: &str, now: Timestamp, length_ms: u64) -> Self {
-        if self.owner == owner {
-            return Self { renewed: self.renewed.max(now), length_ms: length_ms.max(self.length_ms), ..self };
-        }
-        Self { owner: owner.to_owned(), renewed: now, length_ms }
-    }
+    jetstream: OnceCell<jetstream::Context>,
+    kv: Mutex<Option<kv::Store>>,
 }
 
 impl Nats {
@@ -81,7 +69,8 @@ impl Nats {
             codec: Codec::sealed(&options.function, options.secrets.clone())?,
             observed: Observed::default(),
             held: Mutex::default(),
-            kv: OnceCell::new(),
+            jetstream: OnceCell::new(),
+            kv: Mutex::default(),
         };
         inner.servers()?;
         Ok(Self(Arc::new(inner)))
@@ -97,16 +86,25 @@ impl Inner {
         servers.map_err(|_| StoreError::Config(format!("{named} is not a NATS URL like nats://HOST:4222")))
     }
 
-    /// The bucket. The first use connects, and makes it where it is missing.
-    async fn kv(&self) -> Result<&kv::Store, StoreError> {
-        self.kv
-            .get_or_try_init(|| async {
-                let options = ConnectOptions::new().name("etl-oauth").connection_timeout(PATIENCE / 2);
-                let client = options.connect(self.servers()?).await.map_err(|err| unavailable(&err))?;
-                let jetstream = async_nats::jetstream::new(client);
-                if let Ok(kv) = jetstream.get_key_value(&self.bucket).await {
-                    return Ok(kv);
-                }
+    async fn jetstream(&self) -> Result<&jetstream::Context, StoreError> {
+        let connect = || async {
+            let options = ConnectOptions::new().name("etl-oauth").connection_timeout(PATIENCE / 2);
+            let client = options.connect(self.servers()?).await.map_err(|err| self.unavailable(&err))?;
+            Ok(jetstream::new(client))
+        };
+        self.jetstream.get_or_try_init(connect).await
+    }
+
+    /// The bucket. The first use connects, and makes it where it is missing; so does the first use after a failure, for a
+    /// server may have come back without it.
+    async fn kv(&self) -> Result<kv::Store, StoreError> {
+        if let Some(kv) = self.known() {
+            return Ok(kv);
+        }
+        let jetstream = self.jetstream().await?;
+        let kv = match jetstream.get_key_value(&self.bucket).await {
+            Ok(kv) => kv,
+            Err(_) => {
                 let config = kv::Config {
                     bucket: self.bucket.clone(),
                     description: "OAuth tokens, sealed, and their leases".into(),
@@ -115,9 +113,26 @@ impl Inner {
                 };
                 jetstream.create_key_value(config).await.map_err(|err| {
                     StoreError::Unavailable(format!("the NATS bucket {} cannot be made: {err}", self.bucket))
-                })
-            })
-            .await
+                })?
+            }
+        };
+        *self.kv.lock().unwrap_or_else(PoisonError::into_inner) = Some(kv.clone());
+        Ok(kv)
+    }
+
+    fn known(&self) -> Option<kv::Store> {
+        self.kv.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<String, (Lease, u64)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unavailable(&self, err: &dyn std::error::Error) -> StoreError {
+        *self.kv.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        // A new bucket counts its revisions from the beginning.
+        self.held().clear();
+        StoreError::Unavailable(format!("NATS: {err}"))
     }
 
     fn key(&self, what: &str, account: &str) -> Result<String, StoreError> {
@@ -126,7 +141,7 @@ impl Inner {
     }
 
     async fn get(&self, key: &str) -> Result<Option<kv::Entry>, StoreError> {
-        let entry = self.kv().await?.entry(key).await.map_err(|err| unavailable(&err))?;
+        let entry = self.kv().await?.entry(key).await.map_err(|err| self.unavailable(&err))?;
         Ok(entry.filter(|entry| entry.operation == Operation::Put))
     }
 
@@ -136,46 +151,19 @@ impl Inner {
         match was {
             None => kv.create(key, value.into()).await.map_err(|err| match err.kind() {
                 CreateErrorKind::AlreadyExists => StoreError::Conflict,
-                _ => unavailable(&err),
+                _ => self.unavailable(&err),
             }),
             Some(was) => kv.update(key, value.into(), was).await.map_err(|err| match err.kind() {
                 UpdateErrorKind::WrongLastRevision => StoreError::Conflict,
-                _ => unavailable(&err),
+                _ => self.unavailable(&err),
             }),
         }
-    }
-
-    async fn lease(&self, key: &str) -> Result<(Lease, Option<u64>), StoreError> {
-        let Some(entry) = self.get(key).await? else { return Ok((Lease::default(), None)) };
-        // One that cannot be read holds nobody back.
-        Ok((serde_json::from_slice(&entry.value).unwrap_or_default(), Some(entry.revision)))
-    }
-
-    /// Writes a lease, unless somebody else has written there since.
-    async fn put_lease(&self, key: &str, lease: Lease, was: Option<u64>) -> Result<bool, StoreError> {
-        let value = serde_json::to_vec(&lease).map_err(|err| StoreError::Config(err.to_string()))?;
-        let revision = match self.put(key, value, was).await {
-            Ok(revision) => revision,
-            Err(StoreError::Conflict) => return Ok(false),
-            Err(err) => return Err(err),
-        };
-        if !lease.owner.is_empty() {
-            self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), (lease, revision));
-        }
-        Ok(true)
-    }
-
-    /// The lease at `key` as `owner` wrote it last, if it did. A write compares, so that it may be out of date; it is
-    /// forgotten here, and known again when that write has succeeded.
-    fn take_held(&self, key: &str, owner: &str) -> Option<(Lease, u64)> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.get(key).is_some_and(|(lease, _)| lease.owner == owner) { held.remove(key) } else { None }
     }
 
     async fn accounts(&self) -> Result<Vec<String>, StoreError> {
         let prefix = format!("{}.record.", self.codec.function());
-        let keys = self.kv().await?.keys().await.map_err(|err| unavailable(&err))?;
-        let keys: Vec<String> = keys.try_collect().await.map_err(|err| unavailable(&err))?;
+        let keys = self.kv().await?.keys().await.map_err(|err| self.unavailable(&err))?;
+        let keys: Vec<String> = keys.try_collect().await.map_err(|err| self.unavailable(&err))?;
         Ok(keys.iter().filter_map(|key| key.strip_prefix(&prefix)).map(str::to_owned).collect())
     }
 
@@ -183,9 +171,9 @@ impl Inner {
     async fn watch(&self, sender: &Told) -> Result<(), StoreError> {
         let prefix = format!("{}.record.", self.codec.function());
         let kv = self.kv().await?;
-        let mut watch = kv.watch_with_history(format!("{prefix}*")).await.map_err(|err| unavailable(&err))?;
+        let mut watch = kv.watch_with_history(format!("{prefix}*")).await.map_err(|err| self.unavailable(&err))?;
         while let Some(entry) = watch.next().await {
-            let entry = entry.map_err(|err| unavailable(&err))?;
+            let entry = entry.map_err(|err| self.unavailable(&err))?;
             if let Some(account) = entry.key.strip_prefix(&prefix)
                 && sender.send(account.to_owned()).await.is_err()
             {
@@ -201,10 +189,6 @@ async fn within<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<
     tokio::time::timeout(PATIENCE, work)
         .await
         .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("NATS did not answer in {} s", PATIENCE.as_secs()))))
-}
-
-fn unavailable(err: &dyn std::error::Error) -> StoreError {
-    StoreError::Unavailable(format!("NATS: {err}"))
 }
 
 impl TokenStore for Nats {
