@@ -184,4 +184,5 @@ def main():
     print(table(medians, options))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -95,7 +95,8 @@ fn checked(strings: &mut Strings<'_>, name: &str, definition: Definition, overri
             if let Some((what, variable)) = missing.filter(|_| !provider.discovers) {
                 strings.mistake(format!("provider {name} has no {what}: set the variable {variable}, or issuer"));
             }
-            if provider.grant == Grant::ClientCredentials && provider.client_auth == ClientAuth::None {
+            let shows_secret = provider.variables.values().any(|variable| variable.from == Source::Secret);
+            if provider.grant == Grant::ClientCredentials && provider.client_auth == ClientAuth::None && !shows_secret {
                 strings.mistake(
                     "grant=client_credentials needs a client that proves who it is: client_auth=none does not".into(),
                 );

@@ -157,6 +157,36 @@ fn each_grant_names_the_secrets_that_it_lacks_and_wants_no_others() {
 }
 
 #[test]
+fn a_certificate_is_asked_for_by_its_secret_and_must_be_one() {
+    let it = Setting::new().set("client_auth", "tls_client_auth");
+    let lacks = ["oauth2-client-certificate", "oauth2-private-key"];
+    assert_eq!(it.mistakes().len(), lacks.len(), "{:?}", it.mistakes());
+    for name in lacks {
+        assert!(it.mistakes().iter().any(|line| line.contains(&format!("secret {name} is missing"))), "{name}");
+        it.mount(name, "marker");
+    }
+    let mistakes = it.mistakes();
+    assert!(
+        mistakes.len() == 1 && mistakes[0].contains("secret oauth2-client-certificate is no certificate"),
+        "{mistakes:?}"
+    );
+}
+
+#[test]
+fn a_definition_names_further_secrets_and_they_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("acme.toml");
+    let text = "token_url = 'https://a.example/t'\ngrant = 'client_credentials'\nclient_auth = 'none'\n[token.params]\n\
+                grant_type = 'password'\npassword = '{word}'\n[variables.word]\nfrom = 'secret'\nat = 'api-password'";
+    std::fs::write(&file, text).unwrap();
+    let it = Setting::new().set("provider", "").set("provider_file", file.to_str().unwrap());
+    let mistakes = it.mistakes();
+    assert!(mistakes.len() == 1 && mistakes[0].contains("secret api-password is missing"), "{mistakes:?}");
+    it.mount("api-password", "w");
+    assert!(it.read().is_ok(), "a client without a proof of its own shows a password");
+}
+
+#[test]
 fn a_grant_without_a_redirect_needs_no_address_of_its_own() {
     let it = Setting::new().set("grant", "client_credentials").set("public_url", "").set("provider", "custom");
     let config = it.set("token_url", "https://a.example/t").read().unwrap();
@@ -223,7 +253,7 @@ fn a_definition_of_ones_own_is_read_from_a_file_and_named_after_it() {
     assert!(mistakes[1].starts_with("provider_tenant must be one part of a host name"), "{mistakes:?}");
     let it = it.set("provider", "acme");
     std::fs::write(&file, "tokenurl = ''").unwrap();
-    assert!(it.mistakes()[0].starts_with(&format!("{path}: tokenurl: is no key")), "{:?}", it.mistakes());
+    assert!(it.mistakes()[0].starts_with(&format!("{path}:1: tokenurl: is no key")), "{:?}", it.mistakes());
     std::fs::remove_file(&file).unwrap();
     assert!(it.mistakes()[0].starts_with(&format!("provider_file={path}: cannot be read")), "{:?}", it.mistakes());
 }

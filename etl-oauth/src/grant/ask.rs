@@ -94,7 +94,7 @@ mod tests {
     }
 
     fn client(id: &str) -> Client {
-        Client { id: id.into(), secret: None, assertion: None }
+        Client { id: id.into(), ..Client::default() }
     }
 
     fn claims(body: &str) -> Value {

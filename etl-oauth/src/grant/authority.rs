@@ -1,6 +1,6 @@
 //! The provider's authorization server, as this client talks to it: here each request is built, sent, counted and judged.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
@@ -8,13 +8,16 @@ use url::Url;
 
 use super::{
     Client, Credentials, DeviceCodes, KeyError, Nonces, Polled, Polling, RawAnswer, SendError, SigningKey,
-    TokenRequest, Wire, ask, consented, device, discovery::Known, dpop, judge_revocation, judge_token, judge_userinfo,
-    pushed, request,
+    TokenRequest, Wire, ask, consented, device, discovery::Known, dpop, judge_introspection, judge_revocation,
+    judge_token, judge_userinfo, pushed, request,
 };
 use crate::{
     provider::{Grant, Pkce, Provider, TokenKind, Values},
     token::{Answer, Class, Failure, Owner, Secret, Tokens},
 };
+
+/// How long an answer that is not saved yet waits to hear when its token ends.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The authorization server of one provider. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -250,7 +253,7 @@ impl Authority {
         let build = |client: &Client| Ok(device::device_token(&provider, client, device_code));
         let answer = self.call("token", &provider, key, now, build).await;
         match polling.judge(&provider, answer, now) {
-            Polled::Allowed(answer) => Polled::Allowed(bound(answer, key)),
+            Polled::Allowed(answer) => Polled::Allowed(self.dated(&provider, bound(answer, key), now).await),
             other => other,
         }
     }
@@ -271,12 +274,12 @@ impl Authority {
         let answer = judge_token(provider, &raw).map(|answer| bound(answer, key))?;
         let provider = provider.with(&answer.kept);
         if provider.second_url.is_none() || (purpose == For::Renewal && !provider.second_on_renewal) {
-            return Ok(answer);
+            return Ok(self.dated(&provider, answer, now).await);
         }
         let build = |client: &Client| request::second(&provider, client, &answer).ok_or_else(|| unknown("second_url"));
         let raw = self.call("token", &provider, key, now, build).await;
         match raw.and_then(|raw| judge_token(&provider, &raw)) {
-            Ok(second) => Ok(answer.followed_by(bound(second, key))),
+            Ok(second) => Ok(self.dated(&provider, answer.followed_by(bound(second, key)), now).await),
             Err(failure) if purpose == For::Code => Err(failure),
             Err(failure) => {
                 let class = failure.class().as_str();
@@ -284,6 +287,24 @@ impl Authority {
                 Ok(answer.unfinished())
             }
         }
+    }
+
+    /// The answer with the end of its access token, asked for where nothing else tells it. Nobody waits long for that: the
+    /// answer is not saved yet.
+    async fn dated(&self, provider: &Provider, answer: Answer, now: Timestamp) -> Answer {
+        if provider.introspect_url.is_none() || provider.lifetime.is_some() || answer.tells_its_end() {
+            return answer;
+        }
+        let build = |client: &Client| {
+            request::introspection(provider, client, &answer.access_token).ok_or_else(|| unknown("introspect_url"))
+        };
+        let asked = self.call("introspect", provider, None, now, build);
+        let raw = tokio::time::timeout(PATIENCE, asked).await;
+        let expires_at = raw.ok().and_then(Result::ok).and_then(|raw| judge_introspection(provider, &raw));
+        if expires_at.is_none() {
+            tracing::debug!("the provider does not say when the new token ends");
+        }
+        Answer { expires_at, ..answer }
     }
 
     /// Builds and sends; once more where the server only wants its nonce in the proof (RFC 9449 §8), having done nothing

@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_device_names_its_client_once_however_it_proves_itself() {
-        let client = Client { id: "id".into(), secret: Some(Secret::new("s")), assertion: None };
+        let client = Client { id: "id".into(), secret: Some(Secret::new("s")), ..Client::default() };
         for auth in [ClientAuth::None, ClientAuth::Basic, ClientAuth::Post] {
             let body = device_codes(&provider(auth), &client).unwrap().body().to_owned();
             assert_eq!(body.matches("client_id=id").count(), 1, "{auth:?}: {body}");

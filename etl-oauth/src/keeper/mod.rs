@@ -136,6 +136,12 @@ impl Keeper {
         &self.0.account
     }
 
+    /// How long a holder of a lease may be silent before it loses it.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.0.parts.policy.lease
+    }
+
     /// The store's name.
     #[must_use]
     pub fn store_kind(&self) -> &'static str {

@@ -183,7 +183,7 @@ fn over(wire: Wire) -> Authority {
 }
 
 fn client() -> Client {
-    Client { id: "id".into(), secret: Some(Secret::new("secret")), assertion: None }
+    Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() }
 }
 
 fn answer(access: &str, refresh: &str) -> crate::token::Answer {

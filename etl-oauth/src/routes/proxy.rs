@@ -27,15 +27,15 @@ const HELD: usize = 64 << 10;
 const ACCOUNT: HeaderName = HeaderName::from_static("x-etl-oauth-account");
 
 /// What concerns one connection alone (RFC 9110 §7.6.1).
-const HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
+const HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 ];
 
 /// What the caller or the platform told this function, and not the API. Some servers take another method from a header,
@@ -91,10 +91,8 @@ pub(super) async fn pass_on(app: &App, asked: &Asked, request: Request<Body>) ->
         let words = ("The body broke off", "it ended before its length", "Send the request again.");
         asked.problem(app, &problem("bad_body", StatusCode::BAD_REQUEST, words))
     })?;
-    let mut headers = without_hops(&parts.headers);
-    OURS.iter().for_each(|name| drop(headers.remove(*name)));
-    let forwarded: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-")).cloned().collect();
-    forwarded.iter().for_each(|name| drop(headers.remove(name)));
+    let mut headers = without_hops(parts.headers);
+    remove(&mut headers, |name| OURS.contains(&name) || name.starts_with("x-forwarded-"));
     let forward = Forward {
         method: parts.method,
         path: path.segments().to_vec(),
@@ -103,7 +101,7 @@ pub(super) async fn pass_on(app: &App, asked: &Asked, request: Request<Body>) ->
         body,
     };
     let (parts, body) = api.forward(forward).await.map_err(failed)?.into_parts();
-    let mut headers = without_hops(&parts.headers);
+    let mut headers = without_hops(parts.headers);
     headers.remove(header::SET_COOKIE);
     // What a token was needed for is nothing for a cache that nobody told so.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -127,13 +125,19 @@ async fn payload(headers: &HeaderMap, body: Body) -> Result<Payload, ()> {
 }
 
 /// The headers without those of the connection, and those that `Connection` names.
-fn without_hops(headers: &HeaderMap) -> HeaderMap {
-    let mut kept = headers.clone();
-    for name in headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok()) {
-        name.split(',').for_each(|name| drop(kept.remove(name.trim())));
+fn without_hops(mut headers: HeaderMap) -> HeaderMap {
+    let named: Vec<_> = headers.get_all(header::CONNECTION).iter().cloned().collect();
+    for name in named.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')) {
+        headers.remove(name.trim());
     }
-    HOP.iter().for_each(|name| drop(kept.remove(name)));
-    kept
+    remove(&mut headers, |name| HOP.contains(&name));
+    headers
+}
+
+/// Removes what goes no further. Requests have few headers: looking at those is less work than at each that there could be.
+fn remove(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
+    let gone: Vec<_> = headers.keys().filter(|name| goes(name.as_str())).cloned().collect();
+    gone.iter().for_each(|name| drop(headers.remove(name)));
 }
 
 impl App {

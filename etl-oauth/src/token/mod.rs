@@ -14,7 +14,7 @@ mod tokens;
 mod untold;
 mod written;
 
-pub use answer::{Answer, AnswerShape, Malformed, Success};
+pub use answer::{Answer, AnswerShape, Malformed, Mark};
 pub(crate) use answer::{at, object, text};
 pub use failure::{Class, Failure};
 pub use health::{Health, Refused, Renewal, State};

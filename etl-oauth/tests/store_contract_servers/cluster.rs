@@ -22,23 +22,28 @@ pub(crate) struct Cluster {
     pub(crate) config: Config,
 }
 
-/// The manifest's documents of one kind, moved to `namespace`.
+/// The manifest's documents of one kind, moved to `namespace`: one for the tokens, and perhaps one for what jobs remember.
 pub(crate) fn manifest<T: DeserializeOwned>(kind: &str, namespace: &str, rename: impl Fn(String) -> String) -> Vec<T> {
     let text = include_str!("../../../deploy/kubernetes.yaml").replace("openfaas-fn", namespace);
     let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&rename(text)).unwrap();
     let of_kind = documents.into_iter().filter(|document| document["kind"] == kind);
     let found: Vec<T> = of_kind.map(|document| serde_json::from_value(document).unwrap()).collect();
-    assert_eq!(found.len(), 1, "{kind}");
+    assert!(!found.is_empty(), "{kind}");
     found
 }
 
 impl Cluster {
-    /// With the manifest for `accounts`: the Secret and the Lease of each, and all their names in the Role.
+    /// With the manifest for `accounts` of the function etl-oauth.
     pub(crate) async fn new(accounts: &[&str]) -> Self {
+        Self::of("etl-oauth", accounts).await
+    }
+
+    /// With the manifest for `accounts`: the Secrets and the Leases of each, and all their names in the Role.
+    pub(crate) async fn of(function: &str, accounts: &[&str]) -> Self {
         let mut setting = Setting::new();
         std::fs::remove_file(setting.root.path().join("etl-oauth-seal-keys")).unwrap();
         let namespace = unique();
-        setting.options.function = "etl-oauth".into();
+        setting.options.function = function.into();
         setting.options.namespace = Some(namespace.clone());
         let kubeconfig = Kubeconfig::read().unwrap();
         let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
@@ -47,14 +52,23 @@ impl Cluster {
         let created = Namespace { metadata, ..Namespace::default() };
         Api::all(admin.clone()).create(&PostParams::default(), &created).await.unwrap();
         let mut it = Self { setting, admin, namespace, config };
+        let own = |text: String| text.replace("etl-oauth", function);
         for account in accounts {
-            it.create::<Secret>("Secret", |text| text.replace("token-default", &format!("token-{account}"))).await;
-            it.create::<Lease>("Lease", |text| text.replace("token-default", &format!("token-{account}"))).await;
+            let of_account = |text: String| own(text).replace("token-default", &format!("token-{account}"));
+            it.create::<Secret>("Secret", of_account).await;
+            it.create::<Lease>("Lease", of_account).await;
         }
-        let names: Vec<_> = accounts.iter().map(|account| format!("etl-oauth-token-{account}")).collect();
+        let both = |account: &&str| [format!("{function}-token-{account}"), format!("{function}.job-token-{account}")];
+        let names: Vec<_> = accounts.iter().flat_map(both).collect();
+        let default = format!("resourceNames: [{}]", both(&"default").join(", "));
         let named = format!("resourceNames: [{}]", names.join(", "));
-        it.create::<Role>("Role", |text| text.replace("resourceNames: [etl-oauth-token-default]", &named)).await;
-        it.create::<RoleBinding>("RoleBinding", |text| text).await;
+        it.create::<Role>("Role", |text| {
+            let text = own(text);
+            assert!(text.contains(&default), "the Role names both");
+            text.replace(&default, &named)
+        })
+        .await;
+        it.create::<RoleBinding>("RoleBinding", own).await;
         // The controller that makes it does not run here.
         let metadata = ObjectMeta { name: Some("default".into()), ..ObjectMeta::default() };
         let account = ServiceAccount { metadata, ..ServiceAccount::default() };

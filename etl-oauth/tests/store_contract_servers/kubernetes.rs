@@ -1,5 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
+use etl_oauth::job::{JobError, Ledger, ledger_options};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, Config, api::PostParams, config::Kubeconfig};
 
@@ -56,6 +57,35 @@ async fn the_rights_that_deploy_gives_cover_the_named_secrets_and_nothing_else()
         panic!("a Secret was created without the right to")
     };
     assert!(why.contains("create the Secret etl-oauth-token-default, which is missing"), "{why}");
+}
+
+/// As `sed s/etl-oauth/NAME/g` makes the manifest for a function of another name.
+#[tokio::test]
+async fn what_jobs_remember_is_written_under_the_rights_that_deploy_gives() {
+    let it = Cluster::of("strava", &["default"]).await;
+    let tokens = it.open();
+    tokens.save("default", &contract::record(1, "a"), None).await.unwrap();
+    let options = ledger_options(&it.setting.options, "strava");
+    let jobs = Kubernetes::with_config(it.config.clone(), &options).unwrap();
+    let ledger = Ledger::new(Arc::new(Store::Kubernetes(jobs.clone())), "default");
+    let mut first = ledger.read::<u64>("count").await.unwrap();
+    let stale = ledger.read::<u64>("count").await.unwrap();
+    first.notes = 1;
+    let mut second = ledger.write("count", first).await.unwrap();
+    assert!(matches!(ledger.write("count", stale).await, Err(JobError::Overtaken)));
+    second.notes = 2;
+    ledger.write("count", second).await.unwrap();
+    assert_eq!(ledger.read::<u64>("count").await.unwrap().notes, 2);
+    assert!(matches!(jobs.acquire("default", "a", PATIENCE, Timestamp::now()).await, Ok(Acquired::Until(_))));
+    // Neither is taken for an account of the other.
+    assert_eq!(tokens.accounts().await.unwrap(), ["default"]);
+    assert_eq!(jobs.accounts().await.unwrap(), ["default"]);
+    let Err(JobError::Ledger(StoreError::Refused(why))) =
+        Ledger::new(Arc::new(Store::Kubernetes(jobs)), "other").read::<u64>("count").await
+    else {
+        panic!("another account's was read")
+    };
+    assert!(why.contains("strava.job-token-other") && why.contains("apply deploy/kubernetes.yaml"), "{why}");
 }
 
 #[tokio::test]

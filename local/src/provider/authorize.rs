@@ -14,11 +14,19 @@ use super::grants::Consent;
 use super::{Shared, broken, now};
 
 /// The scopes that there are, and what each allows.
-pub(super) const SCOPES: [(&str, &str); 4] = [
+pub(super) const SCOPES: [(&str, &str); 11] = [
     ("view_sales", "See your sales"),
     ("view_profile", "See your name and e-mail address"),
     ("edit_products", "Create and change your products"),
     ("view_public", "See your public profile and products"),
+    // Of the further shapes, whose routes ask for none.
+    ("read", "See your public profile (Strava)"),
+    ("activity:read", "See your activities (Strava)"),
+    ("tweet.read", "See posts (X)"),
+    ("users.read", "See your profile (X)"),
+    ("offline.access", "Stay signed in (X)"),
+    ("api", "Use the API (Salesforce)"),
+    ("refresh_token", "Stay signed in (Salesforce)"),
 ];
 
 /// Gumroad's default.
@@ -147,7 +155,8 @@ impl Asked {
         if challenge.is_some() && get("code_challenge_method").0.as_deref() != Some("S256") {
             return Err(sent("invalid_request", "code_challenge_method must be S256"));
         }
-        let scope = get("scope").0.unwrap_or_else(|| DEFAULT_SCOPE.to_owned());
+        // Strava's come with commas between them.
+        let scope = get("scope").0.map_or_else(|| DEFAULT_SCOPE.to_owned(), |scope| scope.replace(',', " "));
         if scope.split(' ').any(|wanted| SCOPES.iter().all(|(name, _)| *name != wanted)) {
             return Err(sent("invalid_scope", "A scope is unknown"));
         }

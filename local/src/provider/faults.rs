@@ -1,7 +1,7 @@
 //! The switches that make the provider behave like the worst of the real ones.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// How often a fault happens: `true` always, `false` never, a number that many times more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +63,8 @@ pub struct Faults {
     pub omit_refresh_token: Times,
     /// Answers without `expires_in`.
     pub omit_expires_in: Times,
+    /// Further fields of answers that issue tokens, such as Salesforce's `instance_url`.
+    pub answer: Map<String, Value>,
     /// Slow answers of the token endpoint.
     pub delay: Option<Delay>,
     /// The connection closes before a token request has any effect.
@@ -97,6 +99,7 @@ impl Default for Faults {
             early_revocation: None,
             omit_refresh_token: Times::NEVER,
             omit_expires_in: Times::NEVER,
+            answer: Map::new(),
             delay: None,
             lose_request: Times::NEVER,
             lose_answer: Times::NEVER,

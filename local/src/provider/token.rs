@@ -95,6 +95,9 @@ fn carry_out(shared: &Shared, request: Result<Request, Problem>, mut entry: Entr
     if let Some(token) = issued.refresh_token {
         body["refresh_token"] = json!(token);
     }
+    for (name, value) in &book.faults.answer {
+        body[name] = value.clone();
+    }
     match malformed {
         Some(malformed) => garbled(malformed.kind, StatusCode::OK, &body),
         None => Json(body).into_response(),

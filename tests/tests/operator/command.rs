@@ -169,6 +169,8 @@ async fn the_command_line_shows_providers_and_checks_ones_own() {
     let shown = ran("", &["provider", "gumroad"]).await;
     assert!(shown.exit == 0 && shown.out.contains("title = \"Gumroad\""), "{shown:?}");
     assert_eq!(ran("", &["provider", "nobody"]).await.exit, 1);
+    let schema = ran("", &["provider", "schema"]).await.json();
+    assert!(schema["properties"]["token_url"].is_object());
 
     let folder = tempfile::tempdir().unwrap();
     let check = async |text: &str| {
@@ -181,10 +183,10 @@ async fn the_command_line_shows_providers_and_checks_ones_own() {
     for (text, told) in [
         ("title = 'Mine'\ntokenurl = 'https://a.example'", "tokenurl: is no key of a definition"),
         ("token_url = 'http://a.example/token'", "https://"),
-        ("title = 'Mine'\nlifetime = ", "line 2"),
+        ("title = 'Mine'\nlifetime = ", "mine.toml:2: "),
     ] {
         let wrong = check(text).await;
-        assert!(wrong.exit == 1 && wrong.err.contains(told), "{text}: {wrong:?}");
+        assert!(wrong.exit == 64 && wrong.err.contains(told), "{text}: {wrong:?}");
     }
 
     for shell in ["bash", "zsh", "fish"] {

@@ -68,7 +68,7 @@ async fn with_second(status: u16, body: &'static str, purpose: For) -> (Result<A
         let status = StatusCode::from_u16(status).unwrap();
         async move { Ok(RawAnswer { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::now() }) }
     });
-    let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), assertion: None };
+    let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() };
     let authority = Authority::new(provider, Credentials::fixed(client), wire);
     let (secret, now) = (Secret::new("x"), Timestamp::now());
     let answer = match purpose {
@@ -96,4 +96,42 @@ async fn a_second_exchange_that_fails_loses_no_refresh_token() {
     assert_eq!((answer.expires_at, calls), (Some(Timestamp::UNIX_EPOCH), 2));
     let (answer, _) = with_second(503, "", For::Code).await;
     assert_eq!(answer.unwrap_err().class(), Class::ProviderUnavailable, "the person is still here");
+}
+
+/// The end of a token whose answer says `told`, at a server whose introspection answers so, or never.
+async fn end_of(told: &'static str, introspection: Option<(u16, &'static str)>) -> (Option<Timestamp>, usize) {
+    let text = "token_url = 'https://p.example/token'\nintrospect_url = 'https://p.example/introspect'";
+    let provider = Provider::new("acme", Definition::read("acme.toml", text).unwrap(), Overrides::default()).unwrap();
+    let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let seen = Arc::clone(&calls);
+    let wire = Wire::new(move |request: TokenRequest| {
+        seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let asked = request.url().path() == "/introspect";
+        assert!(!asked || request.body() == "token=a&token_type_hint=access_token", "{}", request.body());
+        async move {
+            let (status, body) = match introspection {
+                None if asked => std::future::pending().await,
+                Some(answer) if asked => answer,
+                _ => (200, told),
+            };
+            let status = StatusCode::from_u16(status).unwrap();
+            Ok(RawAnswer { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::UNIX_EPOCH })
+        }
+    });
+    let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() };
+    let authority = Authority::new(provider, Credentials::fixed(client), wire);
+    let answer = authority.refresh(&Secret::new("r"), None, Timestamp::now()).await.unwrap();
+    (answer.expires_at, calls.load(std::sync::atomic::Ordering::Relaxed))
+}
+
+#[tokio::test(start_paused = true)]
+async fn f2_introspection_tells_the_end_of_a_token_and_loses_none() {
+    let silent = r#"{"access_token":"a","refresh_token":"r2"}"#;
+    let end = Timestamp::from_second(1_800_000_000).ok();
+    assert_eq!(end_of(silent, Some((200, r#"{"active":true,"exp":1800000000}"#))).await, (end, 2));
+    for nothing in [Some((500, "")), Some((401, r#"{"error":"invalid_client"}"#)), Some((200, "{}")), None] {
+        assert_eq!(end_of(silent, nothing).await, (None, 2), "{nothing:?}");
+    }
+    let told = r#"{"access_token":"a","expires_in":60}"#;
+    assert_eq!(end_of(told, None).await, (None, 1), "nobody is asked what is known");
 }
