@@ -176,10 +176,7 @@ def main():
     }
     results = pathlib.Path(options.results)
     results.mkdir(exist_ok=True)
-    page, plotted = results / "README.md", "\n![requests per second](throughput.svg)\n"
-    # Below the plot stand the figures of other commands.
-    others = page.read_text().partition(plotted)[2] if page.exists() else ""
-    page.write_text(table(medians, options) + plotted + others)
+    (results / "README.md").write_text(table(medians, options) + "\n![requests per second](throughput.svg)\n")
     (results / "throughput.svg").write_text(plot(medians))
     print(table(medians, options))
 
