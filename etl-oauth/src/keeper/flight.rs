@@ -1,18 +1,15 @@
 //! One renewal at a time in a process, in a task of its own.
 
 use std::{
-    sync::{
-        Arc, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
 
 use super::{
-    Keeper, KeeperError, Policy, Token,
+    Keeper, KeeperError, Policy,
+    landing::{Flight, Landing},
     machine::Renewal,
     step::{Event, Need, Outcome, Step},
 };
@@ -23,51 +20,6 @@ use crate::{
 
 /// How many renewals are remembered for the status page.
 const HISTORY: usize = 50;
-
-/// What a renewal brought those who waited for it.
-#[derive(Clone)]
-pub(super) struct Landing {
-    pub(super) result: Result<(), KeeperError>,
-    /// The token, if it was fresh then: whoever waited for no more than that asks neither clock nor keeper again.
-    pub(super) fresh: Option<Token>,
-}
-
-/// A renewal under way, as its waiters see it. Thousands may wait: being woken costs each no lock.
-#[derive(Default)]
-pub(super) struct Flight {
-    landed: OnceLock<Landing>,
-    /// The lease is given back, too.
-    over: AtomicBool,
-    bell: Notify,
-}
-
-impl Flight {
-    /// Gives its waiters what it brought; only the first one counts.
-    fn land(&self, landing: Landing) {
-        let _ = self.landed.set(landing);
-        self.bell.notify_waiters();
-    }
-
-    async fn landing(&self) -> &Landing {
-        self.wait_for(|| self.landed.get()).await
-    }
-
-    /// Until here the next one cannot begin: it would be given a lease that this one is about to give back.
-    async fn over(&self) {
-        self.wait_for(|| self.over.load(Ordering::Acquire).then_some(())).await;
-    }
-
-    async fn wait_for<T>(&self, look: impl Fn() -> Option<T>) -> T {
-        loop {
-            // Before the look: from here on no bell is missed.
-            let bell = self.bell.notified();
-            if let Some(seen) = look() {
-                return seen;
-            }
-            bell.await;
-        }
-    }
-}
 
 /// Ends a flight, also where its task goes without a word: the runtime is shutting down.
 struct Ending {
@@ -83,8 +35,7 @@ impl Drop for Ending {
             *current = None;
         }
         drop(current);
-        self.flight.over.store(true, Ordering::Release);
-        self.keeper.land(&self.flight, Err(self.keeper.disabled()));
+        self.flight.end(self.keeper.landed(Err(self.keeper.disabled())));
     }
 }
 
@@ -98,18 +49,21 @@ impl Keeper {
     pub(super) async fn landing_for(&self, need: Need) -> Landing {
         loop {
             let (flight, ours) = self.board(need);
+            // One that landed before served others: what was fresh for them may have ended since.
+            let late = !ours && flight.has_landed();
             let landing = flight.landing().await;
-            let served = need == Need::Expiry && landing.fresh.is_some();
+            let fresh = landing.fresh.as_ref().filter(|_| need == Need::Expiry && !late);
+            let told = !late && (fresh.is_some() || ours || landing.result.is_err());
             // Somebody else's renewal may have been for something else.
-            if served || ours || landing.result.is_err() || !self.still_wants(need) || !self.is_saved() {
-                return landing.clone();
+            if told || !self.still_wants(need) || !self.is_saved() {
+                return Landing { result: landing.result.clone(), fresh: fresh.cloned() };
             }
             flight.over().await;
         }
     }
 
-    fn land(&self, flight: &Flight, result: Result<(), KeeperError>) {
-        flight.land(Landing { result, fresh: self.fresh() });
+    fn landed(&self, result: Result<(), KeeperError>) -> Landing {
+        Landing { result, fresh: self.fresh() }
     }
 
     fn still_wants(&self, need: Need) -> bool {
@@ -165,7 +119,7 @@ impl Keeper {
             self.announce(from, &stored.record);
         }
         // Before the lease goes back: nobody waits for that.
-        self.land(flight, self.result_of(outcome, before.as_deref(), now));
+        flight.land(self.landed(self.result_of(outcome, before.as_deref(), now)));
         if self.0.leased.swap(false, Ordering::AcqRel) {
             // A release that does not arrive costs the others the rest of the lease, no more.
             let _ = self.0.parts.store.release(self.account(), &self.0.parts.owner).await;
@@ -239,7 +193,7 @@ impl Keeper {
                             );
                         }
                         self.publish(Stored { record: record.clone(), version: Version::new("unsaved") });
-                        self.land(flight, Ok(()));
+                        flight.land(self.landed(Ok(())));
                     }
                     tokio::time::sleep(pause).await;
                     Event::Woke

@@ -7,6 +7,7 @@ mod current;
 mod device;
 mod error;
 mod flight;
+mod landing;
 mod machine;
 mod notify;
 mod once;
@@ -43,8 +44,8 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use current::Current;
-use flight::Landing;
 use jiff::Timestamp;
+use landing::{Flight, Landing};
 use work::Work;
 
 use crate::{
@@ -79,7 +80,7 @@ struct Inner {
     account: String,
     parts: Arc<Parts>,
     current: ArcSwapOption<Current>,
-    flight: Mutex<Option<Arc<flight::Flight>>>,
+    flight: Mutex<Option<Arc<Flight>>>,
     /// Renewals and writes under way.
     work: Arc<Work>,
     /// The newest generation that the API has taken.
