@@ -74,6 +74,7 @@ impl Keeper {
     /// Makes a record the current one, unless a newer one is.
     pub(super) fn publish(&self, stored: Stored) {
         self.tell_for_others(&stored.record);
+        let device = stored.record.device.clone();
         let fresh_until = self.0.parts.policy.fresh_until(&stored.record);
         let new = Arc::new(Current { stored: Arc::new(stored), fresh_until });
         self.0.current.rcu(|current| match current {
@@ -83,6 +84,10 @@ impl Keeper {
             _ => Some(Arc::clone(&new)),
         });
         self.show(self.state());
+        // After the record is known: the task looks there whether it is still wanted.
+        if let Some(device) = device {
+            self.go_on_asking(&device);
+        }
     }
 
     /// In the metrics.

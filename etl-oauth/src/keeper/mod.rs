@@ -44,6 +44,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use current::Current;
+use device::Desk;
 use jiff::Timestamp;
 use landing::{Flight, Landing};
 use work::Work;
@@ -97,8 +98,10 @@ struct Inner {
     history: Mutex<VecDeque<LastRenewal>>,
     /// Unix milliseconds before which an unreachable store is left alone.
     store_again_at: AtomicI64,
-    /// The device grant, where somebody has begun it: accounts of other grants need not carry it.
-    device: OnceLock<Box<device::Device>>,
+    /// A task of this replica asks the provider whether a person has typed a code.
+    asking: AtomicBool,
+    /// What only accounts of the device grant have.
+    desk: OnceLock<Box<Desk>>,
 }
 
 impl std::fmt::Debug for Keeper {
@@ -128,7 +131,8 @@ impl Keeper {
             telling: AtomicBool::new(false),
             history: Mutex::default(),
             store_again_at: AtomicI64::new(i64::MIN),
-            device: OnceLock::new(),
+            asking: AtomicBool::new(false),
+            desk: OnceLock::new(),
         }))
     }
 

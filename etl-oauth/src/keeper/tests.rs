@@ -3,6 +3,7 @@
 mod addresses;
 mod answers;
 mod asking;
+mod device;
 mod failures;
 mod idle;
 mod news;

@@ -2,6 +2,7 @@
 //! writes it out.
 
 mod answer;
+mod device;
 mod failure;
 mod health;
 pub(crate) mod jwt;
@@ -16,6 +17,7 @@ mod written;
 
 pub use answer::{Answer, AnswerShape, Malformed, Mark};
 pub(crate) use answer::{at, object, text};
+pub use device::Device;
 pub use failure::{Class, Failure};
 pub use health::{Health, Refused, Renewal, State};
 pub use lifetime::{Unit, lenient_scope};

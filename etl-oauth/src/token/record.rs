@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Answer, Health, Owner, Renewal, State, Tokens, Untold};
+use super::{Answer, Device, Health, Owner, Renewal, State, Tokens, Untold};
 
 /// All that is stored of one account: its tokens, what is being done with them, and how it fares.
 ///
@@ -28,6 +28,10 @@ pub struct Record {
     pub used: BTreeMap<String, Timestamp>,
     /// A change of the account's state that nobody has been told of yet.
     pub untold: Option<Untold>,
+    /// How often somebody has authorised the account: what a renewal never changes.
+    pub authorisations: u32,
+    /// A device authorisation that is under way, for whichever replica goes on with it.
+    pub device: Option<Box<Device>>,
 }
 
 /// A renewal that was begun: written before the provider is called, so that after a crash the next holder of the lease
@@ -73,6 +77,8 @@ impl Record {
             owner,
             used: self.used.clone(),
             untold: None,
+            authorisations: self.authorisations.saturating_add(1),
+            device: None,
         }
     }
 
@@ -90,6 +96,8 @@ impl Record {
             owner: self.owner.clone(),
             used: self.used.clone(),
             untold: None,
+            authorisations: self.authorisations,
+            device: self.device.clone(),
         }
     }
 
@@ -97,7 +105,8 @@ impl Record {
     #[must_use]
     pub fn revoked(&self) -> Self {
         let (notes, used) = (self.notes.clone(), self.used.clone());
-        Self { generation: self.generation + 1, notes, used, ..Self::default() }
+        let authorisations = self.authorisations;
+        Self { generation: self.generation + 1, notes, used, authorisations, ..Self::default() }
     }
 
     /// The record as it is to be written over `before`: what people have not been told yet stays in it, and where `tells`,

@@ -62,7 +62,8 @@ impl Tokens {
         let rotated = answer.refresh_token.is_some();
         let mut kept = old.map(|old| old.kept.clone()).unwrap_or_default();
         kept.extend(answer.kept);
-        Self {
+        let old_one = old.filter(|_| answer.unfinished.is_some());
+        let tokens = Self {
             access_token: answer.access_token,
             refresh_token: answer.refresh_token.or_else(|| spent.clone()),
             previous_refresh_token: spent.filter(|_| rotated),
@@ -83,6 +84,17 @@ impl Tokens {
             bound_to: answer.bound_to,
             answer: answer.rest.into(),
             kept,
+        };
+        match old_one {
+            // The new access token did not come: the old one is good for as long as it would have been.
+            Some(old) => Self {
+                access_token: old.access_token.clone(),
+                token_type: old.token_type.clone(),
+                expires_at: old.expires_at,
+                bound_to: old.bound_to.clone(),
+                ..tokens
+            },
+            None => tokens,
         }
     }
 

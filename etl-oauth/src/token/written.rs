@@ -7,7 +7,7 @@ use secrecy::zeroize::Zeroizing;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{Health, Intent, Owner, Record, Rest, Secret, Tokens, Untold};
+use super::{Device, Health, Intent, Owner, Record, Rest, Secret, Tokens, Untold};
 
 impl Record {
     /// The record as JSON: the one place where tokens are written out.
@@ -23,6 +23,8 @@ impl Record {
             owner: self.owner.as_ref(),
             used: &self.used,
             untold: self.untold.as_ref(),
+            authorisations: self.authorisations,
+            device: self.device.as_deref(),
         };
         // Strings, numbers and maps with string keys: nothing of it can fail to serialise.
         Zeroizing::new(serde_json::to_vec(&written).unwrap_or_default())
@@ -66,6 +68,25 @@ struct Written<'a> {
     used: &'a BTreeMap<String, Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     untold: Option<&'a Untold>,
+    #[serde(skip_serializing_if = "is_zero")]
+    authorisations: u32,
+    #[serde(serialize_with = "write_device", skip_serializing_if = "Option::is_none")]
+    device: Option<&'a Device>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+fn write_device<S: Serializer>(device: &Option<&Device>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Exposed<'a> {
+        device_code: &'a str,
+        #[serde(flatten)]
+        rest: &'a Device,
+    }
+    device.map(|device| Exposed { device_code: device.device_code.expose(), rest: device }).serialize(serializer)
 }
 
 fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -16,7 +16,8 @@
 //! Where tokens are had by *asking*, nothing is spent, and the invariant is one call a need: nobody asks while another
 //! holder of the lease waits for its answer, nor for what was stored before it got its lease.
 //!
-//! Of both: what the store says of a next try holds for everybody who has got the lease since.
+//! Of both: new tokens are never thrown away while nothing newer is stored, and what the store says of a next try holds for
+//! everybody who has got the lease since.
 
 use std::collections::BTreeMap;
 
@@ -47,6 +48,8 @@ struct Sent {
     flight: u64,
     token: String,
     at: i64,
+    /// The generation that was stored then.
+    over: u64,
     fate: Fate,
 }
 
@@ -97,10 +100,12 @@ impl Judge {
         self.leased.entry(flight).or_insert((now, until)).1 = until;
     }
 
-    /// A flight is over: it waits for nothing any more.
-    pub fn ended(&mut self, flight: u64) {
+    /// A flight is over: it waits for nothing any more, and what it got is stored, or something newer is.
+    pub fn ended(&mut self, flight: u64) -> Verdict {
         self.leased.remove(&flight);
         self.leaves.remove(&flight);
+        let lost = |sent: &Sent| sent.flight == flight && sent.fate == Fate::Answered && self.generation <= sent.over;
+        if self.sent.iter().any(lost) { Err("new tokens were thrown away".into()) } else { Ok(()) }
     }
 
     /// A person authorised, or asked for a renewal: all that was ambiguous is his to decide.
@@ -192,7 +197,8 @@ impl Judge {
     }
 
     fn calls_with(&mut self, flight: u64, token: &str, now: i64) -> Verdict {
-        self.sent.push(Sent { flight, token: token.to_owned(), at: now, fate: Fate::Waiting });
+        let over = self.generation;
+        self.sent.push(Sent { flight, token: token.to_owned(), at: now, over, fate: Fate::Waiting });
         self.sends.push(now);
         // A cascade of crashes and of lost writes may cost a call each; a storm is something else.
         let last_minute = self.sends.iter().rev().take_while(|at| now - **at < 60_000).count();

@@ -1,6 +1,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
-use etl_oauth::job::{JobError, Ledger, ledger_options};
+use etl_oauth::{
+    job::{JobError, Ledger, ledger_options},
+    store::Kubernetes,
+};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, Config, api::PostParams, config::Kubeconfig};
 

@@ -40,9 +40,12 @@ pub(super) async fn watch(inner: &Inner, sender: &Told) -> Result<(), StoreError
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+        },
+        time::Duration,
     };
 
     use axum::{
@@ -108,7 +111,8 @@ mod tests {
         let store = Kubernetes::with_config(kube::Config::new(url.parse().unwrap()), &options).unwrap();
         let mut changes = store.changes().unwrap();
         for _ in 0..3 {
-            assert_eq!(changes.recv().await.as_deref(), Some("default"));
+            let told = tokio::time::timeout(Duration::from_secs(30), changes.recv()).await;
+            assert_eq!(told.expect("the watch goes on").as_deref(), Some("default"));
         }
         assert_eq!(begun.load(Ordering::Relaxed), 3);
     }

@@ -171,16 +171,16 @@ impl Search {
                 if it.case.habit == Habit::Asks && matches!(*outcome, Outcome::Disabled(_)) {
                     return Err("an account that nobody has to authorise counts as not authorised".into());
                 }
-                self.land(it, n, &outcome);
+                self.land(it, n, &outcome)?;
                 Stage::Over
             }
         };
         Ok(())
     }
 
-    fn land(&self, it: &mut Everything, n: usize, outcome: &Outcome) {
+    fn land(&self, it: &mut Everything, n: usize, outcome: &Outcome) -> Judged {
         let replica = &mut it.replicas[n];
-        it.judge.ended(replica.flight);
+        it.judge.ended(replica.flight)?;
         if std::mem::take(&mut replica.leased) {
             it.slot.release(&replica.owner);
         }
@@ -189,6 +189,7 @@ impl Search {
         if let Some(stored) = outcome.stored() {
             replica.known = Some(stored.record.clone());
         }
+        Ok(())
     }
 }
 

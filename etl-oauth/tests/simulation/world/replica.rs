@@ -193,7 +193,8 @@ impl World {
         self.trace(|_| format!("{to:?} ends: {}", ended(outcome)));
         let owner = self.replicas[to.replica].owner.clone();
         let flight = self.replicas[to.replica].desks[to.account].flight.take();
-        self.judges[to.account].ended(to.flight);
+        let verdict = self.judges[to.account].ended(to.flight);
+        self.hold(verdict);
         if flight.is_some_and(|flight| flight.leased) {
             let soon = self.rng.i64(1..40);
             self.replicas[to.replica].desks[to.account].landed_at = self.now + soon;
