@@ -7,17 +7,28 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-failed=()
+work=$(mktemp -d)
+log=$work/log failed=$work/failed
+touch "$log" "$failed"
+trap 'rm -rf "$work"' EXIT
 skipped=0
 
 # Runs a command for at most so many minutes; what fails is named at the end.
 run() {
-    local minutes=$1
+    local minutes=$1 TIMEFORMAT='-- %0R s, and %0U + %0S s of the processors'
     shift
     printf '\n-- %s\n' "$*"
-    timeout "${minutes}m" "$@" </dev/null 2>&1 | tee -a "$log" || failed+=("$*")
+    { time timeout "${minutes}m" "$@" </dev/null; } 2>&1 | tee -a "$log" || echo "$*" >>"$failed"
+}
+
+# Runs two functions at the same time; what the second one prints follows the first one's.
+beside() {
+    local second=$work/second.out
+    (log=$log.second && "$2") >"$second" 2>&1 &
+    local pid=$!
+    "$1"
+    wait "$pid"
+    cat "$second"
 }
 
 # A binary of the package `tests` that is compiled for real components alone. Of the whole workspace, so that nothing is
@@ -83,7 +94,6 @@ run 15 cargo build --workspace --features tests/components --example pages
 components 15 chromium
 install promtool --no-install-recommends prometheus
 run 5 tests/promtool.sh
-components 30 contexts
 found FAAS_CLI faas-cli "$(count faas_cli)" && components 10 faas_cli
 found CRON_CONNECTOR cron-connector "$(count cron_connector)" && components 10 cron_connector
 run 15 tests/faas_cli.sh
@@ -91,17 +101,24 @@ run 15 tests/faas_cli.sh
 found OF_WATCHDOG of-watchdog "$(grep -c '^ *{"id":' template/rust-hyper/tests/of-watchdog.json)" &&
     REPLAY_SUBJECT=$OF_WATCHDOG components 15 replay
 
-# Servers that the stores speak to.
+# Servers that the stores speak to, and eight processes over each store, killed at random.
+servers() {
+    run 40 tests/stores.sh
+}
+
+# Builds in release mode.
+builds() {
+    components 30 contexts
+    run 30 tests/image.sh
+}
+
 install go golang-go
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || install initdb postgresql
-run 25 tests/stores.sh
-# Eight processes over each store, killed at random.
-export PROCESSES_SECONDS=${PROCESSES_SECONDS:-40}
-run 20 tests/servers.sh cargo test --workspace --features tests/components --test processes -- --test-threads 1 --nocapture
-run 30 tests/image.sh
+# The fleets mostly wait, the builds mostly compile on one processor.
+beside builds servers
 
 printf '\n'
-[ ${#failed[@]} -eq 0 ] || printf 'failed: %s\n' "${failed[@]}"
+sed 's/^/failed: /' "$failed"
 awk -v skipped="$skipped" '
     /^test result: / { passed += $4; failed += $6; skipped += $8 }
     # Scripts close with a line of their own, some with their name before it.
@@ -109,5 +126,5 @@ awk -v skipped="$skipped" '
         sub(/^[a-z-]+: /, "")
         passed += $1; failed += $3; skipped += $5
     }
-    END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }' "$log"
-[ ${#failed[@]} -eq 0 ]
+    END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }' "$log"*
+[ ! -s "$failed" ]

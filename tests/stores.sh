@@ -1,5 +1,17 @@
 #!/usr/bin/env bash
-# Runs the contract of stores on the real servers; prints how many clauses each store holds.
-set -euo pipefail
+# The stores on real servers: their contract, with the number of clauses that each store holds; then several processes of the
+# function over each store, killed at random for PROCESSES_SECONDS (a minute).
+set -uo pipefail
 cd "$(dirname "$0")/.."
-exec tests/servers.sh cargo test --package etl-oauth --features nats,postgres --test store_contract_servers -- --nocapture
+[ "${1:-}" = started ] || exec tests/servers.sh tests/stores.sh started
+
+# With the features of all the tests on real components, so that nothing is compiled again.
+real() {
+    cargo test --workspace --features tests/components --test "$@" --nocapture
+}
+
+status=0
+real store_contract_servers -- || status=1
+export PROCESSES_SECONDS=${PROCESSES_SECONDS:-60}
+real processes -- --test-threads 1 || status=1
+exit $status

@@ -17,7 +17,35 @@ class Records(RESTStream):
     records_jsonpath = "$.records[*]"
     next_page_token_jsonpath = "$.next"
     schema = th.PropertiesList(
-        th.Property("id", th.IntegerType), th.Property("updated", th.IntegerType), th.Property("note", th.StringType)
+        th.Property("id", th.IntegerType),
+        th.Property("updated", th.IntegerType),
+        th.Property(
+            "product",
+            th.ObjectType(
+                th.Property("id", th.StringType), th.Property("name", th.StringType), th.Property("url", th.StringType)
+            ),
+        ),
+        th.Property("email", th.StringType),
+        th.Property("full_name", th.StringType),
+        th.Property("country", th.StringType),
+        th.Property("zip", th.StringType),
+        th.Property("price", th.IntegerType),
+        th.Property("fee", th.NumberType),
+        th.Property("currency", th.StringType),
+        th.Property("quantity", th.IntegerType),
+        th.Property("refunded", th.BooleanType),
+        th.Property("referrer", th.StringType),
+        th.Property("tags", th.ArrayType(th.StringType)),
+        th.Property("variants", th.ObjectType(th.Property("colour", th.StringType), th.Property("size", th.StringType))),
+        th.Property(
+            "card",
+            th.ObjectType(
+                th.Property("type", th.StringType),
+                th.Property("last4", th.StringType),
+                th.Property("expires", th.ArrayType(th.IntegerType)),
+            ),
+        ),
+        th.Property("note", th.StringType),
     ).to_dict()
 
     @property

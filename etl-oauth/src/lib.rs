@@ -1,8 +1,8 @@
 //! A function that a person authorises once in a browser, and that from then on gets, keeps, renews, guards and revokes
 //! the OAuth tokens of an unattended job, and runs that job.
 //!
-//! Deployed with the template `rust-hyper`, [`handler`] is all of it. To run a job of your own, copy the crate and edit
-//! [`job`]. Rooms from the ground floor up: [`token`] and [`secrets`], [`provider`], [`seal`], [`grant`], [`store`], [`keeper`],
+//! Deployed with the template `rust-hyper`, [`handler`] is all of it; [`with`] runs a job of your own in the place of a
+//! built-in one. Rooms from the ground floor up: [`token`] and [`secrets`], [`provider`], [`seal`], [`grant`], [`store`], [`keeper`],
 //! [`api`], [`job`], [`guard`], [`pages`], [`config`], [`routes`]; each knows only those before it. Behind the feature `cli` stands the command line `etl-oauth`.
 
 pub mod api;
@@ -52,23 +52,30 @@ pub async fn handler() -> Result<Router, BoxError> {
     Ok(Function::new(Config::read(variable).map_err(wrong)?).await?.router())
 }
 
-/// The function with a job of one's own in the place of a built-in one: an async function from the [`api`] of an account
+/// The function with a job of one's own in the place of a built-in one: an async function from the [`api::Api`] of an account
 /// and a typed input to a typed output. All else is as in [`handler`]: `/enable`, `/status`, renewal, schedule, accounts.
 ///
 /// This is the whole of a function. `faas-cli new --lang rust-hyper orders` makes its folder; `cargo add` brings in
-/// `etl-oauth`, `serde` (with `derive`) and `serde_json`; the variables and secrets are those of `stack.yaml`.
+/// `etl-oauth` (`--git`, with the repository's address), `serde` (with `derive`) and `serde_json`; the variables and secrets are those of `stack.yaml`.
 ///
 /// ```no_run
 #[doc = include_str!("../examples/orders/lib.rs")]
 /// # fn main() {}
 /// ```
 ///
-/// The input is the body of the call as JSON, its default where that is empty; the output is the answer.
+/// The input is the body of the call as JSON, its default where that is empty; one that cannot be read is a 400 that names
+/// the field. The output is the answer. An error is never a 2xx, so that a queue tries again: the API's own says what it is,
+/// within a [`BoxError`] too, and any other is a 502. The job runs for each account that somebody has authorised; a run that
+/// takes longer than `exec_timeout` is dropped where it awaits. Events that it logs with `tracing` bear the call's `trace_id`.
+///
+/// A job that has to remember something takes the whole [`job::Context`] in the place of the [`api::Api`]: its
+/// [`ledger`](job::Context::ledger) is compared and swapped, and lasts where the store can be read back.
 ///
 /// # Errors
 /// As [`handler`].
-pub async fn with<I, O, E, F>(job: impl Fn(api::Api, I) -> F + Send + Sync + 'static) -> Result<Router, BoxError>
+pub async fn with<C, I, O, E, F>(job: impl Fn(C, I) -> F + Send + Sync + 'static) -> Result<Router, BoxError>
 where
+    C: From<job::Context>,
     I: serde::de::DeserializeOwned + Default + Send + 'static,
     O: serde::Serialize + Send + 'static,
     E: Into<job::JobError> + Send + 'static,

@@ -16,6 +16,9 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use url::{Url, form_urlencoded};
 
+#[path = "providers/vocabulary.rs"]
+mod vocabulary;
+
 const REDIRECT: &str = "https://gateway.example.com/function/etl-oauth/oauth2/callback";
 
 fn names() -> impl Iterator<Item = &'static str> {
@@ -65,7 +68,7 @@ fn provider(name: &str) -> Provider {
 }
 
 fn client() -> Client {
-    Client { id: "CLIENT-ID".into(), secret: Some(Secret::new("CLIENT-SECRET")), assertion: None }
+    Client { id: "CLIENT-ID".into(), secret: Some(Secret::new("CLIENT-SECRET")), ..Client::default() }
 }
 
 fn url(out: &mut String, method: &str, url: &Url) {
@@ -133,6 +136,9 @@ fn story(name: &str) -> String {
     reading(&mut out, &answer);
     kept.extend(answer.kept.clone());
     let account = provider.with(&kept);
+    if let Some(asked) = grant::introspection(&account, &client, &answer.access_token) {
+        request(&mut out, "Its end is asked for", &asked);
+    }
     if let Some(second) = grant::second(&account, &client, &answer) {
         request(&mut out, "The second exchange", &second);
     }
@@ -189,8 +195,8 @@ fn the_schema_is_current() {
 #[test]
 fn the_table_of_providers_is_current() {
     let mut table = String::from(
-        "# Providers\n\nOne file each; its first lines say where its facts come from, and what is not known. A test writes this \
-         table.\n\n| `provider` | | variables | access token | refresh token | revoked at the provider |\n| --- | --- | --- | \
+        "# Providers\n\nOne file each; its first lines say where its facts come from, and what is not known. [The format](FORMAT.md) is \
+         for yours. A test writes this table.\n\n| `provider` | | variables | access token | refresh token | revoked at the provider |\n| --- | --- | --- | \
          --- | --- | --- |\n",
     );
     for name in names() {
@@ -230,15 +236,6 @@ fn span(seconds: u64) -> String {
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} d", seconds / 86_400),
     }
-}
-
-#[test]
-fn the_definition_in_the_readme_is_right() {
-    let readme = fs::read_to_string(folder("../README.md")).unwrap();
-    let text = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let definition = Definition::read("acme.toml", text).unwrap_or_else(|wrong| panic!("{wrong:#?}"));
-    assert_eq!(definition.title.as_deref(), Some("Acme"));
-    assert!(text.lines().count() <= 10, "ten lines, it says");
 }
 
 #[test]

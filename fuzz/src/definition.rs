@@ -1,6 +1,6 @@
 use etl_oauth::{
     grant::{self, Client, RawAnswer},
-    provider::{Call, Definition, Overrides, Provider, TokenKind, is_loopback},
+    provider::{Call, Definition, Overrides, Provider, Source, TokenKind, is_loopback},
     token::Secret,
 };
 use http::{HeaderMap, StatusCode};
@@ -15,7 +15,7 @@ pub fn definition(data: &[u8]) {
     let definition = match Definition::read("fuzz.toml", text) {
         Ok(definition) => definition,
         Err(wrong) => {
-            assert!(wrong.iter().all(|line| line.starts_with("fuzz.toml: ")), "{wrong:?}");
+            assert!(wrong.iter().all(|line| line.starts_with("fuzz.toml:")), "{wrong:?}");
             assert!(!wrong.is_empty(), "a mistake without a word");
             return;
         }
@@ -44,7 +44,13 @@ const ANSWERS: [(StatusCode, &str); 3] = [
 
 /// The requests that a provider is asked with: secrets are in no URL, unless the definition says that it knows of them.
 pub(crate) fn asks(provider: &Provider) {
-    let client = Client { id: "id".into(), secret: Some(Secret::new("marker-of-the-client")), assertion: None };
+    let secrets = provider.variables.iter().filter(|(_, variable)| variable.from == Source::Secret);
+    let client = Client {
+        id: "id".into(),
+        secret: Some(Secret::new("marker-of-the-client")),
+        secrets: secrets.map(|(name, _)| (name.clone(), Secret::new("marker-of-the-secret"))).collect(),
+        ..Client::default()
+    };
     let (verifier, token) = (Secret::new("marker-of-the-verifier"), Secret::new("marker-of-the-token"));
     let redirect = "https://g.example/function/fuzz/oauth2/callback";
     if let Some(url) = grant::authorize_url(provider, &client.id, redirect, "the-state", &verifier) {
@@ -56,11 +62,13 @@ pub(crate) fn asks(provider: &Provider) {
     let exchange = grant::authorization_code(provider, &client, "the-code", redirect, Some(&verifier));
     let renewal = grant::refresh_token(provider, &client, &token);
     let revocation = grant::revocation(provider, &client, &token, TokenKind::RefreshToken);
+    let introspection = grant::introspection(provider, &client, &token);
     let known = |call: &Call| call.secrets_in_query;
     for (request, known) in [
         (Some(exchange), known(&provider.token)),
         (Some(renewal), known(&provider.refresh.or(&provider.token))),
         (revocation, known(&provider.revoke)),
+        (introspection, known(&provider.introspect)),
     ] {
         let Some(request) = request else { continue };
         assert!(request.url().scheme() == "https" || is_loopback(request.url()));

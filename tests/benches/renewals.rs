@@ -76,7 +76,8 @@ async fn measure(store: &Arc<Store>, accounts: usize, folder: &Path) -> (f64, u6
         ..Definition::default()
     };
     let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
-    let client = Client { id: "bench".into(), secret: Some(Secret::new("the secret of the bench")), assertion: None };
+    let client =
+        Client { id: "bench".into(), secret: Some(Secret::new("the secret of the bench")), ..Client::default() };
     let parts = Arc::new(Parts {
         policy: Policy::of(&provider),
         authority: Authority::new(

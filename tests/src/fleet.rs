@@ -31,6 +31,9 @@ pub const LEASE: Duration = Duration::from_secs(3);
 
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "a fleet that cannot be set up fails its test")]
 impl Fleet {
+    /// What the records are sealed with: a line of a key ring.
+    pub const KEY: &str = "1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
     /// Starts `size` processes with `store` (variables, secrets), authorised once, on tokens that live two seconds.
     pub async fn start(program: &str, size: usize, store: &[(&str, &str)], secrets: &[(&str, &str)]) -> Self {
         let fleet = Self::unauthorised(program, size, store, secrets).await;
@@ -45,7 +48,7 @@ impl Fleet {
         let mounted = folder.path().join("secrets");
         std::fs::create_dir(&mounted).unwrap();
         let client = [("oauth2-client-id", "fleet"), ("oauth2-client-secret", "the secret of the fleet")];
-        let keys = [("etl-oauth-seal-keys", "1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")];
+        let keys = [("etl-oauth-seal-keys", Self::KEY)];
         for (name, value) in client.iter().chain(&keys).chain(secrets) {
             std::fs::write(mounted.join(name), value).unwrap();
         }
@@ -88,6 +91,11 @@ impl Fleet {
             fleet.until_up(index).await;
         }
         fleet
+    }
+
+    /// Changes a mounted secret.
+    pub fn mount(&self, name: &str, value: &str) {
+        std::fs::write(self.folder.path().join("secrets").join(name), value).unwrap();
     }
 
     /// Walks a person through the authorisation. Gives the page at the end.

@@ -33,9 +33,29 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
 }
 
+/// A clone of this checkout, with the crate as it is here.
+fn repository(folder: &Path) -> PathBuf {
+    let clone = folder.join("repository");
+    run("git", folder, &["clone", "--quiet", checkout().to_str().unwrap(), clone.to_str().unwrap()]);
+    copy(&checkout().join("etl-oauth"), &clone.join("etl-oauth"));
+    let author = ["-c", "user.name=test", "-c", "user.email=test@example.com"];
+    run("git", &clone, &["add", "--all"]);
+    run("git", &clone, &[&author[..], &["commit", "--quiet", "--allow-empty", "--message", "as it is here"]].concat());
+    clone
+}
+
+#[track_caller]
+fn run(program: &str, folder: &Path, arguments: &[&str]) {
+    let mut command = std::process::Command::new(program);
+    // Of the git that may run this, as a hook does.
+    command.env_remove("GIT_DIR").env_remove("GIT_INDEX_FILE");
+    let output = command.args(arguments).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// A project of its own, with the template of this checkout: `hello` is new from the starter; `etl-oauth` is the
 /// function as it is here; `messy` is the same with a name that the template has too, a workspace, and what a folder
-/// gathers; `orders` is the example of a job of one's own.
+/// gathers; `orders` is the example of a job of one's own, which has the crate from a repository, as the README says.
 fn project(folder: &Path) {
     copy(&checkout().join("template"), &folder.join("template"));
     copy(&checkout().join("template/rust-hyper/function"), &folder.join("hello"));
@@ -58,12 +78,13 @@ fn project(folder: &Path) {
     write(&messy.join("target/debug/junk.rs"), "no Rust");
 
     let orders = folder.join("orders");
-    copy(&folder.join("etl-oauth"), &orders.join("etl-oauth"));
+    copy(&folder.join("hello"), &orders);
     let example = fs::read_to_string(checkout().join("etl-oauth/examples/orders/lib.rs")).unwrap();
     write(&orders.join("src/lib.rs"), &example);
-    let manifest = "[package]\nname = \"orders\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[dependencies]\n\
-        etl-oauth = { path = \"etl-oauth\" }\nserde = { version = \"1\", features = [\"derive\"] }\nserde_json = \"1\"\n";
-    write(&orders.join("Cargo.toml"), manifest);
+    let address = format!("file://{}", repository(folder).display());
+    for arguments in [&["etl-oauth", "--git", &address][..], &["serde", "--features", "derive"], &["serde_json"]] {
+        run("cargo", &orders, &[&["add", "--quiet"], arguments].concat());
+    }
 
     let stack = fs::read_to_string(checkout().join("stack.yaml")).unwrap();
     let (head, etl_oauth) = stack.split_once("  etl-oauth:\n").expect("stack.yaml has the function");

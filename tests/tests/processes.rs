@@ -1,7 +1,7 @@
 //! Several processes of the function over one store, killed at random: the provider must never see a refresh token spent
 //! twice but where a kill explains it, and the token must work at the end.
 //!
-//! The file store needs nothing but this machine; the others run where `servers.sh` has started their servers.
+//! The file store needs nothing but this machine; the others run where `stores.sh` has started their servers.
 //! `PROCESSES_SECONDS` is how long the storm lasts.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be set up fails its test")]
@@ -131,7 +131,7 @@ mod servers {
     #[tokio::test]
     async fn a_store_that_is_away_is_degraded_service_and_no_crash() {
         let road = Relay::closed().await;
-        let url = std::env::var("POSTGRES_URL").expect("run by servers.sh");
+        let url = std::env::var("POSTGRES_URL").expect("run by stores.sh");
         let (login, rest) = url.split_once('@').unwrap();
         let (server, _) = rest.split_once('/').unwrap();
         road.lead_to(&format!("http://{server}"));
@@ -174,21 +174,21 @@ mod servers {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a2_eight_processes_over_kubernetes_survive_kills() {
-        let cluster = std::env::var("KUBECONFIG").expect("run by servers.sh");
+        let cluster = std::env::var("KUBECONFIG").expect("run by stores.sh");
         let store = [("store", "kubernetes"), ("store_namespace", "default"), ("KUBECONFIG", &*cluster)];
         storm("kubernetes", Fleet::start(PROGRAM, 8, &store, &[]).await, 200, &[Blow::Kill]).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a2_eight_processes_over_nats_survive_kills() {
-        let url = std::env::var("NATS_URL").expect("run by servers.sh");
+        let url = std::env::var("NATS_URL").expect("run by stores.sh");
         let store = [("store", "nats"), ("nats_url", &*url), ("nats_bucket", "processes")];
         storm("nats", Fleet::start(PROGRAM, 8, &store, &[]).await, 200, &[Blow::Kill]).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a2_eight_processes_over_postgres_survive_kills() {
-        let url = std::env::var("POSTGRES_URL").expect("run by servers.sh");
+        let url = std::env::var("POSTGRES_URL").expect("run by stores.sh");
         let fleet = Fleet::start(PROGRAM, 8, &[("store", "postgres")], &[("etl-oauth-postgres-url", &*url)]).await;
         storm("postgres", fleet, 200, &[Blow::Kill]).await;
     }

@@ -134,9 +134,16 @@ async fn the_weekly_report_comes_by_mail_once_as_text_and_as_a_page() {
     let mails: Vec<_> = std::fs::read_dir(mailbox.join("new")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(mails.len(), 1, "{}", fleet.log(0));
     let mail = std::fs::read_to_string(&mails[0]).unwrap();
-    for part in
-        ["Subject: Your week on Gumroad", "ann@example.com", "text/plain", "text/html", "Last sale", "By country"]
-    {
+    for part in [
+        "Subject: Your week on Gumroad",
+        "ann@example.com",
+        "text/plain",
+        "text/html",
+        "Last sale",
+        "By country",
+        "Auto-Submitted: auto-generated",
+        "Message-ID: <",
+    ] {
         assert!(mail.contains(part), "{part}: {mail}");
     }
     fleet.stop().await;

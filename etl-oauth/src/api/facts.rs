@@ -3,13 +3,18 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
 
-use crate::provider::{self, Provider, ResetUnit, fill};
+use crate::{
+    provider::{self, Provider, ResetUnit, fill},
+    token::Mark,
+};
 
 /// Where an API leaves the common ways. The default is RFC 6750, RFC 9110 and the usual names of rate limit headers.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The statuses that say that the token has ended (case F10); 401 where nothing else is known.
     pub expired: Vec<StatusCode>,
+    /// What says so in the body of an answer whose status is a success.
+    pub expired_in: Option<Mark>,
     /// The header that carries the token.
     pub header: HeaderName,
     /// What stands before the token in it, with the space: `Bearer `.
@@ -41,7 +46,14 @@ impl Facts {
         }
         let prefix = if api.scheme.is_empty() { String::new() } else { format!("{} ", api.scheme) };
         let expired = api.expired.iter().filter_map(|status| StatusCode::from_u16(*status).ok()).collect();
-        Ok(Self { expired, header: name(&api.header)?, prefix, headers, limits: Limits::of(&api.limits, name)? })
+        Ok(Self {
+            expired,
+            expired_in: api.expired_in.clone(),
+            header: name(&api.header)?,
+            prefix,
+            headers,
+            limits: Limits::of(&api.limits, name)?,
+        })
     }
 }
 
@@ -49,6 +61,7 @@ impl Default for Facts {
     fn default() -> Self {
         Self {
             expired: vec![StatusCode::UNAUTHORIZED],
+            expired_in: None,
             header: http::header::AUTHORIZATION,
             prefix: "Bearer ".into(),
             headers: HeaderMap::new(),

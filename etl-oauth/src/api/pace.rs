@@ -81,7 +81,9 @@ impl Pace {
             };
             return false;
         }
-        let reset = limits.reset(headers, now).or(left.map(|(_, reset)| reset));
+        // "At once", or a moment that is over by our clock, says nothing: asked again at once, it would refuse for ever.
+        let wait = wait.filter(|wait| !wait.is_zero());
+        let reset = limits.reset(headers, now).or(left.map(|(_, reset)| reset)).filter(|reset| *reset > now);
         let wait = wait.or_else(|| Duration::try_from(reset?.duration_since(now)).ok()).unwrap_or_else(|| {
             state.strikes = (state.strikes + 1).min(6);
             Duration::from_secs(1 << state.strikes)
@@ -144,6 +146,13 @@ mod tests {
         }
         note(&pace, 200, &[]);
         assert!(note(&pace, 429, &[("retry-after", "soon")]));
+        assert_eq!(pace.turn(NOW), Err(Duration::from_secs(8)));
+
+        // So does one whose time is over when it comes.
+        let pace = Pace::default();
+        for (name, value) in [("retry-after", "0"), ("x-ratelimit-reset", "1800000000"), ("retry-after", "0")] {
+            assert!(note(&pace, 429, &[(name, value)]));
+        }
         assert_eq!(pace.turn(NOW), Err(Duration::from_secs(8)));
     }
 

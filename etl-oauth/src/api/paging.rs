@@ -158,17 +158,23 @@ impl Paging {
                 cursor.map(|cursor| Step::Set(parameter.clone(), cursor))
             }
             Self::Offset { parameter, size, records, .. } => {
-                let count = json::records(body, records)?.len() as u64;
+                let count = count(body, records)?;
                 place.records += count;
                 (count > 0 && count >= *size).then(|| Step::Set(parameter.clone(), place.records.to_string()))
             }
             Self::Page { parameter, first, size, records, .. } => {
-                let count = json::records(body, records)?.len() as u64;
+                let count = count(body, records)?;
                 (count >= size.unwrap_or(1).max(1))
                     .then(|| Step::Set(parameter.clone(), (first + place.pages).to_string()))
             }
         })
     }
+}
+
+fn count(body: &[u8], records: &str) -> Result<u64, serde_json::Error> {
+    let mut count = 0;
+    json::each(body, records, |_| count += 1)?;
+    Ok(count)
 }
 
 /// The target of the link whose relation is `next` (RFC 8288 §3): `<https://…>; rel="next"`.

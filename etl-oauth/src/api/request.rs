@@ -158,7 +158,9 @@ impl Request {
                     let limited = pace.note(status, &response.headers, &facts.limits, now);
                     let retry_after = crate::grant::retry_after(&response.headers, now);
                     let error = ApiError::Status { status, path: self.path(), retry_after };
-                    if status.is_success() {
+                    let told = facts.expired_in.as_ref().is_some_and(|mark| mark.is_in(&response.body));
+                    let told = told && status.is_success();
+                    if status.is_success() && !told {
                         keeper.worked(token.generation());
                         pace.worked();
                         return Ok(response);
@@ -168,9 +170,9 @@ impl Request {
                             continue;
                         }
                         return Err(error);
-                    } else if facts.expired.contains(&status) {
+                    } else if told || facts.expired.contains(&status) {
                         let refused = || ApiError::Refused { account: keeper.account().to_owned() };
-                        let error = if status == StatusCode::UNAUTHORIZED { refused() } else { error };
+                        let error = if told || status == StatusCode::UNAUTHORIZED { refused() } else { error };
                         if renewed {
                             return Err(error);
                         }

@@ -19,7 +19,7 @@ use crate::{
     keeper::{Announcer, Clock, Parts, Policy},
     provider::{Definition, Overrides, Provider},
     store::{Memory, Store, TokenStore},
-    token::{AnswerShape, Record, Secret},
+    token::{AnswerShape, Mark, Record, Secret},
 };
 
 const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
@@ -63,7 +63,7 @@ impl Setting {
     async fn client(base: Url, facts: Facts) -> (Api, Arc<AtomicUsize>, Arc<Mutex<Vec<Duration>>>) {
         let definition = Definition { token_url: Some("https://p.example/token".into()), ..Definition::default() };
         let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
-        let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), assertion: None };
+        let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() };
         let (memory, renewals) = (Memory::default(), Arc::<AtomicUsize>::default());
         let first = br#"{"access_token":"a0","refresh_token":"r","expires_in":86400}"#;
         let record = Record::default().authorised(AnswerShape::default().read(first).unwrap(), Timestamp::now(), None);
@@ -151,6 +151,19 @@ async fn f10_another_status_can_say_that_the_token_has_ended() {
     })
     .await;
     s.api.get("x").send().await.unwrap();
+    assert_eq!(s.renewals.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn f10_the_body_of_a_success_can_say_so_too() {
+    let ended = Mark { at: "status".into(), is: vec!["401".into()] };
+    let facts = Facts { expired_in: Some(ended), ..Facts::default() };
+    let s = Setting::new(facts, |_, request| match token(&request) {
+        "Bearer a0" => r#"{"status":401}"#.into_response(),
+        _ => r#"{"status":0}"#.into_response(),
+    })
+    .await;
+    assert_eq!(&s.api.get("x").send().await.unwrap().body[..], br#"{"status":0}"#);
     assert_eq!(s.renewals.load(Ordering::SeqCst), 1);
 }
 

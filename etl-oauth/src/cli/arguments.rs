@@ -16,6 +16,7 @@ Exit codes:
   4  the operator's secret is missing or wrong, or the function has none
   5  the wait was in vain
   6  an account works, but not without trouble
+ 64  a definition has mistakes
 
 The operator's secret is what the function has mounted as etl-oauth-operator. It is read from --operator-file, or from
 the variable ETL_OAUTH_OPERATOR; never from an argument, which others on the machine could see.";
@@ -127,6 +128,8 @@ pub(super) enum Check {
         /// The TOML file
         file: PathBuf,
     },
+    /// Prints the JSON Schema of definitions, for an editor
+    Schema,
 }
 
 /// The secret goes to that address: over TLS, or to this machine.

@@ -1,4 +1,7 @@
-use std::path::Path;
+use std::{
+    io::{self, Write as _},
+    path::Path,
+};
 
 use serde_json::json;
 
@@ -23,10 +26,14 @@ pub(super) fn list(shape: &Shape) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// `provider`: shows one, or checks a file.
+/// `provider`: shows one, checks a file, or shows what files are to be like.
 pub(super) fn provider(which: &Which) -> Outcome {
     match (&which.check, &which.name) {
         (Some(Check::Check { file }), _) => check(file, &which.shape),
+        (Some(Check::Schema), _) => {
+            print(include_str!("../../providers/schema.json").trim_end());
+            Ok(Exit::Done)
+        }
         (None, name) => show(name.as_deref().unwrap_or_default(), &which.shape),
     }
 }
@@ -47,15 +54,28 @@ fn show(name: &str, shape: &Shape) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// Reads a file as the function reads `provider_file`, and tells all that is wrong with it.
+/// Reads a file as the function reads `provider_file`, and tells all that is wrong with it, a line each.
 fn check(file: &Path, shape: &Shape) -> Outcome {
     let name = file.display().to_string();
-    let wrong = |message: String| {
-        let next = "Mend it, and check it again; `etl-oauth provider gumroad` shows one that is right.";
-        Failure::new(Exit::Failed, "bad_definition", message, next)
+    let text = std::fs::read_to_string(file).map_err(|err| {
+        Failure::new(Exit::Failed, "unreadable", format!("{name}: {err}"), "Name a file that you can read.")
+    })?;
+    let definition = match Definition::read(&name, &text) {
+        Ok(definition) => definition,
+        Err(mistakes) => {
+            if shape.json {
+                let message = format!("{name} is no definition of a provider");
+                let next = "Mend it, and check it again.";
+                print_json(
+                    &json!({ "error": "bad_definition", "message": message, "next": next, "mistakes": mistakes }),
+                );
+            } else {
+                // A reader that has gone away wants no more.
+                let _ = writeln!(io::stderr(), "{}", mistakes.join("\n"));
+            }
+            return Ok(Exit::Mistaken);
+        }
     };
-    let text = std::fs::read_to_string(file).map_err(|err| wrong(format!("{name}: {err}")))?;
-    let definition = Definition::read(&name, &text).map_err(|mistakes| wrong(mistakes.join("; ")))?;
     let title = definition.title.as_deref().unwrap_or("a provider without a title");
     if shape.json {
         print_json(&json!({ "file": name, "title": definition.title }));

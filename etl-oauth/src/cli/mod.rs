@@ -37,6 +37,8 @@ enum Exit {
     NotOperator = 4,
     /// The wait was in vain.
     InVain = 5,
+    /// A definition with mistakes, as the function itself ends on one.
+    Mistaken = 64,
     /// Anything else: the function is not to be reached, or failed.
     Failed = 1,
 }

@@ -14,7 +14,7 @@ pub use crate::guard::{EnableAuth, InvokeAuth};
 pub use retriever::Retriever;
 
 use crate::{
-    grant::{Credentials, SigningKey},
+    grant::{Certificate, Credentials, SigningKey},
     guard::Allow,
     job::{Job, Outlets, extract::Plan},
     keeper::{Policy, Renew},
@@ -245,15 +245,22 @@ fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provid
     // Where nobody says how the client proves who it is, the server does, when it is asked.
     let auth = provider.map_or(Some(ClientAuth::default()), Provider::said_client_auth);
     let client = Credentials::needed(grant, auth);
-    for name in client.iter().chain(password).chain(tokens) {
+    let named = provider.map(Credentials::named).into_iter().flatten();
+    for name in client.iter().copied().chain(named).chain(password.iter().copied()).chain(tokens.iter().copied()) {
         if let Err(err) = secrets.require(name) {
             let hint =
-                if tokens.contains(name) { " (its value is `empty` before the first authorisation)" } else { "" };
+                if tokens.contains(&name) { " (its value is `empty` before the first authorisation)" } else { "" };
             strings.mistake(format!("{err}{hint}"));
         }
     }
     let key = secrets.require("oauth2-private-key").ok().filter(|_| client.contains(&"oauth2-private-key"));
-    if let Some(Err(err)) = key.map(|key| SigningKey::read(&key)) {
+    let certificate = secrets.require("oauth2-client-certificate").ok();
+    let certificate = certificate.filter(|_| client.contains(&"oauth2-client-certificate"));
+    if let Some((certificate, key)) = certificate.as_ref().zip(key.as_ref()) {
+        if let Err(err) = Certificate::read(certificate, key) {
+            strings.mistake(format!("secret {} {err}", secrets.name("oauth2-client-certificate")));
+        }
+    } else if let Some(Err(err)) = key.map(|key| SigningKey::read(&key)) {
         strings.mistake(format!("secret {} {err}", secrets.name("oauth2-private-key")));
     }
 }

@@ -157,6 +157,36 @@ fn each_grant_names_the_secrets_that_it_lacks_and_wants_no_others() {
 }
 
 #[test]
+fn a_certificate_is_asked_for_by_its_secret_and_must_be_one() {
+    let it = Setting::new().set("client_auth", "tls_client_auth");
+    let lacks = ["oauth2-client-certificate", "oauth2-private-key"];
+    assert_eq!(it.mistakes().len(), lacks.len(), "{:?}", it.mistakes());
+    for name in lacks {
+        assert!(it.mistakes().iter().any(|line| line.contains(&format!("secret {name} is missing"))), "{name}");
+        it.mount(name, "marker");
+    }
+    let mistakes = it.mistakes();
+    assert!(
+        mistakes.len() == 1 && mistakes[0].contains("secret oauth2-client-certificate is no certificate"),
+        "{mistakes:?}"
+    );
+}
+
+#[test]
+fn a_definition_names_further_secrets_and_they_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("acme.toml");
+    let text = "token_url = 'https://a.example/t'\ngrant = 'client_credentials'\nclient_auth = 'none'\n[token.params]\n\
+                grant_type = 'password'\npassword = '{word}'\n[variables.word]\nfrom = 'secret'\nat = 'api-password'";
+    std::fs::write(&file, text).unwrap();
+    let it = Setting::new().set("provider", "").set("provider_file", file.to_str().unwrap());
+    let mistakes = it.mistakes();
+    assert!(mistakes.len() == 1 && mistakes[0].contains("secret api-password is missing"), "{mistakes:?}");
+    it.mount("api-password", "w");
+    assert!(it.read().is_ok(), "a client without a proof of its own shows a password");
+}
+
+#[test]
 fn a_grant_without_a_redirect_needs_no_address_of_its_own() {
     let it = Setting::new().set("grant", "client_credentials").set("public_url", "").set("provider", "custom");
     let config = it.set("token_url", "https://a.example/t").read().unwrap();
@@ -223,7 +253,7 @@ fn a_definition_of_ones_own_is_read_from_a_file_and_named_after_it() {
     assert!(mistakes[1].starts_with("provider_tenant must be one part of a host name"), "{mistakes:?}");
     let it = it.set("provider", "acme");
     std::fs::write(&file, "tokenurl = ''").unwrap();
-    assert!(it.mistakes()[0].starts_with(&format!("{path}: tokenurl: is no key")), "{:?}", it.mistakes());
+    assert!(it.mistakes()[0].starts_with(&format!("{path}:1: tokenurl: is no key")), "{:?}", it.mistakes());
     std::fs::remove_file(&file).unwrap();
     assert!(it.mistakes()[0].starts_with(&format!("provider_file={path}: cannot be read")), "{:?}", it.mistakes());
 }
@@ -237,4 +267,30 @@ fn custom_needs_variables_alone() {
         .set("client_auth", "post");
     let provider = it.read().unwrap().provider;
     assert_eq!((provider.name.as_str(), provider.token_url.as_str()), ("custom", "https://p.example/t"));
+}
+
+#[test]
+fn the_platforms_own_exchange_is_a_route_of_its_gateway_within_the_cluster() {
+    let at = |grant: &str, url: &str| {
+        let it = Setting::new().set("provider", "custom").set("grant", grant).set("scope", "function");
+        it.unmount("oauth2-client-secret");
+        it.set("token_url", url).set("api_url", "http://gateway.openfaas:8080/function").set("client_auth", "none")
+    };
+    let config = at("token_exchange", "http://gateway.openfaas:8080/oauth/token").read().unwrap();
+    assert_eq!(config.provider.token_url.as_str(), "http://gateway.openfaas:8080/oauth/token");
+    assert_eq!(config.provider.api_url.unwrap().as_str(), "http://gateway.openfaas:8080/function");
+    // The gateway that is configured, and no other.
+    let moved =
+        at("token_exchange", "http://gateway.openfaas:8080/oauth/token").set("gateway_url", "http://g.other:8080");
+    assert!(moved.mistakes().iter().any(|line| line.starts_with("token_url must begin with https://")));
+    let other = at("token_exchange", "http://as.openfaas/token").mistakes();
+    assert!(other.iter().any(|line| line.starts_with("token_url must begin with https://")), "{other:?}");
+    // A person's tokens, and a client's secret, never go without TLS.
+    for grant in ["authorization_code", "client_credentials", "jwt_bearer"] {
+        let wrong = at(grant, "http://gateway.openfaas:8080/oauth/token").mistakes();
+        for name in ["token_url", "api_url"] {
+            let told = format!("{name} must begin with https://");
+            assert!(wrong.iter().any(|line| line.starts_with(&told)), "{grant}: {wrong:?}");
+        }
+    }
 }

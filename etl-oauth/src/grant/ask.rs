@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 
 use super::{Client, KeyError, SigningKey, TokenRequest, assertion::bearer_assertion, request::resources};
-use crate::{provider::Provider, token::Secret};
+use crate::{
+    provider::Provider,
+    token::{Answer, Class, Failure, Secret},
+};
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -53,6 +56,32 @@ fn ask<'a>(provider: &'a Provider, client: &Client, fields: &[(&'a str, &'a str)
     TokenRequest::new(&provider.token_url, &provider.token, provider, client, &fields)
 }
 
+/// What the token endpoint's answer is where nobody authorises anything. A grant that is refused is a matter of
+/// configuration, and worth another try later. A refresh token that a server gives all the same (RFC 6749 §4.4.3) is left,
+/// with all that is said of its life: Keycloak says 0 of one that it does not even give.
+///
+/// # Errors
+/// The [`Failure`]; never one that a person could end by authorising.
+pub fn unattended(answer: Result<Answer, Failure>) -> Result<Answer, Failure> {
+    match answer {
+        Ok(answer) => Ok(Answer { refresh_token: None, refresh_lifetime: None, refresh_expires_at: None, ..answer }),
+        Err(failure) => Err(not_a_persons(failure)),
+    }
+}
+
+/// Where no person could end it by authorising, a grant that is refused is a matter of configuration.
+pub(super) fn not_a_persons(failure: Failure) -> Failure {
+    if failure.class() != Class::InvalidGrant {
+        return failure;
+    }
+    let detail = "the provider refuses what is shown to it for a token: who may ask for what is configured there";
+    let plain = Failure::new(Class::Config, detail).with_retry_after(failure.retry_after());
+    match failure.code() {
+        Some(code) => plain.with_code(code),
+        None => plain,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -60,7 +89,10 @@ mod tests {
     use url::form_urlencoded;
 
     use super::*;
-    use crate::provider::{AssertionTerms, ClientAuth, Definition, Overrides};
+    use crate::{
+        provider::{AssertionTerms, ClientAuth, Definition, Overrides},
+        token::{AnswerShape, Record},
+    };
 
     fn provider(definition: Definition) -> Provider {
         let token_url = Some("https://p.example/token".into());
@@ -69,7 +101,7 @@ mod tests {
     }
 
     fn client(id: &str) -> Client {
-        Client { id: id.into(), secret: None, assertion: None }
+        Client { id: id.into(), ..Client::default() }
     }
 
     fn claims(body: &str) -> Value {
@@ -116,6 +148,27 @@ mod tests {
         let said = claims(request.body());
         assert_eq!([&said["iss"], &said["sub"], &said["aud"]], ["app", "app", "https://p.example/token"]);
         assert!(request.body().ends_with("&scope=a+b"));
+    }
+
+    #[test]
+    fn a_refresh_token_that_nobody_needs_is_left_with_all_that_is_said_of_its_life() {
+        let body = br#"{"access_token":"a","refresh_token":"r","refresh_expires_in":0,"expires_in":60}"#;
+        let answer = unattended(Ok(AnswerShape::default().read(body).unwrap())).unwrap();
+        let tokens = Record::default().authorised(answer, Timestamp::UNIX_EPOCH, None).tokens.unwrap();
+        assert!(tokens.refresh_token.is_none() && tokens.refresh_expires_at.is_none() && tokens.expires_at.is_some());
+    }
+
+    #[test]
+    fn a_refused_grant_is_configuration_and_keeps_its_code_and_the_wish_to_be_left_alone() {
+        let wait = Some(std::time::Duration::from_secs(7));
+        let refused = Failure::new(Class::InvalidGrant, "x").with_code("invalid_grant").with_retry_after(wait);
+        let failure = unattended(Err(refused)).unwrap_err();
+        assert_eq!(
+            (failure.class(), failure.code(), failure.retry_after()),
+            (Class::Config, Some("invalid_grant"), wait)
+        );
+        let away = Failure::new(Class::ProviderUnavailable, "x");
+        assert_eq!(unattended(Err(away.clone())).unwrap_err(), away);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub fn authorize_url(
     if provider.pkce == Pkce::S256 {
         fields.extend([("code_challenge", &*challenge), ("code_challenge_method", "S256")]);
     }
-    let client = Client { id: client_id.to_owned(), secret: None, assertion: None };
+    let client = Client { id: client_id.to_owned(), ..Client::default() };
     let blanks = Blanks::new(provider, &client, &fields);
     let pairs = laid_over(&fields, &provider.authorize.params, &blanks);
     let query: Vec<_> = pairs.iter().map(|(name, value)| pair(name, value, &provider.authorize.raw)).collect();
@@ -53,10 +53,10 @@ pub fn authorize_url(
     Some(url)
 }
 
-/// One parameter. A raw value is written as it is, unless it would end the parameter or the query.
+/// One parameter. A raw value is written as it is, unless it would end the parameter or the query; what no query may hold, a
+/// space for one, is encoded by percent signs.
 fn pair(name: &str, value: &str, raw: &[String]) -> String {
-    let plain = |byte: u8| byte.is_ascii_graphic() && !b"&#+%\"<>".contains(&byte);
-    if raw.iter().any(|it| it == name) && value.bytes().all(plain) {
+    if raw.iter().any(|it| it == name) && !value.contains(['&', '#']) {
         return format!("{name}={value}");
     }
     form_urlencoded::Serializer::new(String::new()).append_pair(name, value).finish()
@@ -150,7 +150,8 @@ mod tests {
                 ..Definition::default()
             })
         };
-        assert!(with("https://a/b:c,d").contains("&scope=https://a/b:c,d&"));
+        assert!(with("https://a/b:c,d+e%20").contains("&scope=https://a/b:c,d+e%20&"));
+        assert!(with("a b\u{e9}").contains("&scope=a%20b%C3%A9&"));
         assert!(with("a&state=x").contains("&scope=a%26state%3Dx&"));
         assert!(with("a#").contains("&scope=a%23&"));
     }

@@ -1,10 +1,12 @@
+use std::collections::BTreeMap;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::assertion::CLIENT_ASSERTION;
+use super::{Certificate, assertion::CLIENT_ASSERTION};
 use crate::{provider::ClientAuth, token::Secret};
 
 /// This client's identity at the provider (RFC 6749 §2.2, §2.3).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Client {
     /// `client_id`. Not a secret.
     pub id: String,
@@ -12,6 +14,10 @@ pub struct Client {
     pub secret: Option<Secret>,
     /// A signed statement in place of a secret, made for the one call (RFC 7523 §2.2).
     pub assertion: Option<Secret>,
+    /// A certificate in place of a secret (RFC 8705 §2).
+    pub certificate: Option<Certificate>,
+    /// What the definition's requests hold of other secrets, by the names of its variables.
+    pub secrets: BTreeMap<String, Secret>,
 }
 
 impl Client {
@@ -22,7 +28,7 @@ impl Client {
             ClientAuth::Basic => format!("{}:{}", form_encoded(&self.id), form_encoded(secret)),
             ClientAuth::BasicRaw => format!("{}:{secret}", self.id),
             ClientAuth::BasicSecret => format!("{secret}:"),
-            ClientAuth::Post | ClientAuth::None | ClientAuth::PrivateKeyJwt => return None,
+            ClientAuth::Post | ClientAuth::None | ClientAuth::PrivateKeyJwt | ClientAuth::TlsClientAuth => return None,
         };
         Some(Secret::new(format!("Basic {}", STANDARD.encode(pair))))
     }
@@ -38,7 +44,7 @@ impl Client {
             ClientAuth::Basic | ClientAuth::BasicRaw => Vec::new(),
             // Some grants need no client at all.
             ClientAuth::None if self.id.is_empty() => Vec::new(),
-            ClientAuth::None | ClientAuth::BasicSecret => vec![("client_id", &self.id)],
+            ClientAuth::None | ClientAuth::BasicSecret | ClientAuth::TlsClientAuth => vec![("client_id", &self.id)],
             ClientAuth::PrivateKeyJwt => {
                 let assertion = self.assertion.as_ref().map_or("", Secret::expose);
                 vec![
@@ -75,7 +81,7 @@ mod tests {
 
     fn client() -> Client {
         let secret = Some(Secret::new("s3cr:et+/% &x%20é"));
-        Client { id: "id:1".into(), secret, assertion: Some(Secret::new("signed")) }
+        Client { id: "id:1".into(), secret, assertion: Some(Secret::new("signed")), ..Client::default() }
     }
 
     fn basic(auth: ClientAuth) -> String {

@@ -1,8 +1,8 @@
 use jiff::Timestamp;
 
-use super::{Client, KeyError, SigningKey, assertion::client_assertion};
+use super::{Certificate, Client, KeyError, SigningKey, assertion::client_assertion};
 use crate::{
-    provider::{ClientAuth, Grant, Provider},
+    provider::{self, ClientAuth, Grant, Provider},
     secrets::Secrets,
     token::{Class, Failure, Secret},
 };
@@ -20,6 +20,7 @@ enum Source {
 const ID: &str = "oauth2-client-id";
 const SECRET: &str = "oauth2-client-secret";
 const KEY: &str = "oauth2-private-key";
+const CERTIFICATE: &str = "oauth2-client-certificate";
 
 impl Credentials {
     /// Those in mounted secrets; `key_id` is what the provider calls the private key.
@@ -40,6 +41,7 @@ impl Credentials {
         let proof: &[_] = match auth {
             None | Some(ClientAuth::None) => &[],
             Some(ClientAuth::PrivateKeyJwt) => &[KEY],
+            Some(ClientAuth::TlsClientAuth) => &[CERTIFICATE, KEY],
             Some(_) => &[SECRET],
         };
         let anonymous = auth == Some(ClientAuth::None);
@@ -52,9 +54,13 @@ impl Credentials {
             Grant::JwtBearer => &[ID, KEY],
             _ => &[ID],
         };
-        let mut needed: Vec<_> = own.iter().chain(proof).copied().collect();
-        needed.dedup();
-        needed
+        own.iter().chain(proof.iter().filter(|name| !own.contains(name))).copied().collect()
+    }
+
+    /// The secrets that the variables of a definition name.
+    pub fn named(provider: &Provider) -> impl Iterator<Item = &str> {
+        let named = provider.variables.iter().filter(|(_, variable)| variable.from == provider::Source::Secret);
+        named.map(|(name, variable)| variable.at(name))
     }
 
     /// Whether what is mounted is enough for this way of proving who the client is.
@@ -62,9 +68,13 @@ impl Credentials {
     pub fn suffice_for(&self, auth: ClientAuth) -> bool {
         match (&self.0, auth) {
             (Source::Fixed(client), ClientAuth::PrivateKeyJwt) => client.assertion.is_some(),
+            (Source::Fixed(client), ClientAuth::TlsClientAuth) => client.certificate.is_some(),
             (Source::Fixed(client), _) => client.secret.is_some() || auth == ClientAuth::None,
             (Source::Mounted { .. }, ClientAuth::None) => true,
             (Source::Mounted { secrets, .. }, ClientAuth::PrivateKeyJwt) => secrets.require(KEY).is_ok(),
+            (Source::Mounted { secrets, .. }, ClientAuth::TlsClientAuth) => {
+                secrets.require(CERTIFICATE).is_ok() && secrets.require(KEY).is_ok()
+            }
             (Source::Mounted { secrets, .. }, _) => secrets.require(SECRET).is_ok(),
         }
     }
@@ -85,16 +95,19 @@ impl Credentials {
             secrets.read(ID).ok().flatten().unwrap_or_else(|| Secret::new(""))
         };
         let id = id.expose().to_owned();
-        let (secret, assertion) = match auth {
-            ClientAuth::None => (None, None),
+        let named = provider.variables.iter().filter(|(_, variable)| variable.from == provider::Source::Secret);
+        let named = named.map(|(name, variable)| Ok((name.clone(), require(secrets, variable.at(name))?)));
+        let mut client = Client { id, secrets: named.collect::<Result<_, Failure>>()?, ..Client::default() };
+        match auth {
+            ClientAuth::None => {}
             ClientAuth::PrivateKeyJwt => {
-                let signed =
-                    client_assertion(provider, &self.key()?, &id, now).map_err(|err| unusable(secrets, err))?;
-                (None, Some(signed))
+                let signed = client_assertion(provider, &self.key()?, &client.id, now);
+                client.assertion = Some(signed.map_err(|err| unusable(secrets, err))?);
             }
-            _ => (Some(require(secrets, SECRET)?), None),
-        };
-        Ok(Client { id, secret, assertion })
+            ClientAuth::TlsClientAuth => client.certificate = Some(certificate(secrets)?),
+            _ => client.secret = Some(require(secrets, SECRET)?),
+        }
+        Ok(client)
     }
 
     /// The key that signs statements.
@@ -127,6 +140,13 @@ fn require(secrets: &Secrets, name: &str) -> Result<Secret, Failure> {
     secrets.require(name).map_err(|err| Failure::new(Class::Config, err.to_string()))
 }
 
+/// The mounted certificate with its key.
+fn certificate(secrets: &Secrets) -> Result<Certificate, Failure> {
+    let (certificate, key) = (require(secrets, CERTIFICATE)?, require(secrets, KEY)?);
+    Certificate::read(&certificate, &key)
+        .map_err(|err| Failure::new(Class::Config, format!("secret {} {err}", secrets.name(CERTIFICATE))))
+}
+
 fn unusable(secrets: &Secrets, err: KeyError) -> Failure {
     Failure::new(Class::Config, format!("secret {} {err}", secrets.name(KEY)))
 }
@@ -149,6 +169,10 @@ mod tests {
         assert_eq!(needed(Grant::JwtBearer, Some(ClientAuth::PrivateKeyJwt)), "oauth2-client-id oauth2-private-key");
         assert_eq!(needed(Grant::TokenExchange, Some(ClientAuth::None)), "");
         assert_eq!(needed(Grant::TokenExchange, Some(ClientAuth::Post)), both);
+        assert_eq!(
+            needed(Grant::AuthorizationCode, Some(ClientAuth::TlsClientAuth)),
+            "oauth2-client-id oauth2-client-certificate oauth2-private-key"
+        );
         assert_eq!(needed(Grant::Static, None), "api-token");
         assert_eq!(needed(Grant::Basic, None), "api-user api-password");
     }

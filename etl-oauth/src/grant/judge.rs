@@ -86,6 +86,12 @@ pub fn judge_revocation(provider: &Provider, raw: &RawAnswer) -> Result<(), Fail
     Err(refusal(provider, raw, error.as_deref()))
 }
 
+/// Judges the answer that says when a token ends (RFC 7662 §2.2). `None` where it does not say so.
+#[must_use]
+pub fn judge_introspection(provider: &Provider, raw: &RawAnswer) -> Option<Timestamp> {
+    raw.status.is_success().then(|| provider.answer.end(&raw.body, raw.at)).flatten()
+}
+
 /// Judges the answer that says whose a token is: the owner, by the definition's pointers. `None` where nothing is there.
 #[must_use]
 pub fn judge_userinfo(provider: &Provider, raw: &RawAnswer) -> Option<Owner> {

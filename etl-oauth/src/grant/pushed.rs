@@ -59,7 +59,7 @@ mod tests {
             ..Definition::default()
         };
         let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
-        let client = Client { id: "id".into(), secret: Some(Secret::new("s")), assertion: None };
+        let client = Client { id: "id".into(), secret: Some(Secret::new("s")), ..Client::default() };
         let url = authorize_url(&provider, "id", "https://f.example/cb", "st", &Secret::new("v")).unwrap();
         let request = pushed(&provider, &client, &url).unwrap();
         let body = request.body();

@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use secrecy::zeroize::Zeroizing;
 use url::{Url, form_urlencoded};
 
-use super::{Client, sign::sign};
+use super::{Certificate, Client, sign::sign};
 use crate::{
-    provider::{CLIENT_ID, Call, Format, Provider, TokenKind, Verb, fill},
+    provider::{CLIENT_ID, Call, ClientAuth, Format, Provider, TokenKind, Verb, fill},
     token::{Answer, Secret},
 };
 
@@ -18,6 +18,7 @@ pub struct TokenRequest {
     url: Url,
     headers: HeaderMap,
     body: Zeroizing<String>,
+    certificate: Option<Certificate>,
 }
 
 impl std::fmt::Debug for TokenRequest {
@@ -49,8 +50,9 @@ impl TokenRequest {
         let mut headers = headers(call, &blanks);
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         headers.extend(authorization.as_ref().and_then(sensitive).map(|value| (header::AUTHORIZATION, value)));
-        let mut it =
-            Self { method: method(call), url: with_client_id(url, client), headers, body: Zeroizing::default() };
+        let certificate = client.certificate.clone().filter(|_| auth == ClientAuth::TlsClientAuth && !call.bearer);
+        let (method, url) = (method(call), with_client_id(url, client));
+        let mut it = Self { method, url, headers, body: Zeroizing::default(), certificate };
         it.write(call, &params);
         it
     }
@@ -59,13 +61,16 @@ impl TokenRequest {
     #[must_use]
     pub fn get(url: Url) -> Self {
         let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))]);
-        Self { method: Method::GET, url, headers, body: Zeroizing::default() }
+        Self { method: Method::GET, url, headers, body: Zeroizing::default(), certificate: None }
     }
 
-    /// The same request with a proof of possession (RFC 9449 §5).
+    /// The same request with a proof of possession (RFC 9449 §5), and the token that it is of (§7.1).
     #[must_use]
-    pub fn with_proof(mut self, proof: HeaderValue) -> Self {
+    pub fn with_proof(mut self, proof: HeaderValue, token: Option<&Secret>) -> Self {
         self.headers.insert(super::dpop::HEADER, proof);
+        if let Some(shown) = token.and_then(|token| sensitive(&Secret::new(format!("DPoP {}", token.expose())))) {
+            self.headers.insert(header::AUTHORIZATION, shown);
+        }
         self
     }
 
@@ -116,6 +121,12 @@ impl TokenRequest {
     #[must_use]
     pub fn body(&self) -> &str {
         &self.body
+    }
+
+    /// What the connection shows of the client, where that is how it proves itself.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_ref()
     }
 
     /// The `Authorization` header.
@@ -173,16 +184,17 @@ impl<'a> Blanks<'a> {
         Self { provider, client, fields, scope: provider.scope_text(), timestamp }
     }
 
-    fn value(&self, name: &str) -> Option<&str> {
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
         if let Some((_, value)) = self.fields.iter().find(|(field, _)| *field == name) {
             return Some(value);
         }
         match name {
             "client_id" => Some(&self.client.id),
             "client_secret" => self.client.secret.as_ref().map(Secret::expose),
+            "client_assertion" => self.client.assertion.as_ref().map(Secret::expose),
             "scope" => Some(&self.scope),
             "timestamp" => Some(&self.timestamp),
-            name => self.provider.value(name),
+            name => self.client.secrets.get(name).map(Secret::expose).or_else(|| self.provider.value(name)),
         }
     }
 }
@@ -235,7 +247,7 @@ pub fn userinfo(provider: &Provider, client: &Client, token: &Secret) -> Option<
     let value = Secret::new(format!("{} {}", facts.scheme, token.expose()).trim_start());
     headers.insert(HeaderName::try_from(&facts.header).ok()?, sensitive(&value)?);
     let url = provider.userinfo_url.clone()?;
-    Some(TokenRequest { method: Method::GET, url, headers, body: Zeroizing::default() })
+    Some(TokenRequest { headers, ..TokenRequest::get(url) })
 }
 
 /// RFC 6749 §6. The scope is left out unless the provider's definition puts it among `refresh.params`.
@@ -262,19 +274,38 @@ pub fn second(provider: &Provider, client: &Client, answer: &Answer) -> Option<T
     Some(TokenRequest::new(url, &call, provider, client, &fields))
 }
 
+/// Asks when an access token ends (RFC 7662 §2.1); `None` where the definition names no such place.
+#[must_use]
+pub fn introspection(provider: &Provider, client: &Client, token: &Secret) -> Option<TokenRequest> {
+    let url = provider.introspect_url.as_ref()?;
+    Some(about(url, &provider.introspect, provider, client, token, TokenKind::AccessToken))
+}
+
 /// RFC 7009 §2.1, or the provider's own way; `None` where the provider cannot revoke such a token.
 #[must_use]
 pub fn revocation(provider: &Provider, client: &Client, token: &Secret, kind: TokenKind) -> Option<TokenRequest> {
     let url = provider.revoke_url.as_ref().filter(|_| provider.revoke_tokens.contains(&kind))?;
+    Some(about(url, &provider.revoke, provider, client, token, kind))
+}
+
+/// A request that is about a token.
+fn about(
+    url: &Url,
+    call: &Call,
+    provider: &Provider,
+    client: &Client,
+    token: &Secret,
+    kind: TokenKind,
+) -> TokenRequest {
     let fields = [("token", token.expose()), ("token_type_hint", kind.as_str())];
-    let mut call = provider.revoke.clone();
+    let mut call = call.clone();
     if call.bearer {
         // The header says it all, unless the definition wants more.
         for (name, _) in &fields {
             call.params.entry((*name).to_owned()).or_default();
         }
     }
-    Some(TokenRequest::new(url, &call, provider, client, &fields))
+    TokenRequest::new(url, &call, provider, client, &fields)
 }
 
 #[cfg(test)]

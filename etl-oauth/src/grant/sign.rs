@@ -1,9 +1,27 @@
 //! Signatures over the parameters of a request: an HMAC, as some providers want it beside the client's secret.
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use secrecy::zeroize::Zeroizing;
+use url::form_urlencoded;
 
-use crate::provider::{Encoding, Hash, Sign};
+use super::{Client, request::Blanks};
+use crate::provider::{Encoding, Hash, Provider, Sign, fill};
+
+/// Whether the query that brings a person back is signed as the provider signs it. Names and values count encoded as in a
+/// form, whatever their encoding on the way: what is decoded could be put together in more than one way.
+#[must_use]
+pub fn is_signed(provider: &Provider, client: &Client, query: &str) -> bool {
+    let Some(how) = &provider.callback.sign else { return true };
+    let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let (theirs, fields): (Vec<_>, Vec<_>) =
+        form_urlencoded::parse(query.as_bytes()).partition(|(name, _)| *name == how.parameter);
+    let fields: Vec<_> = fields.iter().map(|(name, value)| (encoded(name), encoded(value))).collect();
+    let blanks = Blanks::new(provider, client, &[]);
+    let ([(_, theirs)], Some(key)) = (&theirs[..], fill(&how.key, |name| blanks.value(name))) else { return false };
+    let ours = sign(how, &Zeroizing::new(key), &how.before, &fields);
+    verify_slices_are_equal(ours.as_bytes(), theirs.as_bytes()).is_ok()
+}
 
 /// The signature of `fields` under `key`; `before` is put in front of them.
 pub(super) fn sign(how: &Sign, key: &str, before: &str, fields: &[(String, String)]) -> String {

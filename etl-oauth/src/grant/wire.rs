@@ -46,7 +46,11 @@ impl Wire {
     /// # Errors
     /// When the TLS library does not start.
     pub fn http(timeout: Duration) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
+        Self::over(move || Self::builder(timeout))
+    }
+
+    pub(super) fn builder(timeout: Duration) -> reqwest::ClientBuilder {
+        reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(timeout)
             .connect_timeout(timeout.min(Duration::from_secs(5)))
@@ -54,8 +58,20 @@ impl Wire {
             // request that never arrived look like one whose answer was lost.
             .pool_max_idle_per_host(0)
             .user_agent(concat!("etl-oauth/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self::new(move |request| send(client.clone(), request)))
+    }
+
+    pub(super) fn over(
+        builder: impl Fn() -> reqwest::ClientBuilder + Send + Sync + 'static,
+    ) -> Result<Self, reqwest::Error> {
+        let plain = builder().build()?;
+        Ok(Self::new(move |request: TokenRequest| {
+            // A certificate is the connection's, and is read anew for each call as every secret is.
+            let client = match request.certificate() {
+                Some(certificate) => builder().identity(certificate.identity()).build(),
+                None => Ok(plain.clone()),
+            };
+            async move { send(client.map_err(|_| SendError::NotSent)?, request).await }
+        }))
     }
 
     /// A way of one's own: for tests and simulations.
@@ -128,7 +144,7 @@ mod tests {
         });
         let definition = Definition { token_url: Some(token_url), ..Definition::default() };
         let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
-        let client = Client { id: "id".into(), secret: None, assertion: None };
+        let client = Client { id: "id".into(), ..Client::default() };
         let wire = Wire::http(Duration::from_secs(60)).unwrap();
         wire.send(refresh_token(&provider, &client, &Secret::new("r"))).await.unwrap()
     }

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -12,8 +12,8 @@ use crate::{
 /// kind of store as the tokens, sealed like them, under a name of its own: `FUNCTION.job`.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    store: Arc<Store>,
-    account: String,
+    pub(super) store: Arc<Store>,
+    pub(super) account: String,
 }
 
 /// What was read, for the write that names it.
@@ -24,18 +24,24 @@ pub struct Entry<T> {
     stored: Option<(Record, Version)>,
 }
 
-/// Opens the store of ledgers beside the store of tokens.
-///
-/// # Errors
-/// As [`Store::open`], and when the store can't compare and swap.
-pub async fn open(kind: &str, options: &StoreOptions, function: &str) -> Result<Store, StoreError> {
+/// The options of the store of ledgers, for the function whose tokens live in a store with these.
+#[must_use]
+pub fn options(options: &StoreOptions, function: &str) -> StoreOptions {
     let mut options = options.clone();
     // No function has a dot in its name.
     options.function = format!("{function}.job");
     options.path = options.path.map(|path| path.join(&options.function));
     // Losing a ledger loses no grant.
     options.rotates = false;
-    let store = Store::open(kind, &options).await?;
+    options
+}
+
+/// Opens the store of ledgers beside the store of tokens.
+///
+/// # Errors
+/// As [`Store::open`], and when the store can't compare and swap.
+pub async fn open(kind: &str, tokens: &StoreOptions, function: &str) -> Result<Store, StoreError> {
+    let store = Store::open(kind, &options(tokens, function)).await?;
     let can = store.capabilities();
     if can.read_back && can.compare_and_swap {
         return Ok(store);
@@ -74,6 +80,15 @@ impl Ledger {
     /// # Errors
     /// [`JobError::Overtaken`] where somebody did; else when the store fails.
     pub async fn write<T: Serialize>(&self, name: &str, was: Entry<T>) -> Result<Entry<T>, JobError> {
+        // Within a process it is of use, so that this is no error; who needs more finds out before a restart shows it.
+        if matches!(*self.store, Store::Memory(_)) {
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| {
+                tracing::warn!(
+                    "what the job remembers ends with this process: choose a store that can be read back, such as kubernetes"
+                );
+            });
+        }
         let notes = serde_json::to_value(&was.notes).map_err(|err| JobError::Failed(err.to_string()))?;
         let (mut record, version) = match was.stored {
             Some((record, version)) => (record, Some(version)),

@@ -14,13 +14,15 @@ mod outlets;
 mod own;
 mod progress;
 pub mod strava;
+mod turn;
 pub mod x;
 
-pub use ledger::{Entry, Ledger, open as open_ledgers};
+pub use ledger::{Entry, Ledger, open as open_ledgers, options as ledger_options};
 pub use money::{Currency, Money, Sums};
 pub use outlets::{Message, Outlets};
 pub use own::Own;
 pub use progress::Progress;
+pub use turn::Turn;
 
 use std::sync::Arc;
 
@@ -66,6 +68,13 @@ pub struct Context {
     pub outlets: Outlets,
     /// What it shows while it runs.
     pub progress: Progress,
+}
+
+/// A job that remembers nothing needs no more.
+impl From<Context> for Api {
+    fn from(context: Context) -> Self {
+        context.api
+    }
 }
 
 /// A result in the shapes that readers ask for.
@@ -126,17 +135,31 @@ pub enum JobError {
     /// Another run of the same job for the same account went on in the meantime.
     #[error("another run of this job went on in the meantime")]
     Overtaken,
+    /// Another run of the same job for the same account is under way.
+    #[error("another run of this job is under way")]
+    Busy,
     /// What was read could not be brought to where it belongs.
     #[error("{0}")]
     Sink(String),
     /// The job's own words.
     #[error("{0}")]
     Failed(String),
+    /// A mistake in the job.
+    #[error("the job panicked")]
+    Panicked,
 }
 
 impl From<Box<dyn std::error::Error + Send + Sync>> for JobError {
     fn from(err: Box<dyn std::error::Error + Send + Sync>) -> Self {
-        Self::Failed(err.to_string())
+        // What a job passes on with `?` keeps its meaning, a missing authorisation above all.
+        let other = match err.downcast::<ApiError>() {
+            Ok(api) => return Self::Api(*api),
+            Err(other) => other,
+        };
+        match other.downcast::<Self>() {
+            Ok(own) => *own,
+            Err(other) => Self::Failed(other.to_string()),
+        }
     }
 }
 
@@ -147,7 +170,8 @@ impl JobError {
         match self {
             Self::Api(err) => err.status(),
             Self::Input(_) => StatusCode::BAD_REQUEST,
-            Self::Ledger(_) | Self::Overtaken => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Ledger(_) | Self::Overtaken | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_GATEWAY,
         }
     }
@@ -163,8 +187,10 @@ impl JobError {
             Self::Input(_) => "bad_input",
             Self::Ledger(_) => "ledger",
             Self::Overtaken => "overtaken",
+            Self::Busy => "busy",
             Self::Sink(_) => "sink",
             Self::Failed(_) => "job_failed",
+            Self::Panicked => "job_panicked",
         }
     }
 
@@ -175,8 +201,10 @@ impl JobError {
             Self::Api(err) => err.next_step(),
             Self::Input(_) => "Send what the job takes as JSON, or an empty body.",
             Self::Ledger(_) => "Look at the store; the next run goes on where this one got to.",
-            Self::Overtaken => "Nothing: that run does the work. Runs of one account are best not begun side by side.",
+            Self::Overtaken | Self::Busy => "Nothing: that run does the work.",
+            Self::Panicked => "Look at the log, which has the place and the words.",
             Self::Sink(_) => "Look at where the data goes; the next run goes on where this one got to.",
+            Self::Failed(_) => "Look at the log, and run the job again.",
             _ => "Look at the provider's status page, and run the job again.",
         }
     }
@@ -202,7 +230,7 @@ impl Job {
     /// Whether the job is of no use without a memory that outlives the process.
     #[must_use]
     pub fn needs_ledger(&self) -> bool {
-        matches!(self, Self::Strava | Self::Extract(_))
+        matches!(self, Self::Strava | Self::X | Self::Extract(_))
     }
 
     /// Whether it reads the request's body.

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -8,6 +8,10 @@ use crate::{provider::checked_url, secrets::Secrets};
 
 /// Nobody wants to wait for a report that is an hour short of a week old, because the schedule jitters.
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24 - 1);
+
+/// The outlets' names in the ledger.
+const WEBHOOK: &str = "webhook";
+const MAIL: &str = "mail";
 
 /// A report for people.
 #[derive(Debug, Clone)]
@@ -54,44 +58,56 @@ impl Outlets {
         Some(secret.expose().to_owned()).filter(|url| !url.is_empty())
     }
 
-    /// Sends a report that goes out once a week, unless the last one is younger. Who runs the job more often gets no more
-    /// of them; one that could not be sent is due again with the next run.
+    /// Sends a report that goes out once a week, to each outlet by itself: who runs the job more often gets no more of them,
+    /// and one that could not be sent is due again with the next run, there alone.
     ///
     /// # Errors
-    /// When the ledger fails, or an outlet does not take it.
+    /// When the ledger fails, or an outlet does not take it; the others have it then.
     pub async fn weekly(
         &self,
         ledger: &Ledger,
         now: Timestamp,
         message: impl FnOnce() -> Message,
     ) -> Result<bool, JobError> {
-        if self.mailer.is_none() && self.webhook().is_none() {
+        let webhook = self.webhook();
+        let there = [(WEBHOOK, webhook.is_some()), (MAIL, self.mailer.is_some())];
+        let there: Vec<_> = there.into_iter().filter_map(|(name, there)| there.then_some(name)).collect();
+        if there.is_empty() {
             return Ok(false);
         }
-        let mut entry = ledger.read::<Option<Timestamp>>("report").await?;
-        if entry.notes.is_some_and(|sent| now.duration_since(sent) < WEEK) {
+        let mut entry = ledger.read::<BTreeMap<String, Timestamp>>("reports").await?;
+        let before = entry.notes.clone();
+        let is_due = |name: &&str| before.get(*name).is_none_or(|sent| now.duration_since(*sent) >= WEEK);
+        let due: Vec<_> = there.into_iter().filter(is_due).collect();
+        if due.is_empty() {
             return Ok(false);
         }
         // Written first: two runs side by side send one report, and a crash costs one rather than sending it with each run.
-        let before = entry.notes.replace(now);
-        let mut entry = ledger.write("report", entry).await?;
-        if let Err(err) = self.send(&message()).await {
-            entry.notes = before;
-            ledger.write("report", entry).await?;
-            return Err(err);
+        entry.notes.extend(due.iter().map(|name| ((*name).to_owned(), now)));
+        let mut entry = ledger.write("reports", entry).await?;
+        let message = message();
+        let mut failed = None;
+        for name in due {
+            let sent = match (name, &webhook, &self.mailer) {
+                (WEBHOOK, Some(url), _) => self.post(url, &message).await,
+                (_, _, Some(mailer)) => mailer.send(&message).await,
+                _ => Ok(()),
+            };
+            if let Err(err) = sent {
+                match before.get(name) {
+                    Some(at) => entry.notes.insert(name.to_owned(), *at),
+                    None => entry.notes.remove(name),
+                };
+                failed = Some(err);
+            }
         }
-        Ok(true)
-    }
-
-    /// Sends it to everybody who is named.
-    async fn send(&self, message: &Message) -> Result<(), JobError> {
-        if let Some(url) = self.webhook() {
-            self.post(&url, message).await?;
+        match failed {
+            None => Ok(true),
+            Some(err) => {
+                ledger.write("reports", entry).await?;
+                Err(err)
+            }
         }
-        if let Some(mailer) = &self.mailer {
-            mailer.send(message).await?;
-        }
-        Ok(())
     }
 
     async fn post(&self, url: &str, message: &Message) -> Result<(), JobError> {

@@ -5,11 +5,11 @@ use futures_core::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Context, JobError, Outcome};
-use crate::api::Api;
 
 type Run = dyn Fn(Context) -> BoxFuture<'static, Result<Outcome, JobError>> + Send + Sync;
 
-/// A job of one's own: an async function from the API and a typed input to a typed output.
+/// A job of one's own: an async function from the [`Api`](crate::api::Api) of an account, or the whole [`Context`], and a
+/// typed input to a typed output.
 #[derive(Clone)]
 pub struct Own(Arc<Run>);
 
@@ -29,8 +29,9 @@ struct Fragment<'a> {
 impl Own {
     /// The function `job`. The input is the request's body as JSON, and the default where that is empty, as a schedule
     /// leaves it; the output is JSON for a machine, and the same indented for people.
-    pub fn new<I, O, E, F>(job: impl Fn(Api, I) -> F + Send + Sync + 'static) -> Self
+    pub fn new<C, I, O, E, F>(job: impl Fn(C, I) -> F + Send + Sync + 'static) -> Self
     where
+        C: From<Context>,
         I: DeserializeOwned + Default + Send + 'static,
         O: Serialize + Send + 'static,
         E: Into<JobError> + Send + 'static,
@@ -42,10 +43,9 @@ impl Own {
             Box::pin(async move {
                 let input = match context.input.trim_ascii() {
                     b"" => I::default(),
-                    // The error tells the place and the field's name; the body is the caller's own.
-                    body => serde_json::from_slice(body).map_err(|err| JobError::Input(err.to_string()))?,
+                    body => read(body)?,
                 };
-                Self::show(&job(context.api, input).await.map_err(Into::into)?)
+                Self::show(&job(context.into(), input).await.map_err(Into::into)?)
             })
         }))
     }
@@ -61,4 +61,15 @@ impl Own {
         let text = serde_json::to_string_pretty(&json).map_err(failed)? + "\n";
         Ok(Outcome { json, html: Fragment { text: &text }.render()?, text })
     }
+}
+
+/// Reads an input. The error names the field (`orders[2].after`) and what is wrong with it: the body is the caller's own.
+fn read<I: DeserializeOwned>(body: &[u8]) -> Result<I, JobError> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let input = serde_path_to_error::deserialize(&mut json).map_err(|err| {
+        let (path, why) = (err.path().to_string(), err.inner());
+        JobError::Input(if path == "." { why.to_string() } else { format!("{path}: {why}") })
+    })?;
+    json.end().map_err(|err| JobError::Input(err.to_string()))?;
+    Ok(input)
 }

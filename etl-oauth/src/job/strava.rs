@@ -124,9 +124,9 @@ pub async fn run(context: &Context) -> Result<Outcome, JobError> {
 /// # Errors
 /// The API's.
 pub async fn read(api: &Api, now: Timestamp) -> Result<Summary, JobError> {
-    let athlete: Athlete = api.get("/api/v3/athlete").json().await?;
-    let stats: Stats = api.get(&format!("/api/v3/athletes/{}/stats", athlete.id)).json().await?;
-    let read: Vec<Read> = api.get("/api/v3/athlete/activities").query("per_page", "50").json().await?;
+    let athlete: Athlete = api.get("/v3/athlete").json().await?;
+    let stats: Stats = api.get(&format!("/v3/athletes/{}/stats", athlete.id)).json().await?;
+    let read: Vec<Read> = api.get("/v3/athlete/activities").query("per_page", "50").json().await?;
     let public = read.into_iter().filter(|read| !read.private && read.visibility.as_deref() != Some("only_me"));
     Ok(Summary {
         updated_at: Some(now),

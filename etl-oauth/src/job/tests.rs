@@ -63,8 +63,33 @@ async fn a_job_of_ones_own_has_typed_input_and_output() {
     assert!(outcome.html.contains("word=%3Cnone%3E") && outcome.text.ends_with("}\n"));
     let outcome = own.run(Context { input: r#"{"word":"a&b"}"#.into(), ..at.clone() }).await.unwrap();
     assert_eq!(outcome.json["asked"], "word=a%26b");
-    let err = own.run(Context { input: "{".into(), ..at }).await.unwrap_err();
-    assert_eq!((err.code(), err.status()), ("bad_input", StatusCode::BAD_REQUEST));
+    for (wrong, words) in [("{", "EOF"), (r#"{"word":7}"#, "word: invalid type: integer"), ("{} {}", "trailing")] {
+        let err = own.run(Context { input: wrong.into(), ..at.clone() }).await.unwrap_err();
+        assert_eq!((err.code(), err.status()), ("bad_input", StatusCode::BAD_REQUEST));
+        assert!(err.to_string().contains(words), "{err}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_of_ones_own_remembers_and_its_errors_keep_their_meaning() {
+    async fn counting(context: Context, (): ()) -> Result<u64, crate::BoxError> {
+        let mut entry = context.ledger.read::<u64>("runs").await?;
+        entry.notes += 1;
+        if entry.notes > 2 {
+            context.api.get("/x").json::<Value>().await?;
+        }
+        Ok(context.ledger.write("runs", entry).await?.notes)
+    }
+    let s = Setting::new(Facts::default(), |_, _| StatusCode::FORBIDDEN.into_response()).await;
+    let (own, folder, store) = (Job::Own(Own::new(counting)), tempfile::tempdir().unwrap(), store());
+    for count in [1, 2] {
+        assert_eq!(own.run(context(&s, &store, folder.path())).await.unwrap().json, count);
+    }
+    let err = own.run(context(&s, &store, folder.path())).await.unwrap_err();
+    assert!(matches!(&err, JobError::Api(ApiError::Status { .. })), "{err:?}");
+    let overtaken = JobError::from(crate::BoxError::from(JobError::Overtaken));
+    assert_eq!(overtaken.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(JobError::from(crate::BoxError::from("my words")).to_string(), "my words");
 }
 
 #[tokio::test]
@@ -102,11 +127,9 @@ async fn a_pause_that_the_api_asks_for_outlives_the_process() {
 #[tokio::test]
 async fn a_summary_has_what_is_public_and_no_place() {
     let s = Setting::new(Facts::default(), |_, request| match path(&request) {
-        "/api/v3/athlete" => Json(json!({ "id": 9 })).into_response(),
-        "/api/v3/athletes/9/stats" => {
-            Json(json!({ "all_run_totals": { "count": 4, "distance": 2.5 } })).into_response()
-        }
-        "/api/v3/athlete/activities" => {
+        "/v3/athlete" => Json(json!({ "id": 9 })).into_response(),
+        "/v3/athletes/9/stats" => Json(json!({ "all_run_totals": { "count": 4, "distance": 2.5 } })).into_response(),
+        "/v3/athlete/activities" => {
             let ride = |name, private| {
                 json!({ "name": name, "sport_type": "Ride", "start_date": "2026-11-20T07:00:00Z", "distance": 1000.0,
                     "moving_time": 60, "private": private, "start_latlng": [1.0, 2.0], "map": { "id": "m" } })
@@ -126,28 +149,58 @@ async fn a_summary_has_what_is_public_and_no_place() {
     assert_eq!(serde_json::to_value(read).unwrap(), outcome.json);
 }
 
-#[tokio::test]
-async fn the_report_goes_out_once_a_week_and_again_where_it_failed() {
+/// A webhook that refuses the first `failures` posts, and the bodies of the others.
+async fn webhook(failures: usize) -> (String, Arc<Mutex<Vec<Value>>>) {
     let posts = Arc::<Mutex<Vec<Value>>>::default();
-    let busy = Arc::new(AtomicUsize::new(1));
-    let (seen, fail) = (Arc::clone(&posts), Arc::clone(&busy));
-    let take = move |Json(body): Json<Value>| {
+    let (seen, fail) = (Arc::clone(&posts), AtomicUsize::new(failures));
+    let take = Arc::new(move |body: Value| {
         let failing = fail.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
         if !failing {
             seen.lock().unwrap().push(body);
         }
-        std::future::ready(if failing { StatusCode::BAD_GATEWAY } else { StatusCode::OK })
-    };
+        if failing { StatusCode::BAD_GATEWAY } else { StatusCode::OK }
+    });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hook/marker", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(take)).await });
-    let s = Setting::new(Facts::default(), |_, _| {
+    let router = axum::Router::new().fallback(async move |Json(body): Json<Value>| take(body));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, posts)
+}
+
+/// An API with one sale.
+async fn seller() -> Setting {
+    Setting::new(Facts::default(), |_, _| {
         let sale =
             json!({ "created_at": "2026-11-20T08:00:00Z", "price": 2499, "currency_symbol": "$", "country": "<Peru>" });
         Json(json!({ "success": true, "sales": [sale] })).into_response()
     })
-    .await;
-    let (folder, store) = (tempfile::tempdir().unwrap(), store());
+    .await
+}
+
+#[cfg(feature = "mail")]
+#[tokio::test]
+async fn an_outlet_that_fails_does_not_bring_the_other_its_report_again() {
+    let ((url, posts), s, store) = (webhook(0).await, seller().await, store());
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("etl-oauth-notify-url"), url).unwrap();
+    // Nobody listens there.
+    std::fs::write(folder.path().join("etl-oauth-smtp-url"), "smtp://127.0.0.1:1").unwrap();
+    let outlets = Outlets::new(Secrets::new(folder.path(), ""), Some("ann@example.com"), None).unwrap();
+    for hours in [0, 1] {
+        let at = context(&s, &store, folder.path());
+        let at = Context { now: NOW + SignedDuration::from_hours(hours), outlets: outlets.clone(), ..at };
+        let message = || Message { subject: "s".into(), text: "t".into(), html: "h".into() };
+        let err = outlets.weekly(&at.ledger, at.now, message).await.unwrap_err();
+        assert!(err.to_string().contains("etl-oauth-smtp-url"), "{err}");
+        Job::Gumroad.run(at).await.unwrap();
+        assert_eq!(posts.lock().unwrap().len(), 1, "after {hours} hours");
+    }
+}
+
+#[tokio::test]
+async fn the_report_goes_out_once_a_week_and_again_where_it_failed() {
+    let ((url, posts), s, store) = (webhook(1).await, seller().await, store());
+    let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("etl-oauth-notify-url"), url).unwrap();
     // It fails the first time, and the job does not.
     for (hours, sent) in [(0, 0), (1, 1), (24, 1), (6 * 24, 1), (7 * 24 + 1, 2)] {
@@ -239,4 +292,34 @@ async fn a_run_that_broke_anywhere_is_gone_on_with_without_gap_or_duplicate() {
         job.run(context(&s, &store, folder.path())).await.unwrap();
         assert_eq!(lines(folder.path()), (0..9).collect::<Vec<_>>(), "broken at page {broken}");
     }
+}
+
+#[tokio::test]
+async fn runs_side_by_side_take_turns_and_a_webhook_gets_each_batch_once() {
+    let posts = Arc::<Mutex<Vec<(String, String)>>>::default();
+    let seen = Arc::clone(&posts);
+    let take = move |headers: http::HeaderMap, body: String| {
+        let name = headers["idempotency-key"].to_str().unwrap().to_owned();
+        seen.lock().unwrap().push((name, body));
+        // Slow, so that the other run would be there meanwhile.
+        async { tokio::time::sleep(std::time::Duration::from_millis(20)).await }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(take)).await });
+    let s = Setting::new(Facts::default(), |_, request| things(9, &request)).await;
+    let (memory, folder) = (Memory::default(), tempfile::tempdir().unwrap());
+    std::fs::write(folder.path().join("etl-oauth-sink-url"), url).unwrap();
+    let plan = PLAN.replace("kind = \"folder\"\npath = \"FOLDER\"", "kind = \"webhook\"");
+    let job = Job::Extract(extract::Plan::read(&plan).unwrap().into());
+    // Two replicas, and two runs in each of them.
+    let replicas = [0, 1].map(|_| Arc::new(Store::Memory(memory.clone())));
+    let run = |store| job.run(context(&s, store, folder.path()));
+    let (a, b, c, d) = tokio::join!(run(&replicas[0]), run(&replicas[0]), run(&replicas[1]), run(&replicas[1]));
+    let copied: Vec<_> = [a, b, c, d].map(|run| run.unwrap().json["copied"]["things"].as_u64().unwrap()).into();
+    assert_eq!((copied.iter().sum::<u64>(), copied.iter().max()), (9, Some(&9)), "one did it all: {copied:?}");
+    let posts = posts.lock().unwrap();
+    let names: std::collections::BTreeSet<_> = posts.iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), posts.len(), "{posts:?}");
+    assert_eq!(posts.iter().map(|(_, body)| body.lines().count()).sum::<usize>(), 9);
 }

@@ -22,7 +22,7 @@ const USER_LASTS: SignedDuration = SignedDuration::from_hours(24);
 struct Notes {
     /// No call before this.
     next_at: Option<Timestamp>,
-    /// When the user was asked for, and the token's generation was what then.
+    /// When the user was asked for.
     user_at: Option<Timestamp>,
     user: Option<User>,
     read_at: Option<Timestamp>,

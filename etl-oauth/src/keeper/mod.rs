@@ -42,7 +42,7 @@ use work::Work;
 use crate::{
     grant::Authority,
     store::{Store, StoreError, Stored, TokenStore},
-    token::{Class, Failure, Renewal as LastRenewal, State, Tokens},
+    token::{Class, Device, Failure, Renewal as LastRenewal, State, Tokens},
 };
 
 /// What a keeper is made of.
@@ -88,9 +88,11 @@ struct Inner {
     history: Mutex<VecDeque<LastRenewal>>,
     /// Unix milliseconds before which an unreachable store is left alone.
     store_again_at: AtomicI64,
-    /// What a person was asked to do on another device.
-    invitation: Mutex<Option<Invitation>>,
-    /// Who asks for one; the last failure, which stands for a moment.
+    /// A device authorisation that the store cannot hold for all replicas.
+    device: Mutex<Option<Device>>,
+    /// A task of this replica asks the provider whether a person has typed a code.
+    asking: AtomicBool,
+    /// Who asks for a code; the last failure, which stands for a moment.
     inviting: tokio::sync::Mutex<Option<(Timestamp, Failure)>>,
 }
 
@@ -182,7 +184,8 @@ impl Keeper {
             telling: AtomicBool::new(false),
             history: Mutex::default(),
             store_again_at: AtomicI64::new(i64::MIN),
-            invitation: Mutex::default(),
+            device: Mutex::default(),
+            asking: AtomicBool::new(false),
             inviting: tokio::sync::Mutex::default(),
         }))
     }
@@ -191,6 +194,12 @@ impl Keeper {
     #[must_use]
     pub fn account(&self) -> &str {
         &self.0.account
+    }
+
+    /// How long a holder of a lease may be silent before it loses it.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.0.parts.policy.lease
     }
 
     /// The store's name.
@@ -369,6 +378,7 @@ impl Keeper {
     /// Makes a record the current one, unless a newer one is.
     fn publish(&self, stored: Stored) {
         self.tell_for_others(&stored.record);
+        let device = stored.record.device.clone();
         let fresh_until = self.0.parts.policy.fresh_until(&stored.record);
         let new = Arc::new(Current { stored: Arc::new(stored), fresh_until });
         self.0.current.rcu(|current| match current {
@@ -378,6 +388,10 @@ impl Keeper {
             _ => Some(Arc::clone(&new)),
         });
         self.show(self.state());
+        // After the record is known: the task looks there whether it is still wanted.
+        if let Some(device) = device {
+            self.go_on_asking(&device);
+        }
     }
 
     fn show(&self, state: State) {

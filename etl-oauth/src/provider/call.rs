@@ -21,6 +21,29 @@ pub enum ClientAuth {
     None,
     /// A statement that is signed with the client's private key (RFC 7523 §2.2).
     PrivateKeyJwt,
+    /// A certificate on the connection, of an authority or the client's own (RFC 8705 §2.1, §2.2); the id goes along in the
+    /// body. The secrets `oauth2-client-certificate` and `oauth2-private-key` hold it and its key.
+    TlsClientAuth,
+}
+
+/// What a client proves itself with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    Nothing,
+    Secret,
+    Key,
+    Certificate,
+}
+
+impl ClientAuth {
+    pub(super) fn proof(self) -> Proof {
+        match self {
+            Self::Basic | Self::BasicRaw | Self::BasicSecret | Self::Post => Proof::Secret,
+            Self::None => Proof::Nothing,
+            Self::PrivateKeyJwt => Proof::Key,
+            Self::TlsClientAuth => Proof::Certificate,
+        }
+    }
 }
 
 /// The HTTP method of a request.
@@ -54,7 +77,8 @@ pub enum Format {
 /// A request to one of the provider's endpoints, as far as it is not RFC 6749's own.
 ///
 /// A value of `params` and `headers` may hold placeholders, `{client_id}` for one: what the standard parameter of that name
-/// would say, or the value of a variable. A parameter takes the place of the standard one of its name, and one whose value
+/// would say, the signed statement of the client (`{client_assertion}`), the time in seconds (`{timestamp}`), or the value of
+/// a variable. A parameter takes the place of the standard one of its name, and one whose value
 /// comes out empty is left out. So a parameter is renamed by `{ client_key = "{client_id}", client_id = "" }`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

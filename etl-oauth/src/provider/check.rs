@@ -1,180 +1,32 @@
 //! What makes a definition contradictory or unsafe. Each is found before any is told.
 
-use std::collections::BTreeSet;
+mod places;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 
 use super::{
     Definition,
-    call::{Call, ClientAuth, Format, Verb},
-    checked_url,
+    call::{Call, ClientAuth, Format, Proof, Verb},
     definition::TokenKind,
     grant::Grant,
-    variable::{Kind, Source, is_name, placeholders},
+    variable::{Source, placeholders},
 };
 
 /// A mistake: the key, and what would be right.
 pub(super) type Mistake = (String, String);
 
-/// What a request can fill in by itself, beside the variables.
-const KNOWN: [(&str, &[&str]); 6] = [
-    ("authorize", &["client_id", "redirect_uri", "scope", "state"]),
-    ("token", &["client_id", "client_secret", "code", "redirect_uri", "code_verifier", "scope", "timestamp"]),
-    ("refresh", &["client_id", "client_secret", "refresh_token", "redirect_uri", "scope", "timestamp"]),
-    ("second", &["client_id", "client_secret", "access_token", "refresh_token", "redirect_uri", "scope", "timestamp"]),
-    ("revoke", &["client_id", "client_secret", "token", "token_type_hint", "timestamp"]),
-    ("api", &["client_id"]),
-];
-
 /// Every mistake of a definition.
 pub(super) fn mistakes(definition: &Definition) -> Vec<Mistake> {
     let mut found = Vec::new();
-    variables(definition, &mut found);
-    urls(definition, &mut found);
-    templates(definition, &mut found);
+    places::variables(definition, &mut found);
+    places::urls(definition, &mut found);
+    places::templates(definition, &mut found);
     for (key, call) in definition.calls() {
         self::call(definition, key, call, &mut found);
     }
     essentials(definition, &mut found);
     rules(definition, &mut found);
     found
-}
-
-fn variables(definition: &Definition, found: &mut Vec<Mistake>) {
-    let used: BTreeSet<&str> = definition.templates().iter().flat_map(|(_, text)| placeholders(text)).collect();
-    for (name, variable) in &definition.variables {
-        let mut wrong = |key: &str, why: String| found.push((format!("variables.{name}{key}"), why));
-        if !is_name(name) || name == "file" || KNOWN.iter().any(|(_, known)| known.contains(&name.as_str())) {
-            wrong(
-                "",
-                "a variable's name has small letters, digits and _, and is none that a request fills in itself".into(),
-            );
-        } else if !used.contains(name.as_str()) && variable.from == Source::Configuration {
-            wrong("", format!("nothing uses it; write {{{name}}} where its value belongs, or take it away"));
-        }
-        if variable.from == Source::Configuration && variable.at.is_some() {
-            wrong(".at", "belongs to from = \"answer\" or \"redirect\" alone".into());
-        }
-        let names_hosts = matches!(variable.kind, Kind::Host | Kind::Origin);
-        if names_hosts && variable.from != Source::Configuration && variable.hosts.is_empty() {
-            wrong(".hosts", "is needed: the hosts that an answer may name, such as [\"*.example.com\"]".into());
-        }
-        if !names_hosts && !variable.hosts.is_empty() {
-            wrong(".hosts", "belongs to kind = \"host\" or \"origin\" alone".into());
-        }
-        for host in &variable.hosts {
-            // `*.com` would be everybody.
-            let name = host.strip_prefix("*.").unwrap_or(host);
-            if !name.contains('.') || name.contains(['*', '/', ':', '@']) || *name != name.to_ascii_lowercase() {
-                wrong(".hosts", format!("{host:?} is not a host name such as example.com or *.example.com"));
-            }
-        }
-        if let Some(default) = &variable.default
-            && let Err(right) = variable.check(default)
-        {
-            wrong(".default", format!("must be {right}"));
-        }
-    }
-}
-
-/// A variable in a URL must not be able to choose another host than the definition means.
-fn urls(definition: &Definition, found: &mut Vec<Mistake>) {
-    for (key, url) in definition.urls() {
-        let Some(url) = url else { continue };
-        let mut wrong = |why: String| found.push((key.to_owned(), why));
-        if url.starts_with('/') && (key != "userinfo_url" || definition.api_url.is_none()) {
-            wrong("is a path: only userinfo_url may be one, below api_url".into());
-        }
-        for name in placeholders(url) {
-            let Some(variable) = definition.variables.get(name) else { continue };
-            let place = format!("{{{name}}}");
-            let Some((before, after)) = url.split_once(&place) else { continue };
-            let host = before.strip_prefix("https://");
-            let in_host = host.is_some_and(|host| !host.contains(['/', '?', '#']));
-            let in_path = before.matches('/').count() >= 3 || (before.starts_with('{') && before.contains('/'));
-            let ends = after.is_empty() || after.starts_with(['/', '?', '#']);
-            match variable.kind {
-                Kind::Label if in_host && fixed_domain(after) => {}
-                Kind::Label => {
-                    wrong(format!("{place} must stand before a fixed domain: https://{place}.example.com/…"))
-                }
-                Kind::Host if host == Some("") && ends => {}
-                Kind::Host => wrong(format!("{place} is a host and must stand for the whole of it: https://{place}/…")),
-                Kind::Origin if before.is_empty() && ends => {}
-                Kind::Origin => wrong(format!("{place} is an origin and must stand at the beginning: {place}/…")),
-                Kind::Segment if in_path => {}
-                Kind::Segment => wrong(format!("{place} must stand in the path: https://host/…/{place}/…")),
-                Kind::Text => {
-                    wrong(format!(
-                        "{place} is any text and must not stand in a URL; give it kind = \"segment\" or \"label\""
-                    ));
-                }
-            }
-            let late = variable.from != Source::Configuration && variable.default.is_none();
-            if late && key == "authorize_url" {
-                wrong(format!("{place} is not known before a person is back; give the variable a default"));
-            }
-        }
-        if let Some(sample) = sample(definition, url)
-            && let Err(why) = checked_url(&sample)
-        {
-            wrong(why.to_string());
-        }
-        if url.split(['?', '&', '#']).skip(1).any(|pair| {
-            ["access_token", "token", "client_secret", "refresh_token", "api_key"]
-                .contains(&pair.split('=').next().unwrap_or_default())
-        }) {
-            wrong("must not hold a token or a secret; tokens go into headers".into());
-        }
-        if url.contains('#') != (key == "authorize_url" && definition.authorize.fragment) {
-            wrong("only an authorize_url may hold a fragment (#…), with authorize.fragment = true beside it".into());
-        }
-    }
-}
-
-/// The URL with something in the places of its variables; `None` where a place is not described.
-fn sample(definition: &Definition, url: &str) -> Option<String> {
-    if url.starts_with('/') {
-        return None;
-    }
-    let value = |name: &str| match definition.variables.get(name)?.kind {
-        Kind::Label | Kind::Segment | Kind::Text => Some("a"),
-        Kind::Host => Some("a.example"),
-        Kind::Origin => Some("https://a.example"),
-    };
-    let url = url.replace("{client_id}", "a");
-    super::fill(url.split('#').next()?, value)
-}
-
-/// Whether what comes after a label is the rest of a host name of at least two labels, without a variable in it.
-fn fixed_domain(after: &str) -> bool {
-    let host = after.split(['/', '?', '#']).next().unwrap_or_default();
-    let fixed = host.trim_start_matches(|first: char| first != '.');
-    !host.contains(['{', '@', ':']) && fixed.matches('.').count() >= 2 && !fixed.ends_with('.')
-}
-
-fn templates(definition: &Definition, found: &mut Vec<Mistake>) {
-    for (key, text) in definition.templates() {
-        let known: &[&str] =
-            KNOWN.iter().find(|(place, _)| key.split('.').next() == Some(place)).map_or(&[], |(_, known)| known);
-        let known = if key == "revoke_url" { &["client_id"] } else { known };
-        for name in placeholders(text) {
-            if !known.contains(&name) && !definition.variables.contains_key(name) {
-                let known = known.join(", ");
-                let known = if known.is_empty() { String::new() } else { format!("; here are known: {known}") };
-                found.push((
-                    key.clone(),
-                    format!("{{{name}}} is no variable: describe it in [variables.{name}]{known}"),
-                ));
-            }
-        }
-        if let Some((_, header)) = key.split_once(".headers.") {
-            let fixed = text.replace(['{', '}'], "");
-            if HeaderName::try_from(header).is_err() || HeaderValue::try_from(fixed).is_err() {
-                found.push((key.clone(), "is not a header: names are tokens, values visible ASCII".into()));
-            }
-        }
-    }
 }
 
 fn call(definition: &Definition, key: &str, call: &Call, found: &mut Vec<Mistake>) {
@@ -194,8 +46,17 @@ fn call(definition: &Definition, key: &str, call: &Call, found: &mut Vec<Mistake
     if !in_query && call.secrets_in_query {
         wrong("secrets_in_query", "says that secrets travel in a query, and method and format say that they do not");
     }
-    if call.bearer && key != "revoke" {
-        wrong("bearer", "belongs to [revoke] alone");
+    if call.bearer && !matches!(key, "revoke" | "introspect") {
+        wrong("bearer", "belongs to [revoke] and [introspect] alone");
+    }
+    if let Some(auth) = call.client_auth
+        && auth != ClientAuth::None
+        && auth.proof() != definition.client_auth.proof()
+    {
+        wrong(
+            "client_auth",
+            "needs other secrets than client_auth of the definition: say there what they have in common",
+        );
     }
     if call.bearer && call.client_auth.is_some() {
         wrong("client_auth", "either the token authorises the request (bearer) or the client does");
@@ -203,11 +64,12 @@ fn call(definition: &Definition, key: &str, call: &Call, found: &mut Vec<Mistake
     if call.headers.keys().any(|name| name.eq_ignore_ascii_case("authorization")) {
         wrong("headers", "the Authorization header is client_auth's, or bearer's");
     }
-    let no_secret = merged.client_auth.unwrap_or(definition.client_auth) == ClientAuth::None
-        && definition.client_auth == ClientAuth::None;
-    let texts = call.params.values().chain(call.headers.values()).chain(call.sign.iter().map(|sign| &sign.key));
-    if no_secret && texts.into_iter().any(|text| placeholders(text).any(|name| name == "client_secret")) {
-        wrong("params", "{client_secret} is not there: client_auth = \"none\" is a client without a secret");
+    let texts = || call.params.values().chain(call.headers.values()).chain(call.sign.iter().map(|sign| &sign.key));
+    for (name, proof) in [("client_secret", Proof::Secret), ("client_assertion", Proof::Key)] {
+        if definition.client_auth.proof() != proof && texts().any(|text| placeholders(text).any(|used| used == name)) {
+            let auth = if proof == Proof::Key { "private_key_jwt" } else { "post, basic, basic_raw or basic_secret" };
+            wrong("params", &format!("{{{name}}} is not there: client_auth must be {auth}"));
+        }
     }
     if call.sign.as_ref().is_some_and(|sign| sign.parameter.is_empty() || sign.key.is_empty()) {
         wrong("sign", "needs a parameter and a key");
@@ -238,6 +100,9 @@ fn rules(definition: &Definition, found: &mut Vec<Mistake>) {
     }
     if definition.scope.iter().any(|scope| scope.is_empty() || scope.contains(&definition.scope_separator)) {
         wrong("scope", "is a list of scopes, each without the separator in it");
+    }
+    if definition.introspect_url.is_none() && definition.issuer.is_none() && definition.introspect != Call::default() {
+        wrong("introspect", "needs introspect_url: where a token's end is asked for");
     }
     if definition.second_url.is_none() && (definition.second != Call::default() || definition.second_on_renewal) {
         wrong("second", "needs second_url: where the second exchange goes");
@@ -274,7 +139,22 @@ fn rules(definition: &Definition, found: &mut Vec<Mistake>) {
     if !definition.resource.iter().all(whole) {
         wrong("resource", "is a list of absolute URIs without a fragment (RFC 8707)");
     }
-    if definition.grant == Grant::ClientCredentials && definition.client_auth == ClientAuth::None {
+    if let Some(sign) = &definition.callback.sign {
+        if sign.parameter.is_empty() || sign.key.is_empty() {
+            wrong("callback.sign", "needs a parameter and a key");
+        }
+        if definition.client_auth.proof() != Proof::Secret
+            && placeholders(&sign.key).any(|name| name == "client_secret")
+        {
+            wrong(
+                "callback.sign.key",
+                "{client_secret} is not there: client_auth must be post, basic, basic_raw or basic_secret",
+            );
+        }
+    }
+    // A user and a password, for one, prove something too.
+    let shows_secret = definition.variables.values().any(|variable| variable.from == Source::Secret);
+    if definition.grant == Grant::ClientCredentials && definition.client_auth == ClientAuth::None && !shows_secret {
         wrong("client_auth", "\"none\" proves nothing, and grant = \"client_credentials\" has nothing else to show");
     }
     for (key, seconds) in [

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    call::{Call, ClientAuth},
+    call::{Call, ClientAuth, Sign},
     facts::ApiFacts,
     grant::{AssertionTerms, ExchangeTerms, Grant},
     variable::Variable,
@@ -41,6 +41,8 @@ pub struct Definition {
     pub refresh_url: Option<String>,
     /// Where tokens are revoked (RFC 7009, or the provider's own way). Its path may hold `{client_id}`.
     pub revoke_url: Option<String>,
+    /// Where a token's end is asked for (RFC 7662 §2), where neither the answer nor the token itself tells it.
+    pub introspect_url: Option<String>,
     /// Where a fresh access token is exchanged once more, before it is of use: for one that lives longer, for a session.
     pub second_url: Option<String>,
     /// Where the account that a token belongs to is told, to a GET: a URL, or a path below `api_url`.
@@ -89,6 +91,8 @@ pub struct Definition {
     pub second_on_renewal: bool,
     /// A revocation.
     pub revoke: Call,
+    /// The question for a token's end at `introspect_url`.
+    pub introspect: Call,
     /// What is revoked, in this order.
     pub revoke_tokens: Vec<TokenKind>,
     /// Where the token answer has its fields, and what tells an error.
@@ -128,7 +132,7 @@ pub struct Authorize {
     pub fragment: bool,
 }
 
-/// The names of the parameters that bring a person back (RFC 6749 §4.1.2).
+/// The redirect that brings a person back (RFC 6749 §4.1.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -137,11 +141,14 @@ pub struct Callback {
     pub code: String,
     /// The parameter with the state.
     pub state: String,
+    /// A signature that the provider puts over all other parameters, each encoded as in a form. One that is missing or wrong
+    /// makes the answer none.
+    pub sign: Option<Sign>,
 }
 
 impl Default for Callback {
     fn default() -> Self {
-        Self { code: "code".into(), state: "state".into() }
+        Self { code: "code".into(), state: "state".into(), sign: None }
     }
 }
 
@@ -175,6 +182,7 @@ impl Default for Definition {
             token_url: None,
             refresh_url: None,
             revoke_url: None,
+            introspect_url: None,
             second_url: None,
             userinfo_url: None,
             userinfo_id: None,
@@ -199,6 +207,7 @@ impl Default for Definition {
             second: Call::default(),
             second_on_renewal: false,
             revoke: Call::default(),
+            introspect: Call::default(),
             // The refresh token first: with it goes the grant (RFC 7009 §2.1).
             revoke_tokens: vec![TokenKind::RefreshToken, TokenKind::AccessToken],
             answer: AnswerShape::default(),
@@ -224,7 +233,7 @@ impl Definition {
     }
 
     /// The URLs, with their keys.
-    pub(super) fn urls(&self) -> [(&'static str, Option<&str>); 9] {
+    pub(super) fn urls(&self) -> [(&'static str, Option<&str>); 10] {
         [
             ("authorize_url", self.authorize_url.as_deref()),
             ("token_url", self.token_url.as_deref()),
@@ -235,12 +244,19 @@ impl Definition {
             ("api_url", self.api_url.as_deref()),
             ("device_url", self.device_url.as_deref()),
             ("par_url", self.par_url.as_deref()),
+            ("introspect_url", self.introspect_url.as_deref()),
         ]
     }
 
     /// The requests that are not the authorization request, with their keys.
-    pub(super) fn calls(&self) -> [(&'static str, &Call); 4] {
-        [("token", &self.token), ("refresh", &self.refresh), ("second", &self.second), ("revoke", &self.revoke)]
+    pub(super) fn calls(&self) -> [(&'static str, &Call); 5] {
+        [
+            ("token", &self.token),
+            ("refresh", &self.refresh),
+            ("second", &self.second),
+            ("revoke", &self.revoke),
+            ("introspect", &self.introspect),
+        ]
     }
 
     /// Every text that may hold a placeholder, with its key.
@@ -250,11 +266,14 @@ impl Definition {
             self.authorize.params.iter().map(|(name, value)| (format!("authorize.params.{name}"), value.as_str()));
         let mut all: Vec<(String, &str)> = urls.chain(params).collect();
         all.extend(self.issuer.as_deref().map(|issuer| ("issuer".to_owned(), issuer)));
+        all.extend(self.assertion.audience.as_deref().map(|audience| ("assertion.audience".to_owned(), audience)));
         for (key, call) in self.calls() {
             all.extend(call.params.iter().map(|(name, value)| (format!("{key}.params.{name}"), value.as_str())));
             all.extend(call.sign.iter().map(|sign| (format!("{key}.sign.key"), sign.key.as_str())));
+            all.extend(call.sign.iter().map(|sign| (format!("{key}.sign.before"), sign.before.as_str())));
             all.extend(call.headers.iter().map(|(name, value)| (format!("{key}.headers.{name}"), value.as_str())));
         }
+        all.extend(self.callback.sign.iter().map(|sign| ("callback.sign.key".to_owned(), sign.key.as_str())));
         all.extend(self.api.headers.iter().map(|(name, value)| (format!("api.headers.{name}"), value.as_str())));
         all
     }

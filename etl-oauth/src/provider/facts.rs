@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::token::Mark;
+
 /// How the provider's API wants to be called, and how it answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -15,6 +17,8 @@ pub struct ApiFacts {
     pub headers: BTreeMap<String, String>,
     /// The statuses that mean that the access token has ended.
     pub expired: Vec<u16>,
+    /// What says so in the body of an answer whose status is a success. `/proxy` does not read bodies, and hands it on.
+    pub expired_in: Option<Mark>,
     /// How it tells what is left of its limits.
     pub limits: Limits,
     /// How it splits long answers, where all its resources do alike.
@@ -28,6 +32,7 @@ impl Default for ApiFacts {
             scheme: "Bearer".into(),
             headers: BTreeMap::new(),
             expired: vec![401],
+            expired_in: None,
             limits: Limits::default(),
             paging: None,
         }

@@ -1,6 +1,7 @@
 //! What a provider is: its endpoints, and where it leaves the RFCs. A provider is data, never code: see the files in
 //! `providers/`, and [`Definition`] for the format.
 
+mod address;
 mod call;
 mod check;
 mod definition;
@@ -8,22 +9,28 @@ mod discovery;
 mod endpoint;
 mod facts;
 mod grant;
+mod overrides;
 mod read;
 mod variable;
 
+pub(crate) use address::CLIENT_ID;
 pub use call::{Call, ClientAuth, Encoding, Format, Hash, Sign, Verb};
 pub use definition::{Authorize, Callback, Definition, Pkce, TokenKind};
 pub use discovery::{Metadata, MetadataError, well_known};
-pub use endpoint::{EndpointError, checked_url, is_loopback};
+pub use endpoint::{EndpointError, checked_beside, checked_url, is_loopback};
 pub use facts::{ApiFacts, Limits, Paging, ResetUnit};
 pub use grant::{AssertionTerms, ExchangeTerms, Grant};
+pub use overrides::Overrides;
 pub(crate) use variable::fill;
-use variable::placeholders;
 pub use variable::{Kind, Source, Values, Variable};
 
-use std::{borrow::Cow, mem::take, ops::Deref, sync::Arc, time::Duration};
+use std::{borrow::Cow, ops::Deref, sync::Arc, time::Duration};
 
 use url::Url;
+
+use address::{nowhere, resolve};
+use overrides::{check_values, overlay, sound, with_defaults};
+use variable::placeholders;
 
 /// One provider, ready to use: a definition with the overrides of the configuration, checked. What had to be worked out
 /// stands in fields; everything else is read through to the definition.
@@ -53,6 +60,8 @@ pub struct Provider {
     pub device_url: Option<Url>,
     /// Where authorization requests are pushed (RFC 9126 §2).
     pub par_url: Option<Url>,
+    /// Where a token's end is asked for (RFC 7662 §2).
+    pub introspect_url: Option<Url>,
     /// Whether an authorization request that was not pushed is refused.
     pub par_required: bool,
     /// Whether an answer to an authorization request without `iss` is refused (RFC 9207 §2.4).
@@ -71,6 +80,7 @@ pub struct Provider {
     pub refresh_idle: Option<Duration>,
     /// The values of the variables that are known, and the redirect URI.
     values: Values,
+    platform: Option<Url>,
     definition: Arc<Definition>,
     said: Said,
 }
@@ -92,36 +102,6 @@ impl Deref for Provider {
     }
 }
 
-/// What the configuration lays over a definition; `None` leaves the definition's word.
-#[derive(Clone, Debug, Default)]
-#[allow(missing_docs, reason = "each is the Definition field of the same name")]
-pub struct Overrides {
-    pub issuer: Option<String>,
-    pub authorize_url: Option<Url>,
-    pub token_url: Option<Url>,
-    pub refresh_url: Option<Url>,
-    pub revoke_url: Option<Url>,
-    pub api_url: Option<Url>,
-    pub scope: Option<Vec<String>>,
-    pub client_auth: Option<ClientAuth>,
-    pub pkce: Option<Pkce>,
-    pub replay_window: Option<Duration>,
-    pub refresh_idle: Option<Duration>,
-    pub device_url: Option<Url>,
-    pub par_url: Option<Url>,
-    pub grant: Option<Grant>,
-    pub resource: Option<Vec<String>>,
-    pub dpop: Option<bool>,
-    pub assertion: AssertionTerms,
-    pub subject_token_file: Option<String>,
-    pub subject_token_type: Option<String>,
-    pub audience: Option<Vec<String>>,
-    /// The values of the definition's variables that were set.
-    pub variables: Values,
-    /// Where the provider leads a person back to: some want it in renewals, too.
-    pub redirect_uri: Option<String>,
-}
-
 impl Provider {
     /// Lays `overrides` over `definition`.
     ///
@@ -136,20 +116,32 @@ impl Provider {
             token_url: overrides.token_url.is_some() || definition.token_url.is_some(),
             refresh_url: overrides.refresh_url.is_some() || definition.refresh_url.is_some(),
         };
+        let platform = overrides.platform.clone();
         let (mut definition, values) = overlay(definition, overrides);
         let mut wrong = check_values(name, &definition, &values);
-        let values = with_defaults(&definition, values);
+        // A value that is wrong is told as such, and not by what an address would become of it.
+        let values = with_defaults(&definition, sound(&definition, values));
         let issuer = definition.issuer.take();
         definition.issuer = issuer.and_then(|issuer| fill(&issuer, |name| values.get(name).map(String::as_str)));
-        let mut url = |key: &str, text: Option<&str>| match resolve(&definition, text?, &values) {
+        let mut url = |key: &str, text: Option<&str>| match resolve(&definition, text?, &values, platform.as_ref()) {
             Ok(url) => url,
             Err(why) => {
                 wrong.push(format!("provider {name}: {key}: {why}"));
                 None
             }
         };
-        let [authorize_url, token_url, refresh_url, revoke_url, second_url, userinfo_url, api_url, device_url, par_url] =
-            definition.urls().map(|(key, text)| url(key, text));
+        let [
+            authorize_url,
+            token_url,
+            refresh_url,
+            revoke_url,
+            second_url,
+            userinfo_url,
+            api_url,
+            device_url,
+            par_url,
+            introspect_url,
+        ] = definition.urls().map(|(key, text)| url(key, text));
         let whole = token_url.is_some()
             && match definition.grant {
                 Grant::AuthorizationCode => authorize_url.is_some(),
@@ -177,6 +169,7 @@ impl Provider {
             api_url,
             device_url,
             par_url,
+            introspect_url,
             par_required: false,
             iss_required: false,
             discovers,
@@ -186,6 +179,7 @@ impl Provider {
             replay_window: definition.replay_window.map(Duration::from_secs).unwrap_or_default(),
             refresh_idle: definition.refresh_idle.map(Duration::from_secs),
             values,
+            platform,
             definition: Arc::new(definition),
             said,
         })
@@ -197,11 +191,14 @@ impl Provider {
         (self.said.client_auth || !self.discovers).then_some(self.client_auth)
     }
 
-    /// For whom a signed statement is: as was said, else the issuer, else the token endpoint (RFC 7523 §3).
+    /// For whom a signed statement is: as was said, with the provider's variables filled in, else the issuer, else the token
+    /// endpoint (RFC 7523 §3).
     #[must_use]
-    pub fn assertion_audience(&self) -> &str {
-        let said = self.assertion.audience.as_deref().or(self.issuer.as_deref());
-        said.unwrap_or(self.token_url.as_str())
+    pub fn assertion_audience(&self) -> Cow<'_, str> {
+        if let Some(said) = &self.assertion.audience {
+            return fill(said, |name| self.value(name)).map_or(Cow::Borrowed(said), Cow::Owned);
+        }
+        Cow::Borrowed(self.issuer.as_deref().unwrap_or(self.token_url.as_str()))
     }
 
     /// The provider with what its server tells: what was said here stays. Of the ways to prove who the client is, the first
@@ -218,6 +215,7 @@ impl Provider {
         if !self.said.pkce && told.s256 == Some(false) {
             definition.pkce = Pkce::Off;
         }
+        let told = if definition.client_auth == ClientAuth::TlsClientAuth { &told.by_certificate() } else { told };
         let said = Some(&self.token_url).filter(|_| self.said.token_url);
         let token_url = said.or(told.token_url.as_ref()).ok_or("token_endpoint")?.clone();
         let it = Self {
@@ -227,6 +225,7 @@ impl Provider {
             revoke_url: or(&self.revoke_url, &told.revoke_url),
             device_url: or(&self.device_url, &told.device_url),
             par_url: or(&self.par_url, &told.par_url),
+            introspect_url: or(&self.introspect_url, &told.introspect_url),
             par_required: told.par_required,
             iss_required: told.iss_in_answers,
             definition: Arc::new(definition),
@@ -269,7 +268,7 @@ impl Provider {
         );
         let again = |text: &Option<String>| -> Option<Url> {
             let text = text.as_deref().filter(|text| placeholders(text).any(|name| kept.contains_key(name)))?;
-            resolve(&self.definition, text, &it.values).ok().flatten()
+            resolve(&self.definition, text, &it.values, self.platform.as_ref()).ok().flatten()
         };
         let definition = &self.definition;
         let token_url = again(&definition.token_url);
@@ -280,6 +279,7 @@ impl Provider {
         }
         it.token_url = token_url.unwrap_or(it.token_url);
         it.revoke_url = again(&definition.revoke_url).or(it.revoke_url);
+        it.introspect_url = again(&definition.introspect_url).or(it.introspect_url);
         it.second_url = again(&definition.second_url).or(it.second_url);
         it.userinfo_url = again(&definition.userinfo_url).or(it.userinfo_url);
         it.api_url = again(&definition.api_url).or(it.api_url);
@@ -287,179 +287,5 @@ impl Provider {
     }
 }
 
-/// Where nobody can ever be.
-fn nowhere() -> Url {
-    #[expect(clippy::expect_used, reason = "a constant, and a URL")]
-    "https://unknown.invalid/".parse().expect("a URL")
-}
-
-/// What stands in a URL where the client's id goes, until it is known. No URL holds a brace otherwise.
-pub(crate) const CLIENT_ID: &str = "%7Bclient_id%7D";
-
-/// The effective definition, and the values that were set.
-fn overlay(mut definition: Definition, overrides: Overrides) -> (Definition, Values) {
-    let text = |url: Option<Url>| url.map(String::from);
-    definition.issuer = overrides.issuer.or(definition.issuer);
-    definition.authorize_url = text(overrides.authorize_url).or(definition.authorize_url);
-    definition.token_url = text(overrides.token_url).or(definition.token_url);
-    definition.refresh_url = text(overrides.refresh_url).or(definition.refresh_url);
-    definition.revoke_url = text(overrides.revoke_url).or(definition.revoke_url);
-    definition.api_url = text(overrides.api_url).or(definition.api_url);
-    definition.scope = overrides.scope.unwrap_or(definition.scope);
-    definition.client_auth = overrides.client_auth.unwrap_or(definition.client_auth);
-    definition.pkce = overrides.pkce.unwrap_or(definition.pkce);
-    let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs());
-    definition.replay_window = seconds(overrides.replay_window).or(definition.replay_window);
-    definition.refresh_idle = seconds(overrides.refresh_idle).or(definition.refresh_idle);
-    definition.device_url = text(overrides.device_url).or(definition.device_url);
-    definition.par_url = text(overrides.par_url).or(definition.par_url);
-    definition.grant = overrides.grant.unwrap_or(definition.grant);
-    definition.resource = overrides.resource.unwrap_or(definition.resource);
-    definition.dpop = overrides.dpop.unwrap_or(definition.dpop);
-    definition.assertion = overrides.assertion.over(definition.assertion);
-    let exchange = &mut definition.exchange;
-    exchange.subject_token_file =
-        overrides.subject_token_file.unwrap_or_else(|| take(&mut exchange.subject_token_file));
-    exchange.subject_token_type =
-        overrides.subject_token_type.unwrap_or_else(|| take(&mut exchange.subject_token_type));
-    exchange.audience = overrides.audience.unwrap_or_else(|| take(&mut exchange.audience));
-    let mut values = overrides.variables;
-    values.extend(overrides.redirect_uri.map(|uri| ("redirect_uri".to_owned(), uri)));
-    (definition, values)
-}
-
-/// What is wrong with the values that the configuration gives.
-fn check_values(provider: &str, definition: &Definition, values: &Values) -> Vec<String> {
-    let urls = definition.urls();
-    let mut wrong = Vec::new();
-    for (name, variable) in definition.variables.iter().filter(|(_, it)| it.from == Source::Configuration) {
-        match values.get(name) {
-            Some(value) => {
-                if let Err(right) = variable.check(value) {
-                    wrong.push(format!("provider_{name} must be {right}"));
-                }
-            }
-            // An overridden URL no longer needs it, and a header or parameter without a value is left out.
-            None if variable.default.is_none()
-                && urls.iter().filter_map(|(_, url)| *url).any(|url| placeholders(url).any(|used| used == name)) =>
-            {
-                let about = variable.about.as_deref().unwrap_or("a part of its addresses");
-                wrong.push(format!("provider {provider} needs the variable provider_{name}: {about}"));
-            }
-            None => {}
-        }
-    }
-    wrong
-}
-
-fn with_defaults(definition: &Definition, mut values: Values) -> Values {
-    for (name, variable) in &definition.variables {
-        if let Some(default) = &variable.default {
-            values.entry(name.clone()).or_insert_with(|| default.clone());
-        }
-    }
-    values
-}
-
-/// A URL with its variables filled in; `None` while one of them is not known.
-fn resolve(definition: &Definition, text: &str, values: &Values) -> Result<Option<Url>, String> {
-    let below_api = format!("{}{text}", definition.api_url.as_deref().unwrap_or_default().trim_end_matches('/'));
-    let text = if text.starts_with('/') { &below_api } else { text };
-    // The client's id is a secret's value, and is read for each request: its place is kept.
-    let value = |name: &str| values.get(name).map(String::as_str).or((name == "client_id").then_some(CLIENT_ID));
-    let Some(filled) = fill(text, value) else { return Ok(None) };
-    if definition.authorize.fragment && definition.authorize_url.as_deref() == Some(text) {
-        let (base, fragment) = filled.split_once('#').unwrap_or((&filled, ""));
-        let mut url = checked_url(base).map_err(|err| err.to_string())?;
-        url.set_fragment(Some(fragment));
-        return Ok(Some(url));
-    }
-    checked_url(&filled).map(Some).map_err(|err| err.to_string())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_override_wins_and_the_rest_stays() {
-        let overrides = Overrides { token_url: Some("http://127.0.0.1:1/t".parse().unwrap()), ..Overrides::default() };
-        let provider = Provider::new("gumroad", Definition::builtin("gumroad").unwrap(), overrides).unwrap();
-        assert_eq!(provider.token_url.as_str(), "http://127.0.0.1:1/t");
-        assert_eq!(provider.refresh_url, provider.token_url);
-        assert_eq!(provider.authorize_url.as_ref().unwrap().as_str(), "https://gumroad.com/oauth/authorize");
-        assert_eq!(provider.client_auth, ClientAuth::Post);
-        assert_eq!(provider.definition().token_url.as_deref(), Some("http://127.0.0.1:1/t"));
-    }
-
-    #[test]
-    fn a_provider_without_a_token_endpoint_names_the_variable() {
-        let wrong = Provider::new("custom", Definition::default(), Overrides::default()).unwrap_err();
-        assert_eq!(wrong, ["provider custom has no token endpoint: set the variable token_url, or issuer"]);
-        let made_by_hand = Overrides { grant: Some(Grant::Static), ..Overrides::default() };
-        assert!(Provider::new("custom", Definition::default(), made_by_hand).is_ok(), "it needs no endpoint");
-    }
-
-    #[test]
-    fn what_a_server_tells_fills_the_gaps_and_overrides_nothing() {
-        let definition = Definition { issuer: Some("https://a.example".into()), ..Definition::default() };
-        let overrides = Overrides { token_url: checked_url("https://mine.example/t").ok(), ..Overrides::default() };
-        let provider = Provider::new("custom", definition.clone(), overrides).unwrap();
-        assert!(provider.discovers, "the authorization endpoint is missing");
-        let document = br#"{"issuer":"https://a.example","token_endpoint":"https://a.example/t",
-            "authorization_endpoint":"https://a.example/a","code_challenge_methods_supported":["plain"],
-            "token_endpoint_auth_methods_supported":["client_secret_post","private_key_jwt","none"]}"#;
-        let told = Metadata::read("https://a.example", document).unwrap();
-        let learned = provider.learned(&told, |auth| auth != ClientAuth::PrivateKeyJwt).unwrap();
-        assert_eq!((learned.token_url.as_str(), &learned.refresh_url), ("https://mine.example/t", &learned.token_url));
-        assert_eq!(learned.authorize_url.as_ref().unwrap().as_str(), "https://a.example/a");
-        assert_eq!((learned.client_auth, learned.pkce), (ClientAuth::Post, Pkce::Off));
-        let said = Overrides { client_auth: Some(ClientAuth::Basic), pkce: Some(Pkce::S256), ..Overrides::default() };
-        let learned = Provider::new("custom", definition.clone(), said).unwrap().learned(&told, |_| true).unwrap();
-        assert_eq!((learned.client_auth, learned.pkce), (ClientAuth::Basic, Pkce::S256));
-        assert_eq!(learned.token_url.as_str(), "https://a.example/t");
-
-        let device = Overrides { grant: Some(Grant::DeviceCode), ..Overrides::default() };
-        let device = Provider::new("custom", definition, device).unwrap();
-        assert_eq!(device.learned(&told, |_| true).unwrap_err(), "device_authorization_endpoint");
-    }
-
-    fn acme() -> Definition {
-        let text = "token_url = 'https://{subdomain}.acme.example/token'\napi_url = '{instance}/api'\n\
-                    [variables.subdomain]\nabout = 'the first part of your address'\n\
-                    [variables.instance]\nkind = 'origin'\nfrom = 'answer'\nhosts = ['*.acme.example']";
-        Definition::read("acme.toml", text).unwrap()
-    }
-
-    fn variables(subdomain: &str) -> Overrides {
-        Overrides { variables: [("subdomain".to_owned(), subdomain.to_owned())].into(), ..Overrides::default() }
-    }
-
-    #[test]
-    fn a_url_variable_is_set_checked_and_asked_for() {
-        let provider = Provider::new("acme", acme(), variables("eu-1")).unwrap();
-        assert_eq!(provider.token_url.as_str(), "https://eu-1.acme.example/token");
-        let wrong = Provider::new("acme", acme(), variables("evil.example/#")).unwrap_err();
-        assert_eq!(
-            wrong[0],
-            "provider_subdomain must be one part of a host name, such as acme: letters, digits and hyphens"
-        );
-        let wrong = Provider::new("acme", acme(), Overrides::default()).unwrap_err();
-        assert_eq!(wrong, ["provider acme needs the variable provider_subdomain: the first part of your address"]);
-        let overrides = Overrides { token_url: Some("https://o.example/t".parse().unwrap()), ..Overrides::default() };
-        assert!(Provider::new("acme", acme(), overrides).is_ok(), "nothing uses the variable any more");
-    }
-
-    #[test]
-    fn a_value_kept_from_the_answer_moves_the_api_and_only_to_hosts_that_are_allowed() {
-        let provider = Provider::new("acme", acme(), variables("a")).unwrap();
-        assert_eq!(provider.api_url, None);
-        let with = |instance: &str| {
-            let kept = [("instance".to_owned(), instance.to_owned()), ("other".to_owned(), "x".to_owned())].into();
-            provider.with(&kept).api_url.clone().map(String::from)
-        };
-        assert_eq!(with("https://na1.acme.example").as_deref(), Some("https://na1.acme.example/api"));
-        assert_eq!(with("https://evil.example"), None);
-        assert!(matches!(provider.with(&Values::new()), Cow::Borrowed(_)));
-    }
-}
+mod tests;

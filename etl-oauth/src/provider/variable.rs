@@ -20,8 +20,8 @@ pub struct Variable {
     pub kind: Kind,
     /// Where its value comes from.
     pub from: Source,
-    /// The field of the token answer (a path with dots), or the parameter of the redirect; its own name where nothing is
-    /// said.
+    /// The field of the token answer (a path with dots), or the parameter of the redirect, where that is not its own name; the
+    /// name of the secret.
     pub at: Option<String>,
     /// Its value as long as no other is known.
     pub default: Option<String>,
@@ -60,6 +60,8 @@ pub enum Source {
     Answer,
     /// The redirect that brings a person back; it is kept with the tokens.
     Redirect,
+    /// The mounted secret whose name `at` says, which begins with `api-`; for parameters and headers of requests alone.
+    Secret,
 }
 
 impl Variable {

@@ -38,9 +38,11 @@ impl App {
             self.keepers.check(account).map_err(|err| self.no_account(asked, &err))?;
         }
         let (operator, pause) = self.operator.judge(&asked.headers, self.clock.now());
+        let is_anyone = !matches!(operator, Standing::Basic | Standing::Bearer);
+        let is_first = self.config.enable_auth == EnableAuth::FirstVisit && is_anyone;
         let state = State {
             enable_auth: self.config.enable_auth,
-            taken: self.config.enable_auth == EnableAuth::FirstVisit && self.is_taken(door, asked, account).await?,
+            taken: is_first && self.is_taken(door, asked, account).await?,
             named: account != DEFAULT_ACCOUNT,
             closed: false,
             opened: false,
@@ -130,6 +132,15 @@ impl App {
         }
         let keeper = self.keeper(asked, account)?;
         keeper.sync().await;
+        // What cannot be read may be somebody's: a damaged record is not an account that nobody has authorised.
+        if keeper.current().is_none() && !keeper.is_store_ok() {
+            let words = (
+                "The function cannot be connected just now",
+                "the store cannot be read, so nobody knows whether it is connected already",
+                "Try again later; if it lasts, the operator finds the reason in the log.",
+            );
+            return Err(asked.problem(self, &problem("store_unavailable", StatusCode::SERVICE_UNAVAILABLE, words)));
+        }
         Ok(is_taken(&keeper))
     }
 

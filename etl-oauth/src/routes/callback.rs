@@ -12,6 +12,7 @@ use super::{
     reply::{self, Asked, problem},
 };
 use crate::{
+    grant::is_signed,
     guard::{Door, Pending, StateError},
     keeper::Kept,
     pages::Problem,
@@ -73,7 +74,8 @@ pub(super) async fn arrive(
     if is_prefetch(&asked) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let arrival = Arrival::read(app.config.provider.definition(), &query.unwrap_or_default())
+    let query = query.unwrap_or_default();
+    let arrival = Arrival::read(app.config.provider.definition(), &query)
         .ok_or_else(|| app.bad(&asked, "the address holds a parameter twice"))?;
     let state = arrival.state.as_deref().ok_or_else(|| app.bad(&asked, "the address holds no state"))?;
     let now = app.clock.now();
@@ -82,7 +84,7 @@ pub(super) async fn arrive(
     app.admit(Door::Callback, &asked, pending.account(), "").await?;
     app.use_up(&pending, state, now).await.map_err(|err| app.stale(&asked, err))?;
     let forget = Pending::forget(&app.jar, state);
-    let result = app.complete(&asked, &arrival, &pending).await;
+    let result = app.complete(&asked, (&query, &arrival), &pending).await;
     Ok(match result {
         Ok(kept) => {
             let told = done::told(&app, pending.account(), &kept);
@@ -121,7 +123,19 @@ impl App {
         }
     }
 
-    async fn complete(&self, asked: &Asked, arrival: &Arrival, pending: &Pending) -> Result<Kept, Response> {
+    async fn complete(
+        &self,
+        asked: &Asked,
+        (query, arrival): (&str, &Arrival),
+        pending: &Pending,
+    ) -> Result<Kept, Response> {
+        if self.config.provider.callback.sign.is_some() {
+            let client =
+                self.authority.client(self.clock.now()).map_err(|failure| self.not_exchanged(asked, &failure))?;
+            if !is_signed(&self.config.provider, &client, query) {
+                return Err(self.bad(asked, "the address does not bear the provider's signature"));
+            }
+        }
         // Mix-up (RFC 9207 §2.4): an answer of another issuer is believed in nothing, its error neither.
         if let (Some(ours), Some(theirs)) = (&self.config.provider.issuer, &arrival.iss)
             && ours != theirs
@@ -145,7 +159,8 @@ impl App {
         }
         let sent_at = self.clock.now();
         let (redirect_uri, verifier) = (self.config.redirect_uri(), pending.verifier());
-        let answer = self.authority.exchange(code, &redirect_uri, verifier, &arrival.kept, sent_at).await;
+        let seed = pending.seed(&self.key);
+        let answer = self.authority.exchange(code, &redirect_uri, verifier, &seed, &arrival.kept, sent_at).await;
         let mut answer = answer.map_err(|failure| self.not_exchanged(asked, &failure))?;
         let owner = self.authority.owner(&answer, sent_at).await;
         answer.owner = owner.map_err(|failure| self.not_exchanged(asked, &failure))?;

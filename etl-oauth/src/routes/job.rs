@@ -1,6 +1,6 @@
 //! `/`: runs the job, for every account that somebody has authorised.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     body::Body,
@@ -94,16 +94,29 @@ impl App {
             keepers.extend(self.keepers.get(DEFAULT_ACCOUNT));
         }
         let places = Arc::new(Semaphore::new(AT_A_TIME));
-        let mut tasks = JoinSet::new();
+        let (mut tasks, mut accounts) = (JoinSet::new(), HashMap::new());
         for keeper in keepers {
             let (app, places, input) = (Arc::clone(self), Arc::clone(&places), input.clone());
-            tasks.spawn(trace::carry(async move {
+            let account = keeper.account().to_owned();
+            let task = tasks.spawn(trace::carry(async move {
                 // The semaphore is never closed.
                 let _place = places.acquire_owned().await;
-                (keeper.account().to_owned(), app.run_one(keeper, input).await)
+                app.run_one(keeper, input).await
+            }));
+            accounts.insert(task.id(), account);
+        }
+        let (mut runs, started) = (Vec::with_capacity(accounts.len()), self.clock.now());
+        while let Some(ended) = tasks.join_next_with_id().await {
+            let (id, result) = ended.map_or_else(|err| (err.id(), None), |(id, result)| (id, Some(result)));
+            runs.extend(accounts.remove(&id).map(|account| {
+                let result = result.unwrap_or_else(|| {
+                    let panicked = Err(JobError::Panicked);
+                    self.tally(&account, started, &panicked);
+                    panicked
+                });
+                (account, result)
             }));
         }
-        let mut runs = tasks.join_all().await;
         runs.sort_by(|one, other| one.0.cmp(&other.0));
         runs
     }
@@ -116,19 +129,23 @@ impl App {
             Ok(api) => self.config.job.run(self.context(api, started, input)).await,
             Err(err) => Err(err.into()),
         };
-        let now = self.clock.now();
-        let job = self.config.job.name();
+        self.tally(&account, started, &result);
+        result
+    }
+
+    /// Puts what came of a run into the picture of runs, the metrics and the log.
+    fn tally(&self, account: &str, started: Timestamp, result: &Result<Outcome, JobError>) {
+        let (now, job) = (self.clock.now(), self.config.job.name());
         let outcome = result.as_ref().map_or_else(JobError::code, |_| "ok");
-        self.runs.add(&account, started, now, outcome);
+        self.runs.add(account, started, now, outcome);
         metrics::counter!("etl_oauth_job_runs_total", "job" => job, "outcome" => outcome).increment(1);
         metrics::histogram!("etl_oauth_job_duration_seconds", "job" => job)
             .record(now.duration_since(started).as_secs_f64());
         let duration_ms = u64::try_from(now.duration_since(started).as_millis()).unwrap_or(0);
-        match &result {
+        match result {
             Ok(_) => tracing::info!(job, account, duration_ms, "the job ran"),
             Err(err) => tracing::warn!(job, account, duration_ms, error = %err, "the job failed"),
         }
-        result
     }
 
     fn tell_runs(&self, asked: &Asked, see: bool, run: &Landed<Vec<Run>>) -> Response {

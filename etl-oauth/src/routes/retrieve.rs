@@ -1,7 +1,7 @@
 //! A function that shows what another one wrote into its ledger: no token, no provider, no secret but the store's. For a
 //! static web site, so any page may read it and caches may keep it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -9,20 +9,35 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::json;
+use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     config::{Mistakes, Retriever},
-    job::{Ledger, open_ledgers, strava},
+    job::{JobError, Ledger, open_ledgers, strava},
     store::DEFAULT_ACCOUNT,
 };
 
 const ANY: HeaderValue = HeaderValue::from_static("*");
 
+/// So often the store is asked, however many people look.
+const FRESH: Duration = Duration::from_secs(5);
+
 #[derive(Debug)]
 struct Shown {
     ledger: Ledger,
     cache: HeaderValue,
+    /// Locked while the store is asked, so that all who wait have its one answer.
+    last: Mutex<Option<(Instant, Copy)>>,
+}
+
+/// The record as it is sent.
+#[derive(Clone, Debug)]
+struct Copy {
+    body: Bytes,
+    tag: HeaderValue,
 }
 
 /// The routes of a function with the variable `record_of`.
@@ -33,44 +48,96 @@ pub async fn retriever(config: &Retriever) -> Result<Router, Box<dyn std::error:
     let store = open_ledgers(&config.store, &config.store_options, &config.record_of)
         .await
         .map_err(|err| std::io::Error::new(std::io::ErrorKind::InvalidInput, Mistakes::one(err.to_string())))?;
-    let seconds = config.max_age.as_secs();
+    Ok(router(Ledger::new(Arc::new(store), DEFAULT_ACCOUNT), config.max_age)?)
+}
+
+fn router(ledger: Ledger, max_age: Duration) -> Result<Router, header::InvalidHeaderValue> {
+    let seconds = max_age.as_secs();
     let cache = HeaderValue::try_from(format!("public, max-age={seconds}, stale-while-revalidate={seconds}"))?;
-    let shown = Shown { ledger: Ledger::new(Arc::new(store), DEFAULT_ACCOUNT), cache };
-    Ok(Router::new().route("/", get(show).options(preflight)).with_state(Arc::new(shown)))
+    let shown = Shown { ledger, cache, last: Mutex::default() };
+    let nothing = async || refused(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path", "Look at `/`.");
+    let not_so = async || {
+        let (message, next) = ("this can only be read", "Send a GET.");
+        refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message, next)
+    };
+    Ok(Router::new()
+        .route("/", get(show).options(preflight))
+        .fallback(nothing)
+        .method_not_allowed_fallback(not_so)
+        .with_state(Arc::new(shown)))
 }
 
 async fn show(State(shown): State<Arc<Shown>>, asked: HeaderMap) -> Response {
-    let (status, body, cache) = match shown.ledger.read::<strava::Summary>(strava::NOTES).await {
-        Ok(entry) if entry.notes.updated_at.is_some() => {
-            (StatusCode::OK, serde_json::to_string(&entry.notes).unwrap_or_default(), shown.cache.clone())
+    let copy = match shown.copy().await {
+        Ok(Some(copy)) => copy,
+        Ok(None) => {
+            let next = "Authorise the function that writes it, run it once, and ask again.";
+            return refused(StatusCode::SERVICE_UNAVAILABLE, "not_yet", "nothing was written yet", next);
         }
-        result => {
-            if let Err(err) = result {
-                tracing::warn!(error = %err, "the record can't be read");
-            }
-            // Neither what is missing nor what failed is for a cache.
-            let body = r#"{"error":"not_yet","message":"nothing was written yet","next":"Ask again later."}"#;
-            (StatusCode::SERVICE_UNAVAILABLE, body.to_owned(), HeaderValue::from_static("no-store"))
+        Err(err) => {
+            tracing::warn!(error = %err, "the record can't be read");
+            let (message, next) = ("the record can't be read now", "Ask again later; the function's log says why.");
+            return refused(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", message, next);
         }
     };
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body.as_bytes());
-    let short: String = digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let tag = format!("\"{short}\"");
-    let same = asked.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let unchanged = status == StatusCode::OK
-        && same.is_some_and(|tags| tags.split(',').any(|other| other.trim().trim_start_matches("W/") == tag));
-    let mut response = if unchanged {
+    let tags = asked.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let known = |tag: &str| tag == "*" || tag.trim_start_matches("W/").as_bytes() == copy.tag.as_bytes();
+    let mut response = if tags.split(',').any(|tag| known(tag.trim())) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+        ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], copy.body).into_response()
     };
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
-    headers.insert(header::CACHE_CONTROL, cache);
-    if let Ok(tag) = HeaderValue::try_from(tag) {
-        headers.insert(header::ETAG, tag);
-    }
+    headers.insert(header::CACHE_CONTROL, shown.cache.clone());
+    headers.insert(header::ETAG, copy.tag);
     response
+}
+
+impl Shown {
+    /// The record; the last one that was read while the store is away. `None` where nothing was written yet.
+    async fn copy(&self) -> Result<Option<Copy>, JobError> {
+        let mut last = self.last.lock().await;
+        if let Some((at, copy)) = &*last
+            && at.elapsed() < FRESH
+        {
+            return Ok(Some(copy.clone()));
+        }
+        let read = self.ledger.read::<strava::Summary>(strava::NOTES).await;
+        match (read, &mut *last) {
+            (Ok(entry), _) if entry.notes.updated_at.is_none() => Ok(None),
+            (Ok(entry), last) => {
+                let body = serde_json::to_vec(&entry.notes).map_err(|err| JobError::Failed(err.to_string()))?;
+                let copy = Copy { tag: tag(&body), body: body.into() };
+                Ok(last.insert((Instant::now(), copy)).1.clone().into())
+            }
+            (Err(err), Some((at, copy))) => {
+                tracing::warn!(error = %err, "the record can't be read; the last one is shown on");
+                *at = Instant::now();
+                Ok(Some(copy.clone()))
+            }
+            (Err(err), None) => Err(err),
+        }
+    }
+}
+
+/// A strong tag: the same bytes have the same one in every replica.
+fn tag(body: &[u8]) -> HeaderValue {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
+    let short: String = digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    // Digits and quotes are a header's value.
+    HeaderValue::try_from(format!("\"{short}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// Neither what is missing nor what failed is for a cache; a page may read why.
+fn refused(status: StatusCode, error: &str, message: &str, next: &str) -> Response {
+    let body = json!({ "error": error, "message": message, "next": next }).to_string();
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (status, headers, body).into_response()
 }
 
 /// What a browser asks before a page may send headers of its own.
@@ -82,4 +149,68 @@ async fn preflight() -> Response {
         (header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400")),
     ];
     (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http::Request;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::store::{Memory, Store};
+
+    async fn ask(router: &Router, method: &str, path: &str) -> (u16, String, String) {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let answer = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+        let cache = answer.headers()[header::CACHE_CONTROL].to_str().unwrap().to_owned();
+        let status = answer.status().as_u16();
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        (status, cache, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn write(ledger: &Ledger, at: i64) {
+        let mut entry = ledger.read::<strava::Summary>(strava::NOTES).await.unwrap();
+        entry.notes.updated_at = jiff::Timestamp::from_second(at).ok();
+        ledger.write(strava::NOTES, entry).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_store_is_asked_once_in_a_while_and_what_it_gave_is_shown_on_while_it_is_away() {
+        let memory = Memory::default();
+        let ledger = Ledger::new(Arc::new(Store::Memory(memory.clone())), "default");
+        let router = router(ledger.clone(), Duration::from_secs(60)).unwrap();
+        let (status, cache, body) = ask(&router, "GET", "/").await;
+        assert_eq!((status, cache.as_str()), (503, "no-store"));
+        assert!(body.contains("not_yet"), "{body}");
+        write(&ledger, 1).await;
+        let (status, cache, first) = ask(&router, "GET", "/").await;
+        assert_eq!((status, cache.as_str()), (200, "public, max-age=60, stale-while-revalidate=60"));
+        write(&ledger, 2).await;
+        assert_eq!(ask(&router, "GET", "/").await.2, first);
+        tokio::time::advance(FRESH).await;
+        let (.., second) = ask(&router, "GET", "/").await;
+        assert!(first.contains("1970-01-01T00:00:01Z") && second.contains("1970-01-01T00:00:02Z"), "{second}");
+        tokio::time::advance(FRESH).await;
+        memory.fail(true);
+        assert_eq!(ask(&router, "GET", "/").await, (200, cache, second));
+    }
+
+    #[tokio::test]
+    async fn errors_are_json_that_any_page_may_read_and_no_cache_keeps() {
+        let memory = Memory::default();
+        memory.fail(true);
+        let ledger = Ledger::new(Arc::new(Store::Memory(memory)), "default");
+        let router = router(ledger, Duration::ZERO).unwrap();
+        for (method, path, status, error) in [
+            ("GET", "/", 503, "store_unavailable"),
+            ("GET", "/enable", 404, "not_found"),
+            ("POST", "/", 405, "method_not_allowed"),
+        ] {
+            let (code, cache, body) = ask(&router, method, path).await;
+            let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+            assert_eq!((code, cache.as_str(), body["error"].as_str()), (status, "no-store", Some(error)));
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! Authorising again, at a provider that says whose a token is.
 
-use std::sync::LazyLock;
+use std::sync::{
+    Arc, LazyLock, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use axum::{Json, Router, body::Body, routing};
@@ -10,7 +13,11 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::{Config, Function};
+use crate::{
+    Config, Function,
+    api::{Api, ApiError},
+    job::{Job, Own},
+};
 
 /// A provider at which the code names the person, and the scopes that the person allows: `ada:read write`.
 async fn provider() -> String {
@@ -36,8 +43,15 @@ async fn provider() -> String {
     };
     let metadata = json!({ "issuer": url, "jwks_uri": format!("{url}/keys") });
     let keys = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "one", "x": public_key() }] });
+    let revoked = Arc::<Mutex<Vec<String>>>::default();
+    let shown = Arc::clone(&revoked);
+    let revoke = |headers: http::HeaderMap, body: String| async move {
+        let proof = headers.get(header::AUTHORIZATION).map_or("nobody", |value| value.to_str().unwrap());
+        revoked.lock().unwrap().push(format!("{proof} {body}"));
+    };
     let router = Router::new()
         .route("/token", routing::post(token))
+        .route("/revoke", routing::post(revoke).get(|| async move { Json(shown.lock().unwrap().clone()) }))
         .route("/me", routing::get(me))
         .route("/.well-known/openid-configuration", routing::get(|| async { Json(metadata) }))
         .route("/keys", routing::get(|| async { Json(keys) }));
@@ -74,6 +88,10 @@ impl Scene {
     }
 
     async fn with(definition: &str, variables: &[(&str, &str)]) -> Self {
+        Self::running(Job::Gumroad, definition, variables).await
+    }
+
+    async fn running(job: Job, definition: &str, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = provider().await;
         for (name, value) in [
@@ -95,7 +113,8 @@ impl Scene {
             "secret_mount_path" => Some(folder.path().display().to_string()),
             name => variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.replace("URL", &url)),
         });
-        Self { router: Function::new(config.unwrap()).await.unwrap().router(), provider: url.clone(), folder }
+        let config = Config { job, ..config.unwrap() };
+        Self { router: Function::new(config).await.unwrap().router(), provider: url.clone(), folder }
     }
 
     async fn send(&self, method: Method, uri: &str, cookies: &str, form: &[(&str, &str)]) -> Seen {
@@ -124,13 +143,19 @@ impl Scene {
 
     /// Authorises as the person of `code`: the callback's answer.
     async fn authorise(&self, code: &str) -> Seen {
-        let begun = self.send(Method::POST, "/enable", "", &[]).await;
+        self.come_back("default", code, str::to_owned).await
+    }
+
+    /// The same of an account, with what the provider does to the query.
+    async fn come_back(&self, account: &str, code: &str, change: impl Fn(&str) -> String) -> Seen {
+        let begun = self.send(Method::POST, "/enable", "", &[("account", account)]).await;
         let url: url::Url = begun.location.parse().unwrap();
         let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
         let query: String = url::form_urlencoded::Serializer::new(String::new())
             .append_pair("code", code)
             .append_pair("state", &state)
             .finish();
+        let query = change(&query);
         self.send(Method::GET, &format!("/oauth2/callback?{query}"), &begun.cookies, &[]).await
     }
 
@@ -224,4 +249,84 @@ async fn a_token_of_the_issuer_or_of_the_gateway_opens_the_job() {
         let bare = scene.router.clone().oneshot(Request::post("/").body(Body::empty()).unwrap()).await.unwrap();
         assert!(bare.status() == 401 && bare.headers()[header::WWW_AUTHENTICATE] == "Bearer");
     }
+}
+
+#[tokio::test]
+async fn a_redirect_without_the_providers_signature_is_refused_before_its_code_is_used() {
+    let definition = format!("{BY_USERINFO}callback.sign = {{ parameter = 'hmac', pair = '=', join = '&' }}");
+    let scene = Scene::new(&definition).await;
+    let unsigned = scene.authorise("ada:read write").await;
+    assert_eq!(unsigned.status, StatusCode::BAD_REQUEST);
+    assert!(unsigned.body.contains("signature"), "{}", unsigned.body);
+    assert_eq!(scene.who().await, "nobody");
+    let signed = |key: &str, query: &str| {
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key.as_bytes());
+        let tag = aws_lc_rs::hmac::sign(&key, query.as_bytes());
+        let hex: Vec<_> = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{query}&hmac={}", hex.concat())
+    };
+    for (key, status) in [("another", StatusCode::BAD_REQUEST), ("value", StatusCode::SEE_OTHER)] {
+        let answer = scene.come_back("default", "ada:read write", |query| signed(key, query)).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+    }
+    assert_eq!(scene.who().await, "ada");
+}
+
+#[tokio::test]
+async fn g1_a_revocation_ends_the_refresh_token_first_then_deletes_and_says_which_half_worked() {
+    let scene = Scene::new(&format!("{BY_USERINFO}revoke_url = 'URL/revoke'")).await;
+    scene.authorise("ada:read write").await;
+    assert_eq!(scene.send(Method::POST, "/revoke", "", &[]).await.status, StatusCode::SEE_OTHER);
+    let log = reqwest::get(format!("{}/revoke", scene.provider)).await.unwrap();
+    let log: Vec<String> = log.json().await.unwrap();
+    // Basic of `client:value`: only the client itself may revoke.
+    assert_eq!(
+        log,
+        [
+            "Basic Y2xpZW50OnZhbHVl token=r&token_type_hint=refresh_token",
+            "Basic Y2xpZW50OnZhbHVl token=ada&token_type_hint=access_token"
+        ]
+    );
+    assert_eq!(scene.who().await, "nobody");
+
+    // The provider knows of no such place: what is here goes all the same, and the person is told.
+    let scene = Scene::new(&format!("{BY_USERINFO}revoke_url = 'URL/elsewhere'")).await;
+    scene.authorise("ada:read write").await;
+    let half = scene.send(Method::POST, "/revoke", "", &[]).await;
+    assert_eq!(half.status, StatusCode::BAD_GATEWAY);
+    assert!(
+        half.body.contains("did not revoke the tokens") && half.body.contains("Here they are deleted"),
+        "{}",
+        half.body
+    );
+    assert_eq!(scene.who().await, "nobody");
+}
+
+#[tokio::test]
+async fn a_job_that_panics_for_one_account_is_its_failure_and_the_others_run_on() {
+    let ran = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&ran);
+    let job = Own::new(move |api: Api, (): ()| {
+        let count = Arc::clone(&count);
+        async move {
+            assert_ne!(api.keeper().account(), "bad", "a mistake in the job");
+            // The other one's end does not take this one along.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, ApiError>(())
+        }
+    });
+    let scene = Scene::running(Job::Own(job), BY_USERINFO, &[("min_run_interval", "0s")]).await;
+    scene.authorise("ada:read write").await;
+    scene.come_back("bad", "ada:read write", str::to_owned).await;
+    let request = Request::post("/").body(Body::empty()).unwrap();
+    let answer = scene.router.clone().oneshot(request).await.unwrap();
+    assert_eq!((answer.status(), ran.load(Ordering::SeqCst)), (StatusCode::INTERNAL_SERVER_ERROR, 1));
+    let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    let told: Value = serde_json::from_slice(&body).unwrap();
+    let outcomes = ["default", "bad"].map(|wanted| {
+        let all = told["accounts"].as_array().unwrap();
+        all.iter().find(|it| it["account"] == wanted).unwrap()["outcome"].clone()
+    });
+    assert_eq!(outcomes, ["ok", "job_panicked"]);
 }

@@ -105,7 +105,7 @@ pub enum StoreError {
     #[error("the store refuses: {0}")]
     Refused(String),
     /// What is stored cannot be read.
-    #[error("{0}; restore it, or authorise again")]
+    #[error("{0}; restore it, or delete it from the store and authorise again")]
     Corrupt(#[from] CorruptRecord),
     /// What is stored does not open with the keys that are mounted.
     #[error("{0}")]

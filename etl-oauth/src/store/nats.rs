@@ -1,10 +1,16 @@
 //! Records in a JetStream key-value bucket.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_nats::{
     ConnectOptions,
-    jetstream::kv::{self, CreateErrorKind, Operation, UpdateErrorKind},
+    jetstream::{
+        self,
+        kv::{self, CreateErrorKind, Operation, UpdateErrorKind},
+    },
 };
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -40,7 +46,8 @@ struct Inner {
     secrets: Secrets,
     codec: Codec,
     observed: Observed,
-    kv: OnceCell<kv::Store>,
+    jetstream: OnceCell<jetstream::Context>,
+    kv: Mutex<Option<kv::Store>>,
 }
 
 /// A lease as it stands in the bucket; nobody's where the owner is empty.
@@ -64,7 +71,8 @@ impl Nats {
             secrets: options.secrets.clone(),
             codec: Codec::sealed(&options.function, options.secrets.clone())?,
             observed: Observed::default(),
-            kv: OnceCell::new(),
+            jetstream: OnceCell::new(),
+            kv: Mutex::default(),
         };
         inner.servers()?;
         Ok(Self(Arc::new(inner)))
@@ -80,16 +88,25 @@ impl Inner {
         servers.map_err(|_| StoreError::Config(format!("{named} is not a NATS URL like nats://HOST:4222")))
     }
 
-    /// The bucket. The first use connects, and makes it where it is missing.
-    async fn kv(&self) -> Result<&kv::Store, StoreError> {
-        self.kv
-            .get_or_try_init(|| async {
-                let options = ConnectOptions::new().name("etl-oauth").connection_timeout(PATIENCE / 2);
-                let client = options.connect(self.servers()?).await.map_err(|err| unavailable(&err))?;
-                let jetstream = async_nats::jetstream::new(client);
-                if let Ok(kv) = jetstream.get_key_value(&self.bucket).await {
-                    return Ok(kv);
-                }
+    async fn jetstream(&self) -> Result<&jetstream::Context, StoreError> {
+        let connect = || async {
+            let options = ConnectOptions::new().name("etl-oauth").connection_timeout(PATIENCE / 2);
+            let client = options.connect(self.servers()?).await.map_err(|err| self.unavailable(&err))?;
+            Ok(jetstream::new(client))
+        };
+        self.jetstream.get_or_try_init(connect).await
+    }
+
+    /// The bucket. The first use connects, and makes it where it is missing; so does the first use after a failure, for a
+    /// server may have come back without it.
+    async fn kv(&self) -> Result<kv::Store, StoreError> {
+        if let Some(kv) = self.known() {
+            return Ok(kv);
+        }
+        let jetstream = self.jetstream().await?;
+        let kv = match jetstream.get_key_value(&self.bucket).await {
+            Ok(kv) => kv,
+            Err(_) => {
                 let config = kv::Config {
                     bucket: self.bucket.clone(),
                     description: "OAuth tokens, sealed, and their leases".into(),
@@ -98,9 +115,20 @@ impl Inner {
                 };
                 jetstream.create_key_value(config).await.map_err(|err| {
                     StoreError::Unavailable(format!("the NATS bucket {} cannot be made: {err}", self.bucket))
-                })
-            })
-            .await
+                })?
+            }
+        };
+        *self.kv.lock().unwrap_or_else(PoisonError::into_inner) = Some(kv.clone());
+        Ok(kv)
+    }
+
+    fn known(&self) -> Option<kv::Store> {
+        self.kv.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn unavailable(&self, err: &dyn std::error::Error) -> StoreError {
+        *self.kv.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        StoreError::Unavailable(format!("NATS: {err}"))
     }
 
     fn key(&self, what: &str, account: &str) -> Result<String, StoreError> {
@@ -109,7 +137,7 @@ impl Inner {
     }
 
     async fn get(&self, key: &str) -> Result<Option<kv::Entry>, StoreError> {
-        let entry = self.kv().await?.entry(key).await.map_err(|err| unavailable(&err))?;
+        let entry = self.kv().await?.entry(key).await.map_err(|err| self.unavailable(&err))?;
         Ok(entry.filter(|entry| entry.operation == Operation::Put))
     }
 
@@ -119,11 +147,11 @@ impl Inner {
         match was {
             None => kv.create(key, value.into()).await.map_err(|err| match err.kind() {
                 CreateErrorKind::AlreadyExists => StoreError::Conflict,
-                _ => unavailable(&err),
+                _ => self.unavailable(&err),
             }),
             Some(was) => kv.update(key, value.into(), was).await.map_err(|err| match err.kind() {
                 UpdateErrorKind::WrongLastRevision => StoreError::Conflict,
-                _ => unavailable(&err),
+                _ => self.unavailable(&err),
             }),
         }
     }
@@ -145,8 +173,8 @@ impl Inner {
 
     async fn accounts(&self) -> Result<Vec<String>, StoreError> {
         let prefix = format!("{}.record.", self.codec.function());
-        let keys = self.kv().await?.keys().await.map_err(|err| unavailable(&err))?;
-        let keys: Vec<String> = keys.try_collect().await.map_err(|err| unavailable(&err))?;
+        let keys = self.kv().await?.keys().await.map_err(|err| self.unavailable(&err))?;
+        let keys: Vec<String> = keys.try_collect().await.map_err(|err| self.unavailable(&err))?;
         Ok(keys.iter().filter_map(|key| key.strip_prefix(&prefix)).map(str::to_owned).collect())
     }
 
@@ -154,9 +182,9 @@ impl Inner {
     async fn watch(&self, sender: &Told) -> Result<(), StoreError> {
         let prefix = format!("{}.record.", self.codec.function());
         let kv = self.kv().await?;
-        let mut watch = kv.watch_with_history(format!("{prefix}*")).await.map_err(|err| unavailable(&err))?;
+        let mut watch = kv.watch_with_history(format!("{prefix}*")).await.map_err(|err| self.unavailable(&err))?;
         while let Some(entry) = watch.next().await {
-            let entry = entry.map_err(|err| unavailable(&err))?;
+            let entry = entry.map_err(|err| self.unavailable(&err))?;
             if let Some(account) = entry.key.strip_prefix(&prefix)
                 && sender.send(account.to_owned()).await.is_err()
             {
@@ -172,10 +200,6 @@ async fn within<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<
     tokio::time::timeout(PATIENCE, work)
         .await
         .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("NATS did not answer in {} s", PATIENCE.as_secs()))))
-}
-
-fn unavailable(err: &dyn std::error::Error) -> StoreError {
-    StoreError::Unavailable(format!("NATS: {err}"))
 }
 
 impl TokenStore for Nats {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Owner, Secret,
+    Failure, Owner, Secret, jwt,
     lifetime::{self, Unit, lenient_scope},
 };
 
@@ -36,18 +36,31 @@ pub struct AnswerShape {
     /// What tells an error, whatever the HTTP status says.
     pub error: Vec<String>,
     /// What tells a success, where the HTTP status is not enough.
-    pub success: Option<Success>,
+    pub success: Option<Mark>,
 }
 
-/// The sign of a success in the body of an answer.
+/// A sign in the body of an answer: what a field of it says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub struct Success {
+pub struct Mark {
     /// The field; a path with dots.
     pub at: String,
     /// What it says then, as a text: `true`, `0`, `OK`.
     pub is: Vec<String>,
+}
+
+impl Mark {
+    /// Whether these fields bear it.
+    fn is_on(&self, fields: &Map<String, Value>) -> bool {
+        at(fields, &self.at).is_some_and(|value| self.is.contains(&text(value)))
+    }
+
+    /// Whether a body does.
+    #[must_use]
+    pub fn is_in(&self, body: &[u8]) -> bool {
+        object(body).is_some_and(|fields| self.is_on(&fields))
+    }
 }
 
 impl Default for AnswerShape {
@@ -74,7 +87,7 @@ impl Default for AnswerShape {
 /// A token endpoint's answer, read leniently.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The new access token; empty only in an [unfinished](Self::unfinished) answer.
+    /// The new access token; empty only in an [unfinished](Self::unfinished()) answer.
     pub access_token: Secret,
     /// The new refresh token. `None` means that the old one stays (RFC 6749 §6).
     pub refresh_token: Option<Secret>,
@@ -88,12 +101,14 @@ pub struct Answer {
     pub expires_at: Option<Timestamp>,
     /// How long the refresh token lives.
     pub refresh_lifetime: Option<Duration>,
-    /// The key that the access token is bound to (RFC 9449), where it is.
+    /// The key that was shown with the request (RFC 9449): the tokens are bound to it where the server binds tokens.
     pub bound_to: Option<Secret>,
     /// When the refresh token ends, where the provider says so instead.
     pub refresh_expires_at: Option<Timestamp>,
     /// The whole answer but for the two tokens: some APIs need a field of it later.
     pub rest: Map<String, Value>,
+    /// Why the access token is missing that this answer should have led to.
+    pub unfinished: Option<Failure>,
     /// Who granted it; whoever asks the provider for that puts it here.
     pub owner: Option<Owner>,
     /// The values that the provider's definition wants kept with the tokens, by the names of its variables.
@@ -133,6 +148,10 @@ impl AnswerShape {
             Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") || kind.eq_ignore_ascii_case("dpop") => {
                 kind.clone()
             }
+            // RFC 8693 §2.2.1: what was exchanged for is no access token by its own name, and shown as one all the same.
+            Some(Value::String(kind)) if kind == "N_A" && fields.contains_key("issued_token_type") => {
+                "Bearer".to_owned()
+            }
             Some(_) => return Err(Malformed::UnknownType),
         };
         let lifetime = |paths: &[String]| first(&fields, paths, |value| lifetime::seconds(value, self.unit));
@@ -147,6 +166,7 @@ impl AnswerShape {
             bound_to: None,
             refresh_expires_at: first(&fields, &self.refresh_expires_at, lifetime::instant),
             rest: Map::new(),
+            unfinished: None,
             owner: None,
             kept: BTreeMap::new(),
         };
@@ -154,6 +174,20 @@ impl AnswerShape {
             take(&mut fields, path);
         }
         Ok(Answer { rest: fields, ..answer })
+    }
+
+    /// When a token ends, as its introspection says (RFC 7662 §2.2): in `exp`, or where a token answer says it. One that is
+    /// not active has no end to wait for.
+    #[must_use]
+    pub fn end(&self, body: &[u8], now: Timestamp) -> Option<Timestamp> {
+        let fields = object(body).filter(|fields| fields.get("active") != Some(&Value::Bool(false)))?;
+        let told = || first(&fields, &self.expires_at, lifetime::instant);
+        let lifetime = || first(&fields, &self.expires_in, |value| lifetime::seconds(value, self.unit));
+        fields
+            .get("exp")
+            .and_then(lifetime::instant)
+            .or_else(told)
+            .or_else(|| lifetime().and_then(|lifetime| now.checked_add(lifetime).ok()))
     }
 
     /// The error that a body tells, whatever its HTTP status: as RFC 6749 §5.2 has it, or by another sign. Some write a
@@ -176,7 +210,7 @@ impl AnswerShape {
         });
         let not_ok = || match &self.success {
             None => fields.get("ok") == Some(&Value::Bool(false)),
-            Some(success) => !at(&fields, &success.at).is_some_and(|value| success.is.contains(&text(value))),
+            Some(success) => !success.is_on(&fields),
         };
         code.or_else(|| not_ok().then(|| "not_ok".to_owned()))
     }
@@ -195,16 +229,30 @@ impl Answer {
             refresh_lifetime: None,
             refresh_expires_at: None,
             bound_to: None,
+            unfinished: None,
             owner: None,
             rest: Map::new(),
             kept: BTreeMap::new(),
         }
     }
 
-    /// This answer without its access token: what it says of the refresh token counts, and the first use renews.
+    /// Whether the end of the access token is known: the answer tells it, or the token itself.
+    pub(crate) fn tells_its_end(&self) -> bool {
+        self.lifetime.is_some() || self.expires_at.is_some() || jwt::expires_at(&self.access_token).is_some()
+    }
+
+    /// This answer without its access token, which was to be exchanged and was not: what it says of the refresh token
+    /// counts, and a later use renews.
     #[must_use]
-    pub fn unfinished(self) -> Self {
-        Self { access_token: Secret::new(""), lifetime: None, expires_at: Some(Timestamp::UNIX_EPOCH), ..self }
+    pub fn unfinished(self, why: Failure) -> Self {
+        let expires_at = Some(Timestamp::UNIX_EPOCH);
+        Self { access_token: Secret::new(""), lifetime: None, expires_at, unfinished: Some(why), ..self }
+    }
+
+    /// Whether the access token is of use only with the key that it is [bound to](Self::bound_to).
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.token_type.eq_ignore_ascii_case("dpop")
     }
 
     /// What a second exchange makes of this answer: what it says counts, and what it leaves out stays.
@@ -226,6 +274,7 @@ impl Answer {
             bound_to: second.bound_to,
             refresh_expires_at: second.refresh_expires_at.or(self.refresh_expires_at),
             rest,
+            unfinished: None,
             owner: second.owner.or(self.owner),
             kept,
         }
@@ -289,113 +338,4 @@ fn take(fields: &mut Map<String, Value>, path: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(body: &str) -> Result<Answer, Malformed> {
-        AnswerShape::default().read(body.as_bytes())
-    }
-
-    #[test]
-    fn f11_json_and_form_bodies_are_read_whatever_their_content_type_says() {
-        for body in [
-            r#"{"access_token":"a","refresh_token":"r","expires_in":"3600","scope":"x,y"}"#,
-            "access_token=a&refresh_token=r&expires_in=3600&scope=x%2Cy",
-        ] {
-            let answer = read(body).unwrap();
-            assert_eq!(answer.access_token.expose(), "a");
-            assert_eq!(answer.refresh_token.unwrap().expose(), "r");
-            assert_eq!(answer.lifetime, Some(Duration::from_secs(3600)));
-            assert_eq!(answer.scope.as_deref(), Some("x y"));
-            assert_eq!(answer.token_type, "Bearer");
-        }
-    }
-
-    #[test]
-    fn f11_duplicate_fields_missing_type_and_any_case_are_taken() {
-        assert_eq!(read(r#"{"access_token":"old","access_token":"new"}"#).unwrap().access_token.expose(), "new");
-        assert_eq!(read(r#"{"access_token":"a","token_type":"bEARER"}"#).unwrap().token_type, "bEARER");
-        assert_eq!(read(r#"{"access_token":"a","token_type":null}"#).unwrap().token_type, "Bearer");
-        assert_eq!(read(r#"{"access_token":"a","token_type":"mac"}"#).unwrap_err(), Malformed::UnknownType);
-    }
-
-    #[test]
-    fn f3_an_answer_without_a_token_is_no_answer() {
-        for body in [r#"{"ok":false,"error":"x"}"#, r#"{"access_token":""}"#, r#"{"access_token":null}"#, "{}", "a=b"] {
-            assert_eq!(read(body).unwrap_err(), Malformed::NoAccessToken, "{body}");
-        }
-        for body in ["", "[]", "null", "<html><a href='x=y'>", "Service Unavailable", "\"access_token=a\"", "\u{0}"] {
-            assert_eq!(read(body).unwrap_err(), Malformed::NotAnObject, "{body}");
-        }
-    }
-
-    #[test]
-    fn b4_an_empty_or_null_refresh_token_is_none() {
-        for body in [
-            r#"{"access_token":"a","refresh_token":""}"#,
-            r#"{"access_token":"a","refresh_token":null}"#,
-            r#"{"access_token":"a"}"#,
-        ] {
-            assert!(read(body).unwrap().refresh_token.is_none(), "{body}");
-        }
-    }
-
-    #[test]
-    fn f5_fields_nobody_asked_for_are_kept_and_the_tokens_are_not_kept_twice() {
-        let answer =
-            read(r#"{"access_token":"a","refresh_token":"r","id_token":"i","instance_url":"https://x"}"#).unwrap();
-        let names: Vec<_> = answer.rest.keys().collect();
-        assert_eq!(names, ["id_token", "instance_url"]);
-    }
-
-    #[test]
-    fn f3_an_error_and_a_success_are_told_by_the_signs_that_the_definition_names() {
-        let plain = AnswerShape::default();
-        assert_eq!(plain.error(br#"{"ok":false,"access_token":"a"}"#).as_deref(), Some("not_ok"));
-        assert_eq!(plain.error(br#"{"ok":true,"error":"","access_token":"a"}"#), None);
-        assert_eq!(plain.error(b""), None, "an empty answer of a revocation is none");
-        let shape = AnswerShape {
-            error: vec!["error.code".into(), "errcode".into()],
-            success: Some(Success { at: "result".into(), is: vec!["0000".into(), "0".into()] }),
-            ..AnswerShape::default()
-        };
-        for good in [r#"{"result":"0000","errcode":0}"#, r#"{"result":0}"#] {
-            assert_eq!(shape.error(good.as_bytes()), None, "{good}");
-        }
-        for (bad, code) in [
-            (r#"{"result":"0001"}"#, "not_ok"),
-            ("{}", "not_ok"),
-            (r#"{"result":"0000","errcode":40029}"#, "40029"),
-            (r#"{"result":"0000","error":{"code":190}}"#, "190"),
-        ] {
-            assert_eq!(shape.error(bad.as_bytes()).as_deref(), Some(code), "{bad}");
-        }
-    }
-
-    #[test]
-    fn f12_the_end_of_a_refresh_token_is_read_as_a_lifetime_and_as_a_point_in_time() {
-        let answer = read(r#"{"access_token":"a","refresh_token_expires_in":60}"#).unwrap();
-        assert_eq!((answer.refresh_lifetime, answer.refresh_expires_at), (Some(Duration::from_secs(60)), None));
-        let answer = read(r#"{"access_token":"a","refresh_token_expires_at":"2026-12-01T00:00:00Z"}"#).unwrap();
-        assert_eq!(answer.refresh_expires_at, Some("2026-12-01T00:00:00Z".parse().unwrap()));
-    }
-
-    #[test]
-    fn a_field_whose_name_has_dots_is_found() {
-        let fields = object(br#"{"@odata.nextLink":"x","a":{"b":"y"}}"#).unwrap();
-        assert_eq!(at(&fields, "@odata.nextLink").unwrap(), "x");
-        assert_eq!(at(&fields, "a.b").unwrap(), "y");
-    }
-
-    #[test]
-    fn tokens_are_found_by_path() {
-        let shape = AnswerShape {
-            access_token: vec!["token".into(), "data.0.token".into()],
-            refresh_token: vec!["data.0.again".into()],
-            ..AnswerShape::default()
-        };
-        let answer = shape.read(br#"{"data":[{"token":"a","again":"r"}]}"#).unwrap();
-        assert_eq!(answer.access_token.expose(), "a");
-        assert_eq!(answer.refresh_token.unwrap().expose(), "r");
-    }
-}
+mod tests;

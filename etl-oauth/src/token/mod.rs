@@ -2,6 +2,7 @@
 //! writes it out.
 
 mod answer;
+mod device;
 mod failure;
 pub(crate) mod jwt;
 mod lifetime;
@@ -9,8 +10,9 @@ mod owner;
 mod record;
 mod secret;
 
-pub use answer::{Answer, AnswerShape, Malformed, Success};
+pub use answer::{Answer, AnswerShape, Malformed, Mark};
 pub(crate) use answer::{at, object, text};
+pub use device::Device;
 pub use failure::{Class, Failure};
 pub use lifetime::{Unit, lenient_scope};
 pub use owner::{IdTokenError, Owner};

@@ -5,7 +5,7 @@ use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{Answer, Class, Owner, Secret, jwt};
+use super::{Answer, Class, Device, Owner, Secret, jwt};
 
 /// All that is stored of one account: its tokens, what is being done with them, and how it fares.
 ///
@@ -29,6 +29,10 @@ pub struct Record {
     pub used: BTreeMap<String, Timestamp>,
     /// A change of the account's state that nobody has been told of yet.
     pub untold: Option<Untold>,
+    /// How often somebody has authorised the account: what a renewal never changes.
+    pub authorisations: u32,
+    /// A device authorisation that is under way, for whichever replica goes on with it.
+    pub device: Option<Box<Device>>,
 }
 
 /// The tokens of one generation.
@@ -206,6 +210,8 @@ impl Record {
             owner,
             used: self.used.clone(),
             untold: None,
+            authorisations: self.authorisations.saturating_add(1),
+            device: None,
         }
     }
 
@@ -223,6 +229,8 @@ impl Record {
             owner: self.owner.clone(),
             used: self.used.clone(),
             untold: None,
+            authorisations: self.authorisations,
+            device: self.device.clone(),
         }
     }
 
@@ -230,7 +238,8 @@ impl Record {
     #[must_use]
     pub fn revoked(&self) -> Self {
         let (notes, used) = (self.notes.clone(), self.used.clone());
-        Self { generation: self.generation + 1, notes, used, ..Self::default() }
+        let authorisations = self.authorisations;
+        Self { generation: self.generation + 1, notes, used, authorisations, ..Self::default() }
     }
 
     /// The record as it is to be written over `before`: what people have not been told yet stays in it, and where `tells`,
@@ -258,6 +267,8 @@ impl Record {
             owner: self.owner.as_ref(),
             used: &self.used,
             untold: self.untold.as_ref(),
+            authorisations: self.authorisations,
+            device: self.device.as_deref(),
         };
         // Strings, numbers and maps with string keys: nothing of it can fail to serialise.
         Zeroizing::new(serde_json::to_vec(&written).unwrap_or_default())
@@ -312,7 +323,8 @@ impl Tokens {
         let rotated = answer.refresh_token.is_some();
         let mut kept = old.map(|old| old.kept.clone()).unwrap_or_default();
         kept.extend(answer.kept);
-        Self {
+        let old_one = old.filter(|_| answer.unfinished.is_some());
+        let tokens = Self {
             access_token: answer.access_token,
             refresh_token: answer.refresh_token.or_else(|| spent.clone()),
             previous_refresh_token: spent.filter(|_| rotated),
@@ -333,6 +345,17 @@ impl Tokens {
             bound_to: answer.bound_to,
             answer: answer.rest,
             kept,
+        };
+        match old_one {
+            // The new access token did not come: the old one is good for as long as it would have been.
+            Some(old) => Self {
+                access_token: old.access_token.clone(),
+                token_type: old.token_type.clone(),
+                expires_at: old.expires_at,
+                bound_to: old.bound_to.clone(),
+                ..tokens
+            },
+            None => tokens,
         }
     }
 
@@ -415,6 +438,25 @@ struct Written<'a> {
     used: &'a BTreeMap<String, Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     untold: Option<&'a Untold>,
+    #[serde(skip_serializing_if = "is_zero")]
+    authorisations: u32,
+    #[serde(serialize_with = "write_device", skip_serializing_if = "Option::is_none")]
+    device: Option<&'a Device>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+fn write_device<S: Serializer>(device: &Option<&Device>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Exposed<'a> {
+        device_code: &'a str,
+        #[serde(flatten)]
+        rest: &'a Device,
+    }
+    device.map(|device| Exposed { device_code: device.device_code.expose(), rest: device }).serialize(serializer)
 }
 
 fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -12,12 +12,24 @@
 //!   because a person asked. Else the account is held.
 //!
 //! An intent allows one send. When it happens, no other sender of the same token may wait under a living lease.
+//!
+//! Where tokens are had by *asking*, nothing is spent, and the invariant is one call a need: nobody asks while another
+//! holder of the lease waits for its answer, nor for what was stored before it got its lease.
+//!
+//! Of both: new tokens are never thrown away while nothing newer is stored, and what the store says of a next try holds for
+//! everybody who has got the lease since.
 
 use std::collections::BTreeMap;
 
-use etl_oauth::token::{Record, Secret};
+use etl_oauth::{
+    keeper::Need,
+    token::{Record, Secret},
+};
 
-use crate::provider::{Grants, Habit};
+use crate::{
+    provider::{Grants, Habit},
+    world::{SKEW, millis},
+};
 
 /// What became of a send, as its sender sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +48,8 @@ struct Sent {
     flight: u64,
     token: String,
     at: i64,
+    /// The generation that was stored then.
+    over: u64,
     fate: Fate,
 }
 
@@ -52,9 +66,13 @@ pub struct Judge {
     habit: Habit,
     sent: Vec<Sent>,
     leaves: BTreeMap<u64, Leave>,
-    /// Until when each flight's lease stands beyond doubt, in true time.
-    leased: BTreeMap<u64, i64>,
+    /// Since when each flight has had a lease, and until when it stands beyond doubt, in true time.
+    leased: BTreeMap<u64, (i64, i64)>,
     generation: u64,
+    /// When that was written.
+    generation_at: i64,
+    /// When the stored record was noted to be left alone, and until when, by the earliest of clocks.
+    alone: Option<(i64, i64)>,
     /// A stored verdict forbids all sends until a person acts.
     closed: bool,
     sends: Vec<i64>,
@@ -70,20 +88,24 @@ impl Judge {
             leaves: BTreeMap::new(),
             leased: BTreeMap::new(),
             generation: 0,
+            generation_at: i64::MIN,
+            alone: None,
             closed: false,
             sends: Vec::new(),
         }
     }
 
     /// A flight got its lease, or prolonged it.
-    pub fn leased(&mut self, flight: u64, until: i64) {
-        self.leased.insert(flight, until);
+    pub fn leased(&mut self, flight: u64, now: i64, until: i64) {
+        self.leased.entry(flight).or_insert((now, until)).1 = until;
     }
 
-    /// A flight is over: it waits for nothing any more.
-    pub fn ended(&mut self, flight: u64) {
+    /// A flight is over: it waits for nothing any more, and what it got is stored, or something newer is.
+    pub fn ended(&mut self, flight: u64) -> Verdict {
         self.leased.remove(&flight);
         self.leaves.remove(&flight);
+        let lost = |sent: &Sent| sent.flight == flight && sent.fate == Fate::Answered && self.generation <= sent.over;
+        if self.sent.iter().any(lost) { Err("new tokens were thrown away".into()) } else { Ok(()) }
     }
 
     /// A person authorised, or asked for a renewal: all that was ambiguous is his to decide.
@@ -99,7 +121,14 @@ impl Judge {
         }
         let token = record.tokens.as_ref().and_then(|tokens| tokens.refresh_token.as_ref()).map(Secret::expose);
         let newer = record.generation > self.generation;
+        if newer {
+            self.generation_at = now;
+        }
         self.generation = record.generation;
+        let alone = record.health.next_try_at.map(|at| millis(at) - SKEW);
+        if self.alone.map(|(_, until)| until) != alone {
+            self.alone = alone.map(|until| (now, until));
+        }
         if let Some(flight) = flight {
             if newer {
                 self.settle(flight, Fate::Stored);
@@ -110,6 +139,9 @@ impl Judge {
                 let refused = if asked { None } else { self.refusal(token, now) };
                 self.leaves.insert(flight, Leave { token: token.to_owned(), refused, spent: false });
             }
+        }
+        if self.habit == Habit::Asks && (record.health.needs_authorisation || record.health.held || token.is_some()) {
+            return Err("an account that nobody authorises waits for a person, or for a refresh token".into());
         }
         if record.health.needs_authorisation
             && let Some(token) = token.filter(|token| grants.lives(token, now))
@@ -125,6 +157,7 @@ impl Judge {
         if self.closed && !asked {
             return Err(format!("{token} is sent although the account waits for a person"));
         }
+        self.is_let(flight, now, asked)?;
         // A provider that honours the previous token until the new one has worked is asked for that as a last resort.
         let resort = self.habit == Habit::UntilUsed
             && self.sent.iter().any(|sent| sent.flight == flight && sent.token != token && sent.fate == Fate::Settled);
@@ -141,7 +174,31 @@ impl Judge {
         if self.sent.iter().any(waiting) {
             return Err(format!("{token} is sent while another holder of the lease waits for its answer"));
         }
-        self.sent.push(Sent { flight, token: token.to_owned(), at: now, fate: Fate::Waiting });
+        self.calls_with(flight, token, now)
+    }
+
+    /// A flight asks anew, for `need`; `is_fresh` where by any clock the stored access token needs no renewal.
+    pub fn asks(&mut self, flight: u64, need: Need, now: i64, is_fresh: bool) -> Verdict {
+        self.is_let(flight, now, matches!(need, Need::Asked { .. }))?;
+        let others = |sent: &&Sent| sent.flight != flight && self.is_leased(sent.flight, now);
+        if self.sent.iter().filter(others).any(|sent| matches!(sent.fate, Fate::Waiting | Fate::Answered)) {
+            return Err("the provider is asked while another holder of the lease waits for it, or stores".into());
+        }
+        let is_met = match need {
+            Need::Expiry | Need::Idle => is_fresh,
+            Need::Refused { generation, .. } | Need::Run { generation } | Need::Asked { generation } => {
+                self.generation > generation
+            }
+        };
+        if is_met && self.has_had_lease_since(flight, self.generation_at) {
+            return Err(format!("the provider is asked for {need:?}, which generation {} has met", self.generation));
+        }
+        self.calls_with(flight, "", now)
+    }
+
+    fn calls_with(&mut self, flight: u64, token: &str, now: i64) -> Verdict {
+        let over = self.generation;
+        self.sent.push(Sent { flight, token: token.to_owned(), at: now, over, fate: Fate::Waiting });
         self.sends.push(now);
         // A cascade of crashes and of lost writes may cost a call each; a storm is something else.
         let last_minute = self.sends.iter().rev().take_while(|at| now - **at < 60_000).count();
@@ -149,6 +206,20 @@ impl Judge {
             return Err(format!("{last_minute} calls to the provider within a minute"));
         }
         Ok(())
+    }
+
+    /// Whoever has got the lease since a failure was written down waits as long as that says.
+    fn is_let(&self, flight: u64, now: i64, asked: bool) -> Verdict {
+        match self.alone {
+            Some((noted, until)) if !asked && now < until && self.has_had_lease_since(flight, noted) => {
+                Err(format!("the provider is called {} ms before it may be", until - now))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn has_had_lease_since(&self, flight: u64, at: i64) -> bool {
+        self.leased.get(&flight).is_some_and(|(since, _)| at <= *since)
     }
 
     /// What the sender of a flight now knows of its send.
@@ -167,7 +238,7 @@ impl Judge {
     }
 
     fn is_leased(&self, flight: u64, now: i64) -> bool {
-        self.leased.get(&flight).is_some_and(|until| now < *until)
+        self.leased.get(&flight).is_some_and(|(_, until)| now < *until)
     }
 
     fn refusal(&self, token: &str, now: i64) -> Option<&'static str> {

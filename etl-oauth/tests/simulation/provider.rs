@@ -1,4 +1,5 @@
-//! A provider that rotates refresh tokens and ends a whole grant when one is used twice.
+//! A provider that rotates refresh tokens and ends a whole grant when one is used twice; or one that gives tokens to whoever
+//! asks as a client of its own.
 
 use std::collections::BTreeSet;
 
@@ -13,6 +14,8 @@ pub enum Habit {
     UntilUsed,
     /// Refresh tokens are not rotated at all.
     Still,
+    /// Nobody authorises anything: whoever asks gets a token, and nothing is spent by it.
+    Asks,
 }
 
 /// One refresh token, with the access token that came along.
@@ -31,19 +34,35 @@ pub struct Grants {
     account: usize,
     issued: Vec<Issued>,
     ended: BTreeSet<u32>,
+    /// Until when the client is refused, whatever it shows.
+    barred_until: i64,
     /// Calls that were refused because a token came twice.
     pub reuses: u32,
 }
 
 impl Grants {
     pub fn new(habit: Habit, account: usize) -> Self {
-        Self { habit, account, issued: Vec::new(), ended: BTreeSet::new(), reuses: 0 }
+        Self { habit, account, issued: Vec::new(), ended: BTreeSet::new(), barred_until: i64::MIN, reuses: 0 }
     }
 
     /// A person consents: a new grant, as the body of a token answer.
     pub fn consent(&mut self, lifetime: u32) -> String {
         let grant = self.issued.last().map_or(0, |last| last.grant + 1);
         self.issue(grant, None, lifetime)
+    }
+
+    /// The body of an answer to a client that asks for itself. Some servers give a refresh token even so.
+    pub fn ask(&mut self, lifetime: u32) -> String {
+        self.issue(0, None, lifetime)
+    }
+
+    /// Its secret was changed at the provider, and not here.
+    pub fn bar(&mut self, until: i64) {
+        self.barred_until = until;
+    }
+
+    pub fn is_barred(&self, now: i64) -> bool {
+        now < self.barred_until
     }
 
     /// The body of an answer to a renewal, or `None` for `invalid_grant`.
@@ -74,7 +93,7 @@ impl Grants {
             // Auth0 and Okta honour the immediately previous token alone.
             Habit::Window(window) => now < spent_at + window && children().all(|child| child.spent_at.is_none()),
             Habit::UntilUsed => children().all(|child| !child.used && child.spent_at.is_none()),
-            Habit::Still => true,
+            Habit::Still | Habit::Asks => true,
         }
     }
 

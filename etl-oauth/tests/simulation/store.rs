@@ -1,10 +1,10 @@
-//! A store with compare-and-swap and with leases by its clients' clocks, and four ways to break the protocol on it.
+//! A store with compare-and-swap and with leases by its clients' clocks, and five ways to break the protocol on it.
 
 use std::time::Duration;
 
 use etl_oauth::{
     store::{Acquired, StoreError, Stored, Version},
-    token::Record,
+    token::{Health, Record},
 };
 use jiff::Timestamp;
 
@@ -21,6 +21,8 @@ pub enum Broken {
     Intent,
     /// A write does not look at the version.
     Swap,
+    /// No failure is written down.
+    Note,
 }
 
 /// What is stored of one account.
@@ -64,6 +66,9 @@ impl Slot {
         let mut record = record.clone();
         if self.broken == Broken::Intent {
             record.intent = None;
+        }
+        if self.broken == Broken::Note {
+            record.health = Health::default();
         }
         let version = version.unwrap_or(0) + 1;
         self.record = Some((record, version));

@@ -49,7 +49,7 @@ impl Scene {
             ..more
         };
         let provider = Arc::new(Provider::new("custom", definition, Overrides::default()).unwrap());
-        let client = Client { id, secret: Some(Secret::new(secret)), assertion: None };
+        let client = Client { id, secret: Some(Secret::new(secret)), ..Client::default() };
         Self { server, road, provider, client, sign_in: &[] }
     }
 

@@ -1,4 +1,4 @@
-//! Asks a server for `/` at a fixed rate: `load PORT CONNECTIONS RATE SECONDS`. Prints the latencies' 50th and 99th
+//! Asks a server at a fixed rate: `load PORT CONNECTIONS RATE SECONDS [PATH [BEARER]]`. Prints the latencies' 50th and 99th
 //! percentile in microseconds.
 //!
 //! A latency counts from when its request was due, if the connection was still busy then: a server that stalls does not
@@ -9,11 +9,12 @@ use std::{
     env,
     io::{self, Read as _, Write as _},
     net::TcpStream,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-fn connection(port: u16, start: Instant, every: Duration, count: u32) -> io::Result<Vec<u64>> {
+fn connection(port: u16, request: &[u8], start: Instant, every: Duration, count: u32) -> io::Result<Vec<u64>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_nodelay(true)?;
     let mut latencies = Vec::with_capacity(count as usize);
@@ -25,10 +26,11 @@ fn connection(port: u16, start: Instant, every: Duration, count: u32) -> io::Res
             thread::sleep(wait);
         }
         let from = if wait.is_zero() { due } else { Instant::now() };
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")?;
+        stream.write_all(request)?;
         let mut filled = 0;
-        // The answers measured here are short and end with their newline.
-        while filled == 0 || buffer[filled - 1] != b'\n' || !buffer[..filled].windows(4).any(|w| w == b"\r\n\r\n") {
+        // The answers measured here are short and end with their newline; a head ends with one, too.
+        let head = |filled: &[u8]| filled.windows(4).position(|window| window == b"\r\n\r\n");
+        while head(&buffer[..filled]).is_none_or(|at| at + 4 == filled) || buffer[filled - 1] != b'\n' {
             match stream.read(&mut buffer[filled..])? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 n => filled += n,
@@ -43,15 +45,21 @@ fn connection(port: u16, start: Instant, every: Duration, count: u32) -> io::Res
 }
 
 fn main() -> io::Result<()> {
-    let arguments: Vec<u32> = env::args().skip(1).map(|text| text.parse().expect("a number")).collect();
-    let [port, connections, rate, seconds] = arguments[..] else { panic!("load PORT CONNECTIONS RATE SECONDS") };
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let (numbers, rest) = arguments.split_at(arguments.len().min(4));
+    let numbers: Vec<u32> = numbers.iter().map(|text| text.parse().expect("a number")).collect();
+    let [port, connections, rate, seconds] = numbers[..] else { panic!("load PORT CONNECTIONS RATE SECONDS [PATH [BEARER]]") };
+    let path = rest.first().map_or("/", String::as_str);
+    let bearer = rest.get(1).map_or(String::new(), |bearer| format!("Authorization: Bearer {bearer}\r\n"));
+    let request: Arc<[u8]> = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{bearer}\r\n").into_bytes().into();
     let every = Duration::from_secs(1) * connections / rate;
     let count = rate * seconds / connections;
     let begin = Instant::now() + Duration::from_millis(50);
     let threads: Vec<_> = (0..connections)
         .map(|number| {
             let start = begin + every * number / connections;
-            thread::spawn(move || connection(port as u16, start, every, count))
+            let request = Arc::clone(&request);
+            thread::spawn(move || connection(port as u16, &request, start, every, count))
         })
         .collect();
     let mut latencies = Vec::new();

@@ -9,7 +9,7 @@ fn provider(definition: Definition) -> Provider {
 }
 
 fn client() -> Client {
-    Client { id: "id".into(), secret: Some(Secret::new("s&s")), assertion: None }
+    Client { id: "id".into(), secret: Some(Secret::new("s&s")), ..Client::default() }
 }
 
 fn params(params: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -190,7 +190,7 @@ fn the_clients_id_stands_in_the_path_as_one_segment() {
     };
     let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
     for (id, path) in [("Iv1a", "/apps/Iv1a/grant"), ("../x?y", "/apps/..%2Fx%3Fy/grant")] {
-        let client = Client { id: id.into(), secret: None, assertion: None };
+        let client = Client { id: id.into(), ..Client::default() };
         let request = revocation(&provider, &client, &Secret::new("t"), TokenKind::AccessToken).unwrap();
         assert_eq!((request.url().path(), request.url().query()), (path, None));
     }

@@ -6,6 +6,7 @@ pub(super) use imp::Bucket;
 mod imp {
     use std::collections::BTreeMap;
 
+    use bytes::Bytes;
     use object_store::{ObjectStore, ObjectStoreExt, path::Path};
     use url::Url;
 
@@ -38,7 +39,7 @@ mod imp {
             Ok(Self { store, prefix, url: url.to_owned() })
         }
 
-        pub(in crate::job::extract) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), JobError> {
+        pub(in crate::job::extract) async fn put(&self, name: &str, bytes: Bytes) -> Result<(), JobError> {
             // One request: an object is there whole, or not at all.
             self.store.put(&self.at(name), bytes.into()).await.map(drop).map_err(|err| self.failed(&err))
         }
@@ -72,6 +73,8 @@ mod imp {
 mod imp {
     use std::collections::BTreeMap;
 
+    use bytes::Bytes;
+
     use crate::{job::JobError, secrets::Secrets};
 
     /// Buckets are not part of this build.
@@ -88,7 +91,7 @@ mod imp {
             Err(JobError::Sink("buckets are not built in: build with the cargo feature s3, gcs or azure".into()))
         }
 
-        pub(in crate::job::extract) async fn put(&self, _: &str, _: Vec<u8>) -> Result<(), JobError> {
+        pub(in crate::job::extract) async fn put(&self, _: &str, _: Bytes) -> Result<(), JobError> {
             match *self {}
         }
 

@@ -4,6 +4,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bytes::Bytes;
+
 use crate::job::JobError;
 
 /// Files in a folder.
@@ -15,7 +17,7 @@ impl Folder {
         Self(path.to_owned())
     }
 
-    pub(super) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), JobError> {
+    pub(super) async fn put(&self, name: &str, bytes: Bytes) -> Result<(), JobError> {
         let path = self.0.join(name);
         blocking(path, move |path| write(path, &bytes)).await
     }
@@ -32,7 +34,12 @@ impl Folder {
 /// Written beside its place and moved there: nobody ever reads half a file, whatever happens when.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
+    let new_folders: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
     fs::create_dir_all(folder)?;
+    // A folder's name is in the one above it: the ledger must not outlive it when the power fails.
+    for above in new_folders.into_iter().filter_map(Path::parent).filter(|above| above.exists()) {
+        File::open(above)?.sync_all()?;
+    }
     let new = path.with_extension("new");
     let mut file = File::create(&new)?;
     file.write_all(bytes)?;

@@ -3,7 +3,8 @@
 //! Nothing is lost and nothing comes twice, whenever the process is killed. A part (a file, an object, a batch) is made of
 //! whole pages; its name follows from the [ledger](super::Ledger) alone; the ledger moves on, by compare-and-swap, after
 //! the part is safe. Whoever comes after a crash begins with the page where the ledger stands, and writes what may be
-//! there already once more, to the same name.
+//! there already once more, to the same name. Runs of an account take [turns](super::Turn), so that no two of them write
+//! side by side.
 //!
 //! Memory holds two pages and two parts, however many records there are.
 
@@ -19,9 +20,11 @@ pub use plan::{Cursor, CursorFormat, Plan, Resource};
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use serde_json::value::RawValue;
 use tokio::task::JoinHandle;
 
-use super::{Context, Entry, JobError, Outcome, progress::Step};
+use super::{Context, Entry, JobError, Outcome, Turn, progress::Step};
 use crate::{
     api::{ApiError, Response, json},
     store::DEFAULT_ACCOUNT,
@@ -29,14 +32,11 @@ use crate::{
 };
 use part::{Part, text};
 use plan::Format;
-use position::Position;
+use position::{Position, TIED};
 use sink::Sink;
 
 /// The name of the notes in the ledger.
 const NOTES: &str = "extract";
-
-/// A part is closed after the page that makes it this long.
-const PART: usize = 8 << 20;
 
 type Positions = BTreeMap<String, Position>;
 
@@ -46,12 +46,13 @@ type Positions = BTreeMap<String, Position>;
 /// The API's, the ledger's and the sink's. What was copied until then stays, and is not copied again.
 pub async fn run(plan: &Plan, context: &Context) -> Result<Outcome, JobError> {
     let sink = Sink::open(plan, context.outlets.secrets())?;
-    let mut entry = context.ledger.read::<Positions>(NOTES).await?;
+    let turn = context.ledger.turn(context.api.keeper().lease()).await?;
+    let mut idle = Idle { entry: context.ledger.read::<Positions>(NOTES).await?, spare: Part::default() };
     let mut copied = BTreeMap::new();
     for resource in plan.resources() {
-        let copy = Copy { resource, context, sink: &sink, format: plan.target().format() };
-        let (next, records) = copy.run(entry).await?;
-        entry = next;
+        let copy = Copy { resource, context, turn: &turn, sink: &sink, format: plan.target().format() };
+        let (next, records) = copy.run(idle).await?;
+        idle = next;
         copied.insert(resource.name.clone(), records);
     }
     outcome(&copied)
@@ -61,23 +62,31 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Outcome, JobError> {
 struct Copy<'a> {
     resource: &'a Resource,
     context: &'a Context,
+    turn: &'a Turn,
     sink: &'a Sink,
     format: Format,
 }
 
+/// What nobody is writing with.
+struct Idle {
+    entry: Entry<Positions>,
+    /// An empty part, whose memory is taken for the next.
+    spare: Part,
+}
+
 /// A write that goes on while further pages are read.
-type Writing = JoinHandle<Result<Entry<Positions>, JobError>>;
+type Writing = JoinHandle<Result<Idle, JobError>>;
 
 impl Copy<'_> {
-    async fn run(&self, entry: Entry<Positions>) -> Result<(Entry<Positions>, u64), JobError> {
+    async fn run(&self, idle: Idle) -> Result<(Idle, u64), JobError> {
         let name = &self.resource.name;
-        let mut position = entry.notes.get(name).cloned().unwrap_or_default();
+        let mut position = idle.entry.notes.get(name).cloned().unwrap_or_default();
         let before = position.records;
         let paging = self.resource.paging.clone().or_else(|| self.context.api.paging()).unwrap_or_default();
         let request = self.request(&position);
         let mut pages = request.pages_from(paging, self.resource.max_pages, position.next.clone());
         let mut part = Part::default();
-        let mut writing: Result<Writing, Entry<Positions>> = Err(entry);
+        let mut writing: Result<Writing, Idle> = Err(idle);
         while let Some(page) = pages.next().await {
             let taken = match page {
                 Ok(page) => self.take(&page, &mut part, &mut position).map(|()| page),
@@ -91,26 +100,28 @@ impl Copy<'_> {
                     return Err(err);
                 }
             };
-            let full = part.bytes.len() >= PART || self.resource.batch.is_some_and(|batch| part.records >= batch);
-            if full && let Some(next) = page.next_page() {
-                let entry = settled(writing).await?;
+            if part.is_full(self.resource.batch)
+                && let Some(next) = page.next_page()
+            {
+                let Idle { entry, spare } = settled(writing).await?;
                 position.next = Some(next.clone());
-                writing = Ok(self.write(entry, std::mem::take(&mut part), &mut position, false));
+                writing = Ok(self.write(entry, std::mem::replace(&mut part, spare), &mut position, false));
             }
         }
-        let mut entry = settled(writing).await?;
-        entry = if part.records > 0 {
-            settled(Ok(self.write(entry, part, &mut position, true))).await?
+        let mut idle = settled(writing).await?;
+        if part.records > 0 {
+            idle = settled(Ok(self.write(idle.entry, part, &mut position, true))).await?;
         } else {
+            self.turn.check()?;
             self.sink.remove(&self.name(&position)).await?;
-            entry.notes.insert(name.clone(), position.clone().finished());
-            self.context.ledger.write(NOTES, entry).await?
-        };
+            idle.entry.notes.insert(name.clone(), position.clone().finished());
+            idle.entry = self.context.ledger.write(NOTES, idle.entry).await?;
+        }
         let records = position.records - before;
         let step = Step { records: position.records, parts: position.part, done: true };
         self.context.progress.set(self.account(), name, step);
         tracing::info!(account = self.account(), resource = name, records, parts = position.part, "copied");
-        Ok((entry, records))
+        Ok((idle, records))
     }
 
     fn account(&self) -> &str {
@@ -141,21 +152,34 @@ impl Copy<'_> {
     /// Takes what is new of a page into the part.
     fn take(&self, page: &Response, part: &mut Part, position: &mut Position) -> Result<(), JobError> {
         let resource = self.resource;
-        let malformed = |err: serde_json::Error| ApiError::malformed(resource.path.clone(), &err);
-        let wrong = |what: &str| JobError::Refused(format!("a record of {} has no {what}", resource.name));
-        for record in json::records(&page.body, &resource.records).map_err(malformed)? {
-            if let (Some(cursor), Some(key)) = (&resource.cursor, &resource.key) {
-                let value = text(record, &cursor.field).ok_or_else(|| wrong(&cursor.field))?;
-                let key = text(record, key).ok_or_else(|| wrong(key))?;
-                if !position.since.is_new(&value, &key) {
-                    continue;
-                }
-                position.high.take(&value, &key);
+        let mut took = Ok(());
+        json::each(&page.body, &resource.records, |record| {
+            if took.is_ok() {
+                took = self.take_record(record, part, position);
             }
-            part.add(record, resource, self.format)
-                .map_err(|why| wrong(&format!("shape that can be written: {why}")))?;
+        })
+        .map_err(|err| ApiError::malformed(resource.path.clone(), &err))?;
+        took
+    }
+
+    fn take_record(&self, record: &RawValue, part: &mut Part, position: &mut Position) -> Result<(), JobError> {
+        let resource = self.resource;
+        let wrong = |what: &str| JobError::Refused(format!("a record of {} has no {what}", resource.name));
+        if let (Some(cursor), Some(key)) = (&resource.cursor, &resource.key) {
+            let value = text(record, &cursor.field).ok_or_else(|| wrong(&cursor.field))?;
+            let key = text(record, key).ok_or_else(|| wrong(key))?;
+            if !position.since.is_new(&value, &key) {
+                return Ok(());
+            }
+            position.high.take(&value, &key);
+            if position.high.is_full() {
+                let (name, field) = (&resource.name, &cursor.field);
+                let why =
+                    format!("more than {TIED} records of {name} have one value of {field}: choose a finer cursor");
+                return Err(JobError::Refused(why));
+            }
         }
-        Ok(())
+        part.add(record, resource, self.format).map_err(|why| wrong(&format!("shape that can be written: {why}")))
     }
 
     /// Writes a part, and after it the ledger. With the last part the run is over in the same write: a crash between the two
@@ -165,23 +189,26 @@ impl Copy<'_> {
         position.part += 1;
         position.records += part.records;
         let (sink, context, position) = (self.sink.clone(), self.context.clone(), position.clone());
-        tokio::spawn(async move {
-            sink.put(&name, kind, part.bytes).await?;
+        let turn = self.turn.clone();
+        tokio::spawn(crate::trace::carry(async move {
+            turn.check()?;
+            let bytes = Bytes::from(part.bytes);
+            sink.put(&name, kind, bytes.clone()).await?;
             let step = Step { records: position.records, parts: position.part, done: false };
             entry.notes.insert(resource.clone(), if last { position.finished() } else { position });
             let entry = context.ledger.write(NOTES, entry).await?;
             context.progress.set(context.api.keeper().account(), &resource, step);
             tracing::info!(resource, part = name, records = step.records, "safe");
-            Ok(entry)
-        })
+            Ok(Idle { entry, spare: Part::reusing(bytes) })
+        }))
     }
 }
 
 /// Waits until what is being written is safe.
-async fn settled(writing: Result<Writing, Entry<Positions>>) -> Result<Entry<Positions>, JobError> {
+async fn settled(writing: Result<Writing, Idle>) -> Result<Idle, JobError> {
     match writing {
         Ok(task) => task.await.unwrap_or_else(|_| Err(JobError::Sink("the function is stopping".into()))),
-        Err(entry) => Ok(entry),
+        Err(idle) => Ok(idle),
     }
 }
 

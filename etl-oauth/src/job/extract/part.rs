@@ -1,7 +1,11 @@
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::plan::{Format, Resource};
 use crate::api::json;
+
+/// A part is closed after the page that makes it this long.
+const FULL: usize = 8 << 20;
 
 /// A file in the making.
 #[derive(Debug, Default)]
@@ -27,9 +31,25 @@ impl Format {
 }
 
 impl Part {
+    /// An empty part in the memory of one that was written: what is given back to the system for each and taken again tears
+    /// holes into it.
+    pub(super) fn reusing(mut written: Bytes) -> Self {
+        written.clear();
+        Self { bytes: written.into(), records: 0 }
+    }
+
+    /// Whether it is long enough to be written.
+    pub(super) fn is_full(&self, batch: Option<u64>) -> bool {
+        self.bytes.len() >= FULL || batch.is_some_and(|batch| self.records >= batch)
+    }
+
     /// Adds a record.
     pub(super) fn add(&mut self, record: &RawValue, resource: &Resource, format: Format) -> Result<(), String> {
         self.records += 1;
+        if self.bytes.capacity() == 0 {
+            // Once, and with room for a last page: no growing by copies.
+            self.bytes.reserve(FULL + FULL / 4);
+        }
         match format {
             Format::Jsonl => self.line(record.get()),
             Format::Csv => self.row(record, resource),
@@ -38,7 +58,7 @@ impl Part {
 
     /// The record as it came, unless line breaks stand between its members: in a string there are none.
     fn line(&mut self, record: &str) -> Result<(), String> {
-        if record.as_bytes().iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        if memchr::memchr2(b'\n', b'\r', record.as_bytes()).is_some() {
             let value: Box<RawValue> = compact(record).map_err(|err| err.to_string())?;
             self.bytes.extend_from_slice(value.get().as_bytes());
         } else {

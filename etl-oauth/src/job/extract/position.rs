@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::plan::{Cursor, CursorFormat};
 use crate::api::Bookmark;
 
+/// So many records may have one value of the cursor: their keys are in memory and in the ledger, and neither may grow with
+/// the number of records.
+pub(super) const TIED: usize = 50_000;
+
 /// How far a resource is copied: what the ledger holds of it. It is written after the data that it speaks of is safe, so
 /// that a crash in between copies that data once more, to the same names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +59,11 @@ impl Mark {
             Some(Ordering::Equal) => !self.keys.contains(key),
             None | Some(Ordering::Greater) => true,
         }
+    }
+
+    /// Whether more records have the highest value than can be told apart.
+    pub(super) fn is_full(&self) -> bool {
+        self.keys.len() > TIED
     }
 
     /// Takes a record in.
@@ -108,6 +117,15 @@ mod tests {
         }
         assert!(!mark.is_new("10", "b") && !mark.is_new("9", "z"), "ten is more than nine");
         assert!(mark.is_new("10", "e") && mark.is_new("11", "b"));
+    }
+
+    #[test]
+    fn the_keys_of_one_value_do_not_grow_without_end() {
+        let mut mark = Mark::default();
+        (0..=TIED).for_each(|key| mark.take("2026-11-21", &key.to_string()));
+        assert!(mark.is_full());
+        mark.take("2026-11-22", "a");
+        assert!(!mark.is_full());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{
     bucket::Bucket,
     folder::Folder,
@@ -26,7 +28,7 @@ impl Sink {
     }
 
     /// Writes a part. What had the name before is replaced as a whole; when this returns it is safe.
-    pub(super) async fn put(&self, name: &str, kind: &'static str, bytes: Vec<u8>) -> Result<(), JobError> {
+    pub(super) async fn put(&self, name: &str, kind: &'static str, bytes: Bytes) -> Result<(), JobError> {
         match self {
             Self::Folder(folder) => folder.put(name, bytes).await,
             Self::Bucket(bucket) => bucket.put(name, bytes).await,

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header;
 use url::Url;
 
@@ -26,8 +27,7 @@ impl Webhook {
         Ok(Self { http, url })
     }
 
-    pub(super) async fn put(&self, name: &str, kind: &'static str, bytes: Vec<u8>) -> Result<(), JobError> {
-        let bytes = bytes::Bytes::from(bytes);
+    pub(super) async fn put(&self, name: &str, kind: &'static str, bytes: Bytes) -> Result<(), JobError> {
         let mut why = String::new();
         for pause in [0, 1, 5] {
             tokio::time::sleep(Duration::from_secs(pause)).await;

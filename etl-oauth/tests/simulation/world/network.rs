@@ -1,7 +1,7 @@
 //! The network between replicas, store and provider, and what it does to each request.
 
 use etl_oauth::{
-    grant::{SendError, judge_token},
+    grant::{RawAnswer, SendError, judge_token, unattended},
     keeper::Event,
     store::{Acquired, StoreError, Version},
     token::Record,
@@ -9,7 +9,8 @@ use etl_oauth::{
 use fastrand::Rng;
 use jiff::Timestamp;
 
-use super::{Happening, SKEW, START, TROUBLE, To, World, answer, noted};
+use super::{Happening, SKEW, TROUBLE, To, World, answer, millis, noted};
+use crate::provider::{Grants, Habit};
 
 /// How likely each trouble is in this seed: many are off in each, so that no trouble always hides behind another.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(super) struct Trouble {
     malformed: f64,
     pub(super) unauthorised: f64,
     ended: f64,
+    barred: f64,
 }
 
 impl Trouble {
@@ -50,6 +52,7 @@ impl Trouble {
             malformed: some(0.1),
             unauthorised: some(0.1),
             ended: some(0.01),
+            barred: some(0.05),
         }
     }
 }
@@ -60,6 +63,7 @@ pub(super) enum Op {
     Load,
     Save(Box<Record>, Option<Version>),
     Send(String),
+    Ask,
 }
 
 /// What the network and the far side do to one operation.
@@ -85,8 +89,10 @@ impl World {
         let timeout = self.policy.token_timeout.as_millis() as i64;
         if !calm && self.chance(self.trouble.slow) {
             *if self.rng.bool() { &mut out } else { &mut back } = self.rng.i64(40..60_000);
+            let is_slow = matches!(op, Op::Save(..)) && out + back > self.policy.lease.as_millis() as i64;
+            self.report.tally.slow_writes += u64::from(is_slow);
         }
-        if let Op::Send(_) = op {
+        if let Op::Send(_) | Op::Ask = op {
             let dice = &self.trouble;
             let ways = [
                 (dice.not_sent, 0),
@@ -99,6 +105,8 @@ impl World {
             ];
             let way = ways.into_iter().find(|(chance, _)| !calm && self.rng.f64() < *chance).map(|(_, way)| way);
             (out, back) = (out.min(1000), back.min(1000));
+            self.report.tally.slow_calls += u64::from(matches!(way, Some(3 | 4)));
+            self.report.tally.losses += u64::from(matches!(way, Some(1 | 2)));
             match way {
                 None => {}
                 Some(0) => {
@@ -111,7 +119,11 @@ impl World {
                 Some(3) => (luck, out) = (Luck::Unheard, self.rng.i64(timeout..90_000)),
                 // No time limit cut it off: the lease is what must last.
                 Some(4) => back = self.rng.i64(timeout..90_000),
-                Some(5) => luck = Luck::Refused([429, 500, 503, 401][self.rng.usize(0..4)]),
+                Some(5) => {
+                    // Who asks for himself is refused like one whose grant has ended, where his rights have not spread yet.
+                    let ways = [429, 500, 503, 401, if self.habit == Habit::Asks { 400 } else { 502 }];
+                    luck = Luck::Refused(ways[self.rng.usize(0..ways.len())]);
+                }
                 Some(_) => luck = if self.rng.bool() { Luck::Noise } else { Luck::Refused(200) },
             }
             if matches!(luck, Luck::Lost | Luck::Unheard) {
@@ -119,6 +131,7 @@ impl World {
                 self.after(timeout, Happening::Deliver(to, Box::new(Event::Answered(Err(failure)))));
             }
         } else if self.store_fails() {
+            self.report.tally.store_errors += 1;
             // An error may come before the write takes effect, after it, or instead of it.
             luck = if self.rng.bool() { Luck::Lost } else { Luck::Unheard };
             let error = || StoreError::Unavailable("out of reach".into());
@@ -155,6 +168,7 @@ impl World {
             Op::Save(record, was) => {
                 let result = self.slots[account].save(&record, was.as_ref());
                 self.trace(|_| format!("{to:?} writes {} over {was:?}: {result:?}", noted(&record)));
+                self.report.tally.conflicts += u64::from(result.is_err());
                 if result.is_ok() {
                     let (asked, now) = (self.asked(to), self.now);
                     let flight = Some(to.flight);
@@ -164,21 +178,19 @@ impl World {
                 Event::Saved(result)
             }
             Op::Send(token) => {
-                let lifetime = self.lifetime();
                 if self.chance(self.trouble.ended) && self.now < TROUBLE {
                     self.grants[account].end(&token);
                 }
-                let raw = match luck {
-                    Luck::Refused(200) => answer(200, "<html>"),
-                    Luck::Refused(status) => answer(status, ""),
-                    _ => match self.grants[account].renew(&token, self.now, lifetime) {
-                        Some(_) if luck == Luck::Noise => answer(200, "{\"access_tok"),
-                        Some(body) => answer(200, &body),
-                        None => answer(400, r#"{"error":"invalid_grant"}"#),
-                    },
-                };
+                let (now, lifetime) = (self.now, self.lifetime());
+                let raw = self.said(account, luck, |grants| grants.renew(&token, now, lifetime));
                 self.trace(|_| format!("provider takes {token} of {to:?}: {}", String::from_utf8_lossy(&raw.body)));
                 Event::Answered(judge_token(&self.provider, &raw))
+            }
+            Op::Ask => {
+                let lifetime = self.lifetime();
+                let raw = self.said(account, luck, |grants| Some(grants.ask(lifetime)));
+                self.trace(|_| format!("provider is asked by {to:?}: {}", String::from_utf8_lossy(&raw.body)));
+                Event::Answered(unattended(judge_token(&self.provider, &raw)))
             }
         };
         if luck != Luck::Unheard {
@@ -186,12 +198,31 @@ impl World {
         }
     }
 
+    /// What the provider says to a client that it lets do `what`.
+    fn said(&mut self, account: usize, luck: Luck, what: impl FnOnce(&mut Grants) -> Option<String>) -> RawAnswer {
+        if self.now < TROUBLE && self.chance(self.trouble.barred) {
+            let until = self.now + self.rng.i64(1000..300_000);
+            self.grants[account].bar(until);
+        }
+        match luck {
+            Luck::Refused(200) => answer(200, "<html>"),
+            Luck::Refused(400) => answer(400, r#"{"error":"invalid_grant"}"#),
+            Luck::Refused(status) => answer(status, ""),
+            _ if self.grants[account].is_barred(self.now) => answer(401, r#"{"error":"invalid_client"}"#),
+            _ => match what(&mut self.grants[account]) {
+                Some(_) if luck == Luck::Noise => answer(200, "{\"access_tok"),
+                Some(body) => answer(200, &body),
+                None => answer(400, r#"{"error":"invalid_grant"}"#),
+            },
+        }
+    }
+
     /// In true time, and with all doubt on the side of the lease's end.
     pub(super) fn note_lease(&mut self, to: To, now: Timestamp) {
         let lease = self.policy.lease.as_millis() as i64;
         self.trace(|_| format!("{to:?} has the lease"));
-        let stamped = now.as_millisecond() - START - self.replicas[to.replica].skew;
-        self.judges[to.account].leased(to.flight, stamped + lease - 2 * SKEW);
+        let stamped = millis(now) - self.replicas[to.replica].skew;
+        self.judges[to.account].leased(to.flight, self.now, stamped + lease - 2 * SKEW);
     }
 
     pub(super) fn store_fails(&mut self) -> bool {

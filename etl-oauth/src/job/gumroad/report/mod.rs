@@ -1,16 +1,14 @@
-//! The weekly report: sums of sales, and the same for a machine, a browser and a mail.
+//! The weekly report: sums of sales, by week and country.
+
+mod show;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
-use askama::Template;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::super::money::{Currency, Money, Sums};
-use super::super::{JobError, Message, Outcome};
 use super::sale::{Fate, Sale};
-use crate::words::{LONGEST, count, cut, filters, moment};
+use crate::job::money::{Currency, Money, Sums};
 
 /// Sales of the last seven days, and of the seven before.
 ///
@@ -117,76 +115,6 @@ impl Report {
             not_counted,
         }
     }
-
-    /// The report as plain text, for a mail or a chat message.
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a string cannot fail.
-        let _ = self.write_text(&mut text);
-        text
-    }
-
-    fn write_text(&self, text: &mut String) -> std::fmt::Result {
-        writeln!(text, "Sales from {} to {}", moment(self.week.from), moment(self.week.to))?;
-        writeln!(text)?;
-        match &self.last_sale {
-            Some(last) => {
-                writeln!(text, "Last sale: {}, {}, {}", last.amount, cut(last.product(), LONGEST), moment(last.at))?;
-            }
-            None => writeln!(text, "No sale in the last 14 days.")?,
-        }
-        writeln!(text, "This week: {} ({})", self.week.total, count(self.week.sales, "sale"))?;
-        writeln!(text, "Week before: {} ({})", self.week_before.total, count(self.week_before.sales, "sale"))?;
-        for change in &self.change {
-            writeln!(text, "Change: {}", change.words())?;
-        }
-        if !self.week.by_country.is_empty() {
-            writeln!(text, "\nBy country")?;
-        }
-        for country in &self.week.by_country {
-            writeln!(text, "  {}: {} ({})", cut(country.name(), LONGEST), country.total, count(country.sales, "sale"))?;
-        }
-        if let Some(words) = self.not_counted.words() {
-            writeln!(text, "\n{words}")?;
-        }
-        Ok(())
-    }
-
-    /// The report as a message to people.
-    pub(super) fn message(&self, outcome: &Outcome) -> Message {
-        let total = cut(&self.week.total.to_string(), LONGEST);
-        let subject = format!("Your week on Gumroad: {total} ({})", count(self.week.sales, "sale"));
-        let html = format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>Your week on Gumroad</title></head>\n\
-             <body>\n{}</body>\n</html>\n",
-            outcome.html
-        );
-        Message { subject, text: outcome.text.clone(), html }
-    }
-
-    /// The report for every reader.
-    ///
-    /// # Errors
-    /// [`JobError::Show`], should the template fail.
-    pub fn outcome(&self) -> Result<Outcome, JobError> {
-        Ok(Outcome {
-            json: serde_json::to_value(self).map_err(|_| askama::Error::Fmt)?,
-            html: Fragment { report: self }.render()?,
-            text: self.text(),
-        })
-    }
-}
-
-#[derive(Template)]
-#[template(path = "job/gumroad.html")]
-struct Fragment<'a> {
-    report: &'a Report,
-}
-
-impl LastSale {
-    fn product(&self) -> &str {
-        self.product.as_deref().unwrap_or("a product without a name")
-    }
 }
 
 impl Week {
@@ -208,36 +136,6 @@ impl Week {
         // Stable, so that equals stay in the order of their names.
         week.by_country.sort_by_key(|country| (country.country.is_none(), std::cmp::Reverse(country.sales)));
         week
-    }
-}
-
-impl Country {
-    fn name(&self) -> &str {
-        self.country.as_deref().unwrap_or("Country not known")
-    }
-}
-
-impl Change {
-    /// "+5.00 USD (+25 %)"
-    fn words(&self) -> String {
-        let sign = if self.difference.minor() > 0 { "+" } else { "" };
-        match self.percent {
-            Some(percent) => format!("{sign}{} ({sign}{percent} %)", self.difference),
-            None => format!("{sign}{} (nothing the week before)", self.difference),
-        }
-    }
-}
-
-impl NotCounted {
-    fn words(&self) -> Option<String> {
-        let parts = [
-            (self.refunded, "refunded"),
-            (self.charged_back, "charged back"),
-            (self.unreadable, "without a readable date or amount"),
-        ];
-        let parts: Vec<_> =
-            parts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
-        (!parts.is_empty()).then(|| format!("Not counted in these two weeks: {}.", parts.join(", ")))
     }
 }
 
@@ -271,11 +169,11 @@ mod tests {
 
     const NOW: &str = "2026-11-21T12:00:00Z";
 
-    fn now() -> Timestamp {
+    pub(super) fn now() -> Timestamp {
         NOW.parse().unwrap()
     }
 
-    fn sale(at: &str, minor: i64, code: &str, country: Option<&str>) -> Sale {
+    pub(super) fn sale(at: &str, minor: i64, code: &str, country: Option<&str>) -> Sale {
         Sale {
             at: at.parse().unwrap(),
             product: Some("Pencil Icon PSD".into()),
@@ -352,54 +250,5 @@ mod tests {
         let names: Vec<_> = countries.iter().map(|country| country["country"].as_str()).collect();
         assert_eq!(names, [Some("Germany"), Some("Chile"), Some("Norway"), None]);
         assert_eq!(countries[0]["total"].as_array().unwrap().len(), 2, "two currencies are two sums");
-    }
-
-    #[test]
-    fn money_taken_back_is_in_no_sum_and_is_said() {
-        let refunded = Sale { fate: Fate::Refunded, ..sale("2026-11-21T11:00:00Z", 500, "USD", None) };
-        let charged = Sale { fate: Fate::ChargedBack, ..refunded.clone() };
-        let report = Report::of(&[refunded, charged.clone(), charged], 4, now());
-        assert_eq!(report.week.sales, 0);
-        assert!(report.last_sale.is_none());
-        assert!(report.text().ends_with(
-            "Not counted in these two weeks: 1 refunded, 2 charged back, 4 without a readable date or amount.\n"
-        ));
-    }
-
-    #[test]
-    fn the_text_says_all_of_it_in_lines() {
-        let text = Report::of(
-            &[
-                sale("2026-11-21T09:00:00Z", 2499, "USD", Some("Germany")),
-                sale("2026-11-10T09:00:00Z", 1249, "USD", Some("Chile")),
-            ],
-            0,
-            now(),
-        )
-        .text();
-        assert_eq!(
-            text,
-            "Sales from 14 Nov 2026, 12:00 UTC to 21 Nov 2026, 12:00 UTC\n\n\
-             Last sale: 24.99 USD, Pencil Icon PSD, 21 Nov 2026, 09:00 UTC\n\
-             This week: 24.99 USD (1 sale)\nWeek before: 12.49 USD (1 sale)\nChange: +12.50 USD (+100 %)\n\n\
-             By country\n  Germany: 24.99 USD (1 sale)\n"
-        );
-    }
-
-    #[test]
-    fn no_sales_are_a_report_too() {
-        let report = Report::of(&[], 0, now());
-        assert!(report.text().contains("No sale in the last 14 days."));
-        assert!(report.outcome().unwrap().html.contains("No sale in the last 14 days"));
-    }
-
-    #[test]
-    fn words_of_the_provider_cannot_break_out_of_line_or_page() {
-        let mut evil = sale("2026-11-21T09:00:00Z", 1, "USD", Some("<b>\nx"));
-        evil.product = Some("<script>alert('1')</script>\r\nBcc: all".into());
-        let outcome = Report::of(&[evil], 0, now()).outcome().unwrap();
-        assert!(!outcome.html.contains("<script"), "{}", outcome.html);
-        assert!(!outcome.html.contains("<b>"), "{}", outcome.html);
-        assert!(!outcome.text.contains("\nBcc"), "{}", outcome.text);
     }
 }
