@@ -5,7 +5,7 @@
 //! or compared with serves one replica, and for that one its memory has to do.
 
 use std::{
-    sync::{PoisonError, atomic::Ordering},
+    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -55,6 +55,21 @@ impl Invitation {
     }
 }
 
+/// What is known of devices beside the record.
+#[derive(Default)]
+pub(super) struct Desk {
+    /// A device authorisation that the store cannot hold for all replicas.
+    device: Mutex<Option<Device>>,
+    /// Who asks for a code; the last failure, which stands for a moment.
+    inviting: tokio::sync::Mutex<Option<(Timestamp, Failure)>>,
+}
+
+impl Desk {
+    fn device(&self) -> MutexGuard<'_, Option<Device>> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A replica asks in one task at a time, and in none when that has gone, however it went.
 struct Asking(Keeper);
 
@@ -65,6 +80,10 @@ impl Drop for Asking {
 }
 
 impl Keeper {
+    fn desk(&self) -> &Desk {
+        self.0.desk.get_or_init(Box::default)
+    }
+
     /// Begins a device authorisation (RFC 8628), or gives the one that is under way: however often this is called, by
     /// whichever replica, the provider is asked for codes once in their lifetime. The tokens are taken as those of any
     /// authorisation when the person has allowed it.
@@ -73,7 +92,7 @@ impl Keeper {
     /// The [`Failure`], where the provider gives no codes, or the store does not keep them.
     pub async fn invite(&self) -> Result<Invitation, Failure> {
         // One at a time: the second caller finds what the first one got.
-        let mut last = self.0.inviting.lock().await;
+        let mut last = self.desk().inviting.lock().await;
         self.sync().await;
         let now = self.now();
         if let Some(open) = self.device().filter(|device| device.is_open(now)) {
@@ -122,7 +141,7 @@ impl Keeper {
         if self.shares_devices() {
             return self.current()?.record.device.as_deref().cloned();
         }
-        self.0.device.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.desk.get()?.device().clone()
     }
 
     fn shares_devices(&self) -> bool {
@@ -134,7 +153,7 @@ impl Keeper {
     async fn begin_asking(&self, device: Device) -> Result<Device, StoreError> {
         let now = self.now();
         if !self.shares_devices() {
-            *self.0.device.lock().unwrap_or_else(PoisonError::into_inner) = Some(device.clone());
+            *self.desk().device() = Some(device.clone());
             self.go_on_asking(&device);
             return Ok(device);
         }
@@ -218,7 +237,7 @@ impl Keeper {
                 }
                 Polled::Allowed(answer) => match self.owned(answer, sent_at).await {
                     Ok(answer) => {
-                        *self.0.device.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                        *self.desk().device() = None;
                         self.authorise(answer, sent_at).await;
                         tracing::info!(account = self.account(), "authorised from a device");
                         return;
@@ -267,7 +286,7 @@ impl Keeper {
     async fn end(&self, device: &Device, failure: &Failure) {
         let ended = Device { failure: Some(failure.to_string()), ..device.clone() };
         if !self.shares_devices() {
-            *self.0.device.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+            *self.desk().device() = Some(ended);
             return;
         }
         let ours = |there: &Device| there.is(device) && there.asker == device.asker;

@@ -23,7 +23,7 @@ use super::*;
 use crate::{
     grant::{Client, Credentials, RawAnswer, SendError, Wire},
     provider::{Definition, Overrides, Provider},
-    store::{Acquired, Memory},
+    store::{Acquired, Memory, TokenStore},
     token::{AnswerShape, Class, Record, Secret},
 };
 

@@ -5,8 +5,11 @@ use http::{HeaderMap, StatusCode};
 use super::*;
 use crate::provider::{ClientAuth, Definition, Overrides};
 
+/// The bodies and headers that a server got.
+type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
+
 /// A server that wants a nonce in every proof, and gives it once it is asked without.
-fn server(seen: Arc<Mutex<Vec<(String, HeaderMap)>>>) -> Wire {
+fn server(seen: Seen) -> Wire {
     Wire::new(move |request: TokenRequest| {
         let mut seen = seen.lock().unwrap();
         seen.push((request.body().to_owned(), request.headers().clone()));
