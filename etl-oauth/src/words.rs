@@ -1,6 +1,6 @@
 //! Words for people, on pages and in mails: times, counts, and what others wrote, cut to a length.
 
-use jiff::Timestamp;
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
 /// The longest run of somebody else's words on a page, in characters.
 pub(crate) const LONGEST: usize = 300;
@@ -91,6 +91,11 @@ pub(crate) mod filters {
     pub(crate) fn count(number: &u64, _: &dyn Values, noun: &str) -> Result<String> {
         Ok(super::count(*number, noun))
     }
+}
+
+/// Whole seconds, as all JSON of this function has them: `2026-01-31T11:27:38Z`.
+pub(crate) fn whole(at: Timestamp) -> Timestamp {
+    at.round(TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc)).unwrap_or(at)
 }
 
 #[cfg(test)]

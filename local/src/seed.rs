@@ -7,12 +7,13 @@ use anyhow::{Context as _, bail};
 
 use crate::functions::Spec;
 use crate::gateway::{DEFAULT_USER, PASSWORD, USER};
-use crate::provider::Client;
+use crate::provider::{Client, private_pem};
 use crate::random;
 use crate::secrets::Secrets;
 
 const CLIENT_ID: &str = "oauth2-client-id";
 const CLIENT_SECRET: &str = "oauth2-client-secret";
+const PRIVATE_KEY: &str = "oauth2-private-key";
 const OPERATOR: &str = "etl-oauth-operator";
 
 /// The name of the operator's secret, where the function lists one.
@@ -46,15 +47,20 @@ pub(crate) fn seed<'a>(secrets: &Secrets, specs: impl Iterator<Item = &'a Spec>)
             if spec.secrets.contains(&name) { secrets.read(&name).map(Some) } else { Ok(None) }
         };
         let read = |name| read(name).with_context(|| format!("the secret {name} cannot be read"));
-        if let (Some(id), Some(secret)) = (read(CLIENT_ID)?, read(CLIENT_SECRET)?) {
-            clients.push(Client::new(id, secret));
-        }
+        let Some(id) = read(CLIENT_ID)? else { continue };
+        let client =
+            read(CLIENT_SECRET)?.map_or_else(|| Client::without_secret(&id), |secret| Client::new(&id, secret));
+        clients.push(match read(PRIVATE_KEY)? {
+            Some(key) => client.with_key(&key),
+            None => client,
+        });
     }
     Ok(clients)
 }
 
 fn first_value(name: &str, function: &str) -> anyhow::Result<Option<String>> {
     Ok(Some(match name {
+        PRIVATE_KEY => private_pem()?,
         CLIENT_ID => format!("{function}-sandbox"),
         // What the function takes for "not authorised yet".
         "oauth2-access-token" | "oauth2-refresh-token" | "oauth2-token" => "empty".to_owned(),

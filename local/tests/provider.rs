@@ -11,6 +11,7 @@ use url::Url;
 
 const ID: &str = "app";
 const SECRET: &str = "s3cr:et+/% &x%20";
+const PUBLIC: &str = "public";
 const REDIRECT: &str = "http://127.0.0.1:1/function/etl/oauth2/callback?kept=1";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
@@ -28,7 +29,7 @@ impl Sandbox {
     async fn start_in(state: Option<&Path>) -> Self {
         let options = Options {
             address: "127.0.0.1:0".parse().unwrap(),
-            clients: vec![Client::new(ID, SECRET)],
+            clients: vec![Client::new(ID, SECRET), Client::without_secret(PUBLIC)],
             state: state.map(Path::to_owned),
         };
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
@@ -96,6 +97,11 @@ impl Sandbox {
     async fn log(&self) -> Value {
         self.http.get(self.at("/admin/log")).send().await.unwrap().json().await.unwrap()
     }
+}
+
+/// The secret as it goes into Basic.
+fn encoded() -> String {
+    url::form_urlencoded::byte_serialize(SECRET.as_bytes()).collect()
 }
 
 fn location(answer: &Response) -> Url {
@@ -194,7 +200,7 @@ async fn the_client_authenticates_by_basic_or_post_but_not_both_or_wrongly() {
         let body: Value = answer.json().await.unwrap();
         (status, body["error"].as_str().unwrap().to_owned(), challenge)
     };
-    let encoded = url::form_urlencoded::byte_serialize(SECRET.as_bytes()).collect::<String>();
+    let encoded = encoded();
     let posted = [("client_id", ID), ("client_secret", SECRET)];
     // Past the client's authentication there is an unknown refresh token.
     let right = (400, "invalid_grant".to_owned(), false);
@@ -462,4 +468,127 @@ async fn a_taken_port_is_one_clear_message() {
     let error = Provider::start(Options { address, clients: vec![], state: None }).await.unwrap_err();
     let text = format!("{error:#}");
     assert!(text.contains("--provider") && text.contains(&address.to_string()), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_asks_for_itself_and_gets_no_refresh_token() {
+    let sandbox = Sandbox::start().await;
+    let issued: Value = sandbox
+        .token(&[("grant_type", "client_credentials"), ("scope", "view_sales")])
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!((&issued["scope"], issued.get("refresh_token")), (&json!("view_sales"), None));
+    assert_eq!(sandbox.api("/v2/sales", &issued["access_token"]).await.status(), StatusCode::OK);
+    for (form, error) in [
+        (vec![("grant_type", "client_credentials"), ("scope", "all")], "invalid_scope"),
+        (vec![("grant_type", "password")], "unsupported_grant_type"),
+    ] {
+        let refused: Value = sandbox.token(&form).await.unwrap().json().await.unwrap();
+        assert_eq!(refused["error"], error);
+    }
+    let anonymous = [("grant_type", "client_credentials"), ("client_id", PUBLIC)];
+    let refused = sandbox.http.post(sandbox.at("/oauth/token")).form(&anonymous).send().await.unwrap();
+    assert_eq!(refused.json::<Value>().await.unwrap()["error"], "unauthorized_client");
+}
+
+#[tokio::test]
+async fn a_token_buys_another_of_the_same_person_and_of_no_more() {
+    let sandbox = Sandbox::start().await;
+    let subject = sandbox.enabled().await["access_token"].as_str().unwrap().to_owned();
+    let kind = "urn:ietf:params:oauth:token-type:access_token";
+    let ask = async |scope: &str, subject: &str| -> Value {
+        let form = [
+            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+            ("subject_token", subject),
+            ("subject_token_type", kind),
+            ("audience", "one"),
+            ("audience", "two"),
+            ("scope", scope),
+        ];
+        sandbox.token(&form).await.unwrap().json().await.unwrap()
+    };
+    let bought = ask("view_sales", &subject).await;
+    assert_eq!((&bought["issued_token_type"], bought.get("refresh_token")), (&json!(kind), None));
+    let user: Value = sandbox.api("/v2/user", &bought["access_token"]).await.json().await.unwrap();
+    assert_eq!(user["user"]["email"], "ada@example.com");
+    assert_eq!(ask("edit_products", &subject).await["error"], "invalid_scope");
+    assert_eq!(ask("view_sales", "unknown").await["error"], "invalid_request");
+}
+
+#[tokio::test]
+async fn a_person_types_a_devices_code_and_the_device_gets_its_tokens_once() {
+    let sandbox = Sandbox::start().await;
+    sandbox.faults(json!({"device_interval": 0})).await;
+    // A device without a secret.
+    let form = [("client_id", PUBLIC), ("scope", "view_sales")];
+    let codes: Value =
+        sandbox.http.post(sandbox.at("/oauth/device")).form(&form).send().await.unwrap().json().await.unwrap();
+    let ask = async || -> Value {
+        let form = [
+            ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+            ("client_id", PUBLIC),
+            ("device_code", codes["device_code"].as_str().unwrap()),
+        ];
+        sandbox.http.post(sandbox.at("/oauth/token")).form(&form).send().await.unwrap().json().await.unwrap()
+    };
+    assert_eq!(ask().await["error"], "authorization_pending");
+    let page = sandbox.http.get(codes["verification_uri_complete"].as_str().unwrap()).send().await.unwrap();
+    let html = page.text().await.unwrap();
+    assert!(html.contains(codes["user_code"].as_str().unwrap()) && html.contains("See your sales"), "{html}");
+    let wrong = sandbox.http.get(sandbox.at("/device?user_code=<b>")).send().await.unwrap();
+    assert_eq!(wrong.status(), StatusCode::BAD_REQUEST);
+    let form = [("user_code", codes["user_code"].as_str().unwrap()), ("decision", "allow")];
+    sandbox.http.post(sandbox.at("/device")).form(&form).send().await.unwrap().error_for_status().unwrap();
+    let issued = ask().await;
+    assert!(issued["refresh_token"].is_string(), "{issued}");
+    assert_eq!(sandbox.api("/v2/sales", &issued["access_token"]).await.status(), StatusCode::OK);
+    assert_eq!(ask().await["error"], "invalid_grant");
+}
+
+#[tokio::test]
+async fn a_pushed_request_is_shown_by_its_reference_and_decided_once() {
+    let sandbox = Sandbox::start().await;
+    let url = sandbox.authorize_url(|_| {});
+    let said: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+    let push =
+        sandbox.http.post(sandbox.at("/oauth/par")).basic_auth(ID, Some(encoded())).form(&said).send().await.unwrap();
+    assert_eq!(push.status(), StatusCode::CREATED);
+    let pushed: Value = push.json().await.unwrap();
+    let reference = pushed["request_uri"].as_str().unwrap();
+    let at = |client: &str| {
+        Url::parse_with_params(&sandbox.at("/oauth/authorize"), [("client_id", client), ("request_uri", reference)])
+            .unwrap()
+    };
+    let other = sandbox.http.get(at(PUBLIC)).send().await.unwrap();
+    assert_eq!(other.status(), StatusCode::BAD_REQUEST, "somebody else's");
+    let page = sandbox.http.get(at(ID)).send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("See your sales"), "{page}");
+    let decided = sandbox.http.post(at(ID)).form(&[("decision", "allow")]).send().await.unwrap();
+    assert!(parameter(&location(&decided), "code").is_some());
+    assert_eq!(sandbox.http.post(at(ID)).form(&[("decision", "allow")]).send().await.unwrap().status(), 400);
+    let wrong = [("response_type", "token"), ("redirect_uri", REDIRECT)];
+    let refused = sandbox.http.post(sandbox.at("/oauth/par")).basic_auth(ID, Some(encoded())).form(&wrong).send().await;
+    assert_eq!(refused.unwrap().json::<Value>().await.unwrap()["error"], "invalid_request");
+}
+
+#[tokio::test]
+async fn salesforces_answer_says_where_the_api_is_and_not_when_the_token_ends() {
+    let sandbox = Sandbox::start().await;
+    let code = parameter(&sandbox.decide("allow").await, "code").unwrap();
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", &*code),
+        ("redirect_uri", REDIRECT),
+        ("code_verifier", VERIFIER),
+        ("client_id", ID),
+        ("client_secret", SECRET),
+    ];
+    let answer = sandbox.http.post(sandbox.at("/services/oauth2/token")).form(&form).send().await.unwrap();
+    let answer: Value = answer.json().await.unwrap();
+    assert_eq!((&answer["instance_url"], answer.get("expires_in")), (&json!(sandbox.provider.url()), None));
+    let rows = sandbox.api("/services/data/v60.0/query?q=SELECT+Id+FROM+Account", &answer["access_token"]).await;
+    assert_eq!(rows.json::<Value>().await.unwrap()["totalSize"], 7);
 }

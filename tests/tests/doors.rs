@@ -11,7 +11,7 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
-use tests::{Browser, Fleet, Stage};
+use tests::{Browser, Stage};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_etl-oauth-function");
 

@@ -166,7 +166,7 @@ async fn b1_a_process_that_is_told_to_stop_ends_when_its_new_tokens_are_stored()
     assert_eq!(calls.await.unwrap(), 200, "served from memory");
     fleet.signal(0, "-TERM").await;
     let start = Instant::now();
-    while reqwest::get(&url).await.is_ok() {
+    while reqwest::Client::new().get(&url).send().await.is_ok() {
         assert!(start.elapsed() < Duration::from_secs(30), "it goes on taking calls");
     }
     // Time enough for one that does not wait to be gone.

@@ -1,5 +1,6 @@
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method, header};
+use url::Url;
 
 use super::{Api, ApiError};
 use crate::keeper::Token;
@@ -28,6 +29,37 @@ pub enum Payload {
     Stream(reqwest::Body),
 }
 
+/// What came back for a [`Forward`].
+#[derive(Debug)]
+pub struct Forwarded {
+    /// The answer, whatever its status. Where it leads to another place, that is written out in full.
+    pub answer: http::Response<reqwest::Body>,
+    /// The place that it leads to, where that is below the API's base URL: path and query from there on.
+    pub leads_to: Option<String>,
+}
+
+impl Forwarded {
+    fn of((response, below): Passed) -> Self {
+        let asked = response.url().clone();
+        let mut answer: http::Response<_> = response.into();
+        let place = answer.headers().get(header::LOCATION).and_then(|place| asked.join(place.to_str().ok()?).ok());
+        let Some(place) = place else { return Self { answer, leads_to: None } };
+        if let Ok(value) = HeaderValue::from_str(place.as_str()) {
+            answer.headers_mut().insert(header::LOCATION, value);
+        }
+        let is_below = place.origin() == below.origin();
+        let path = place.path().strip_prefix(below.path().trim_end_matches('/')).filter(|_| is_below);
+        let leads_to = path.and_then(|path| path.strip_prefix('/')).map(|path| match place.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_owned(),
+        });
+        Self { answer, leads_to }
+    }
+}
+
+/// An answer, and the base URL of the API that gave it.
+type Passed = (reqwest::Response, Url);
+
 impl Api {
     /// Sends somebody else's request with the token put on, and gives the answer as it comes, whatever its status; bodies
     /// stream both ways. A token that has ended is renewed; the request is sent again if its body can be. Redirects are
@@ -35,7 +67,7 @@ impl Api {
     ///
     /// # Errors
     /// No token, no answer, or a rate limit that the API's earlier answers tell of.
-    pub async fn forward(&self, request: Forward) -> Result<http::Response<reqwest::Body>, ApiError> {
+    pub async fn forward(&self, request: Forward) -> Result<Forwarded, ApiError> {
         let (keeper, options) = (&self.keeper, self.options());
         if let Err(retry_after) = self.pace.turn(options.timing.now()) {
             return Err(ApiError::Limited { account: keeper.account().to_owned(), retry_after });
@@ -52,23 +84,23 @@ impl Api {
         if let Some(bytes) = again.as_ref().filter(|_| wants_nonce) {
             response = send(&token, bytes.clone().into()).await?.0;
         }
-        if !options.facts.expired.contains(&response.status()) {
-            if response.status().is_success() {
+        if !options.facts.expired.contains(&response.0.status()) {
+            if response.0.status().is_success() {
                 keeper.worked(token.generation());
             }
-            return Ok(response.into());
+            return Ok(Forwarded::of(response));
         }
         // Also where this caller cannot profit: the next one does.
         let renewed = keeper.token_instead_of(token.generation()).await;
         match (renewed, again) {
             (Ok(renewed), Some(bytes)) => {
                 let (response, _) = send(&renewed, bytes.into()).await?;
-                if response.status().is_success() {
+                if response.0.status().is_success() {
                     keeper.worked(renewed.generation());
                 }
-                Ok(response.into())
+                Ok(Forwarded::of(response))
             }
-            _ => Ok(response.into()),
+            _ => Ok(Forwarded::of(response)),
         }
     }
 
@@ -78,8 +110,9 @@ impl Api {
         (method, path, query): (&Method, &[String], Option<&str>),
         headers: &HeaderMap,
         body: reqwest::Body,
-    ) -> Result<(reqwest::Response, bool), ApiError> {
-        let mut url = self.base(token)?;
+    ) -> Result<(Passed, bool), ApiError> {
+        let base = self.base(token)?;
+        let mut url = base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             // The base's own last slash is an empty segment.
             segments.pop_if_empty().extend(path);
@@ -99,7 +132,7 @@ impl Api {
         let wants_nonce = self.keeper.wants_nonce(token, &url, response.status(), response.headers());
         let (options, status) = (self.options(), response.status());
         self.pace.note(status, response.headers(), &options.facts.limits, options.timing.now());
-        Ok((response, wants_nonce))
+        Ok(((response, base), wants_nonce))
     }
 }
 

@@ -12,7 +12,7 @@ mod timing;
 
 pub use error::ApiError;
 pub use facts::{Facts, Limits, Windows};
-pub use forward::{Forward, Payload};
+pub use forward::{Forward, Forwarded, Payload};
 pub use pages::Pages;
 pub use paging::{Bookmark, Paging};
 pub use request::{Request, Response};

@@ -70,14 +70,17 @@ fn is_authorised(account: &Value) -> bool {
     matches!(account["state"].as_str(), Some("enabled" | "degraded"))
 }
 
-/// Until the account is authorised with tokens that are newer than those before.
+/// Until the account has been authorised once more than before. A renewal in between is none; a function that does not count
+/// authorisations is known by newer tokens.
 async fn wait(remote: &Remote, account: &str, before: &Value, timeout: Duration) -> Result<Value, Failure> {
     let deadline = Instant::now() + timeout;
-    let generation = |account: &Value| account["generation"].as_u64().unwrap_or(0);
+    let counted = |account: &Value| {
+        ["authorisations", "generation"].iter().find_map(|count| account[count].as_u64()).unwrap_or(0)
+    };
     while Instant::now() < deadline {
         sleep(PAUSE.min(timeout)).await;
         match status::account(remote, account).await {
-            Ok(now) if is_authorised(&now) && generation(&now) > generation(before) => return Ok(now),
+            Ok(now) if is_authorised(&now) && counted(&now) > counted(before) => return Ok(now),
             Ok(now) if now["device"]["failure"].is_string() => {
                 let why = now["device"]["failure"].as_str().unwrap_or_default();
                 return Err(Failure::new(

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{browser_url, default_gateway, endpoint, parse::Strings, redirect_uri};
 use crate::{
-    provider::{AssertionTerms, ClientAuth, Definition, Grant, Overrides, Provider, Source, Values},
+    provider::{AssertionTerms, ClientAuth, Definition, Grant, Overrides, Provider, Source, Values, checked_beside},
     secrets::Secrets,
 };
 
@@ -24,7 +24,9 @@ pub(super) fn provider(
     let effective = grant.or(definition.as_ref().map(|(_, definition)| definition.grant)).unwrap_or_default();
     let public_url = public_url(strings, effective == Grant::AuthorizationCode, gateway_url);
     // All variables are read before a definition that is missing ends it: every mistake is told at once.
-    let overrides = overrides(strings, secrets, effective, public_url.as_ref());
+    // OpenFaaS's own exchange is a route of its gateway.
+    let platform = (effective == Grant::TokenExchange).then(|| gateway_url.cloned().unwrap_or_else(default_gateway));
+    let overrides = overrides(strings, secrets, effective, public_url.as_ref(), platform);
     let provider = definition.and_then(|(name, definition)| {
         let overrides = Overrides { variables: variables(strings, &definition), ..overrides };
         checked(strings, &name, definition, overrides)
@@ -43,7 +45,14 @@ fn public_url(strings: &mut Strings<'_>, needed: bool, gateway_url: Option<&Url>
     Some(url)
 }
 
-fn overrides(strings: &mut Strings<'_>, secrets: &Secrets, grant: Grant, public_url: Option<&Url>) -> Overrides {
+fn overrides(
+    strings: &mut Strings<'_>,
+    secrets: &Secrets,
+    grant: Grant,
+    public_url: Option<&Url>,
+    platform: Option<Url>,
+) -> Overrides {
+    let beside = |text: &str| checked_beside(text, platform.as_ref()).map_err(|err| err.to_string());
     let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     // Whoever shows a statement or a token is known by it, and need not be a client as well.
     let shows = matches!(grant, Grant::JwtBearer | Grant::TokenExchange);
@@ -66,10 +75,10 @@ fn overrides(strings: &mut Strings<'_>, secrets: &Secrets, grant: Grant, public_
         audience: strings.text("audience").map(words),
         issuer: strings.parsed("issuer", issuer),
         authorize_url: strings.parsed("authorize_url", endpoint),
-        token_url: strings.parsed("token_url", endpoint),
+        token_url: strings.parsed("token_url", beside),
         refresh_url: strings.parsed("refresh_url", endpoint),
         revoke_url: strings.parsed("revoke_url", endpoint),
-        api_url: strings.parsed("api_url", endpoint),
+        api_url: strings.parsed("api_url", beside),
         scope: strings.text("scope").map(words),
         client_auth: strings.named("client_auth").or(anonymous),
         pkce: strings.named("pkce"),
@@ -77,6 +86,7 @@ fn overrides(strings: &mut Strings<'_>, secrets: &Secrets, grant: Grant, public_
         refresh_idle: strings.duration("refresh_idle"),
         variables: Values::new(),
         redirect_uri: public_url.map(redirect_uri),
+        platform,
     }
 }
 

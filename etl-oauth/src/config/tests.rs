@@ -268,3 +268,29 @@ fn custom_needs_variables_alone() {
     let provider = it.read().unwrap().provider;
     assert_eq!((provider.name.as_str(), provider.token_url.as_str()), ("custom", "https://p.example/t"));
 }
+
+#[test]
+fn the_platforms_own_exchange_is_a_route_of_its_gateway_within_the_cluster() {
+    let at = |grant: &str, url: &str| {
+        let it = Setting::new().set("provider", "custom").set("grant", grant).set("scope", "function");
+        it.unmount("oauth2-client-secret");
+        it.set("token_url", url).set("api_url", "http://gateway.openfaas:8080/function").set("client_auth", "none")
+    };
+    let config = at("token_exchange", "http://gateway.openfaas:8080/oauth/token").read().unwrap();
+    assert_eq!(config.provider.token_url.as_str(), "http://gateway.openfaas:8080/oauth/token");
+    assert_eq!(config.provider.api_url.unwrap().as_str(), "http://gateway.openfaas:8080/function");
+    // The gateway that is configured, and no other.
+    let moved =
+        at("token_exchange", "http://gateway.openfaas:8080/oauth/token").set("gateway_url", "http://g.other:8080");
+    assert!(moved.mistakes().iter().any(|line| line.starts_with("token_url must begin with https://")));
+    let other = at("token_exchange", "http://as.openfaas/token").mistakes();
+    assert!(other.iter().any(|line| line.starts_with("token_url must begin with https://")), "{other:?}");
+    // A person's tokens, and a client's secret, never go without TLS.
+    for grant in ["authorization_code", "client_credentials", "jwt_bearer"] {
+        let wrong = at(grant, "http://gateway.openfaas:8080/oauth/token").mistakes();
+        for name in ["token_url", "api_url"] {
+            let told = format!("{name} must begin with https://");
+            assert!(wrong.iter().any(|line| line.starts_with(&told)), "{grant}: {wrong:?}");
+        }
+    }
+}

@@ -65,13 +65,20 @@ fn ask<'a>(provider: &'a Provider, client: &Client, fields: &[(&'a str, &'a str)
 pub fn unattended(answer: Result<Answer, Failure>) -> Result<Answer, Failure> {
     match answer {
         Ok(answer) => Ok(Answer { refresh_token: None, refresh_lifetime: None, refresh_expires_at: None, ..answer }),
-        Err(failure) if failure.class() == Class::InvalidGrant => {
-            let detail =
-                "the provider refuses what is shown to it for a token: who may ask for what is configured there";
-            let plain = Failure::new(Class::Config, detail).with_retry_after(failure.retry_after());
-            Err(failure.code().map_or(plain.clone(), |code| plain.with_code(code)))
-        }
-        Err(failure) => Err(failure),
+        Err(failure) => Err(not_a_persons(failure)),
+    }
+}
+
+/// Where no person could end it by authorising, a grant that is refused is a matter of configuration.
+pub(super) fn not_a_persons(failure: Failure) -> Failure {
+    if failure.class() != Class::InvalidGrant {
+        return failure;
+    }
+    let detail = "the provider refuses what is shown to it for a token: who may ask for what is configured there";
+    let plain = Failure::new(Class::Config, detail).with_retry_after(failure.retry_after());
+    match failure.code() {
+        Some(code) => plain.with_code(code),
+        None => plain,
     }
 }
 
@@ -128,7 +135,7 @@ mod tests {
         assert_eq!(
             said,
             json!({"iss": "app", "sub": "person@example.com", "aud": "https://login.example", "scope": "a b",
-                   "iat": 1000, "exp": 1300, "jti": said["jti"]})
+                   "iat": 990, "exp": 1290, "jti": said["jti"]})
         );
         assert!(!request.body().contains("client_id") && !request.body().contains("&scope="), "{}", request.body());
     }

@@ -74,8 +74,8 @@ impl Authority {
         self.0.credentials.client(&self.provider(), now)
     }
 
-    /// A code becomes tokens (RFC 6749 §4.1.3); `kept` is what the redirect brought beside it. Sent once whatever happens: a code that is sent twice revokes what the
-    /// first one brought.
+    /// A code becomes tokens (RFC 6749 §4.1.3); `seed` is that of [`Authority::bind`], `kept` what the redirect brought
+    /// beside the code. Sent once whatever happens: a code that is sent twice revokes what the first one brought.
     ///
     /// # Errors
     /// The [`Failure`].
@@ -84,13 +84,14 @@ impl Authority {
         code: &str,
         redirect_uri: &str,
         verifier: &Secret,
+        seed: &Secret,
         kept: &Values,
         now: Timestamp,
     ) -> Result<Answer, Failure> {
         let provider = self.ready().await?;
         let provider = provider.with(kept);
         let verifier = (provider.pkce == Pkce::S256).then_some(verifier);
-        let key = new_key(&provider)?;
+        let key = seeded_key(&provider, seed)?;
         let build = |client: &Client| Ok(request::authorization_code(&provider, client, code, redirect_uri, verifier));
         let answer = self.token(&provider, For::Code, key.as_ref(), now, build).await?;
         Ok(consented(&provider, answer, kept))
@@ -177,7 +178,11 @@ impl Authority {
         let build = |client: &Client| {
             request::userinfo(&provider, client, &answer.access_token).ok_or_else(|| unknown("userinfo_url"))
         };
-        let raw = self.call("userinfo", &provider, None, now, build).await;
+        let key = answer.bound_to.as_ref().filter(|_| answer.is_bound()).map(SigningKey::from_text);
+        let key = key.transpose().map_err(unsigned)?;
+        let raw =
+            self.send("userinfo", &provider, key.as_ref().map(|key| (key, Some(&answer.access_token))), now, build);
+        let raw = raw.await;
         let owner = raw.ok().and_then(|raw| judge_userinfo(&provider, &raw));
         if owner.is_none() {
             tracing::warn!("the provider does not say whose the new token is");
@@ -204,6 +209,18 @@ impl Authority {
             |client: &Client| request::revocation(&provider, client, token, kind).ok_or_else(|| unknown("revoke_url"));
         let raw = self.call("revoke", &provider, None, now, build).await;
         Some(raw.and_then(|raw| judge_revocation(&provider, &raw)))
+    }
+
+    /// The authorization request `url` for a code that is good with one key alone (RFC 9449 §10), where tokens are bound to
+    /// one: that key follows from `seed`, which must be secret and another one each time.
+    ///
+    /// # Errors
+    /// When no key follows from it.
+    pub fn bind(&self, mut url: Url, seed: &Secret) -> Result<Url, Failure> {
+        if let Some(thumbprint) = seeded_key(&self.provider(), seed)?.and_then(|key| key.thumbprint()) {
+            url.query_pairs_mut().append_pair("dpop_jkt", &thumbprint);
+        }
+        Ok(url)
     }
 
     /// Where a person goes with the authorization request `url`: there, or with a reference to it where the request was
@@ -233,27 +250,22 @@ impl Authority {
         device::judge_device_codes(&provider, &raw)
     }
 
-    /// The key that the tokens of a new authorisation will be bound to, where they are.
-    ///
-    /// # Errors
-    /// When the system has no randomness.
-    pub fn new_key(&self) -> Result<Option<SigningKey>, Failure> {
-        new_key(&self.provider())
-    }
-
     /// Asks once whether the person has decided (RFC 8628 §3.4).
-    pub async fn poll(
-        &self,
-        device_code: &Secret,
-        key: Option<&SigningKey>,
-        polling: &mut Polling,
-        now: Timestamp,
-    ) -> Polled {
-        let provider = self.provider();
+    pub async fn poll(&self, device_code: &Secret, polling: &mut Polling, now: Timestamp) -> Polled {
+        // A replica that goes on where another ended may have yet to learn the endpoints.
+        let provider = match self.ready().await {
+            Ok(provider) => provider,
+            Err(failure) => return polling.judge(&self.provider(), Err(failure), now),
+        };
+        // Each question may have a key of its own: what is bound is what the answer brings.
+        let key = match new_key(&provider) {
+            Ok(key) => key,
+            Err(failure) => return Polled::Over(failure),
+        };
         let build = |client: &Client| Ok(device::device_token(&provider, client, device_code));
-        let answer = self.call("token", &provider, key, now, build).await;
+        let answer = self.call("token", &provider, key.as_ref(), now, build).await;
         match polling.judge(&provider, answer, now) {
-            Polled::Allowed(answer) => Polled::Allowed(self.dated(&provider, bound(answer, key), now).await),
+            Polled::Allowed(answer) => Polled::Allowed(self.dated(&provider, bound(answer, key.as_ref()), now).await),
             other => other,
         }
     }
@@ -261,7 +273,7 @@ impl Authority {
     /// Asks the token endpoint; then makes the second exchange, where the provider's definition has one.
     ///
     /// When the second one fails in a renewal, the first one's answer is given without its access token: the refresh token
-    /// that it brought must be kept, and the next use renews again.
+    /// that it brought must be kept, and a later use renews again.
     async fn token(
         &self,
         provider: &Provider,
@@ -281,11 +293,8 @@ impl Authority {
         match raw.and_then(|raw| judge_token(&provider, &raw)) {
             Ok(second) => Ok(self.dated(&provider, answer.followed_by(bound(second, key)), now).await),
             Err(failure) if purpose == For::Code => Err(failure),
-            Err(failure) => {
-                let class = failure.class().as_str();
-                tracing::warn!(class, error = %failure, "the exchange after the renewal failed");
-                Ok(answer.unfinished())
-            }
+            // The grant is not in question: what it renews with was given a moment ago.
+            Err(failure) => Ok(answer.unfinished(ask::not_a_persons(failure))),
         }
     }
 
@@ -307,8 +316,7 @@ impl Authority {
         Answer { expires_at, ..answer }
     }
 
-    /// Builds and sends; once more where the server only wants its nonce in the proof (RFC 9449 §8), having done nothing
-    /// else yet. The request is built anew then: a server takes no signed statement twice.
+    /// [`Authority::send`] with a proof of nothing but the key.
     async fn call(
         &self,
         endpoint: &'static str,
@@ -317,21 +325,36 @@ impl Authority {
         now: Timestamp,
         build: impl Fn(&Client) -> Result<TokenRequest, Failure>,
     ) -> Result<RawAnswer, Failure> {
-        let mut again = key.is_some();
+        self.send(endpoint, provider, key.map(|key| (key, None)), now, build).await
+    }
+
+    /// Builds and sends; once more where the server only wants its nonce in the proof (RFC 9449 §8, §9), having done nothing
+    /// else yet. The request is built anew then: a server takes no signed statement twice.
+    async fn send(
+        &self,
+        endpoint: &'static str,
+        provider: &Provider,
+        proof: Option<(&SigningKey, Option<&Secret>)>,
+        now: Timestamp,
+        build: impl Fn(&Client) -> Result<TokenRequest, Failure>,
+    ) -> Result<RawAnswer, Failure> {
+        let mut again = proof.is_some();
         loop {
             let client = self.0.credentials.client(provider, now)?;
             let mut request = build(&client)?;
             let url = request.url().clone();
-            if let Some(key) = key {
+            if let Some((key, token)) = proof {
                 let nonce = self.0.nonces.of(&url);
-                let proof = dpop::proof(key, (request.method(), &url), None, nonce.as_deref(), now);
-                request = request.with_proof(proof.map_err(unsigned)?);
+                let proof = dpop::proof(key, (request.method(), &url), token, nonce.as_deref(), now);
+                request = request.with_proof(proof.map_err(unsigned)?, token);
             }
             let result = self.0.wire.send(request).await;
             count(endpoint, result.as_ref().ok().map(|answer| answer.status));
             let raw = result.map_err(SendError::into_failure)?;
-            let fresh = key.is_some() && self.0.nonces.note(&url, &raw.headers);
-            if !(again && fresh && raw.wants_nonce()) {
+            if proof.is_some() {
+                self.0.nonces.note(&url, &raw.headers);
+            }
+            if !(again && raw.wants_nonce()) {
                 return Ok(raw);
             }
             again = false;
@@ -354,14 +377,19 @@ pub(crate) fn count(endpoint: &'static str, status: Option<http::StatusCode>) {
     metrics::counter!("etl_oauth_provider_requests_total", "endpoint" => endpoint, "code" => code).increment(1);
 }
 
-/// What the tokens are bound to, where the server says that they are.
+/// With the key that they were asked for with. It is kept where the server calls the access token an ordinary one, too: a
+/// public client's refresh token is bound all the same (RFC 9449 §5).
 fn bound(answer: Answer, key: Option<&SigningKey>) -> Answer {
-    let bound_to = key.filter(|_| answer.token_type.eq_ignore_ascii_case("dpop")).and_then(SigningKey::to_text);
-    Answer { bound_to, ..answer }
+    Answer { bound_to: key.and_then(SigningKey::to_text), ..answer }
 }
 
 fn new_key(provider: &Provider) -> Result<Option<SigningKey>, Failure> {
     provider.dpop.then(SigningKey::generate).transpose().map_err(unsigned)
+}
+
+/// The key of an authorisation that was begun with `seed`, whichever replica ends it.
+fn seeded_key(provider: &Provider, seed: &Secret) -> Result<Option<SigningKey>, Failure> {
+    provider.dpop.then(|| SigningKey::derived(seed)).transpose().map_err(unsigned)
 }
 
 /// The account's key: a public client's refresh token is good with that one alone (RFC 9449 §5).
@@ -391,9 +419,11 @@ fn subject_token(provider: &Provider) -> Result<Secret, Failure> {
 }
 
 impl RawAnswer {
-    /// Whether the server refuses the proof for want of its nonce (RFC 9449 §8).
+    /// Whether the server refuses the proof for want of its nonce (RFC 9449 §8, §9).
     fn wants_nonce(&self) -> bool {
-        crate::token::object(&self.body).is_some_and(|fields| fields.get("error") == Some(&"use_dpop_nonce".into()))
+        dpop::asks_for_nonce(self.status, &self.headers)
+            || crate::token::object(&self.body)
+                .is_some_and(|fields| fields.get("error") == Some(&"use_dpop_nonce".into()))
     }
 }
 

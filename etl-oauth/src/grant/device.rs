@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use url::Url;
 
@@ -16,7 +16,7 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(5);
 /// What `slow_down` adds, for good (§3.5).
 const SLOWER: Duration = Duration::from_secs(5);
-/// The longest wait between two questions, whatever a server says.
+/// The longest wait between two questions that nobody asked for.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// What a server gives a device (§3.2).
@@ -68,7 +68,7 @@ pub fn judge_device_codes(provider: &Provider, raw: &RawAnswer) -> Result<Device
         verification_uri: link("verification_uri").or_else(|| link("verification_url")).ok_or_else(malformed)?,
         verification_uri_complete: link("verification_uri_complete"),
         lifetime: seconds("expires_in").ok_or_else(malformed)?,
-        interval: seconds("interval").unwrap_or(INTERVAL).clamp(Duration::from_secs(1), LONGEST),
+        interval: seconds("interval").unwrap_or(INTERVAL).max(Duration::from_secs(1)),
     })
 }
 
@@ -85,6 +85,7 @@ pub fn device_token(provider: &Provider, client: &Client, device_code: &Secret) 
 
 /// What asking brought.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, handed over at once")]
 pub enum Polled {
     /// Ask again after this long.
     Wait(Duration),
@@ -105,7 +106,14 @@ impl Polling {
     /// The pace for codes that were asked for at `sent_at`.
     #[must_use]
     pub fn of(codes: &DeviceCodes, sent_at: Timestamp) -> Self {
-        Self { interval: codes.interval, ends_at: sent_at.checked_add(codes.lifetime).unwrap_or(Timestamp::MAX) }
+        let lifetime = SignedDuration::try_from(codes.lifetime).unwrap_or(SignedDuration::MAX);
+        Self { interval: codes.interval, ends_at: sent_at.checked_add(lifetime).unwrap_or(Timestamp::MAX) }
+    }
+
+    /// The pace that somebody else has come to.
+    #[must_use]
+    pub fn again(interval: Duration, ends_at: Timestamp) -> Self {
+        Self { interval, ends_at }
     }
 
     /// When the codes end.
@@ -114,10 +122,16 @@ impl Polling {
         self.ends_at
     }
 
-    /// How long to wait before the first question.
+    /// How long to wait between two questions, and before the first one.
     #[must_use]
-    pub fn first(&self) -> Duration {
+    pub fn interval(&self) -> Duration {
         self.interval
+    }
+
+    /// What it comes to when nobody has typed the code.
+    #[must_use]
+    pub fn expired() -> Failure {
+        over("nobody typed the code in time", "expired_token")
     }
 
     /// Takes an answer, or its absence, and says how to go on.
@@ -128,25 +142,19 @@ impl Polling {
         };
         match (failure.code(), failure.class()) {
             (Some("authorization_pending"), _) => {}
-            (Some("slow_down"), _) => self.interval = (self.interval + SLOWER).min(LONGEST),
+            (Some("slow_down"), _) => self.interval += SLOWER,
             (Some("access_denied"), _) => return Polled::Over(over("it was not allowed", "access_denied")),
-            (Some("expired_token"), _) => return Polled::Over(expired()),
+            (Some("expired_token"), _) => return Polled::Over(Self::expired()),
             // §3.5: after a timeout, slower.
             (_, Class::NetworkNotSent | Class::NetworkAmbiguous | Class::ProviderUnavailable | Class::RateLimited) => {
-                self.interval = (self.interval * 2).max(failure.retry_after().unwrap_or_default()).min(LONGEST);
+                self.interval = (self.interval * 2).min(LONGEST).max(self.interval);
             }
             _ => return Polled::Over(failure),
         }
-        if now.checked_add(self.interval).is_ok_and(|next| next < self.ends_at) {
-            Polled::Wait(self.interval)
-        } else {
-            Polled::Over(expired())
-        }
+        let wait = self.interval.max(failure.retry_after().unwrap_or_default());
+        let next = SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok());
+        if next.is_some_and(|next| next < self.ends_at) { Polled::Wait(wait) } else { Polled::Over(Self::expired()) }
     }
-}
-
-fn expired() -> Failure {
-    over("nobody typed the code in time", "expired_token")
 }
 
 fn over(detail: &str, code: &str) -> Failure {
@@ -228,6 +236,23 @@ mod tests {
             assert_eq!((failure.class(), failure.code()), (class, Some(error)));
         }
         assert!(matches!(judge("invalid_client", 1), Polled::Over(_)));
+    }
+
+    #[test]
+    fn a_server_that_wants_long_waits_gets_them() {
+        let body = r#"{"device_code":"d","user_code":"A","verification_uri":"https://p.example/","expires_in":900,
+                       "interval":120}"#;
+        let provider = provider(ClientAuth::None);
+        let codes = judge_device_codes(&provider, &raw(200, body)).unwrap();
+        let mut polling = Polling::of(&codes, at(0));
+        let wait = |polled| if let Polled::Wait(wait) = polled { wait.as_secs() } else { panic!("{polled:?}") };
+        assert_eq!(wait(polling.judge(&provider, Ok(raw(400, r#"{"error":"slow_down"}"#)), at(1))), 125);
+        let mut busy = raw(429, "");
+        busy.headers.insert("retry-after", 300.into());
+        assert_eq!(wait(polling.judge(&provider, Ok(busy.clone()), at(1))), 300);
+        assert_eq!(polling.interval().as_secs(), 125, "that was for once");
+        // Who is told to come back after the end need not.
+        assert!(matches!(polling.judge(&provider, Ok(busy), at(700)), Polled::Over(_)));
     }
 
     #[test]

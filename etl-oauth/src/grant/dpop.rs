@@ -7,7 +7,7 @@ use std::{
 
 use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
 use serde_json::json;
 use url::Url;
@@ -68,12 +68,22 @@ impl Nonces {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&url.origin().ascii_serialization()).cloned()
     }
 
-    /// Takes note of the nonce in an answer; tells whether it is a new one, with which the same request may go through.
-    pub fn note(&self, url: &Url, headers: &HeaderMap) -> bool {
-        let Some(nonce) = headers.get(NONCE).and_then(|nonce| nonce.to_str().ok()) else { return false };
+    /// Takes note of the nonce in an answer.
+    pub fn note(&self, url: &Url, headers: &HeaderMap) {
+        let Some(nonce) = headers.get(NONCE).and_then(|nonce| nonce.to_str().ok()) else { return };
         let mut nonces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        nonces.insert(url.origin().ascii_serialization(), nonce.to_owned()).is_none_or(|old| old != nonce)
+        nonces.insert(url.origin().ascii_serialization(), nonce.to_owned());
     }
+}
+
+/// Whether a server that is shown a token refuses the proof for want of the nonce that it gives (§9). Of callers that were
+/// refused at the same moment each may ask once more, whoever took note of the nonce first.
+#[must_use]
+pub fn asks_for_nonce(status: StatusCode, headers: &HeaderMap) -> bool {
+    let said = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("use_dpop_nonce"));
+    status == StatusCode::UNAUTHORIZED
+        && headers.contains_key(NONCE)
+        && headers.get_all(header::WWW_AUTHENTICATE).iter().any(said)
 }
 
 #[cfg(test)]
@@ -118,8 +128,9 @@ mod tests {
         let nonces = Nonces::default();
         let answer = |nonce: &'static str| HeaderMap::from_iter([(NONCE.parse().unwrap(), nonce.parse().unwrap())]);
         let (token, api) = (url("https://as.example/token"), url("https://api.example/v2"));
-        assert!(nonces.note(&token, &answer("1")) && !nonces.note(&token, &answer("1")));
-        assert!(nonces.note(&token, &answer("2")) && !nonces.note(&token, &HeaderMap::new()));
+        for headers in [answer("1"), answer("2"), HeaderMap::new()] {
+            nonces.note(&token, &headers);
+        }
         assert_eq!((nonces.of(&url("https://as.example/par")).as_deref(), nonces.of(&api)), (Some("2"), None));
     }
 }

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
 use aws_lc_rs::{
+    agreement::{ECDH_P256, PrivateKey},
+    digest,
     rand::SystemRandom,
     rsa::KeyPair as RsaKeyPair,
     signature::{
@@ -10,6 +12,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
+use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -87,6 +90,19 @@ impl SigningKey {
         Ok(Self { pair: Arc::new(Pair::P256(pair)), id: None, owner: None })
     }
 
+    /// The P-256 key that follows from a secret of 256 bits in base64url: the same one in every replica.
+    ///
+    /// # Errors
+    /// When that is no such secret.
+    pub fn derived(seed: &Secret) -> Result<Self, KeyError> {
+        let scalar = Zeroizing::new(URL_SAFE_NO_PAD.decode(seed.expose()).map_err(|_| KeyError::NotAKey)?);
+        let private = PrivateKey::from_private_key(&ECDH_P256, &scalar).map_err(|_| KeyError::OfNoUse)?;
+        let public = private.compute_public_key().map_err(|_| KeyError::OfNoUse)?;
+        let pair =
+            EcdsaKeyPair::from_private_key_and_public_key(&ECDSA_P256_SHA256_FIXED_SIGNING, &scalar, public.as_ref());
+        Ok(Self { pair: Arc::new(Pair::P256(pair.map_err(|_| KeyError::OfNoUse)?)), id: None, owner: None })
+    }
+
     /// The same key under an id of one's own, as the provider lists it.
     #[must_use]
     pub fn with_id(self, id: Option<String>) -> Self {
@@ -134,6 +150,14 @@ impl SigningKey {
         // SEC 1: 0x04, then the two coordinates.
         let (x, y) = pair.public_key().as_ref().get(1..)?.split_at_checked(32)?;
         Some(json!({"kty": "EC", "crv": "P-256", "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y)}))
+    }
+
+    /// The public half's thumbprint (RFC 7638), for a key that has a [`SigningKey::public_jwk`].
+    #[must_use]
+    pub fn thumbprint(&self) -> Option<String> {
+        // serde_json sorts the members, as §3.3 wants them.
+        let jwk = self.public_jwk()?.to_string();
+        Some(URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, jwk.as_bytes())))
     }
 
     /// The key itself, for the record it belongs to: PKCS#8 in base64url. `None` for keys that are not ours to store.
@@ -203,6 +227,19 @@ mod tests {
     use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 
     use super::*;
+
+    #[test]
+    fn one_seed_is_one_key_whose_thumbprint_is_that_of_the_standard() {
+        let seed = Secret::new(URL_SAFE_NO_PAD.encode([7; 32]));
+        let (one, two) = (SigningKey::derived(&seed).unwrap(), SigningKey::derived(&seed).unwrap());
+        assert_eq!((one.public_jwk(), one.thumbprint()), (two.public_jwk(), two.thumbprint()));
+        let other = SigningKey::derived(&Secret::new(URL_SAFE_NO_PAD.encode([8; 32]))).unwrap();
+        assert_ne!(one.thumbprint(), other.thumbprint());
+        assert_eq!(SigningKey::from_text(&one.to_text().unwrap()).unwrap().public_jwk(), one.public_jwk());
+        assert!(SigningKey::derived(&Secret::new("short")).is_err());
+        // RFC 7638 §3.3: the required members, in the order of their names.
+        assert!(one.public_jwk().unwrap().to_string().starts_with(r#"{"crv":"P-256","kty":"EC","x":""#));
+    }
 
     /// The PEM of some DER.
     fn pem(label: &str, der: &[u8]) -> Secret {

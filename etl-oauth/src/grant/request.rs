@@ -64,10 +64,13 @@ impl TokenRequest {
         Self { method: Method::GET, url, headers, body: Zeroizing::default(), certificate: None }
     }
 
-    /// The same request with a proof of possession (RFC 9449 §5).
+    /// The same request with a proof of possession (RFC 9449 §5), and the token that it is of (§7.1).
     #[must_use]
-    pub fn with_proof(mut self, proof: HeaderValue) -> Self {
+    pub fn with_proof(mut self, proof: HeaderValue, token: Option<&Secret>) -> Self {
         self.headers.insert(super::dpop::HEADER, proof);
+        if let Some(shown) = token.and_then(|token| sensitive(&Secret::new(format!("DPoP {}", token.expose())))) {
+            self.headers.insert(header::AUTHORIZATION, shown);
+        }
         self
     }
 

@@ -131,6 +131,13 @@ impl Pending {
         &self.verifier
     }
 
+    /// What the key follows from that the code will be good with: known to whoever has the function's own key, and to
+    /// nobody who comes to see the verifier.
+    #[must_use]
+    pub fn seed(&self, key: &Key) -> Secret {
+        Secret::new(key.tag(&format!("dpop:{}", self.verifier.expose())))
+    }
+
     /// When the person must be back.
     #[must_use]
     pub fn ends_at(&self) -> Timestamp {

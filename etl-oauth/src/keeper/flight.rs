@@ -1,47 +1,25 @@
 //! One renewal at a time in a process, in a task of its own.
 
-use std::sync::{Arc, OnceLock, PoisonError, atomic::Ordering};
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
-use tokio::sync::Notify;
+use jiff::Timestamp;
 
 use super::{
     Keeper, KeeperError, Policy,
+    landing::{Flight, Landing},
     machine::Renewal,
     step::{Event, Need, Outcome, Step},
 };
 use crate::{
-    store::{Acquired, Stored, TokenStore, Version},
+    store::{Acquired, StoreError, Stored, TokenStore, Version},
     token::{Renewal as LastRenewal, State},
 };
 
 /// How many renewals are remembered for the status page.
 const HISTORY: usize = 50;
-
-/// A renewal under way, as its waiters see it. Thousands may wait: being woken costs each no lock.
-#[derive(Default)]
-pub(super) struct Flight {
-    landed: OnceLock<Result<(), KeeperError>>,
-    bell: Notify,
-}
-
-impl Flight {
-    /// Gives its waiters their result; only the first one counts.
-    fn land(&self, result: Result<(), KeeperError>) {
-        let _ = self.landed.set(result);
-        self.bell.notify_waiters();
-    }
-
-    async fn landing(&self) -> &Result<(), KeeperError> {
-        loop {
-            // Before the look: from here on no bell is missed.
-            let bell = self.bell.notified();
-            if let Some(result) = self.landed.get() {
-                return result;
-            }
-            bell.await;
-        }
-    }
-}
 
 /// Ends a flight, also where its task goes without a word: the runtime is shutting down.
 struct Ending {
@@ -49,35 +27,43 @@ struct Ending {
     flight: Arc<Flight>,
 }
 
-impl Ending {
+impl Drop for Ending {
     /// Whoever comes from here on begins the next one.
-    fn end(&self, result: Result<(), KeeperError>) {
+    fn drop(&mut self) {
         let mut current = self.keeper.0.flight.lock().unwrap_or_else(PoisonError::into_inner);
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &self.flight)) {
             *current = None;
         }
         drop(current);
-        self.flight.land(result);
-    }
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.end(Err(self.keeper.disabled()));
+        self.flight.end(self.keeper.landed(Err(self.keeper.disabled())));
     }
 }
 
 impl Keeper {
     /// Renews for `need`, or waits for the renewal that is under way and looks again.
     pub(super) async fn renew(&self, need: Need) -> Result<(), KeeperError> {
+        self.landing_for(need).await.result
+    }
+
+    /// The same, with the token where that is fresh.
+    pub(super) async fn landing_for(&self, need: Need) -> Landing {
         loop {
             let (flight, ours) = self.board(need);
-            let result = flight.landing().await.clone();
+            // One that landed before served others: what was fresh for them may have ended since.
+            let late = !ours && flight.has_landed();
+            let landing = flight.landing().await;
+            let fresh = landing.fresh.as_ref().filter(|_| need == Need::Expiry && !late);
+            let told = !late && (fresh.is_some() || ours || landing.result.is_err());
             // Somebody else's renewal may have been for something else.
-            if ours || result.is_err() || !self.still_wants(need) || !self.is_saved() {
-                return result;
+            if told || !self.still_wants(need) || !self.is_saved() {
+                return Landing { result: landing.result.clone(), fresh: fresh.cloned() };
             }
+            flight.over().await;
         }
+    }
+
+    fn landed(&self, result: Result<(), KeeperError>) -> Landing {
+        Landing { result, fresh: self.fresh() }
     }
 
     fn still_wants(&self, need: Need) -> bool {
@@ -104,21 +90,18 @@ impl Keeper {
         let work = self.0.work.begin();
         tokio::spawn(crate::trace::carry(async move {
             let _unfinished = work;
-            ending.end(ending.keeper.fly(need, &ending.flight).await);
+            ending.keeper.fly(need, &ending.flight).await;
+            drop(ending);
         }));
         (flight, true)
     }
 
-    async fn fly(&self, need: Need, flight: &Flight) -> Result<(), KeeperError> {
+    async fn fly(&self, need: Need, flight: &Flight) {
         let started = self.now();
         let (outcome, changed) = tokio::select! {
             landed = self.drive(need, flight) => landed,
             () = self.prolong() => unreachable!("a lease is prolonged for ever"),
         };
-        if self.0.leased.swap(false, Ordering::AcqRel) {
-            // A release that does not arrive costs the others the rest of the lease, no more.
-            let _ = self.0.parts.store.release(self.account(), &self.0.parts.owner).await;
-        }
         let now = self.now();
         // Where nobody has authorised anything, nothing was renewed, and nothing failed.
         if !matches!(outcome, Outcome::Disabled(_)) {
@@ -135,13 +118,23 @@ impl Keeper {
         if let (Some((from, _)), Some(stored)) = (changed, outcome.stored()) {
             self.announce(from, &stored.record);
         }
+        // Before the lease goes back: nobody waits for that.
+        flight.land(self.landed(self.result_of(outcome, before.as_deref(), now)));
+        if self.0.leased.swap(false, Ordering::AcqRel) {
+            // A release that does not arrive costs the others the rest of the lease, no more.
+            let _ = self.0.parts.store.release(self.account(), &self.0.parts.owner).await;
+        }
+    }
+
+    /// What came of a renewal, as the log and its callers hear it.
+    fn result_of(&self, outcome: Outcome, before: Option<&Stored>, now: Timestamp) -> Result<(), KeeperError> {
         let account = self.account();
         match outcome {
             Outcome::Renewed(stored) => {
                 tracing::info!(account, generation = stored.record.generation, "renewed the token");
                 let before = before.filter(|before| before.record.generation < stored.record.generation);
                 if let (Some(tokens), Some(before)) =
-                    (&stored.record.tokens, before.as_ref().and_then(|before| before.record.tokens.as_ref()))
+                    (&stored.record.tokens, before.and_then(|before| before.record.tokens.as_ref()))
                     && let Some(end) = tokens.final_end(before, now)
                 {
                     tracing::warn!(account, %end, "the refresh token ends, and no renewal puts it off: authorise again before");
@@ -170,7 +163,7 @@ impl Keeper {
     async fn drive(&self, need: Need, flight: &Flight) -> (Outcome, Option<(State, State)>) {
         let parts = &self.0.parts;
         let policy = Policy { tells: parts.announcer.is_heard(), ..parts.policy.clone() };
-        let mut machine = Renewal::new(need, policy, &parts.owner, super::jitter(), self.now());
+        let mut machine = Renewal::new(need, policy, &parts.owner, jitter(), self.now());
         let mut step = machine.on(Event::Begin, self.now());
         loop {
             let event = match step {
@@ -200,7 +193,7 @@ impl Keeper {
                             );
                         }
                         self.publish(Stored { record: record.clone(), version: Version::new("unsaved") });
-                        flight.land(Ok(()));
+                        flight.land(self.landed(Ok(())));
                     }
                     tokio::time::sleep(pause).await;
                     Event::Woke
@@ -211,7 +204,7 @@ impl Keeper {
         }
     }
 
-    async fn acquire(&self) -> Result<Acquired, crate::store::StoreError> {
+    async fn acquire(&self) -> Result<Acquired, StoreError> {
         let parts = &self.0.parts;
         let result = parts.store.acquire(self.account(), &parts.owner, parts.policy.lease, self.now()).await;
         self.note_store(result.as_ref().err());
@@ -221,7 +214,7 @@ impl Keeper {
     /// Prolongs the lease while the renewal lasts: also while new tokens wait to be written, when another replica would
     /// still find the spent refresh token in the store.
     async fn prolong(&self) {
-        let mut ticks = tokio::time::interval(super::prolong_every(self.0.parts.policy.lease));
+        let mut ticks = tokio::time::interval(prolong_every(self.0.parts.policy.lease));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -230,4 +223,16 @@ impl Keeper {
             }
         }
     }
+}
+
+/// A random number from 0 to 1. Without randomness everybody waits equally long, which is no more than a pity.
+pub(crate) fn jitter() -> f64 {
+    let mut bytes = [0; 4];
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
+}
+
+/// How often a lease is prolonged while a renewal lasts.
+fn prolong_every(lease: Duration) -> Duration {
+    (lease / 3).max(Duration::from_millis(10))
 }

@@ -3,8 +3,11 @@
 
 mod accounts;
 mod clock;
+mod current;
 mod device;
+mod error;
 mod flight;
+mod landing;
 mod machine;
 mod notify;
 mod once;
@@ -14,35 +17,42 @@ mod proof;
 mod revoke;
 mod step;
 mod tell;
+mod token;
 mod work;
 
 pub use accounts::Keepers;
 pub use clock::Clock;
 pub use device::Invitation;
+pub use error::KeeperError;
+pub(crate) use flight::jitter;
 pub use machine::Renewal;
 pub use notify::{Announcement, Announcer};
 pub use persist::Kept;
 pub use policy::{Policy, Renew};
 pub use revoke::Revoked;
 pub use step::{Event, Need, Outcome, Step};
+pub use token::Token;
 
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
+use current::Current;
+use device::Desk;
 use jiff::Timestamp;
+use landing::{Flight, Landing};
 use work::Work;
 
 use crate::{
     grant::Authority,
-    store::{Store, StoreError, Stored, TokenStore},
-    token::{Class, Failure, Renewal as LastRenewal, State, Tokens},
+    store::{Store, Stored},
+    token::{Class, Failure, Renewal as LastRenewal, State},
 };
 
 /// What a keeper is made of.
@@ -71,7 +81,7 @@ struct Inner {
     account: String,
     parts: Arc<Parts>,
     current: ArcSwapOption<Current>,
-    flight: Mutex<Option<Arc<flight::Flight>>>,
+    flight: Mutex<Option<Arc<Flight>>>,
     /// Renewals and writes under way.
     work: Arc<Work>,
     /// The newest generation that the API has taken.
@@ -88,76 +98,15 @@ struct Inner {
     history: Mutex<VecDeque<LastRenewal>>,
     /// Unix milliseconds before which an unreachable store is left alone.
     store_again_at: AtomicI64,
-    /// What a person was asked to do on another device.
-    invitation: Mutex<Option<Invitation>>,
-    /// Who asks for one; the last failure, which stands for a moment.
-    inviting: tokio::sync::Mutex<Option<(Timestamp, Failure)>>,
-}
-
-/// The newest record, with what every call asks of it worked out once.
-struct Current {
-    stored: Arc<Stored>,
-    fresh_until: Timestamp,
+    /// A task of this replica asks the provider whether a person has typed a code.
+    asking: AtomicBool,
+    /// What only accounts of the device grant have.
+    desk: OnceLock<Box<Desk>>,
 }
 
 impl std::fmt::Debug for Keeper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Keeper").field("account", &self.0.account).finish_non_exhaustive()
-    }
-}
-
-/// Why there is no token.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeeperError {
-    /// Nobody has authorised the account, or it was revoked.
-    #[error("account {account} is not authorised")]
-    Disabled {
-        /// The account.
-        account: String,
-    },
-    /// The grant is gone, and a person must authorise again.
-    #[error("account {account} must be authorised again: {failure}")]
-    NeedsAuthorisation {
-        /// The account.
-        account: String,
-        /// What the provider said.
-        failure: Failure,
-    },
-    /// There is no token just now.
-    #[error("account {account} has no usable token just now: {failure}")]
-    Failed {
-        /// The account.
-        account: String,
-        /// Why not.
-        failure: Failure,
-    },
-}
-
-/// An access token, with what it was when it was handed out.
-#[derive(Clone, Debug)]
-pub struct Token {
-    stored: Arc<Stored>,
-}
-
-impl Token {
-    fn new(stored: Arc<Stored>) -> Option<Self> {
-        stored.record.tokens.as_ref()?;
-        Some(Self { stored })
-    }
-
-    /// The tokens and what is known of them.
-    #[must_use]
-    pub fn tokens(&self) -> &Tokens {
-        static NONE: std::sync::LazyLock<Tokens> = std::sync::LazyLock::new(|| Tokens::bare(None, None));
-        // `new` has looked.
-        self.stored.record.tokens.as_ref().unwrap_or(&NONE)
-    }
-
-    /// The generation that a refusal by the API must name.
-    #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.stored.record.generation
     }
 }
 
@@ -182,8 +131,8 @@ impl Keeper {
             telling: AtomicBool::new(false),
             history: Mutex::default(),
             store_again_at: AtomicI64::new(i64::MIN),
-            invitation: Mutex::default(),
-            inviting: tokio::sync::Mutex::default(),
+            asking: AtomicBool::new(false),
+            desk: OnceLock::new(),
         }))
     }
 
@@ -209,19 +158,6 @@ impl Keeper {
     #[must_use]
     pub fn history(&self) -> Vec<LastRenewal> {
         self.0.history.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
-
-    /// The newest record that this replica knows of, without asking the store.
-    #[must_use]
-    pub fn current(&self) -> Option<Arc<Stored>> {
-        self.0.current.load().as_ref().map(|current| Arc::clone(&current.stored))
-    }
-
-    /// The state of the newest record that this replica knows of.
-    #[must_use]
-    pub fn state(&self) -> State {
-        let state = self.current().map_or(State::Disabled, |stored| stored.record.state());
-        if state == State::Enabled && !self.is_saved() { State::Degraded } else { state }
     }
 
     /// Whether all that this replica knows is in the store.
@@ -267,19 +203,15 @@ impl Keeper {
         }
         let result = match self.standing() {
             Some(err) => Err(err),
-            None => self.renew(Need::Expiry).await,
+            None => match self.landing_for(Need::Expiry).await {
+                Landing { fresh: Some(token), .. } => return Ok(token),
+                Landing { result, .. } => result,
+            },
         };
         match self.fresh() {
             Some(token) => Ok(token),
             None => self.usable(result),
         }
-    }
-
-    fn fresh(&self) -> Option<Token> {
-        let now = self.now();
-        let current = self.0.current.load();
-        let current = current.as_ref().filter(|current| now < current.fresh_until)?;
-        Token::new(Arc::clone(&current.stored))
     }
 
     /// A token instead of the one of `generation`, which the API has refused: one renewal for however many callers were
@@ -339,71 +271,6 @@ impl Keeper {
         self.current().and_then(Token::new).ok_or_else(|| self.disabled())
     }
 
-    /// Reads the store and takes what is newer there. A store that cannot be read changes nothing but
-    /// [`Keeper::is_store_ok`].
-    pub async fn sync(&self) {
-        if self.is_saved()
-            && let Ok(stored) = self.load().await
-        {
-            match stored {
-                Some(stored) => self.publish(stored),
-                // Nothing is known of it, and that is a state to be seen, too.
-                None => self.show(self.state()),
-            }
-        }
-    }
-
-    async fn load(&self) -> Result<Option<Stored>, StoreError> {
-        let result = self.0.parts.store.load(self.account()).await;
-        self.note_store(result.as_ref().err());
-        result
-    }
-
-    fn note_store(&self, err: Option<&StoreError>) {
-        match err {
-            None | Some(StoreError::Conflict) => self.0.store_ok.store(true, Ordering::Release),
-            Some(err) => {
-                if self.0.store_ok.swap(false, Ordering::AcqRel) {
-                    tracing::warn!(account = self.account(), error = %err, "the store cannot be used; trying on");
-                }
-                let again = self.now().as_millisecond().saturating_add(1000);
-                self.0.store_again_at.store(again, Ordering::Release);
-            }
-        }
-    }
-
-    /// Makes a record the current one, unless a newer one is.
-    fn publish(&self, stored: Stored) {
-        self.tell_for_others(&stored.record);
-        let fresh_until = self.0.parts.policy.fresh_until(&stored.record);
-        let new = Arc::new(Current { stored: Arc::new(stored), fresh_until });
-        self.0.current.rcu(|current| match current {
-            Some(current) if current.stored.record.generation > new.stored.record.generation => {
-                Some(Arc::clone(current))
-            }
-            _ => Some(Arc::clone(&new)),
-        });
-        self.show(self.state());
-    }
-
-    fn show(&self, state: State) {
-        for each in State::ALL {
-            let labels = [("account", self.account().to_owned()), ("state", each.as_str().to_owned())];
-            metrics::gauge!("etl_oauth_account_state", &labels).set(f64::from(u8::from(each == state)));
-        }
-        let current = self.current();
-        let tokens = current.as_ref().and_then(|stored| stored.record.tokens.as_ref());
-        for (name, end) in [
-            ("etl_oauth_token_expiry_timestamp_seconds", tokens.and_then(|tokens| tokens.expires_at)),
-            ("etl_oauth_refresh_token_expiry_timestamp_seconds", tokens.and_then(|tokens| tokens.refresh_expires_at)),
-        ] {
-            // A gauge cannot be taken away; NaN compares with nothing, so that an alert passes it over.
-            #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]
-            let end = end.map_or(f64::NAN, |end| end.as_second() as f64);
-            metrics::gauge!(name, "account" => self.account().to_owned()).set(end);
-        }
-    }
-
     /// What the last failure says of a try now, so that a caller under a backoff costs neither store nor provider a call.
     fn standing(&self) -> Option<KeeperError> {
         let now = self.now();
@@ -411,12 +278,11 @@ impl Keeper {
         let health = &stored.record.health;
         let waits = health.next_try_at.is_some_and(|at| now < at);
         if health.needs_authorisation || health.held || waits {
-            let class = health.class.unwrap_or(crate::token::Class::ProviderUnavailable);
+            let class = health.class.unwrap_or(Class::ProviderUnavailable);
             return Some(self.failed(Failure::new(class, health.detail.clone().unwrap_or_default())));
         }
-        (now.as_millisecond() < self.0.store_again_at.load(Ordering::Acquire)).then(|| {
-            self.failed(Failure::new(crate::token::Class::StoreUnavailable, "the store cannot be used; trying on"))
-        })
+        (now.as_millisecond() < self.0.store_again_at.load(Ordering::Acquire))
+            .then(|| self.failed(Failure::new(Class::StoreUnavailable, "the store cannot be used; trying on")))
     }
 
     /// After a renewal: its tokens, or the old ones while they live.
@@ -449,18 +315,6 @@ impl Keeper {
     fn now(&self) -> Timestamp {
         self.0.parts.clock.now()
     }
-}
-
-/// A random number from 0 to 1. Without randomness everybody waits equally long, which is no more than a pity.
-pub(crate) fn jitter() -> f64 {
-    let mut bytes = [0; 4];
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
-}
-
-/// How often a lease is prolonged while a renewal lasts.
-fn prolong_every(lease: Duration) -> Duration {
-    (lease / 3).max(Duration::from_millis(10))
 }
 
 #[cfg(test)]

@@ -38,7 +38,8 @@ impl Keeper {
         let before = self.load().await.ok().flatten().map(|stored| stored.record);
         let known = self.current().map(|current| current.record.clone());
         let base = before.into_iter().chain(known).max_by_key(|record| record.generation).unwrap_or_default();
-        let record = Record { generation: base.generation + 1, used: base.used, ..grant.clone() };
+        let authorisations = base.authorisations.saturating_add(1);
+        let record = Record { generation: base.generation + 1, used: base.used, authorisations, ..grant.clone() };
         match self.put(&record).await {
             Ok(Some(stored)) => {
                 self.publish(stored);

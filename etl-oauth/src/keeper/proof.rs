@@ -1,6 +1,6 @@
 //! How a token is shown to the API: under its own scheme, and where it is bound to a key with a proof (RFC 9449 §7).
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use url::Url;
 
 use super::{Keeper, KeeperError, Token};
@@ -47,10 +47,10 @@ impl Keeper {
     /// Takes note of the API's nonce; tells whether the request failed for want of it (RFC 9449 §9), so that it may be sent
     /// again, with the same token.
     pub fn wants_nonce(&self, token: &Token, url: &Url, status: StatusCode, headers: &HeaderMap) -> bool {
-        if token.scheme() != Some("DPoP") || !self.0.parts.authority.nonces().note(url, headers) {
+        if token.scheme() != Some("DPoP") {
             return false;
         }
-        let said = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("use_dpop_nonce"));
-        status == StatusCode::UNAUTHORIZED && headers.get_all(header::WWW_AUTHENTICATE).iter().any(said)
+        self.0.parts.authority.nonces().note(url, headers);
+        dpop::asks_for_nonce(status, headers)
     }
 }

@@ -3,6 +3,7 @@
 mod addresses;
 mod answers;
 mod asking;
+mod device;
 mod failures;
 mod idle;
 mod news;
@@ -22,7 +23,7 @@ use super::*;
 use crate::{
     grant::{Client, Credentials, RawAnswer, SendError, Wire},
     provider::{Definition, Overrides, Provider},
-    store::{Acquired, Memory},
+    store::{Acquired, Memory, TokenStore},
     token::{AnswerShape, Class, Record, Secret},
 };
 

@@ -1,7 +1,7 @@
 //! Where everything stands: one structure, which a machine reads as JSON and a person as a page.
 
 use askama::Template;
-use jiff::{Timestamp, Unit};
+use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use url::Url;
@@ -9,7 +9,7 @@ use url::Url;
 use super::timeline::Timeline;
 use super::{Base, Page, Problem, STYLE};
 use crate::token::State;
-use crate::words::{filters, span};
+use crate::words::{filters, span, whole};
 
 /// How many of the last renewals and runs are in the page's tables.
 const ROWS: usize = 10;
@@ -70,6 +70,8 @@ pub struct Account {
     pub renewals: Vec<Renewal>,
     /// The last runs that this replica knows of, newest first.
     pub runs: Vec<Run>,
+    /// How often somebody has authorised it: what no renewal changes.
+    pub authorisations: u32,
     /// What the access token says of itself, where it is a JWT. Never the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claims: Option<Map<String, Value>>,
@@ -262,10 +264,8 @@ impl Run {
     }
 }
 
-/// Whole seconds: `2026-01-31T11:27:38Z`.
 fn second<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    let at = at.round(jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Trunc)).unwrap_or(*at);
-    at.serialize(serializer)
+    whole(*at).serialize(serializer)
 }
 
 #[allow(clippy::ref_option, reason = "the shape that serde asks for")]
@@ -303,13 +303,14 @@ mod tests {
                 error: None,
                 renewals: vec![],
                 runs: vec![],
+                authorisations: 2,
                 claims: None,
                 device: None,
             }],
         };
         assert_eq!(
             serde_json::to_string(&status).unwrap(),
-            r#"{"provider":"gumroad","store":{"kind":"gateway","ok":true},"accounts":[{"account":"default","who":null,"state":"needs_authorisation","generation":7,"scope":"view_sales","wanted_scope":"view_sales","expires_at":"2026-01-31T11:27:38Z","refresh_token":true,"refresh_expires_at":null,"last_renewal":{"at":"2026-01-31T10:27:38Z","outcome":"renewed"},"next_renewal_at":null,"last_run":{"at":"2026-01-31T11:00:00Z","outcome":"ok","duration_ms":412},"error":null,"renewals":[],"runs":[]}]}"#
+            r#"{"provider":"gumroad","store":{"kind":"gateway","ok":true},"accounts":[{"account":"default","who":null,"state":"needs_authorisation","generation":7,"scope":"view_sales","wanted_scope":"view_sales","expires_at":"2026-01-31T11:27:38Z","refresh_token":true,"refresh_expires_at":null,"last_renewal":{"at":"2026-01-31T10:27:38Z","outcome":"renewed"},"next_renewal_at":null,"last_run":{"at":"2026-01-31T11:00:00Z","outcome":"ok","duration_ms":412},"error":null,"renewals":[],"runs":[],"authorisations":2}]}"#
         );
     }
 }

@@ -31,6 +31,7 @@ fn account(state: State, text: &str) -> Account {
         error: Some(problem(text)),
         renewals: vec![renewal],
         runs: vec![run],
+        authorisations: 1,
         claims: Some(serde_json::Map::from_iter([(text.to_owned(), text.into())])),
         device: Some(Invitation {
             user_code: text.into(),

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::{Definition, Values, checked_url, fill};
+use super::{Definition, Values, checked_beside, checked_url, fill};
 
 /// Where nobody can ever be.
 pub(super) fn nowhere() -> Url {
@@ -14,7 +14,12 @@ pub(super) fn nowhere() -> Url {
 pub(crate) const CLIENT_ID: &str = "%7Bclient_id%7D";
 
 /// A URL with its variables filled in; `None` while one of them is not known.
-pub(super) fn resolve(definition: &Definition, text: &str, values: &Values) -> Result<Option<Url>, String> {
+pub(super) fn resolve(
+    definition: &Definition,
+    text: &str,
+    values: &Values,
+    platform: Option<&Url>,
+) -> Result<Option<Url>, String> {
     let below_api = format!("{}{text}", definition.api_url.as_deref().unwrap_or_default().trim_end_matches('/'));
     let text = if text.starts_with('/') { &below_api } else { text };
     // The client's id is a secret's value, and is read for each request: its place is kept.
@@ -26,5 +31,5 @@ pub(super) fn resolve(definition: &Definition, text: &str, values: &Values) -> R
         url.set_fragment(Some(fragment));
         return Ok(Some(url));
     }
-    checked_url(&filled).map(Some).map_err(|err| err.to_string())
+    checked_beside(&filled, platform).map(Some).map_err(|err| err.to_string())
 }

@@ -266,6 +266,7 @@ impl Definition {
             self.authorize.params.iter().map(|(name, value)| (format!("authorize.params.{name}"), value.as_str()));
         let mut all: Vec<(String, &str)> = urls.chain(params).collect();
         all.extend(self.issuer.as_deref().map(|issuer| ("issuer".to_owned(), issuer)));
+        all.extend(self.assertion.audience.as_deref().map(|audience| ("assertion.audience".to_owned(), audience)));
         for (key, call) in self.calls() {
             all.extend(call.params.iter().map(|(name, value)| (format!("{key}.params.{name}"), value.as_str())));
             all.extend(call.sign.iter().map(|sign| (format!("{key}.sign.key"), sign.key.as_str())));

@@ -25,13 +25,21 @@ pub enum EndpointError {
 /// # Errors
 /// [`EndpointError`] says which of these it breaks.
 pub fn checked_url(text: &str) -> Result<Url, EndpointError> {
+    checked_beside(text, None)
+}
+
+/// The same, and http at the very origin of `platform`: what answers there holds the function's secrets anyway.
+///
+/// # Errors
+/// [`EndpointError`] says which of these it breaks.
+pub fn checked_beside(text: &str, platform: Option<&Url>) -> Result<Url, EndpointError> {
     let url: Url = text.trim().parse().map_err(|_| EndpointError::NotAUrl)?;
     if url.cannot_be_a_base() || !url.has_host() {
         return Err(EndpointError::NotAUrl);
     }
     match url.scheme() {
         "https" => {}
-        "http" if is_loopback(&url) => {}
+        "http" if is_loopback(&url) || platform.is_some_and(|platform| platform.origin() == url.origin()) => {}
         _ => return Err(EndpointError::NotTls),
     }
     if !url.username().is_empty() || url.password().is_some() {
@@ -57,6 +65,18 @@ pub fn is_loopback(url: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_platforms_own_origin_may_do_without_tls_and_no_other() {
+        let platform: Url = "http://gateway.openfaas:8080".parse().unwrap();
+        let checked = |text| checked_beside(text, Some(&platform));
+        assert!(checked("http://gateway.openfaas:8080/oauth/token").is_ok() && checked("https://a.example/").is_ok());
+        for other in ["http://gateway.openfaas/", "http://gateway.openfaas:8081/", "http://gateway.openfaas.evil:8080/"]
+        {
+            assert_eq!(checked(other), Err(EndpointError::NotTls), "{other}");
+        }
+        assert_eq!(checked("http://u:p@gateway.openfaas:8080/"), Err(EndpointError::Credentials));
+    }
 
     #[test]
     fn endpoints_are_https_or_on_loopback() {

@@ -59,7 +59,7 @@ impl Grant {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct AssertionTerms {
-    /// `aud`; the issuer where that is known, else the token endpoint, where nothing is said.
+    /// `aud`, which may hold variables; the issuer where that is known, else the token endpoint, where nothing is said.
     pub audience: Option<String>,
     /// `iss`; the client's id where nothing is said.
     pub issuer: Option<String>,

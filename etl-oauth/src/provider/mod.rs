@@ -17,7 +17,7 @@ pub(crate) use address::CLIENT_ID;
 pub use call::{Call, ClientAuth, Encoding, Format, Hash, Sign, Verb};
 pub use definition::{Authorize, Callback, Definition, Pkce, TokenKind};
 pub use discovery::{Metadata, MetadataError, well_known};
-pub use endpoint::{EndpointError, checked_url, is_loopback};
+pub use endpoint::{EndpointError, checked_beside, checked_url, is_loopback};
 pub use facts::{ApiFacts, Limits, Paging, ResetUnit};
 pub use grant::{AssertionTerms, ExchangeTerms, Grant};
 pub use overrides::Overrides;
@@ -80,6 +80,7 @@ pub struct Provider {
     pub refresh_idle: Option<Duration>,
     /// The values of the variables that are known, and the redirect URI.
     values: Values,
+    platform: Option<Url>,
     definition: Arc<Definition>,
     said: Said,
 }
@@ -115,13 +116,14 @@ impl Provider {
             token_url: overrides.token_url.is_some() || definition.token_url.is_some(),
             refresh_url: overrides.refresh_url.is_some() || definition.refresh_url.is_some(),
         };
+        let platform = overrides.platform.clone();
         let (mut definition, values) = overlay(definition, overrides);
         let mut wrong = check_values(name, &definition, &values);
         // A value that is wrong is told as such, and not by what an address would become of it.
         let values = with_defaults(&definition, sound(&definition, values));
         let issuer = definition.issuer.take();
         definition.issuer = issuer.and_then(|issuer| fill(&issuer, |name| values.get(name).map(String::as_str)));
-        let mut url = |key: &str, text: Option<&str>| match resolve(&definition, text?, &values) {
+        let mut url = |key: &str, text: Option<&str>| match resolve(&definition, text?, &values, platform.as_ref()) {
             Ok(url) => url,
             Err(why) => {
                 wrong.push(format!("provider {name}: {key}: {why}"));
@@ -177,6 +179,7 @@ impl Provider {
             replay_window: definition.replay_window.map(Duration::from_secs).unwrap_or_default(),
             refresh_idle: definition.refresh_idle.map(Duration::from_secs),
             values,
+            platform,
             definition: Arc::new(definition),
             said,
         })
@@ -188,11 +191,14 @@ impl Provider {
         (self.said.client_auth || !self.discovers).then_some(self.client_auth)
     }
 
-    /// For whom a signed statement is: as was said, else the issuer, else the token endpoint (RFC 7523 §3).
+    /// For whom a signed statement is: as was said, with the provider's variables filled in, else the issuer, else the token
+    /// endpoint (RFC 7523 §3).
     #[must_use]
-    pub fn assertion_audience(&self) -> &str {
-        let said = self.assertion.audience.as_deref().or(self.issuer.as_deref());
-        said.unwrap_or(self.token_url.as_str())
+    pub fn assertion_audience(&self) -> Cow<'_, str> {
+        if let Some(said) = &self.assertion.audience {
+            return fill(said, |name| self.value(name)).map_or(Cow::Borrowed(said), Cow::Owned);
+        }
+        Cow::Borrowed(self.issuer.as_deref().unwrap_or(self.token_url.as_str()))
     }
 
     /// The provider with what its server tells: what was said here stays. Of the ways to prove who the client is, the first
@@ -262,7 +268,7 @@ impl Provider {
         );
         let again = |text: &Option<String>| -> Option<Url> {
             let text = text.as_deref().filter(|text| placeholders(text).any(|name| kept.contains_key(name)))?;
-            resolve(&self.definition, text, &it.values).ok().flatten()
+            resolve(&self.definition, text, &it.values, self.platform.as_ref()).ok().flatten()
         };
         let definition = &self.definition;
         let token_url = again(&definition.token_url);

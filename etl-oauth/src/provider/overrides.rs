@@ -32,6 +32,9 @@ pub struct Overrides {
     pub variables: Values,
     /// Where the provider leads a person back to: some want it in renewals, too.
     pub redirect_uri: Option<String>,
+    /// The platform's gateway, where the provider is the platform itself: its endpoints may be http there, as within a
+    /// cluster they are.
+    pub platform: Option<Url>,
 }
 
 /// The effective definition, and the values that were set.

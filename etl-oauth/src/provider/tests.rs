@@ -81,3 +81,18 @@ fn a_value_kept_from_the_answer_moves_the_api_and_only_to_hosts_that_are_allowed
     assert_eq!(with("https://evil.example"), None);
     assert!(matches!(provider.with(&Values::new()), Cow::Borrowed(_)));
 }
+
+#[test]
+fn a_statement_is_for_the_server_that_the_variables_name() {
+    let salesforce = |login: Option<&str>, said: Option<&str>| {
+        let variables = login.map(|login| ("login".to_owned(), login.to_owned())).into_iter().collect();
+        let assertion = AssertionTerms { audience: said.map(str::to_owned), ..AssertionTerms::default() };
+        let overrides = Overrides { variables, assertion, ..Overrides::default() };
+        let provider = Provider::new("salesforce", Definition::builtin("salesforce").unwrap(), overrides).unwrap();
+        provider.assertion_audience().into_owned()
+    };
+    assert_eq!(salesforce(None, None), "https://login.salesforce.com");
+    assert_eq!(salesforce(Some("test.salesforce.com"), None), "https://test.salesforce.com");
+    let own = salesforce(Some("acme--uat.sandbox.my.salesforce.com"), Some("https://test.salesforce.com"));
+    assert_eq!(own, "https://test.salesforce.com");
+}

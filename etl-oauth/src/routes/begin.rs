@@ -15,6 +15,7 @@ use crate::{
     pages::{Begin, Device, Page},
     provider::Grant,
     store::DEFAULT_ACCOUNT,
+    words::whole,
 };
 
 /// How often the page with the code looks again, in seconds.
@@ -27,6 +28,8 @@ impl App {
         if named.waits() {
             // Who waits has asked before. When it is done, the page for everybody says so.
             let keeper = self.keeper(asked, account)?;
+            // It may be another replica that asks the provider.
+            keeper.sync().await;
             let Some(invitation) = keeper.invitation() else {
                 return Ok(reply::see_other(&self.config.page("/done"), None));
             };
@@ -69,7 +72,7 @@ impl App {
             "refreshed": true,
             "account": account,
             "generation": token.generation(),
-            "expires_at": token.tokens().expires_at,
+            "expires_at": token.tokens().expires_at.map(whole),
         });
         Ok(reply::json(StatusCode::OK, &body))
     }
@@ -90,13 +93,12 @@ impl App {
             "user_code": invitation.user_code,
             "verification_uri": invitation.verification_uri,
             "verification_uri_complete": invitation.verification_uri_complete,
-            "ends_at": invitation.ends_at,
+            "ends_at": whole(invitation.ends_at),
         });
         Ok(reply::json(StatusCode::ACCEPTED, &body))
     }
 
     fn device_page(&self, account: &str, invitation: &Invitation) -> Response {
-        let failure = invitation.failure.as_ref().map(ToString::to_string);
         let page = Page::from(&Device {
             base: &self.base,
             provider: &self.config.provider.title,
@@ -105,11 +107,11 @@ impl App {
             verification_uri: &invitation.verification_uri,
             verification_uri_complete: invitation.verification_uri_complete.as_ref(),
             ends_at: invitation.ends_at,
-            failure: failure.as_deref(),
+            failure: invitation.failure.as_deref(),
             now: self.clock.now(),
         });
         let mut response = page.into_response();
-        if failure.is_none() {
+        if invitation.failure.is_none() {
             // The name of an account has nothing in it that a query would read.
             let next = self.config.page(&format!("/enable?wait=1&account={account}"));
             if let Ok(refresh) = HeaderValue::from_str(&format!("{LOOK_AGAIN}; url={next}")) {

@@ -159,7 +159,8 @@ impl App {
         }
         let sent_at = self.clock.now();
         let (redirect_uri, verifier) = (self.config.redirect_uri(), pending.verifier());
-        let answer = self.authority.exchange(code, &redirect_uri, verifier, &arrival.kept, sent_at).await;
+        let seed = pending.seed(&self.key);
+        let answer = self.authority.exchange(code, &redirect_uri, verifier, &seed, &arrival.kept, sent_at).await;
         let mut answer = answer.map_err(|failure| self.not_exchanged(asked, &failure))?;
         let owner = self.authority.owner(&answer, sent_at).await;
         answer.owner = owner.map_err(|failure| self.not_exchanged(asked, &failure))?;

@@ -68,8 +68,9 @@ pub(super) async fn start(State(app): AppState, asked: Asked, form: Posted) -> R
     let redirect_uri = app.config.redirect_uri();
     let url = grant::authorize_url(&provider, &client.id, &redirect_uri, &state, pending.verifier())
         .ok_or_else(|| app.no_authorize_url(&asked))?;
-    let url = app.authority.push(url, who == Who::Operator, now).await;
-    let url = url.map_err(|failure| app.not_ready(&asked, &failure))?;
+    let not_ready = |failure: Failure| app.not_ready(&asked, &failure);
+    let url = app.authority.bind(url, &pending.seed(&app.key)).map_err(not_ready)?;
+    let url = app.authority.push(url, who == Who::Operator, now).await.map_err(not_ready)?;
     Ok(reply::see_other(url.as_str(), cookie))
 }
 

@@ -9,7 +9,7 @@ use super::{
     reply::{self, Asked, Posted, problem},
     status,
 };
-use crate::{api::ApiError, guard::Door, keeper::Keeper};
+use crate::{api::ApiError, guard::Door, keeper::Keeper, words::whole};
 
 /// `POST /refresh`: one renewal now, whatever waits stand.
 pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
@@ -25,7 +25,7 @@ pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) ->
                 "refreshed": true,
                 "account": keeper.account(),
                 "generation": token.generation(),
-                "expires_at": token.tokens().expires_at,
+                "expires_at": token.tokens().expires_at.map(whole),
             });
             Ok(reply::json(StatusCode::OK, &body))
         }

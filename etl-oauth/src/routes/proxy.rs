@@ -38,14 +38,22 @@ const HOP: [&str; 8] = [
     "upgrade",
 ];
 
-/// What the caller or the platform told this function, and not the API. Some servers take another method from a header,
+/// What the caller or the platform told this function, and not the API: how a caller proves who it is would let the API prove
+/// the same. Some servers take another method from a header,
 /// and another host or path from others: what was allowed would not be what is done.
-const OURS: [&str; 15] = [
+const OURS: [&str; 22] = [
     "authorization",
     "cookie",
+    "dpop",
     "expect",
     "forwarded",
     "host",
+    "signature",
+    "signature-input",
+    "webhook-id",
+    "webhook-signature",
+    "webhook-timestamp",
+    "x-api-key",
     "x-call-id",
     "x-callback-url",
     "x-etl-oauth-account",
@@ -58,9 +66,16 @@ const OURS: [&str; 15] = [
     "x-start-time",
 ];
 
-/// The methods that there are for APIs; HEAD goes with GET.
+/// Any method, but for those that are of connections: a server answers TRACE with the request itself, token and all.
 pub(super) fn methods() -> MethodRouter<Arc<App>> {
-    routing::get(pass).post(pass).put(pass).patch(pass).delete(pass)
+    routing::any(pass).trace(never).connect(never)
+}
+
+async fn never(state: AppState, asked: Asked) -> Response {
+    let mut response = super::not_allowed(state, asked).await;
+    let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    response.headers_mut().insert(header::ALLOW, methods);
+    response
 }
 
 /// Whatever `proxy_allow` allows on this path.
@@ -74,7 +89,9 @@ pub(super) async fn pass(State(app): AppState, asked: Asked, request: Request<Bo
 /// The same for a caller who is let in.
 pub(super) async fn pass_on(app: &App, asked: &Asked, request: Request<Body>) -> Result<Response, Response> {
     let (parts, body) = request.into_parts();
-    let path = parts.uri.path().strip_prefix("/proxy/").and_then(ApiPath::read);
+    let asked_for = parts.uri.path().strip_prefix("/proxy/");
+    let depth = asked_for.map_or(0, |path| path.matches('/').count());
+    let path = asked_for.and_then(ApiPath::read);
     let Some(path) = path.filter(|path| app.config.proxy_allow.allows(&parts.method, path)) else {
         let words = (
             "The proxy does not do this",
@@ -100,15 +117,25 @@ pub(super) async fn pass_on(app: &App, asked: &Asked, request: Request<Body>) ->
         headers,
         body,
     };
-    let (parts, body) = api.forward(forward).await.map_err(failed)?.into_parts();
+    let forwarded = api.forward(forward).await.map_err(failed)?;
+    let (parts, body) = forwarded.answer.into_parts();
     let mut headers = without_hops(parts.headers);
     headers.remove(header::SET_COOKIE);
+    if let Some(place) = forwarded.leads_to.and_then(|place| HeaderValue::try_from(back_here(depth, &place)).ok()) {
+        headers.insert(header::LOCATION, place);
+    }
     // What a token was needed for is nothing for a cache that nobody told so.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     let mut response = Response::new(Body::new(body));
     *response.status_mut() = parts.status;
     *response.headers_mut() = headers;
     Ok(response)
+}
+
+/// A place below the API's base URL as one of the proxy: relative, for callers come by more than one address.
+fn back_here(depth: usize, place: &str) -> String {
+    let up = if depth == 0 { "./".to_owned() } else { "../".repeat(depth) };
+    up + place
 }
 
 /// A short body, held; else the stream itself.
@@ -185,6 +212,9 @@ mod tests {
             lines.lock().unwrap().push(format!("{} {} {token} {names:?} {}", parts.method, parts.uri, body.len()));
             match (parts.uri.path(), token) {
                 ("/api/v2/old", "Bearer old") => StatusCode::UNAUTHORIZED.into_response(),
+                ("/api/v2/moved/x", _) => (StatusCode::FOUND, [("location", "../new?a=b")]).into_response(),
+                ("/api/v2/top", _) => (StatusCode::FOUND, [("location", "/api/v3")]).into_response(),
+                ("/api/v2/out", _) => (StatusCode::FOUND, [("location", "/login")]).into_response(),
                 ("/api/v2/away", _) => (StatusCode::FOUND, [("location", "http://127.0.0.1:1/")]).into_response(),
                 ("/api/v2/fast", _) => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "99")]).into_response(),
                 ("/api/v2/teapot", _) => (StatusCode::IM_A_TEAPOT, "short and stout").into_response(),
@@ -219,7 +249,7 @@ mod tests {
             "store_path" => Some(folder.path().join("store").display().to_string()),
             "allow_ephemeral_store" => Some("true".into()),
             "secret_mount_path" => Some(folder.path().display().to_string()),
-            "proxy_allow" => Some("GET /v2/*, POST /v2/*".into()),
+            "proxy_allow" => Some("GET /v2/*, POST /v2/*, PROPFIND /v2/*".into()),
             _ => None,
         });
         let app = Function::new(config.unwrap()).await.unwrap().0;
@@ -251,6 +281,9 @@ mod tests {
         let headers = [
             ("authorization", "Bearer of-the-caller"),
             ("cookie", "a=b"),
+            ("dpop", "proof-of-the-caller"),
+            ("x-api-key", "secret-of-the-caller"),
+            ("webhook-signature", "v1,tag"),
             ("connection", "x-mine"),
             ("x-mine", "1"),
             ("x-forwarded-for", "10.0.0.1"),
@@ -270,7 +303,9 @@ mod tests {
         assert_eq!(to_bytes(answer.into_body(), 99).await.unwrap(), "hello");
         let line = seen.lock().unwrap().pop().unwrap();
         assert!(line.starts_with("POST /api/v2/echo?a=b%20c Bearer old ") && line.contains("x-custom"), "{line}");
-        for name in ["cookie", "x-mine", "forwarded", "override", "x-call-id", "of-the-caller"] {
+        for name in
+            ["cookie", "dpop", "api-key", "webhook", "x-mine", "forwarded", "override", "x-call-id", "of-the-caller"]
+        {
             assert!(!line.contains(name), "{name}: {line}");
         }
     }
@@ -296,6 +331,10 @@ mod tests {
     #[tokio::test]
     async fn what_the_api_says_is_passed_on_and_redirects_are_not_followed() {
         let (app, seen, _folder) = function().await;
+        let method = Method::from_bytes(b"PROPFIND").unwrap();
+        let answer = ask(&app, method, "/proxy/v2/teapot", &[], Body::empty()).await;
+        assert_eq!(answer.status(), StatusCode::IM_A_TEAPOT, "any method that is allowed");
+        assert!(seen.lock().unwrap().pop().unwrap().starts_with("PROPFIND "));
         let answer = get(&app, "/proxy/v2/teapot").await;
         assert_eq!(answer.status(), StatusCode::IM_A_TEAPOT);
         assert_eq!(to_bytes(answer.into_body(), 99).await.unwrap(), "short and stout");
@@ -311,6 +350,24 @@ mod tests {
         assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
         assert!(answer.headers().contains_key("retry-after"));
         assert_eq!(seen.lock().unwrap().len(), calls);
+    }
+
+    #[tokio::test]
+    async fn a_redirect_within_the_api_leads_back_to_the_proxy_and_any_other_says_its_whole_address() {
+        let (app, _seen, _folder) = function().await;
+        let place = async |path: &str| get(&app, path).await.headers()["location"].to_str().unwrap().to_owned();
+        // As a client of any gateway resolves it.
+        let here = |path: &str, place: &str| {
+            let asked: url::Url = format!("https://g.example/function/etl-oauth{path}").parse().unwrap();
+            asked.join(place).unwrap().to_string()
+        };
+        for (path, leads_to) in [("/proxy/v2/moved/x", "/proxy/v2/new?a=b"), ("/proxy/v2/top", "/proxy/v3")] {
+            let place = place(path).await;
+            assert_eq!(here(path, &place), format!("https://g.example/function/etl-oauth{leads_to}"), "{place}");
+        }
+        let out = place("/proxy/v2/out").await;
+        assert!(out.starts_with("http://127.0.0.1:") && out.ends_with("/login"), "{out}");
+        assert_eq!(here("/proxy/x", &back_here(0, "y:z")), "https://g.example/function/etl-oauth/proxy/y:z");
     }
 
     #[tokio::test]

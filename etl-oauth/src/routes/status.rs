@@ -114,6 +114,7 @@ impl App {
             expires_at: tokens.and_then(|tokens| tokens.expires_at),
             refresh_token: tokens.is_some_and(|tokens| tokens.refresh_token.is_some()),
             refresh_expires_at: tokens.and_then(|tokens| tokens.refresh_expires_at),
+            authorisations: record.map_or(0, |record| record.authorisations),
             last_renewal: renewal.map(renewal_of),
             next_renewal_at: keeper.next_renewal_at(),
             last_run: runs.first().cloned(),
@@ -126,7 +127,7 @@ impl App {
                 verification_uri: invitation.verification_uri,
                 verification_uri_complete: invitation.verification_uri_complete,
                 ends_at: invitation.ends_at,
-                failure: invitation.failure.map(|failure| failure.to_string()),
+                failure: invitation.failure,
             }),
         }
     }

@@ -1,7 +1,7 @@
 //! Authorising again, at a provider that says whose a token is.
 
 use std::sync::{
-    Arc, LazyLock,
+    Arc, LazyLock, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -43,8 +43,15 @@ async fn provider() -> String {
     };
     let metadata = json!({ "issuer": url, "jwks_uri": format!("{url}/keys") });
     let keys = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "one", "x": public_key() }] });
+    let revoked = Arc::<Mutex<Vec<String>>>::default();
+    let shown = Arc::clone(&revoked);
+    let revoke = |headers: http::HeaderMap, body: String| async move {
+        let proof = headers.get(header::AUTHORIZATION).map_or("nobody", |value| value.to_str().unwrap());
+        revoked.lock().unwrap().push(format!("{proof} {body}"));
+    };
     let router = Router::new()
         .route("/token", routing::post(token))
+        .route("/revoke", routing::post(revoke).get(|| async move { Json(shown.lock().unwrap().clone()) }))
         .route("/me", routing::get(me))
         .route("/.well-known/openid-configuration", routing::get(|| async { Json(metadata) }))
         .route("/keys", routing::get(|| async { Json(keys) }));
@@ -263,6 +270,36 @@ async fn a_redirect_without_the_providers_signature_is_refused_before_its_code_i
         assert_eq!(answer.status, status, "{}", answer.body);
     }
     assert_eq!(scene.who().await, "ada");
+}
+
+#[tokio::test]
+async fn g1_a_revocation_ends_the_refresh_token_first_then_deletes_and_says_which_half_worked() {
+    let scene = Scene::new(&format!("{BY_USERINFO}revoke_url = 'URL/revoke'")).await;
+    scene.authorise("ada:read write").await;
+    assert_eq!(scene.send(Method::POST, "/revoke", "", &[]).await.status, StatusCode::SEE_OTHER);
+    let log = reqwest::Client::new().get(format!("{}/revoke", scene.provider)).send().await.unwrap();
+    let log: Vec<String> = log.json().await.unwrap();
+    // Basic of `client:value`: only the client itself may revoke.
+    assert_eq!(
+        log,
+        [
+            "Basic Y2xpZW50OnZhbHVl token=r&token_type_hint=refresh_token",
+            "Basic Y2xpZW50OnZhbHVl token=ada&token_type_hint=access_token"
+        ]
+    );
+    assert_eq!(scene.who().await, "nobody");
+
+    // The provider knows of no such place: what is here goes all the same, and the person is told.
+    let scene = Scene::new(&format!("{BY_USERINFO}revoke_url = 'URL/elsewhere'")).await;
+    scene.authorise("ada:read write").await;
+    let half = scene.send(Method::POST, "/revoke", "", &[]).await;
+    assert_eq!(half.status, StatusCode::BAD_GATEWAY);
+    assert!(
+        half.body.contains("did not revoke the tokens") && half.body.contains("Here they are deleted"),
+        "{}",
+        half.body
+    );
+    assert_eq!(scene.who().await, "nobody");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use super::{
     State as AppState,
     reply::{self, Asked},
 };
-use crate::{guard::Door, store::DEFAULT_ACCOUNT};
+use crate::{guard::Door, store::DEFAULT_ACCOUNT, words::whole};
 
 /// Whose token is meant.
 #[derive(Debug, Deserialize)]
@@ -35,7 +35,7 @@ pub(super) async fn show(
         &json!({
             "access_token": tokens.access_token.expose(),
             "token_type": tokens.token_type,
-            "expires_at": tokens.expires_at,
+            "expires_at": tokens.expires_at.map(whole),
             "scope": tokens.scope,
         }),
     ))

@@ -18,8 +18,8 @@ use crate::token::Record;
 /// How long a write waits for the writes of other processes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Sealed files in one folder, for the processes of one host: `ACCOUNT.json`, and beside it `.ACCOUNT.lease` and `.lock`,
-/// which are empty and only ever locked.
+/// Sealed files in one folder, for the processes of one host: `ACCOUNT.json`, and beside it `.ACCOUNT.lease` and
+/// `.ACCOUNT.lock`, which are empty and only ever locked.
 ///
 /// A record is written to a new file, that is synced, takes the old one's name, and then the folder is synced: a crash or
 /// a full disk leaves the old record. The version is the digest of the file, so that a file put back from a backup is a
@@ -109,7 +109,7 @@ impl Inner {
 
     /// Compares and replaces, while no other process does.
     fn replace(&self, account: &str, bytes: &[u8], was: Option<&Version>) -> Result<Version, StoreError> {
-        let _one_writer = self.lock()?;
+        let _one_writer = self.lock(account)?;
         if self.read(account)?.as_deref().map(version).as_ref() != was {
             return Err(StoreError::Conflict);
         }
@@ -123,8 +123,9 @@ impl Inner {
         Ok(version(bytes))
     }
 
-    fn lock(&self) -> Result<File, StoreError> {
-        let path = self.folder.join(".lock");
+    /// An account's own: a write waits for a disk, and no other account's need wait with it.
+    fn lock(&self, account: &str) -> Result<File, StoreError> {
+        let path = self.folder.join(format!(".{account}.lock"));
         let lock = lock_file(&path)?;
         let start = std::time::Instant::now();
         loop {

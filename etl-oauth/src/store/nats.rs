@@ -1,7 +1,10 @@
 //! Records in a JetStream key-value bucket.
 
+mod lease;
+
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -14,7 +17,7 @@ use async_nats::{
 };
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use lease::Lease;
 use tokio::sync::OnceCell;
 
 use super::{
@@ -46,16 +49,10 @@ struct Inner {
     secrets: Secrets,
     codec: Codec,
     observed: Observed,
+    /// The leases that are held, as they were written last: they are prolonged and given back without being read before.
+    held: Mutex<HashMap<String, (Lease, u64)>>,
     jetstream: OnceCell<jetstream::Context>,
     kv: Mutex<Option<kv::Store>>,
-}
-
-/// A lease as it stands in the bucket; nobody's where the owner is empty.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Lease {
-    owner: String,
-    renewed: Timestamp,
-    length_ms: u64,
 }
 
 impl Nats {
@@ -71,6 +68,7 @@ impl Nats {
             secrets: options.secrets.clone(),
             codec: Codec::sealed(&options.function, options.secrets.clone())?,
             observed: Observed::default(),
+            held: Mutex::default(),
             jetstream: OnceCell::new(),
             kv: Mutex::default(),
         };
@@ -126,8 +124,14 @@ impl Inner {
         self.kv.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn held(&self) -> MutexGuard<'_, HashMap<String, (Lease, u64)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn unavailable(&self, err: &dyn std::error::Error) -> StoreError {
         *self.kv.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        // A new bucket counts its revisions from the beginning.
+        self.held().clear();
         StoreError::Unavailable(format!("NATS: {err}"))
     }
 
@@ -153,21 +157,6 @@ impl Inner {
                 UpdateErrorKind::WrongLastRevision => StoreError::Conflict,
                 _ => self.unavailable(&err),
             }),
-        }
-    }
-
-    async fn lease(&self, key: &str) -> Result<(Lease, Option<u64>), StoreError> {
-        let Some(entry) = self.get(key).await? else { return Ok((Lease::default(), None)) };
-        // One that cannot be read holds nobody back.
-        Ok((serde_json::from_slice(&entry.value).unwrap_or_default(), Some(entry.revision)))
-    }
-
-    async fn put_lease(&self, key: &str, lease: &Lease, was: Option<u64>) -> Result<bool, StoreError> {
-        let value = serde_json::to_vec(lease).map_err(|err| StoreError::Config(err.to_string()))?;
-        match self.put(key, value, was).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Conflict) => Ok(false),
-            Err(err) => Err(err),
         }
     }
 
@@ -228,7 +217,14 @@ impl TokenStore for Nats {
 
     async fn acquire(&self, account: &str, owner: &str, ttl: Duration, now: Timestamp) -> Result<Acquired, StoreError> {
         let key = self.0.key("lease", account)?;
+        let length_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        let until = Acquired::Until(now.checked_add(ttl).unwrap_or(Timestamp::MAX));
         within(async {
+            if let Some((lease, revision)) = self.0.take_held(&key, owner)
+                && self.0.put_lease(&key, lease.taken(owner, now, length_ms), Some(revision)).await?
+            {
+                return Ok(until);
+            }
             let (lease, revision) = self.0.lease(&key).await?;
             if !lease.owner.is_empty() && lease.owner != owner {
                 let length = Duration::from_millis(lease.length_ms);
@@ -237,18 +233,9 @@ impl TokenStore for Nats {
                     return Ok(Acquired::Busy);
                 }
             }
-            let length_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-            let ours = match lease {
-                // Prolonged, and never shortened.
-                Lease { owner: holder, renewed, length_ms: length } if holder == owner => {
-                    Lease { owner: holder, renewed: renewed.max(now), length_ms: length_ms.max(length) }
-                }
-                _ => Lease { owner: owner.to_owned(), renewed: now, length_ms },
-            };
             // Where another replica was quicker, it has the lease.
-            let taken = self.0.put_lease(&key, &ours, revision).await?;
-            let until = now.checked_add(ttl).unwrap_or(Timestamp::MAX);
-            Ok(if taken { Acquired::Until(until) } else { Acquired::Busy })
+            let taken = self.0.put_lease(&key, lease.taken(owner, now, length_ms), revision).await?;
+            Ok(if taken { until } else { Acquired::Busy })
         })
         .await
     }
@@ -256,10 +243,15 @@ impl TokenStore for Nats {
     async fn release(&self, account: &str, owner: &str) -> Result<(), StoreError> {
         let key = self.0.key("lease", account)?;
         within(async {
+            if let Some((_, revision)) = self.0.take_held(&key, owner)
+                && self.0.put_lease(&key, Lease::default(), Some(revision)).await?
+            {
+                return Ok(());
+            }
             let (lease, revision) = self.0.lease(&key).await?;
             if lease.owner == owner {
                 // Not taken: somebody else has it by now.
-                self.0.put_lease(&key, &Lease::default(), revision).await?;
+                self.0.put_lease(&key, Lease::default(), revision).await?;
             }
             Ok(())
         })

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Owner, Secret, jwt,
+    Failure, Owner, Secret, jwt,
     lifetime::{self, Unit, lenient_scope},
 };
 
@@ -87,7 +87,7 @@ impl Default for AnswerShape {
 /// A token endpoint's answer, read leniently.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The new access token; empty only in an [unfinished](Self::unfinished) answer.
+    /// The new access token; empty only in an [unfinished](Self::unfinished()) answer.
     pub access_token: Secret,
     /// The new refresh token. `None` means that the old one stays (RFC 6749 §6).
     pub refresh_token: Option<Secret>,
@@ -101,12 +101,14 @@ pub struct Answer {
     pub expires_at: Option<Timestamp>,
     /// How long the refresh token lives.
     pub refresh_lifetime: Option<Duration>,
-    /// The key that the access token is bound to (RFC 9449), where it is.
+    /// The key that was shown with the request (RFC 9449): the tokens are bound to it where the server binds tokens.
     pub bound_to: Option<Secret>,
     /// When the refresh token ends, where the provider says so instead.
     pub refresh_expires_at: Option<Timestamp>,
     /// The whole answer but for the two tokens: some APIs need a field of it later.
     pub rest: Map<String, Value>,
+    /// Why the access token is missing that this answer should have led to.
+    pub unfinished: Option<Failure>,
     /// Who granted it; whoever asks the provider for that puts it here.
     pub owner: Option<Owner>,
     /// The values that the provider's definition wants kept with the tokens, by the names of its variables.
@@ -146,6 +148,10 @@ impl AnswerShape {
             Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") || kind.eq_ignore_ascii_case("dpop") => {
                 kind.clone()
             }
+            // RFC 8693 §2.2.1: what was exchanged for is no access token by its own name, and shown as one all the same.
+            Some(Value::String(kind)) if kind == "N_A" && fields.contains_key("issued_token_type") => {
+                "Bearer".to_owned()
+            }
             Some(_) => return Err(Malformed::UnknownType),
         };
         let lifetime = |paths: &[String]| first(&fields, paths, |value| lifetime::seconds(value, self.unit));
@@ -160,6 +166,7 @@ impl AnswerShape {
             bound_to: None,
             refresh_expires_at: first(&fields, &self.refresh_expires_at, lifetime::instant),
             rest: Map::new(),
+            unfinished: None,
             owner: None,
             kept: BTreeMap::new(),
         };
@@ -222,6 +229,7 @@ impl Answer {
             refresh_lifetime: None,
             refresh_expires_at: None,
             bound_to: None,
+            unfinished: None,
             owner: None,
             rest: Map::new(),
             kept: BTreeMap::new(),
@@ -233,10 +241,18 @@ impl Answer {
         self.lifetime.is_some() || self.expires_at.is_some() || jwt::expires_at(&self.access_token).is_some()
     }
 
-    /// This answer without its access token: what it says of the refresh token counts, and the first use renews.
+    /// This answer without its access token, which was to be exchanged and was not: what it says of the refresh token
+    /// counts, and a later use renews.
     #[must_use]
-    pub fn unfinished(self) -> Self {
-        Self { access_token: Secret::new(""), lifetime: None, expires_at: Some(Timestamp::UNIX_EPOCH), ..self }
+    pub fn unfinished(self, why: Failure) -> Self {
+        let expires_at = Some(Timestamp::UNIX_EPOCH);
+        Self { access_token: Secret::new(""), lifetime: None, expires_at, unfinished: Some(why), ..self }
+    }
+
+    /// Whether the access token is of use only with the key that it is [bound to](Self::bound_to).
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.token_type.eq_ignore_ascii_case("dpop")
     }
 
     /// What a second exchange makes of this answer: what it says counts, and what it leaves out stays.
@@ -258,6 +274,7 @@ impl Answer {
             bound_to: second.bound_to,
             refresh_expires_at: second.refresh_expires_at.or(self.refresh_expires_at),
             rest,
+            unfinished: None,
             owner: second.owner.or(self.owner),
             kept,
         }

@@ -106,7 +106,7 @@ async fn of_writers_at_the_same_moment_one_wins<S: TokenStore>(one: &S, two: &S)
 async fn a_record_of_any_size_and_text_comes_back_whole<S: TokenStore>(one: &S, two: &S) {
     let mut large = record(u64::MAX >> 11, "\u{1F511} \"quoted\" \\ \n \u{0}");
     if let Some(tokens) = &mut large.tokens {
-        tokens.answer.insert("id_token".into(), "x".repeat(200_000).into());
+        tokens.answer = serde_json::Map::from_iter([("id_token".into(), "x".repeat(200_000).into())]).into();
         tokens.expires_at = Some("2026-01-31T11:27:38.123456789Z".parse().unwrap());
     }
     large.health.detail = Some("für später".into());

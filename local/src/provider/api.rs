@@ -13,11 +13,12 @@ use jiff::civil::Date;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::digest::Digest;
 use super::faults::{Delay, Malformed, Status};
 use super::garble::{garbled, overridden};
 use super::grants::{Consent, Dead};
 use super::sales::{self, Sale};
-use super::{Shared, now};
+use super::{Shared, dpop, now};
 
 const PER_PAGE: usize = 10;
 
@@ -32,9 +33,10 @@ pub(super) async fn faulty(State(shared): State<Arc<Shared>>, request: Request<B
     if let Some(delay) = &delay {
         pause(delay.before).await;
     }
-    let response = match status {
-        Some(status) => overridden(&status),
-        None => next.run(request).await,
+    let response = match (status, dpop::admits(&shared, &request)) {
+        (Some(status), _) => overridden(&status),
+        (None, Ok(())) => next.run(request).await,
+        (None, Err(challenge)) => *challenge,
     };
     shared.book().log.api_request(&path, response.status().as_str());
     if let Some(delay) = &delay {
@@ -81,7 +83,7 @@ pub(super) async fn user(State(shared): State<Arc<Shared>>, headers: HeaderMap) 
         "name": name,
         "twitter_handle": null,
         // One id a person, so that a client can tell when another one authorised.
-        "user_id": super::grants::Digest::of(&consent.user).short(),
+        "user_id": Digest::of(&consent.user).short(),
         "url": format!("https://{name}.gumroad.com"),
         "profile_url": format!("https://{name}.gumroad.com"),
     });
@@ -150,7 +152,9 @@ pub(super) fn authorized(
 ) -> Result<Consent, Challenge> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        // Whether it is the right one of the two for this token was looked at before.
+        let known = ["bearer", "dpop"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+        known.then(|| token.trim())
     });
     let mut book = shared.book();
     let consent = book.grants.consent_of(bearer.unwrap_or_default(), now()).map_err(Challenge::Token)?;

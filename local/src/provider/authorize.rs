@@ -10,7 +10,7 @@ use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
 use url::{Host, Url};
 
-use super::grants::Consent;
+use super::grants::{Bound, Consent, Refused};
 use super::{Shared, broken, now};
 
 /// The scopes that there are, and what each allows.
@@ -32,30 +32,30 @@ pub(super) const SCOPES: [(&str, &str); 11] = [
 /// Gumroad's default.
 const DEFAULT_SCOPE: &str = "view_public";
 
-const DEFAULT_USER: &str = "ada@example.com";
+pub(super) const DEFAULT_USER: &str = "ada@example.com";
 
 /// An authorization request that may be shown to a person.
 #[derive(Debug)]
-struct Asked {
+pub(super) struct Asked {
     client: String,
     redirect_uri: Url,
     /// As it came: the token request must repeat it to the byte.
     redirect_uri_text: String,
     state: Option<String>,
     scope: String,
-    challenge: Option<String>,
+    bound: Bound,
 }
 
 /// A request that is wrong: shown here when there is no place to send it that can be trusted, else sent there.
 #[derive(Debug)]
-enum Wrong {
+pub(super) enum Wrong {
     Shown(String),
     Sent { redirect_uri: Box<Url>, state: Option<String>, error: &'static str, description: &'static str },
 }
 
 /// `GET /oauth/authorize`
 pub(super) async fn page(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
-    match Asked::read(&shared, query.as_deref().unwrap_or_default()) {
+    match Asked::resolve(&shared, query.as_deref().unwrap_or_default()) {
         Ok(asked) => consent_page(&asked),
         Err(wrong) => wrong.into_response(&shared),
     }
@@ -75,10 +75,12 @@ pub(super) async fn decide(
     RawQuery(query): RawQuery,
     Form(decision): Form<Decision>,
 ) -> Response {
-    let asked = match Asked::read(&shared, query.as_deref().unwrap_or_default()) {
+    let query = query.unwrap_or_default();
+    let asked = match Asked::resolve(&shared, &query) {
         Ok(asked) => asked,
         Err(wrong) => return wrong.into_response(&shared),
     };
+    shared.book().pushed.forget(&query);
     if decision.decision != "allow" {
         let (error, description) = ("access_denied", "The person said no");
         return Wrong::Sent { redirect_uri: Box::new(asked.redirect_uri), state: asked.state, error, description }
@@ -91,7 +93,7 @@ pub(super) async fn decide(
     let mut book = shared.book();
     let faults = book.faults.clone();
     let consent = Consent { client: asked.client, user, scope: asked.scope };
-    match book.grants.code(consent, asked.redirect_uri_text, asked.challenge, &faults, now()) {
+    match book.grants.code(consent, asked.redirect_uri_text, asked.bound, &faults, now()) {
         Ok(code) => redirect(&shared, asked.redirect_uri, asked.state.as_deref(), &[("code", &code)]),
         Err(error) => broken(&error),
     }
@@ -108,6 +110,7 @@ pub(super) async fn welcome(State(shared): State<Arc<Shared>>) -> Response {
             p { "This is an OAuth provider to try functions on. Applications send people to its consent page." }
             ul {
                 li { a href=(format!("{}/.well-known/oauth-authorization-server", shared.issuer)) { "Metadata" } }
+                li { a href=(format!("{}/device", shared.issuer)) { "Connect a device" } }
                 li { a href=(format!("{}/admin/faults", shared.issuer)) { "Switches" } }
                 li { a href=(format!("{}/admin/log", shared.issuer)) { "Log of token requests" } }
             }
@@ -116,7 +119,17 @@ pub(super) async fn welcome(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 impl Asked {
-    fn read(shared: &Shared, query: &str) -> Result<Self, Wrong> {
+    /// Reads a query, or what was pushed in its place (RFC 9126 §4).
+    fn resolve(shared: &Shared, query: &str) -> Result<Self, Wrong> {
+        if !url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "request_uri") {
+            return Self::read(shared, query);
+        }
+        let pushed = shared.book().pushed.resolve(query, now());
+        let lapsed = || Wrong::Shown("The request was not pushed here, or it has lapsed, or was used.".to_owned());
+        Self::read(shared, &pushed.ok_or_else(lapsed)?)
+    }
+
+    pub(super) fn read(shared: &Shared, query: &str) -> Result<Self, Wrong> {
         let get = |name: &str| {
             let mut values = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
             let first = values.next().map(|(_, value)| value.into_owned()).filter(|value| !value.is_empty());
@@ -141,7 +154,7 @@ impl Asked {
             error,
             description,
         };
-        let names = ["state", "response_type", "scope", "code_challenge", "code_challenge_method"];
+        let names = ["state", "response_type", "scope", "code_challenge", "code_challenge_method", "dpop_jkt"];
         if twice || names.iter().any(|name| get(name).1) {
             return Err(sent("invalid_request", "A parameter came twice"));
         }
@@ -156,11 +169,35 @@ impl Asked {
             return Err(sent("invalid_request", "code_challenge_method must be S256"));
         }
         // Strava's come with commas between them.
-        let scope = get("scope").0.map_or_else(|| DEFAULT_SCOPE.to_owned(), |scope| scope.replace(',', " "));
-        if scope.split(' ').any(|wanted| SCOPES.iter().all(|(name, _)| *name != wanted)) {
-            return Err(sent("invalid_scope", "A scope is unknown"));
+        let scope = wanted(get("scope").0.map(|scope| scope.replace(',', " ")).as_deref())
+            .map_err(|refused| sent(refused.error, refused.description))?;
+        let bound = Bound { challenge, key: get("dpop_jkt").0 };
+        Ok(Self { client, redirect_uri, redirect_uri_text, state, scope, bound })
+    }
+}
+
+/// The scope that is asked for, or the one that there is without asking.
+pub(super) fn wanted(scope: Option<&str>) -> Result<String, Refused> {
+    let scope = scope.unwrap_or(DEFAULT_SCOPE);
+    if scope.split(' ').any(|wanted| SCOPES.iter().all(|(name, _)| *name != wanted)) {
+        return Err(Refused::new("invalid_scope", "A scope is unknown"));
+    }
+    Ok(scope.to_owned())
+}
+
+/// What a scope allows, for people.
+pub(super) fn may(scope: &str) -> Markup {
+    html! {
+        ul {
+            @for scope in scope.split(' ') {
+                li {
+                    @match SCOPES.iter().find(|(name, _)| *name == scope) {
+                        Some((_, meaning)) => { (meaning) " " code { "(" (scope) ")" } }
+                        None => code { (scope) }
+                    }
+                }
+            }
         }
-        Ok(Self { client, redirect_uri, redirect_uri_text, state, scope, challenge })
     }
 }
 
@@ -176,6 +213,14 @@ fn is_on_this_machine(url: &Url) -> bool {
 }
 
 impl Wrong {
+    /// What is wrong, in words.
+    pub(super) fn words(&self) -> &str {
+        match self {
+            Self::Shown(text) => text,
+            Self::Sent { description, .. } => description,
+        }
+    }
+
     fn into_response(self, shared: &Shared) -> Response {
         match self {
             Self::Sent { redirect_uri, state, error, description } => {
@@ -214,16 +259,7 @@ fn consent_page(asked: &Asked) -> Response {
         &html! {
             h1 { "Allow access?" }
             p { "The application " strong { (asked.client) } " asks for permission to:" }
-            ul {
-                @for scope in asked.scope.split(' ') {
-                    li {
-                        @match SCOPES.iter().find(|(name, _)| *name == scope) {
-                            Some((_, meaning)) => { (meaning) " " code { "(" (scope) ")" } }
-                            None => code { (scope) }
-                        }
-                    }
-                }
-            }
+            (may(&asked.scope))
             // No action: the form goes back to this very address, request and all.
             form method="post" {
                 p {
@@ -240,7 +276,7 @@ fn consent_page(asked: &Asked) -> Response {
     )
 }
 
-fn html_page(status: StatusCode, form_target: Option<&str>, title: &str, main: &Markup) -> Response {
+pub(super) fn html_page(status: StatusCode, form_target: Option<&str>, title: &str, main: &Markup) -> Response {
     let page = html! {
         (DOCTYPE)
         html lang="en" {

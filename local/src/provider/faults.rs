@@ -63,6 +63,12 @@ pub struct Faults {
     pub omit_refresh_token: Times,
     /// Answers without `expires_in`.
     pub omit_expires_in: Times,
+    /// How long a device may wait for its person.
+    pub device_lifetime: f64,
+    /// How long it has to wait between two questions.
+    pub device_interval: f64,
+    /// Proofs of possession must hold a nonce of the server's.
+    pub dpop_nonce: bool,
     /// Further fields of answers that issue tokens, such as Salesforce's `instance_url`.
     pub answer: Map<String, Value>,
     /// Slow answers of the token endpoint.
@@ -99,6 +105,9 @@ impl Default for Faults {
             early_revocation: None,
             omit_refresh_token: Times::NEVER,
             omit_expires_in: Times::NEVER,
+            device_lifetime: 600.0,
+            device_interval: 5.0,
+            dpop_nonce: false,
             answer: Map::new(),
             delay: None,
             lose_request: Times::NEVER,
@@ -197,9 +206,10 @@ impl Faults {
 
     fn check(&self) -> Result<(), String> {
         let delays = [&self.delay, &self.api_delay].into_iter().flatten().flat_map(|delay| [delay.before, delay.after]);
-        let seconds = [self.token_lifetime, self.code_lifetime, self.replay_window];
+        let own = [self.token_lifetime, self.code_lifetime, self.replay_window];
+        let seconds = own.into_iter().chain([self.device_lifetime, self.device_interval]);
         let options = [self.refresh_idle, self.early_revocation].into_iter().flatten();
-        if let Some(bad) = seconds.into_iter().chain(options).chain(delays).find(|s| !(0.0..=1e9).contains(s)) {
+        if let Some(bad) = seconds.chain(options).chain(delays).find(|s| !(0.0..=1e9).contains(s)) {
             return Err(format!("a duration is a number of seconds from 0 to 1e9, not {bad}"));
         }
         let statuses = [&self.status, &self.api_status].into_iter().flatten();

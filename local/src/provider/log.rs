@@ -17,7 +17,7 @@ pub(super) struct Entry {
     pub(super) at: Timestamp,
     pub(super) grant_type: String,
     pub(super) client: Option<String>,
-    /// `basic`, `post` or `none`.
+    /// `basic`, `post`, `private_key_jwt` or `none`.
     pub(super) client_auth: &'static str,
     /// `issued`, `replayed` (a spent refresh token taken again), `reuse_detected`, `refused`, or `none`: the request
     /// had no effect because a fault came first.

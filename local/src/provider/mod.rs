@@ -5,10 +5,12 @@
 //! | --- | --- |
 //! | `GET /.well-known/oauth-authorization-server` | metadata, RFC 8414 |
 //! | `GET`, `POST /oauth/authorize` | the consent page, and its answer: `decision=allow` or `deny`, `user` |
-//! | `POST /oauth/token` | `authorization_code` with PKCE, `refresh_token` |
+//! | `POST /oauth/par` | RFC 9126: the same, pushed by the client |
+//! | `POST /oauth/device`; `GET`, `POST /device` | RFC 8628: codes for a device, and the page where a person types one |
+//! | `POST /oauth/token` | `authorization_code` with PKCE, `refresh_token`, `client_credentials`, device code, JWT bearer (RFC 7523, with the application's P-256 key), token exchange (RFC 8693, for a token of its own); DPoP (RFC 9449) for whoever shows a proof |
 //! | `POST /oauth/revoke` | RFC 7009 |
 //! | `GET /v2/sales`, `GET /v2/user` | the API |
-//! | `GET /records`, `/api/v3/…`, `/2/…`, `/services/data/…` | extensions: a list of any length, and the shapes of further APIs |
+//! | `GET /records`, `/api/v3/…`, `/2/…`, `/services/…` | extensions: a list of any length, and the shapes of further APIs |
 //! | `GET`, `PUT /admin/faults` | [`Faults`] as JSON |
 //! | `GET`, `DELETE /admin/log` | every token request and its outcome; digests, never tokens |
 //! | `POST /admin/revoke` | `{"access":true,"refresh":true}`: ends what lives now |
@@ -16,13 +18,20 @@
 mod admin;
 mod api;
 mod authorize;
+mod device;
+mod digest;
+mod dpop;
 mod faults;
 mod garble;
 mod grants;
+mod key;
 mod log;
+mod pushed;
 mod records;
+mod request;
 mod sales;
 mod shapes;
+mod statement;
 mod token;
 
 use std::net::SocketAddr;
@@ -42,9 +51,13 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::key::private_pem;
+use self::{device::Devices, digest::Digest, dpop::Proofs, key::Key, pushed::Pushed};
+
 pub use self::faults::{Delay, Faults, Garbling, Malformed, Status, Times};
 use self::grants::Grants;
 use self::log::Log;
+use crate::random;
 use crate::server::{Server, bind, url};
 
 /// A registered application.
@@ -52,13 +65,35 @@ use crate::server::{Server, bind, url};
 #[non_exhaustive]
 pub struct Client {
     id: String,
-    secret: String,
+    secret: Option<String>,
+    key: Option<Key>,
 }
 
 impl Client {
     /// An application that may send people back to any address of this machine.
     pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self { id: id.into(), secret: secret.into() }
+        Self { secret: Some(secret.into()), ..Self::without_secret(id) }
+    }
+
+    /// One that proves who it is by a key, or not at all.
+    pub fn without_secret(id: impl Into<String>) -> Self {
+        Self { id: id.into(), secret: None, key: None }
+    }
+
+    /// The same with the public half of a private P-256 key in PEM: what it signs is believed. Keys of other kinds cannot be
+    /// checked here, and are left out.
+    #[must_use]
+    pub fn with_key(self, private: &str) -> Self {
+        Self { key: Key::of_private(private), ..self }
+    }
+
+    fn has_secret(&self, secret: &str) -> bool {
+        // Digests, so that the time taken tells nothing of the secret.
+        self.secret.as_ref().is_some_and(|own| Digest::of(own) == Digest::of(secret))
+    }
+
+    fn is_public(&self) -> bool {
+        self.secret.is_none() && self.key.is_none()
     }
 }
 
@@ -108,7 +143,8 @@ impl Provider {
             issuer: url(&listener)?,
             clients,
             file,
-            book: Mutex::new(Book { grants, faults: Faults::default(), log: Log::default() }),
+            nonce: random::token()?,
+            book: Mutex::new(Book { grants, ..Book::default() }),
         });
         let server = Server::start(listener, router(Arc::clone(&shared)), CancellationToken::new());
         Ok(Self { shared, server })
@@ -152,17 +188,28 @@ struct Shared {
     issuer: String,
     clients: Vec<Client>,
     file: Option<PathBuf>,
+    /// What proofs of possession must hold, where the switch says so.
+    nonce: String,
     book: Mutex<Book>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Book {
     grants: Grants,
+    devices: Devices,
+    pushed: Pushed,
+    proofs: Proofs,
     faults: Faults,
     log: Log,
 }
 
 impl Shared {
+    /// One that nobody serves.
+    #[cfg(test)]
+    fn of(issuer: &str, clients: Vec<Client>) -> Self {
+        Self { issuer: issuer.into(), clients, file: None, nonce: "n".into(), book: Mutex::default() }
+    }
+
     /// Held for a moment, and never over an await.
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
@@ -218,13 +265,19 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/", get(authorize::welcome))
         .route("/.well-known/oauth-authorization-server", get(metadata))
         .route("/oauth/authorize", get(authorize::page).post(authorize::decide))
+        .route("/oauth/par", post(pushed::push))
+        .route("/oauth/device", post(device::begin))
+        .route("/device", get(device::page).post(device::decide))
         .route("/oauth/token", post(token::token))
         .route("/oauth/revoke", post(token::revoke))
+        .merge(shapes::grants())
         .merge(api)
         .merge(admin)
         .layer(axum::middleware::from_fn(no_store))
         .with_state(shared)
 }
+
+const AUTH_METHODS: [&str; 4] = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
 
 async fn metadata(State(shared): State<Arc<Shared>>) -> Json<Value> {
     let at = |path| format!("{}{path}", shared.issuer);
@@ -233,11 +286,15 @@ async fn metadata(State(shared): State<Arc<Shared>>) -> Json<Value> {
         "authorization_endpoint": at("/oauth/authorize"),
         "token_endpoint": at("/oauth/token"),
         "revocation_endpoint": at("/oauth/revoke"),
+        "device_authorization_endpoint": at("/oauth/device"),
+        "pushed_authorization_request_endpoint": at("/oauth/par"),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
-        "grant_types_supported": ["authorization_code", "refresh_token"],
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
-        "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "grant_types_supported": token::GRANT_TYPES,
+        "token_endpoint_auth_methods_supported": AUTH_METHODS,
+        "token_endpoint_auth_signing_alg_values_supported": ["ES256"],
+        "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
+        "dpop_signing_alg_values_supported": ["ES256"],
         "code_challenge_methods_supported": ["S256"],
         "scopes_supported": authorize::SCOPES.map(|(scope, _)| scope),
         "authorization_response_iss_parameter_supported": true,

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `/api/v3/athlete`, `/api/v3/athletes/{id}/stats`, `/api/v3/athlete/activities` | Strava, with its rate limit headers |
 //! | `/2/users/me`, `/2/users/{id}/tweets` | X, with its rate limit headers |
+//! | `/services/oauth2/authorize`, `/services/oauth2/token`, `/services/oauth2/revoke` | Salesforce: token answers with `instance_url` and without a lifetime |
 //! | `/services/data/{version}/query`, `/services/data/{version}/query/{cursor}` | Salesforce, paged by `nextRecordsUrl` |
 
 use std::sync::Arc;
@@ -14,13 +15,13 @@ use axum::{
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Shared, api::authorized, now};
+use super::{Shared, api::authorized, authorize, digest::Digest, grants::Issued, now, token};
 
 const ATHLETE: u64 = 227_615;
 const USER: &str = "2244994945";
@@ -38,6 +39,36 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/2/users/{id}/tweets", get(tweets))
         .route("/services/data/{version}/query", get(query))
         .route("/services/data/{version}/query/{cursor}", get(query_more))
+}
+
+/// Where Salesforce's tokens are.
+pub(super) const TOKEN: &str = "/services/oauth2/token";
+
+/// The doors of an authorization server under another's names.
+pub(super) fn grants() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/services/oauth2/authorize", get(authorize::page).post(authorize::decide))
+        .route(TOKEN, post(token::salesforce))
+        .route("/services/oauth2/revoke", post(token::revoke))
+}
+
+/// A token answer as Salesforce writes it: nothing tells when the token ends, and the API is where the answer says.
+pub(super) fn salesforce_token(shared: &Shared, issued: Issued) -> Value {
+    let id = format!("{}/id/00Dx0000000BV7zEAG/005x00000012Q9PAAU", shared.issuer);
+    let issued_at = issued.created_at.as_millisecond().to_string();
+    let mut body = json!({
+        "access_token": issued.access_token,
+        "signature": Digest::of(&format!("{id}{issued_at}")).short(),
+        "scope": issued.scope,
+        "instance_url": shared.issuer,
+        "id": id,
+        "token_type": "Bearer",
+        "issued_at": issued_at,
+    });
+    if let Some(token) = issued.refresh_token {
+        body["refresh_token"] = json!(token);
+    }
+    body
 }
 
 type Shape = State<Arc<Shared>>;
@@ -90,18 +121,19 @@ fn thirty() -> u64 {
     30
 }
 
-/// Sixty rides, one a day, newest first; every seventh is for the athlete alone.
+/// Sixty rides, one a day, newest first; in each seven one is for the athlete alone, and one for followers.
 async fn activities(State(shared): Shape, headers: HeaderMap, Query(wanted): Query<PageOf>) -> Response {
     let first = (wanted.page.max(1) - 1) * wanted.per_page;
     let rides: Vec<Value> = (first..(first + wanted.per_page).min(60))
         .map(|day| {
             let at = ago(i64::try_from(day).unwrap_or(0) * 24);
             let private = day % 7 == 3;
+            let visibility = if private { "only_me" } else if day % 7 == 5 { "followers_only" } else { "everyone" };
             json!({
                 "id": 154_504_250_376_823_u64 - day, "name": format!("Ride {}", 60 - day), "sport_type": "MountainBikeRide",
                 "type": "Ride", "distance": 24_931.4 + day as f64, "moving_time": 4500 + day, "elapsed_time": 4600 + day,
                 "total_elevation_gain": 516.0, "start_date": at, "timezone": "(GMT-08:00) America/Los_Angeles",
-                "private": private, "visibility": if private { "only_me" } else { "everyone" },
+                "private": private, "visibility": visibility,
                 "start_latlng": [37.83, -122.26], "map": { "summary_polyline": "ki{eFvqfiVqAWQIGEEKA" },
             })
         })

@@ -14,10 +14,10 @@ const COMMAND: &str = env!("CARGO_BIN_EXE_etl-oauth-command");
 
 /// What a command did.
 #[derive(Debug)]
-struct Ran {
-    exit: i32,
-    out: String,
-    err: String,
+pub(crate) struct Ran {
+    pub(crate) exit: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ran {
@@ -27,7 +27,7 @@ impl Ran {
 }
 
 /// The command line with no other environment than the operator's secret.
-fn command(operator: &str, arguments: &[&str]) -> Command {
+pub(crate) fn command(operator: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(COMMAND);
     command.env_clear().args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     if !operator.is_empty() {
@@ -36,7 +36,7 @@ fn command(operator: &str, arguments: &[&str]) -> Command {
     command
 }
 
-async fn ran(operator: &str, arguments: &[&str]) -> Ran {
+pub(crate) async fn ran(operator: &str, arguments: &[&str]) -> Ran {
     let output = command(operator, arguments).output().await.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ran { exit: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
@@ -74,6 +74,14 @@ async fn the_command_line_looks_after_a_function_and_its_exit_code_tells_how_it_
     assert_eq!(ran(operator, &["status", "--url", url, "--account", "nobody"]).await.exit, 3);
     let renewed = ran(operator, &["refresh", "--url", url, "--json"]).await;
     assert_eq!((renewed.exit, &renewed.json()["refreshed"]), (0, &json!(true)), "{renewed:?}");
+
+    // A renewal is no authorisation, although it brings newer tokens.
+    let again = ["authorize", "--url", url, "--json", "--again", "--timeout", "3s"];
+    let mut waiting = command(operator, &again).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(waiting.stdout.take().unwrap()).lines();
+    assert!(lines.next_line().await.unwrap().unwrap().contains("enable_url"));
+    assert_eq!(ran(operator, &["refresh", "--url", url]).await.exit, 0);
+    assert_eq!(waiting.wait().await.unwrap().code(), Some(5));
 
     // Those who are not the operator.
     let file = tempfile::NamedTempFile::new().unwrap();

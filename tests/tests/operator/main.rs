@@ -5,6 +5,7 @@
 
 mod command;
 mod failures;
+mod grants;
 mod metrics;
 mod trace;
 

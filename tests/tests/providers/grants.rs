@@ -1,10 +1,17 @@
 //! Every grant at the real OpenID provider, of which the function is told the issuer alone: it finds the endpoints itself.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tests::{Browser, Stage};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Command,
+};
 
 use crate::{HOUR, PROGRAM, server::Server, update_secret};
 
@@ -230,12 +237,53 @@ async fn a_person_types_a_code_on_another_device_and_the_function_goes_on_by_its
 }
 
 #[tokio::test]
+async fn the_command_lines_code_is_good_although_the_process_that_asked_for_it_is_gone() {
+    let mut public = client(DEVICE, "none");
+    public["grant_types"] = json!([DEVICE, "refresh_token"]);
+    let kept = tempfile::tempdir().unwrap();
+    let grant = [
+        ("grant", "device_code"),
+        ("client_auth", "none"),
+        ("scope", "openid offline_access view_sales"),
+        ("store", "file"),
+        ("store_path", kept.path().to_str().unwrap()),
+        ("allow_ephemeral_store", "true"),
+    ];
+    let key = [("etl-oauth-seal-keys", "1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")];
+    let scene = Scene::new(public, &grant, &key).await;
+    let url = scene.stage.url("");
+    let mut waiting = Command::new(env!("CARGO_BIN_EXE_etl-oauth-command"))
+        .args(["authorize", "--url", &url, "--json"])
+        .env("ETL_OAUTH_OPERATOR", scene.operator())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(waiting.stdout.take().unwrap()).lines();
+    let code: Value = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
+    let scene = Scene { stage: scene.stage.restart().await, ..scene };
+    let phone = Browser::new();
+    let mut page = phone.open(code["verification_uri_complete"].as_str().unwrap()).await;
+    while !page.body.contains("Sign-in") {
+        page = phone.submit(&page, &[]).await;
+    }
+    let consent = phone.submit(&page, &[("login", "person"), ("password", "word")]).await;
+    assert_eq!(phone.submit(&consent, &[]).await.status, StatusCode::OK);
+    // Once the first one has been silent for long enough, the new process asks in its place.
+    assert_eq!(waiting.wait().await.unwrap().code(), Some(0));
+    scene.runs().await;
+    scene.stage.stop().await;
+}
+
+#[tokio::test]
 async fn an_issuer_alone_leads_a_person_to_the_provider_by_a_pushed_request() {
     let elsewhere = json!({"redirect_uris": ["https://elsewhere.example/"]});
-    let scene = Scene::new(elsewhere, &[("scope", "openid view_sales")], &[]).await;
+    // What is pushed binds the code to a key, and so its tokens.
+    let scene = Scene::new(elsewhere, &[("scope", "openid view_sales"), ("dpop", "true")], &[]).await;
     let pushed = json!({
         "redirect_uris": [scene.stage.url("/oauth2/callback")],
         "require_pushed_authorization_requests": true,
+        "dpop_bound_access_tokens": true,
     });
     let (id, secret) = scene.server.enrol("/reg", &pushed).await;
     update_secret(&scene.stage, "oauth2-client-id", &id).await;

@@ -5,8 +5,11 @@ use http::{HeaderMap, StatusCode};
 use super::*;
 use crate::provider::{ClientAuth, Definition, Overrides};
 
+/// The bodies and headers that a server got.
+type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
+
 /// A server that wants a nonce in every proof, and gives it once it is asked without.
-fn server(seen: Arc<Mutex<Vec<(String, HeaderMap)>>>) -> Wire {
+fn server(seen: Seen) -> Wire {
     Wire::new(move |request: TokenRequest| {
         let mut seen = seen.lock().unwrap();
         seen.push((request.body().to_owned(), request.headers().clone()));
@@ -72,7 +75,7 @@ async fn with_second(status: u16, body: &'static str, purpose: For) -> (Result<A
     let authority = Authority::new(provider, Credentials::fixed(client), wire);
     let (secret, now) = (Secret::new("x"), Timestamp::now());
     let answer = match purpose {
-        For::Code => authority.exchange("c", "https://f.example/cb", &secret, &Values::new(), now).await,
+        For::Code => authority.exchange("c", "https://f.example/cb", &secret, &secret, &Values::new(), now).await,
         For::Renewal => authority.refresh(&secret, None, now).await,
     };
     (answer, calls.load(std::sync::atomic::Ordering::Relaxed))
@@ -96,6 +99,87 @@ async fn a_second_exchange_that_fails_loses_no_refresh_token() {
     assert_eq!((answer.expires_at, calls), (Some(Timestamp::UNIX_EPOCH), 2));
     let (answer, _) = with_second(503, "", For::Code).await;
     assert_eq!(answer.unwrap_err().class(), Class::ProviderUnavailable, "the person is still here");
+}
+
+/// The path and the headers of each request.
+type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
+
+/// A server whose tokens are bound, and that says whose they are; what it saw.
+fn binding(kind: &'static str) -> (Authority, Seen) {
+    let definition = Definition {
+        token_url: Some("https://p.example/token".into()),
+        userinfo_url: Some("https://p.example/me".into()),
+        userinfo_id: Some("/id".into()),
+        authorize_url: Some("https://p.example/authorize".into()),
+        dpop: true,
+        ..Definition::default()
+    };
+    let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
+    let seen = Seen::default();
+    let calls = Arc::clone(&seen);
+    let wire = Wire::new(move |request: TokenRequest| {
+        let mut calls = calls.lock().unwrap();
+        calls.push((request.url().path().to_owned(), request.headers().clone()));
+        let mut headers = HeaderMap::new();
+        let (status, body) = match (request.url().path(), calls.len()) {
+            ("/token", _) => {
+                (StatusCode::OK, format!(r#"{{"access_token":"a","refresh_token":"r","token_type":"{kind}"}}"#))
+            }
+            // The place that tells whose it is wants a nonce, too.
+            ("/me", 2) if kind == "DPoP" => {
+                headers.insert("dpop-nonce", http::HeaderValue::from_static("n2"));
+                let challenge = http::HeaderValue::from_static("DPoP error=\"use_dpop_nonce\"");
+                headers.insert("www-authenticate", challenge);
+                (StatusCode::UNAUTHORIZED, String::new())
+            }
+            _ => (StatusCode::OK, r#"{"id":7}"#.to_owned()),
+        };
+        std::future::ready(Ok(RawAnswer { status, headers, body: body.into(), at: Timestamp::UNIX_EPOCH }))
+    });
+    let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() };
+    (Authority::new(provider, Credentials::fixed(client), wire), seen)
+}
+
+/// A part of a proof.
+fn read(headers: &HeaderMap, part: usize) -> serde_json::Value {
+    let proof = headers[dpop::HEADER].to_str().unwrap().split('.').nth(part).unwrap().to_owned();
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(proof).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+#[tokio::test]
+async fn a_code_is_good_with_the_key_that_it_was_asked_for_with_and_the_token_is_shown_with_proof() {
+    let (authority, seen) = binding("DPoP");
+    let seed = Secret::new("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE");
+    let (verifier, now) = (Secret::new("v"), Timestamp::now());
+    let url = authority.bind("https://p.example/authorize?client_id=id".parse().unwrap(), &seed).unwrap();
+    let asked = SigningKey::derived(&seed).unwrap();
+    assert!(url.as_str().ends_with(&format!("&dpop_jkt={}", asked.thumbprint().unwrap())), "{url}");
+    let answer = authority.exchange("c", "https://f.example/cb", &verifier, &seed, &Values::new(), now).await.unwrap();
+    assert_eq!(authority.owner(&answer, now).await.unwrap().unwrap().id, "7");
+    let seen = seen.lock().unwrap();
+    assert_eq!(read(&seen[0].1, 0)["jwk"], asked.public_jwk().unwrap());
+    assert_eq!(seen.len(), 3, "once more with the nonce");
+    let (path, headers) = &seen[2];
+    assert_eq!((path.as_str(), headers["authorization"].to_str().unwrap()), ("/me", "DPoP a"));
+    let claims = read(headers, 1);
+    assert_eq!((&claims["nonce"], &claims["htm"]), (&"n2".into(), &"GET".into()));
+    assert!(claims["ath"].is_string());
+}
+
+#[tokio::test]
+async fn a_refresh_token_stays_bound_where_the_access_token_is_an_ordinary_one() {
+    let (authority, seen) = binding("Bearer");
+    let seed = Secret::new("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE");
+    let now = Timestamp::now();
+    let answer = authority.exchange("c", "https://f.example/cb", &seed, &seed, &Values::new(), now).await.unwrap();
+    assert_eq!(authority.owner(&answer, now).await.unwrap().unwrap().id, "7");
+    let record = crate::token::Record::default().authorised(answer, now, None);
+    authority.refresh(&Secret::new("r"), record.tokens.as_ref(), now).await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen[1].1["authorization"], "Bearer a");
+    assert!(!seen[1].1.contains_key(dpop::HEADER));
+    assert_eq!(read(&seen[0].1, 0)["jwk"], read(&seen[2].1, 0)["jwk"]);
 }
 
 /// The end of a token whose answer says `told`, at a server whose introspection answers so, or never.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Phase, Renewal, adopted};
+use super::{Phase, Renewal, adopted, failed};
 use crate::{
     keeper::step::{Outcome, Step},
     store::{StoreError, Stored, Version},
-    token::{Answer, Record, Secret},
+    token::{Answer, Failure, Record, Secret},
 };
 
 /// New tokens on their way into the store.
@@ -19,14 +19,21 @@ pub(super) struct Fresh {
     /// Digest of the refresh token that they cost.
     spent: String,
     tries: u32,
+    /// Why there is a refresh token and no access token.
+    unfinished: Option<Failure>,
 }
 
 impl Renewal {
     pub(super) fn on_answer(&mut self, stored: Stored, answer: Answer, now: Timestamp) -> Step {
         let spent = stored.record.tokens.as_ref().and_then(|tokens| tokens.refresh_token.as_ref()).map(Secret::digest);
-        let record = stored.record.renewed(answer, self.sent_at, self.policy.lifetime);
+        let unfinished = answer.unfinished.clone();
+        let mut record = stored.record.renewed(answer, self.sent_at, self.policy.lifetime);
+        if let Some(failure) = &unfinished {
+            // There is a refresh token to keep and no access token to use: as a renewal it has failed, and it waits like one.
+            record.health = self.policy.after_failure(&stored.record, failure, now, self.jitter);
+        }
         let record = record.over(&stored.record, self.policy.tells, now);
-        self.store(Fresh { record, was: stored.version, spent: spent.unwrap_or_default(), tries: 0 })
+        self.store(Fresh { record, was: stored.version, spent: spent.unwrap_or_default(), tries: 0, unfinished })
     }
 
     pub(super) fn store(&mut self, fresh: Fresh) -> Step {
@@ -38,7 +45,11 @@ impl Renewal {
         match result {
             Ok(version) => {
                 self.wrote(&fresh.record);
-                Step::Done(Box::new(Outcome::Renewed(Stored { record: fresh.record, version })))
+                let stored = Stored { record: fresh.record, version };
+                match fresh.unfinished {
+                    Some(failure) => failed(failure, Some(stored)),
+                    None => Step::Done(Box::new(Outcome::Renewed(stored))),
+                }
             }
             Err(StoreError::Conflict) => self.go(Phase::Merging(Box::new(fresh)), Step::Load),
             // The refresh token is spent: its successor is all there is, so this goes on until it is written.
@@ -89,6 +100,7 @@ impl Renewal {
             // Only something beside the tokens was written: a fresh refresh token is never dropped for that (case A7).
             self.state = stored.record.state();
             fresh.record = fresh.record.over(&stored.record, self.policy.tells, now);
+            fresh.record.device = stored.record.device;
             fresh.was = stored.version;
             return self.store(fresh);
         }

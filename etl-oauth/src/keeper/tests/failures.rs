@@ -118,3 +118,54 @@ async fn e3_a_providers_wish_to_be_left_alone_holds_for_replicas_that_never_hear
     it.pass(6);
     assert_eq!(shown(it.replica("started later").token().await), "a1");
 }
+
+#[tokio::test]
+async fn an_exchange_after_the_renewal_that_fails_again_and_again_is_waited_out_and_costs_no_token() {
+    let mut it = Setting::new();
+    let text = "token_url = 'https://p.example/token'\nsecond_url = 'https://p.example/long'\n\
+                second_on_renewal = true\nsecond.params = { short = '{access_token}' }";
+    let provider = Provider::new("acme", Definition::read("acme.toml", text).unwrap(), Overrides::default()).unwrap();
+    let calls = Arc::new(Mutex::new((0, 0)));
+    let counted = Arc::clone(&calls);
+    it.parts.policy = Policy::of(&provider);
+    let wire = Wire::new(move |request| {
+        let mut calls = counted.lock().unwrap();
+        let (status, body) = if request.url().path() == "/long" {
+            calls.1 += 1;
+            if calls.1 < 3 {
+                (503, String::new())
+            } else {
+                (200, r#"{"access_token":"long","expires_in":9000}"#.into())
+            }
+        } else {
+            calls.0 += 1;
+            let n = calls.0;
+            assert!(request.body().contains(&format!("refresh_token=r{}", n - 1)), "{}", request.body());
+            (200, format!(r#"{{"access_token":"short","refresh_token":"r{n}","expires_in":60}}"#))
+        };
+        let status = StatusCode::from_u16(status).unwrap();
+        std::future::ready(Ok(RawAnswer { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::now() }))
+    });
+    it.parts.authority = Authority::new(provider, Credentials::fixed(client()), wire);
+    let keeper = it.replica("one");
+    let _ = keeper.authorise(answer("a0", "r0"), it.now()).await;
+    it.pass(3590);
+    // While the old token lives it is served, and nobody asks again and again.
+    for _ in 0..20 {
+        assert_eq!(shown(keeper.token().await), "a0");
+    }
+    assert_eq!((*calls.lock().unwrap(), keeper.state()), ((1, 1), State::Degraded));
+    it.pass(11);
+    let mut waited = 0;
+    let token = loop {
+        match keeper.token().await {
+            Ok(token) => break token,
+            Err(err) => assert_eq!(class(&err), Some(Class::ProviderUnavailable)),
+        }
+        it.pass(1);
+        waited += 1;
+    };
+    assert_eq!((shown(Ok(token)), *calls.lock().unwrap()), ("long".to_owned(), (3, 3)));
+    assert!(waited > 30, "the second wait is longer than the first: {waited}");
+    assert_eq!(keeper.state(), State::Enabled);
+}

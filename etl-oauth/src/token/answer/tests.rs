@@ -24,6 +24,10 @@ fn f11_duplicate_fields_missing_type_and_any_case_are_taken() {
     assert_eq!(read(r#"{"access_token":"old","access_token":"new"}"#).unwrap().access_token.expose(), "new");
     assert_eq!(read(r#"{"access_token":"a","token_type":"bEARER"}"#).unwrap().token_type, "bEARER");
     assert_eq!(read(r#"{"access_token":"a","token_type":null}"#).unwrap().token_type, "Bearer");
+    let exchanged =
+        r#"{"access_token":"a","token_type":"N_A","issued_token_type":"urn:ietf:params:oauth:token-type:jwt"}"#;
+    assert_eq!(read(exchanged).unwrap().token_type, "Bearer");
+    assert_eq!(read(r#"{"access_token":"a","token_type":"N_A"}"#).unwrap_err(), Malformed::UnknownType);
     assert_eq!(read(r#"{"access_token":"a","token_type":"mac"}"#).unwrap_err(), Malformed::UnknownType);
 }
 

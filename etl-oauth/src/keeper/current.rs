@@ -1,0 +1,111 @@
+//! The newest record that this replica knows of, and how it learns of a newer one.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use jiff::Timestamp;
+
+use super::{Keeper, Token};
+use crate::{
+    store::{StoreError, Stored, TokenStore},
+    token::State,
+};
+
+/// The newest record, with what every call asks of it worked out once.
+pub(super) struct Current {
+    pub(super) stored: Arc<Stored>,
+    pub(super) fresh_until: Timestamp,
+}
+
+impl Keeper {
+    /// The newest record that this replica knows of, without asking the store.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<Stored>> {
+        self.0.current.load().as_ref().map(|current| Arc::clone(&current.stored))
+    }
+
+    /// The state of the newest record that this replica knows of.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let state = self.current().map_or(State::Disabled, |stored| stored.record.state());
+        if state == State::Enabled && !self.is_saved() { State::Degraded } else { state }
+    }
+
+    /// Its token, while that needs no thought of renewal.
+    pub(super) fn fresh(&self) -> Option<Token> {
+        let now = self.now();
+        let current = self.0.current.load();
+        let current = current.as_ref().filter(|current| now < current.fresh_until)?;
+        Token::new(Arc::clone(&current.stored))
+    }
+
+    /// Reads the store and takes what is newer there. A store that cannot be read changes nothing but
+    /// [`Keeper::is_store_ok`].
+    pub async fn sync(&self) {
+        if self.is_saved()
+            && let Ok(stored) = self.load().await
+        {
+            match stored {
+                Some(stored) => self.publish(stored),
+                // Nothing is known of it, and that is a state to be seen, too.
+                None => self.show(self.state()),
+            }
+        }
+    }
+
+    pub(super) async fn load(&self) -> Result<Option<Stored>, StoreError> {
+        let result = self.0.parts.store.load(self.account()).await;
+        self.note_store(result.as_ref().err());
+        result
+    }
+
+    pub(super) fn note_store(&self, err: Option<&StoreError>) {
+        match err {
+            None | Some(StoreError::Conflict) => self.0.store_ok.store(true, Ordering::Release),
+            Some(err) => {
+                if self.0.store_ok.swap(false, Ordering::AcqRel) {
+                    tracing::warn!(account = self.account(), error = %err, "the store cannot be used; trying on");
+                }
+                let again = self.now().as_millisecond().saturating_add(1000);
+                self.0.store_again_at.store(again, Ordering::Release);
+            }
+        }
+    }
+
+    /// Makes a record the current one, unless a newer one is.
+    pub(super) fn publish(&self, stored: Stored) {
+        self.tell_for_others(&stored.record);
+        let device = stored.record.device.clone();
+        let fresh_until = self.0.parts.policy.fresh_until(&stored.record);
+        let new = Arc::new(Current { stored: Arc::new(stored), fresh_until });
+        self.0.current.rcu(|current| match current {
+            Some(current) if current.stored.record.generation > new.stored.record.generation => {
+                Some(Arc::clone(current))
+            }
+            _ => Some(Arc::clone(&new)),
+        });
+        self.show(self.state());
+        // After the record is known: the task looks there whether it is still wanted.
+        if let Some(device) = device {
+            self.go_on_asking(&device);
+        }
+    }
+
+    /// In the metrics.
+    pub(super) fn show(&self, state: State) {
+        for each in State::ALL {
+            let labels = [("account", self.account().to_owned()), ("state", each.as_str().to_owned())];
+            metrics::gauge!("etl_oauth_account_state", &labels).set(f64::from(u8::from(each == state)));
+        }
+        let current = self.current();
+        let tokens = current.as_ref().and_then(|stored| stored.record.tokens.as_ref());
+        for (name, end) in [
+            ("etl_oauth_token_expiry_timestamp_seconds", tokens.and_then(|tokens| tokens.expires_at)),
+            ("etl_oauth_refresh_token_expiry_timestamp_seconds", tokens.and_then(|tokens| tokens.refresh_expires_at)),
+        ] {
+            // A gauge cannot be taken away; NaN compares with nothing, so that an alert passes it over.
+            #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]
+            let end = end.map_or(f64::NAN, |end| end.as_second() as f64);
+            metrics::gauge!(name, "account" => self.account().to_owned()).set(end);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The one place that writes a record out, and reads it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use secrecy::zeroize::Zeroizing;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::{Device, Health, Intent, Owner, Record, Rest, Secret, Tokens, Untold};
+
+impl Record {
+    /// The record as JSON: the one place where tokens are written out.
+    #[must_use]
+    pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        let written = Written {
+            version: 1,
+            generation: self.generation,
+            tokens: self.tokens.as_ref(),
+            intent: self.intent.as_ref(),
+            health: &self.health,
+            notes: &self.notes,
+            owner: self.owner.as_ref(),
+            used: &self.used,
+            untold: self.untold.as_ref(),
+            authorisations: self.authorisations,
+            device: self.device.as_deref(),
+        };
+        // Strings, numbers and maps with string keys: nothing of it can fail to serialise.
+        Zeroizing::new(serde_json::to_vec(&written).unwrap_or_default())
+    }
+
+    /// Reads what [`Record::to_json`] wrote. Unknown fields are passed over, so that an older replica reads a newer one's.
+    ///
+    /// # Errors
+    /// What is wrong with the JSON, without a word of its contents.
+    pub fn from_json(json: &[u8]) -> Result<Self, CorruptRecord> {
+        // serde takes an array for a struct, too; `[]` would be an empty record.
+        if json.trim_ascii_start().first() != Some(&b'{') {
+            return Err(CorruptRecord { line: 1, column: 0 });
+        }
+        serde_json::from_slice(json).map_err(|err| CorruptRecord { line: err.line(), column: err.column() })
+    }
+}
+
+/// A stored record that cannot be read. That is not the same as "not authorised": nothing may overwrite it unasked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the stored record is damaged at line {line}, column {column}")]
+pub struct CorruptRecord {
+    line: usize,
+    column: usize,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    version: u32,
+    generation: u64,
+    #[serde(serialize_with = "write_tokens")]
+    tokens: Option<&'a Tokens>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    intent: Option<&'a Intent>,
+    health: &'a Health,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    notes: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<&'a Owner>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    used: &'a BTreeMap<String, Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    untold: Option<&'a Untold>,
+    #[serde(skip_serializing_if = "is_zero")]
+    authorisations: u32,
+    #[serde(serialize_with = "write_device", skip_serializing_if = "Option::is_none")]
+    device: Option<&'a Device>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+fn write_device<S: Serializer>(device: &Option<&Device>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Exposed<'a> {
+        device_code: &'a str,
+        #[serde(flatten)]
+        rest: &'a Device,
+    }
+    device.map(|device| Exposed { device_code: device.device_code.expose(), rest: device }).serialize(serializer)
+}
+
+fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Exposed<'a> {
+        access_token: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        refresh_token: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        previous_refresh_token: Option<&'a str>,
+        token_type: &'a str,
+        scope: &'a Option<String>,
+        obtained_at: Timestamp,
+        expires_at: Option<Timestamp>,
+        refresh_expires_at: Option<Timestamp>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bound_to: Option<&'a str>,
+        answer: &'a Rest,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        kept: &'a BTreeMap<String, String>,
+    }
+    tokens
+        .map(|tokens| Exposed {
+            access_token: tokens.access_token.expose(),
+            refresh_token: tokens.refresh_token.as_ref().map(Secret::expose),
+            previous_refresh_token: tokens.previous_refresh_token.as_ref().map(Secret::expose),
+            token_type: &tokens.token_type,
+            scope: &tokens.scope,
+            obtained_at: tokens.obtained_at,
+            expires_at: tokens.expires_at,
+            refresh_expires_at: tokens.refresh_expires_at,
+            bound_to: tokens.bound_to.as_ref().map(Secret::expose),
+            answer: &tokens.answer,
+            kept: &tokens.kept,
+        })
+        .serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::{Answer, AnswerShape};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn answer(body: &str) -> Answer {
+        AnswerShape::default().read(body.as_bytes()).unwrap()
+    }
+
+    fn first() -> Record {
+        let body =
+            r#"{"access_token":"a1","refresh_token":"r1","expires_in":3600,"scope":"s","refresh_expires_in":9000}"#;
+        Record::default().authorised(answer(body), at(1000), None)
+    }
+
+    #[test]
+    fn a_record_reads_back_what_it_wrote_and_debug_shows_no_token() {
+        let record = first();
+        let read = Record::from_json(&record.to_json()).unwrap();
+        assert_eq!(*read.to_json(), *record.to_json());
+        assert_eq!(read.tokens.as_ref().unwrap().refresh_token.as_ref().unwrap().expose(), "r1");
+        let shown = format!("{read:?}");
+        assert!(!shown.contains("\"a1\"") && !shown.contains("\"r1\""), "{shown}");
+    }
+
+    #[test]
+    fn b5_a_damaged_record_is_an_error_and_not_an_empty_record() {
+        for damaged in ["", "{\"generation\":", "empty", "[]", "{\"tokens\":{}}"] {
+            assert!(Record::from_json(damaged.as_bytes()).is_err(), "{damaged}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_an_answer_stay_what_they_are_however_often_the_record_is_written() {
+        let record = Record::default().authorised(answer(r#"{"access_token":"a","x":13e300,"y":0.1}"#), at(0), None);
+        let read = Record::from_json(&record.to_json()).unwrap();
+        assert_eq!(*read.to_json(), *record.to_json());
+    }
+}
