@@ -207,3 +207,20 @@ async fn a_write_that_names_an_old_version_is_a_conflict() {
     assert_eq!(result.unwrap_err(), StoreError::Conflict);
     assert!(it.store.load("other").await.is_err());
 }
+
+#[tokio::test]
+async fn a_gateway_that_is_away_fails_the_write_alone_and_names_its_variable() {
+    let it = setting(&[(ACCESS, "a0"), (REFRESH, "r0")], &[], false).await;
+    let (secrets, nowhere) = (it.store.secrets.clone(), "http://127.0.0.1:1".parse().unwrap());
+    let codec = Codec::optional("etl", secrets.clone()).unwrap();
+    let store = Gateway::new(GatewayApi::new(&nowhere, secrets.clone()).unwrap(), secrets, codec);
+    let there = store.load(DEFAULT_ACCOUNT).await.unwrap().unwrap();
+    assert_eq!(there.record.tokens.as_ref().unwrap().access_token.expose(), "a0");
+    let answer = AnswerShape::default().read(br#"{"access_token":"a1","refresh_token":"r1"}"#).unwrap();
+    let record = there.record.renewed(answer, Timestamp::UNIX_EPOCH, None);
+    let failed = store.save(DEFAULT_ACCOUNT, &record, Some(&there.version)).await;
+    assert!(matches!(&failed, Err(StoreError::Unavailable(why)) if why.contains("gateway_url")), "{failed:?}");
+    // Nothing of it counts as written, and the next try names the same version.
+    let after = store.load(DEFAULT_ACCOUNT).await.unwrap().unwrap();
+    assert_eq!((after.version, after.record.generation), (there.version, there.record.generation));
+}
