@@ -124,8 +124,8 @@ def table(medians, starts, options):
         "# The proxy for other functions",
         "",
         f"`bench/proxy.sh`: medians of {options.rounds} interleaved rounds of {options.seconds} s on one machine,"
-        f" {os.cpu_count()} cores ({platform.machine()}), upstream and load on the same cores; the function built in"
-        f" release mode, its log written to a file. Throughput: `wrk -t2 -c{CONNECTIONS}`. Latency: {RATE} requests/s over {CONNECTIONS}"
+        f" {os.cpu_count()} cores ({platform.machine()}), upstream and load on the same cores; the function built as its"
+        f" image is, its log written to a file. Throughput: `wrk -t2 -c{CONNECTIONS}`. Latency: {RATE} requests/s over {CONNECTIONS}"
         " connections. Memory: resident, after the load.",
         "",
         "| way | requests/s | of the plain proxy | p50 | over direct | p99 | memory |",

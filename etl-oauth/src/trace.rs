@@ -28,9 +28,8 @@ tokio::task_local! {
     static CURRENT: Option<Trace>;
 }
 
-/// Runs `work` as part of the trace that `headers` name, if they name one.
-pub(crate) async fn within<F: Future>(headers: &HeaderMap, work: F) -> F::Output {
-    let trace = Trace::read(headers);
+/// Runs `work` as part of a trace, if there is one.
+pub(crate) async fn within<F: Future>(trace: Option<Trace>, work: F) -> F::Output {
     let span = trace.as_ref().map_or_else(Span::none, |trace| tracing::info_span!("request", trace_id = trace.id));
     CURRENT.scope(trace, work).instrument(span).await
 }
@@ -57,7 +56,7 @@ fn current() -> Option<Trace> {
 
 impl Trace {
     /// Reads the headers; one that is malformed, or there twice, is none (§3.2.2, §4.3).
-    fn read(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn read(headers: &HeaderMap) -> Option<Self> {
         let mut parents = headers.get_all(PARENT).iter();
         let parent = parents.next()?.to_str().ok().filter(|_| parents.next().is_none())?;
         let mut parts = parent.split('-');
@@ -140,7 +139,7 @@ mod tests {
     async fn a_task_carries_the_trace_of_the_one_that_started_it() {
         let parent = format!("00-{ID}-b7ad6b7169203331-01");
         let came = HeaderMap::from_iter([(PARENT, parent.parse().unwrap())]);
-        let (one, two) = within(&came, async {
+        let (one, two) = within(Trace::read(&came), async {
             let sent = || headers()[PARENT].to_str().unwrap().to_owned();
             (tokio::spawn(carry(async move { sent() })).await.unwrap(), sent())
         })

@@ -147,6 +147,20 @@ impl Fleet {
         status
     }
 
+    /// Whether a process runs.
+    pub fn is_alive(&mut self, index: usize) -> bool {
+        self.members[index].child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits until a process has ended by itself, and starts another in its place.
+    pub async fn ended(&mut self, index: usize) -> ExitStatus {
+        let member = &mut self.members[index];
+        let ended = tokio::time::timeout(Duration::from_secs(30), member.child.wait()).await;
+        let port = member.port;
+        self.members[index].child = self.spawn(port);
+        ended.expect("it ends").unwrap()
+    }
+
     /// Sends a process a signal by name.
     pub async fn signal(&self, index: usize, signal: &str) {
         let pid = self.members[index].child.id().unwrap().to_string();

@@ -121,6 +121,68 @@ async fn a10_four_processes_over_files_survive_kills_and_naps() {
     storm("file", fleet, 20, &[Blow::Kill, Blow::Kill, Blow::Sleep]).await;
 }
 
+#[tokio::test]
+async fn b1_a_process_that_is_told_to_stop_ends_when_its_new_tokens_are_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, away) = (folder.path().join("tokens"), folder.path().join("away"));
+    let place = path.display().to_string();
+    let variables = [
+        ("store", "file"),
+        ("store_path", &*place),
+        ("allow_ephemeral_store", "true"),
+        ("enable_auth", "first_visit"),
+        ("token_timeout", "20s"),
+        ("lease", "60s"),
+        ("exec_timeout", "30s"),
+        ("write_timeout", "30s"),
+    ];
+    let mut fleet = Fleet::unauthorised(PROGRAM, 1, &variables, &[]).await;
+    fleet.provider().set_faults(&serde_json::json!({"token_lifetime": 1})).unwrap();
+    assert_eq!(fleet.authorise().await.status, 200);
+    let slow =
+        serde_json::json!({"token_lifetime": 3600, "reuse_detection": true, "delay": {"after": 4.0, "times": 1}});
+    fleet.provider().set_faults(&slow).unwrap();
+    let record = || std::fs::read(path.join("default.json")).unwrap();
+    let (before, url, stop) = (record(), fleet.url(0, "/"), Arc::new(AtomicBool::new(false)));
+    let calls = tokio::spawn({
+        let (url, stop) = (url.clone(), Arc::clone(&stop));
+        async move {
+            loop {
+                let status = reqwest::Client::new().post(&url).send().await.unwrap().status();
+                if stop.load(Ordering::Relaxed) {
+                    return status.as_u16();
+                }
+            }
+        }
+    });
+    let start = Instant::now();
+    while record() == before {
+        assert!(start.elapsed() < Duration::from_secs(30), "nothing is renewed:\n{}", fleet.log(0));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The intent is written, and the provider has rotated, or is about to: what it answers cannot be stored.
+    std::fs::rename(&path, &away).unwrap();
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!(calls.await.unwrap(), 200, "served from memory");
+    fleet.signal(0, "-TERM").await;
+    let start = Instant::now();
+    while reqwest::Client::new().get(&url).send().await.is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(30), "it goes on taking calls");
+    }
+    // Time enough for one that does not wait to be gone.
+    for _ in 0..10 {
+        assert!(fleet.is_alive(0), "it ended, and the only refresh token with it:\n{}", fleet.log(0));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    std::fs::rename(&away, &path).unwrap();
+    assert_eq!(fleet.ended(0).await.code(), Some(0), "{}", fleet.log(0));
+    fleet.until_up(0).await;
+    let answer = reqwest::Client::new().post(&url).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 200, "{}", fleet.log(0));
+    assert_eq!(fleet.provider_log()["outcomes"]["refresh_token issued"], 1);
+    fleet.stop().await;
+}
+
 #[cfg(feature = "components")]
 mod servers {
     use tests::Relay;

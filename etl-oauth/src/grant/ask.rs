@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(
             said,
             json!({"iss": "app", "sub": "person@example.com", "aud": "https://login.example", "scope": "a b",
-                   "iat": 1000, "exp": 1300, "jti": said["jti"]})
+                   "iat": 990, "exp": 1290, "jti": said["jti"]})
         );
         assert!(!request.body().contains("client_id") && !request.body().contains("&scope="), "{}", request.body());
     }

@@ -14,6 +14,9 @@ pub(super) const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertio
 /// How long a statement is good for. It is used at once; a minute is for clocks that disagree.
 const LIFETIME: Duration = Duration::from_secs(60);
 
+/// A statement is dated back so far: a server whose clock is a little behind would take it for one of the future.
+const BEHIND: i64 = 10;
+
 /// Proves the client `id` (§2.2). A new one for each attempt: servers refuse one that they have seen.
 ///
 /// # Errors
@@ -48,12 +51,13 @@ fn claims(
     now: Timestamp,
 ) -> Result<Value, KeyError> {
     let seconds = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
+    let issued_at = now.as_second().saturating_sub(BEHIND);
     Ok(json!({
         "iss": issuer,
         "sub": subject,
         "aud": provider.assertion_audience(),
         "jti": random_text()?,
-        "iat": now.as_second(),
-        "exp": now.as_second().saturating_add(seconds),
+        "iat": issued_at,
+        "exp": issued_at.saturating_add(seconds),
     }))
 }

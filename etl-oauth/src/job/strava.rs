@@ -3,7 +3,7 @@
 //!
 //! Two functions of this crate: one runs this job on a schedule and writes what it read into its ledger; the other has the
 //! variable `record_of` with the first one's name, and shows that to everybody. It has no token, and asks nobody but the
-//! store. Activities that are for the athlete alone, and where any of them took place, are left out.
+//! store. Activities that are not for everyone, and where any of them took place, are left out.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -127,7 +127,9 @@ pub async fn read(api: &Api, now: Timestamp) -> Result<Summary, JobError> {
     let athlete: Athlete = api.get("/v3/athlete").json().await?;
     let stats: Stats = api.get(&format!("/v3/athletes/{}/stats", athlete.id)).json().await?;
     let read: Vec<Read> = api.get("/v3/athlete/activities").query("per_page", "50").json().await?;
-    let public = read.into_iter().filter(|read| !read.private && read.visibility.as_deref() != Some("only_me"));
+    // Its other values are `followers_only` and `only_me`.
+    let for_all = |read: &Read| read.visibility.as_deref().is_none_or(|visibility| visibility == "everyone");
+    let public = read.into_iter().filter(|read| !read.private && for_all(read));
     Ok(Summary {
         updated_at: Some(now),
         recent: public.map(|read| read.activity).take(RECENT).collect(),

@@ -130,11 +130,17 @@ async fn a_summary_has_what_is_public_and_no_place() {
         "/v3/athlete" => Json(json!({ "id": 9 })).into_response(),
         "/v3/athletes/9/stats" => Json(json!({ "all_run_totals": { "count": 4, "distance": 2.5 } })).into_response(),
         "/v3/athlete/activities" => {
-            let ride = |name, private| {
+            let ride = |name, private, visibility| {
                 json!({ "name": name, "sport_type": "Ride", "start_date": "2026-11-20T07:00:00Z", "distance": 1000.0,
-                    "moving_time": 60, "private": private, "start_latlng": [1.0, 2.0], "map": { "id": "m" } })
+                    "moving_time": 60, "private": private, "visibility": visibility, "start_latlng": [1.0, 2.0], "map": { "id": "m" } })
             };
-            Json(json!([ride("open", false), ride("hidden", true)])).into_response()
+            let rides = [
+                ride("open", false, Some("everyone")),
+                ride("unsaid", false, None),
+                ride("hidden", true, Some("only_me")),
+                ride("hidden from most", false, Some("followers_only")),
+            ];
+            Json(json!(rides)).into_response()
         }
         _ => StatusCode::NOT_FOUND.into_response(),
     })
@@ -143,7 +149,10 @@ async fn a_summary_has_what_is_public_and_no_place() {
     let at = context(&s, &store, folder.path());
     let outcome = Job::Strava.run(at.clone()).await.unwrap();
     let shown = outcome.json.to_string();
-    assert!(shown.contains("open") && !shown.contains("hidden") && !shown.contains("latlng"), "{shown}");
+    assert!(
+        shown.contains("open") && shown.contains("unsaid") && !shown.contains("hidden") && !shown.contains("latlng"),
+        "{shown}"
+    );
     let read = at.ledger.read::<strava::Summary>(strava::NOTES).await.unwrap().notes;
     assert_eq!((read.all.run.count, read.updated_at), (4, Some(NOW)));
     assert_eq!(serde_json::to_value(read).unwrap(), outcome.json);

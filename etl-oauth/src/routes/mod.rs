@@ -33,6 +33,7 @@ use crate::{
     secrets::Secrets,
     store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
     token::Secret,
+    trace::{self, Trace},
 };
 use reply::{Asked, problem};
 pub use retrieve::retriever;
@@ -148,9 +149,7 @@ impl Function {
             .route("/openapi.json", routing::get(openapi::describe))
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
-            .layer(axum::middleware::map_response_with_state(Arc::clone(&app), announce_work))
-            .layer(axum::middleware::map_response(reply::guarded))
-            .layer(axum::middleware::from_fn(traced))
+            .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), around))
             .with_state(app)
     }
 }
@@ -215,17 +214,15 @@ fn owner() -> String {
     format!("{host}-{:08x}", u32::from_le_bytes(salt))
 }
 
-/// What a request sets going belongs to the trace that it came with.
-async fn traced(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
-    let headers = request.headers().clone();
-    crate::trace::within(&headers, next.run(request)).await
-}
-
-/// Tells the watchdog of a renewal or a write that goes on after the answer: the process ends after it.
-async fn announce_work(
+/// What a request sets going belongs to the trace that it came with; and its answer tells the watchdog of a renewal or a write
+/// that goes on after it: the process ends after that.
+async fn around(
     axum::extract::State(app): State,
-    mut response: axum::response::Response,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
 ) -> axum::response::Response {
+    let context = Trace::read(request.headers());
+    let mut response = reply::guarded(trace::within(context, next.run(request)).await);
     if let Some(work) = app.keepers.unfinished() {
         response.extensions_mut().insert(work);
     }

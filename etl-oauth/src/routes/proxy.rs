@@ -38,15 +38,22 @@ const HOP: [&str; 8] = [
     "upgrade",
 ];
 
-/// What the caller or the platform told this function, and not the API. Some servers take another method from a header,
+/// What the caller or the platform told this function, and not the API: how a caller proves who it is would let the API prove
+/// the same. Some servers take another method from a header,
 /// and another host or path from others: what was allowed would not be what is done.
-const OURS: [&str; 16] = [
+const OURS: [&str; 22] = [
     "authorization",
     "cookie",
     "dpop",
     "expect",
     "forwarded",
     "host",
+    "signature",
+    "signature-input",
+    "webhook-id",
+    "webhook-signature",
+    "webhook-timestamp",
+    "x-api-key",
     "x-call-id",
     "x-callback-url",
     "x-etl-oauth-account",
@@ -242,7 +249,7 @@ mod tests {
             "store_path" => Some(folder.path().join("store").display().to_string()),
             "allow_ephemeral_store" => Some("true".into()),
             "secret_mount_path" => Some(folder.path().display().to_string()),
-            "proxy_allow" => Some("GET /v2/*, POST /v2/*".into()),
+            "proxy_allow" => Some("GET /v2/*, POST /v2/*, PROPFIND /v2/*".into()),
             _ => None,
         });
         let app = Function::new(config.unwrap()).await.unwrap().0;
@@ -275,6 +282,8 @@ mod tests {
             ("authorization", "Bearer of-the-caller"),
             ("cookie", "a=b"),
             ("dpop", "proof-of-the-caller"),
+            ("x-api-key", "secret-of-the-caller"),
+            ("webhook-signature", "v1,tag"),
             ("connection", "x-mine"),
             ("x-mine", "1"),
             ("x-forwarded-for", "10.0.0.1"),
@@ -294,7 +303,9 @@ mod tests {
         assert_eq!(to_bytes(answer.into_body(), 99).await.unwrap(), "hello");
         let line = seen.lock().unwrap().pop().unwrap();
         assert!(line.starts_with("POST /api/v2/echo?a=b%20c Bearer old ") && line.contains("x-custom"), "{line}");
-        for name in ["cookie", "dpop", "x-mine", "forwarded", "override", "x-call-id", "of-the-caller"] {
+        for name in
+            ["cookie", "dpop", "api-key", "webhook", "x-mine", "forwarded", "override", "x-call-id", "of-the-caller"]
+        {
             assert!(!line.contains(name), "{name}: {line}");
         }
     }
@@ -320,6 +331,10 @@ mod tests {
     #[tokio::test]
     async fn what_the_api_says_is_passed_on_and_redirects_are_not_followed() {
         let (app, seen, _folder) = function().await;
+        let method = Method::from_bytes(b"PROPFIND").unwrap();
+        let answer = ask(&app, method, "/proxy/v2/teapot", &[], Body::empty()).await;
+        assert_eq!(answer.status(), StatusCode::IM_A_TEAPOT, "any method that is allowed");
+        assert!(seen.lock().unwrap().pop().unwrap().starts_with("PROPFIND "));
         let answer = get(&app, "/proxy/v2/teapot").await;
         assert_eq!(answer.status(), StatusCode::IM_A_TEAPOT);
         assert_eq!(to_bytes(answer.into_body(), 99).await.unwrap(), "short and stout");

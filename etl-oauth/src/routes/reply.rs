@@ -73,7 +73,7 @@ pub(super) fn fields(asked: &Asked, form: Posted) -> (Fields, Option<StatusCode>
 
 /// What every answer says, whoever made it, unless that one knows better: it is kept by no cache, shown in no frame, and
 /// read as nothing but what it says it is (RFC 9700 §4.2.4, §4.16).
-pub(super) async fn guarded(mut response: Response) -> Response {
+pub(super) fn guarded(mut response: Response) -> Response {
     for (name, value) in [
         (header::CACHE_CONTROL, "no-store"),
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"),

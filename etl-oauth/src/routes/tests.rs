@@ -277,7 +277,7 @@ async fn g1_a_revocation_ends_the_refresh_token_first_then_deletes_and_says_whic
     let scene = Scene::new(&format!("{BY_USERINFO}revoke_url = 'URL/revoke'")).await;
     scene.authorise("ada:read write").await;
     assert_eq!(scene.send(Method::POST, "/revoke", "", &[]).await.status, StatusCode::SEE_OTHER);
-    let log = reqwest::get(format!("{}/revoke", scene.provider)).await.unwrap();
+    let log = reqwest::Client::new().get(format!("{}/revoke", scene.provider)).send().await.unwrap();
     let log: Vec<String> = log.json().await.unwrap();
     // Basic of `client:value`: only the client itself may revoke.
     assert_eq!(

@@ -57,7 +57,7 @@ impl Tokens {
         // A lifetime counts from before the request: the token may be older than its answer, never younger.
         let from_now = |lifetime: Duration| sent_at.checked_add(lifetime).ok();
         let last_lifetime = old.and_then(Self::lifetime);
-        let said_by_token = jwt::expires_at(&answer.access_token);
+        let said_by_token = jwt::ends_at(&answer.access_token, sent_at);
         let spent = old.and_then(|old| old.refresh_token.clone());
         let rotated = answer.refresh_token.is_some();
         let mut kept = old.map(|old| old.kept.clone()).unwrap_or_default();

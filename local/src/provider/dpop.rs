@@ -35,7 +35,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    fn error(&self) -> &'static str {
+    pub(super) fn error(&self) -> &'static str {
         match self {
             Self::Wrong(_) => "invalid_dpop_proof",
             Self::Nonce => "use_dpop_nonce",
@@ -121,5 +121,52 @@ pub(super) fn admits<B>(shared: &Shared, request: &Request<B>) -> Result<(), Box
         Ok(Some(key)) if key == *bound_to => Ok(()),
         Ok(_) => Err(Box::new(Refusal::Wrong("The proof is of another key").challenge(shared))),
         Err(refusal) => Err(Box::new(refusal.challenge(shared))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    const URL: &str = "http://s/oauth/token";
+
+    fn shown(shared: &Shared, proof: &str, token: Option<&str>) -> Result<bool, &'static str> {
+        let headers = HeaderMap::from_iter([("dpop".parse().unwrap(), HeaderValue::from_str(proof).unwrap())]);
+        let key = proved(shared, &mut shared.book(), &headers, ("POST", URL), token);
+        key.map(|key| key.is_some()).map_err(|refusal| refusal.error())
+    }
+
+    #[test]
+    fn a_proof_is_good_once_for_its_request_its_token_and_its_time() {
+        let (shared, pem) = (Shared::of("http://s", Vec::new()), key::private_pem().unwrap());
+        let proof = |change: Value| {
+            let mut claims = json!({"htm": "POST", "htu": URL, "iat": now().as_second(), "jti": "1"});
+            claims.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            key::signed(&pem, json!({"typ": "dpop+jwt"}), &claims)
+        };
+        let good = proof(json!({}));
+        assert_eq!(shown(&shared, &good, None), Ok(true));
+        assert_eq!(shown(&shared, &good, None), Err("invalid_dpop_proof"), "shown before");
+        let ath = URL_SAFE_NO_PAD.encode(Sha256::digest(b"token"));
+        assert_eq!(shown(&shared, &proof(json!({"ath": ath})), Some("token")), Ok(true));
+        for wrong in [
+            json!({"htm": "GET"}),
+            json!({"htu": "http://s/other"}),
+            json!({"iat": now().as_second() - 3600}),
+            json!({"ath": "of another token"}),
+            json!({"jti": ""}),
+        ] {
+            assert_eq!(shown(&shared, &proof(wrong.clone()), None), Err("invalid_dpop_proof"), "{wrong}");
+        }
+        assert_eq!(
+            shown(&shared, &key::signed(&pem, json!({"typ": "JWT"}), &json!({})), None),
+            Err("invalid_dpop_proof")
+        );
+
+        shared.book().faults.dpop_nonce = true;
+        assert_eq!(shown(&shared, &proof(json!({"jti": "2"})), None), Err("use_dpop_nonce"));
+        assert_eq!(shown(&shared, &proof(json!({"jti": "2", "nonce": shared.nonce})), None), Ok(true));
     }
 }

@@ -76,6 +76,22 @@ pub(super) fn proved(jwt: &str) -> Option<(Value, String)> {
     Some((key.claims(jwt)?, key.thumbprint()))
 }
 
+/// What a client does with the key that [`private_pem`] made.
+#[cfg(test)]
+pub(super) fn signed(pem: &str, header: Value, claims: &Value) -> String {
+    let text: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &STANDARD.decode(text).expect("PEM"))
+        .expect("a key");
+    let point = pair.public_key().as_ref();
+    let [x, y] = [1..33, 33..65].map(|range| URL_SAFE_NO_PAD.encode(&point[range]));
+    let mut header = header;
+    (header["alg"], header["jwk"]) = (json!("ES256"), json!({"kty": "EC", "crv": "P-256", "x": x, "y": y}));
+    let [header, claims] = [&header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+    let text = format!("{header}.{claims}");
+    let signature = pair.sign(&SystemRandom::new(), text.as_bytes()).expect("a signature");
+    format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -204,6 +204,12 @@ struct Book {
 }
 
 impl Shared {
+    /// One that nobody serves.
+    #[cfg(test)]
+    fn of(issuer: &str, clients: Vec<Client>) -> Self {
+        Self { issuer: issuer.into(), clients, file: None, nonce: "n".into(), book: Mutex::default() }
+    }
+
     /// Held for a moment, and never over an await.
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)

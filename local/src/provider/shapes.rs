@@ -121,18 +121,19 @@ fn thirty() -> u64 {
     30
 }
 
-/// Sixty rides, one a day, newest first; every seventh is for the athlete alone.
+/// Sixty rides, one a day, newest first; in each seven one is for the athlete alone, and one for followers.
 async fn activities(State(shared): Shape, headers: HeaderMap, Query(wanted): Query<PageOf>) -> Response {
     let first = (wanted.page.max(1) - 1) * wanted.per_page;
     let rides: Vec<Value> = (first..(first + wanted.per_page).min(60))
         .map(|day| {
             let at = ago(i64::try_from(day).unwrap_or(0) * 24);
             let private = day % 7 == 3;
+            let visibility = if private { "only_me" } else if day % 7 == 5 { "followers_only" } else { "everyone" };
             json!({
                 "id": 154_504_250_376_823_u64 - day, "name": format!("Ride {}", 60 - day), "sport_type": "MountainBikeRide",
                 "type": "Ride", "distance": 24_931.4 + day as f64, "moving_time": 4500 + day, "elapsed_time": 4600 + day,
                 "total_elevation_gain": 516.0, "start_date": at, "timezone": "(GMT-08:00) America/Los_Angeles",
-                "private": private, "visibility": if private { "only_me" } else { "everyone" },
+                "private": private, "visibility": visibility,
                 "start_latlng": [37.83, -122.26], "map": { "summary_polyline": "ki{eFvqfiVqAWQIGEEKA" },
             })
         })

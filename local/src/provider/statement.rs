@@ -30,3 +30,42 @@ pub(super) fn speaker<'a>(shared: &'a Shared, jwt: &str, now: Timestamp) -> Resu
         None => Err("The statement does not say when it ends"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::{Shared, key};
+    use super::*;
+
+    #[test]
+    fn a_statement_is_believed_that_is_signed_by_the_client_for_this_server_and_lives() {
+        let (mine, other) = (key::private_pem().unwrap(), key::private_pem().unwrap());
+        let shared = Shared::of("http://s", vec![Client::without_secret("app").with_key(&mine)]);
+        let now = Timestamp::from_second(1000).unwrap();
+        let said = |change: Value| {
+            let mut claims = json!({"iss": "app", "sub": "ada", "aud": "http://s", "exp": 1060});
+            claims.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            claims
+        };
+        let heard = |pem: &str, claims: &Value| {
+            let jwt = key::signed(pem, json!({"typ": "JWT"}), claims);
+            speaker(&shared, &jwt, now).map(|(client, claims)| (client.id.clone(), claims["sub"].clone()))
+        };
+        assert_eq!(heard(&mine, &said(json!({}))), Ok(("app".into(), json!("ada"))));
+        assert!(heard(&mine, &said(json!({"aud": ["x", "http://s/oauth/token"]}))).is_ok());
+        for wrong in [
+            json!({"iss": "nobody"}),
+            json!({"aud": "http://t"}),
+            json!({"exp": 1000}),
+            json!({"exp": 9999}),
+            json!({"exp": null}),
+        ] {
+            assert!(heard(&mine, &said(wrong.clone())).is_err(), "{wrong}");
+        }
+        assert!(heard(&other, &said(json!({}))).is_err(), "somebody else's key");
+        let jwt = key::signed(&mine, json!({}), &said(json!({})));
+        let (text, _) = jwt.rsplit_once('.').unwrap();
+        assert!(speaker(&shared, &format!("{text}."), now).is_err() && speaker(&shared, "x", now).is_err());
+    }
+}

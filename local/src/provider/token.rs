@@ -89,7 +89,11 @@ fn carry_out(
     let url = format!("{}{}", shared.issuer, if shape == Shape::Plain { "/oauth/token" } else { shapes::TOKEN });
     let key = match dpop::proved(shared, &mut book, headers, ("POST", &url), None) {
         Ok(key) => key,
-        Err(refusal) => return refusal.into_response(shared),
+        Err(refusal) => {
+            (entry.outcome, entry.answer, entry.error) = ("refused", "sent", Some(refusal.error().into()));
+            book.log.token_request(entry);
+            return refusal.into_response(shared);
+        }
     };
     let issued = match request.and_then(|request| request.carry_out(shared, &mut book, key.as_deref(), &mut entry)) {
         Ok(issued) => issued,

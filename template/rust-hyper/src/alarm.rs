@@ -35,9 +35,14 @@ impl Alarm {
         self.at = None;
     }
 
-    /// Makes sure that the task is woken within `limit`, although the alarm is off.
+    /// Makes sure that the task is woken within `limit`, although the alarm is off. `limit` is the one that the alarm is
+    /// set with, always.
     pub(crate) fn keep_going(&mut self, cx: &mut Context<'_>, limit: Option<Duration>) {
         let Some(limit) = limit else { return };
+        // A timer that runs was made for `limit` after some moment that has passed: it rings in time.
+        if self.will_wake(cx) {
+            return;
+        }
         let Some(at) = Instant::now().checked_add(limit) else { return };
         while self.poll_timer(cx, at).is_ready() {
             if let Some(timer) = &mut self.timer {
@@ -69,12 +74,18 @@ impl Alarm {
             timer.as_mut().reset(at);
             self.waker = None;
         }
-        let is_known = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        if is_known && !timer.is_elapsed() {
+        if self.will_wake(cx) {
             return Poll::Pending;
         }
+        let Some(timer) = &mut self.timer else { return Poll::Pending };
         let poll = timer.as_mut().poll(cx);
         self.waker = poll.is_pending().then(|| cx.waker().clone());
         poll
+    }
+
+    /// Whether the timer runs, and will wake this task.
+    fn will_wake(&self, cx: &Context<'_>) -> bool {
+        let is_known = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        is_known && self.timer.as_ref().is_some_and(|timer| !timer.is_elapsed())
     }
 }

@@ -30,13 +30,15 @@ fn mixed(state: u64) -> u64 {
 
 fn uuid(first: u64, second: u64) -> [u8; 36] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    /// Where the digits of each byte go, between the hyphens.
+    const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
     let first = first & 0xffff_ffff_ffff_0fff | 0x4000;
     let second = second & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000;
+    let bytes = (u128::from(first) << 64 | u128::from(second)).to_be_bytes();
     let mut text = [b'-'; 36];
-    let places = (0..36).filter(|place| ![8, 13, 18, 23].contains(place));
-    for (number, place) in places.enumerate() {
-        let half = if number < 16 { first } else { second };
-        text[place] = DIGITS[(half >> (60 - 4 * (number % 16)) & 0xf) as usize];
+    for (byte, place) in bytes.into_iter().zip(PLACES) {
+        text[place] = DIGITS[usize::from(byte >> 4)];
+        text[place + 1] = DIGITS[usize::from(byte & 0xf)];
     }
     text
 }

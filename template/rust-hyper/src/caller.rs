@@ -53,8 +53,9 @@ impl<F: Function> Caller<F> {
     }
 
     /// An answer that is there already.
-    fn own(&self, response: Response<Reply<F::Body>>, turn: Turn) -> Answer<F::Body> {
-        Answer::new(std::future::ready(finish(response, &self.shared, self.ends.traffic(), turn)))
+    fn own(&self, mut response: Response<Reply<F::Body>>, turn: Turn) -> Answer<F::Body> {
+        finish(&mut response, &self.shared, self.ends.traffic(), turn);
+        Answer::new(std::future::ready(response))
     }
 
     fn call(&self, marks: Marks, turn: Turn) -> Call<F> {
@@ -83,7 +84,7 @@ impl<F: Function> Caller<F> {
                 }
             }
             let request = Request::from_parts(head, body);
-            let entry = Entry::new(&call.shared, &request, None).uncounted();
+            let entry = Entry::new(&call.shared, &request, marks, None).uncounted();
             call.run(request, entry).await
         })
     }
@@ -94,7 +95,7 @@ impl<F: Function> Caller<F> {
         }
         let ticket = self.shared.gate.enter();
         let is_in = ticket.is_some();
-        let mut entry = Entry::new(&self.shared, &request, ticket);
+        let mut entry = Entry::new(&self.shared, &request, marks, ticket);
         if !is_in {
             // The gate only refuses when it has a limit.
             let limit = self.shared.gate.limit().map_or(0, usize::from);
@@ -103,7 +104,8 @@ impl<F: Function> Caller<F> {
             entry.set_length(Some(body.len() as u64));
             let mut response = own(entry.status, Some("text/plain"), body);
             response.headers_mut().insert(INTERNAL, HeaderValue::from_static("faas-middleware"));
-            return self.own(response.map(|body| body.with_entry(entry)), turn);
+            response.body_mut().set_entry(entry);
+            return self.own(response, turn);
         }
         let call = self.call(marks, turn);
         if self.shared.auth.is_none() {
@@ -112,7 +114,9 @@ impl<F: Function> Caller<F> {
         Answer::new(async move {
             if let Some(auth) = &call.shared.auth {
                 if let Err(denied) = auth.check(request.headers()).await {
-                    return finish(deny(denied, entry), &call.shared, call.ends.traffic(), call.turn);
+                    let mut response = deny(denied, entry);
+                    finish(&mut response, &call.shared, call.ends.traffic(), call.turn);
+                    return response;
                 }
                 let seconds = format!("{:.6}", entry.started().elapsed().as_secs_f64());
                 if let Ok(seconds) = HeaderValue::try_from(seconds) {
@@ -153,5 +157,6 @@ fn deny<B>(denied: Denied, mut entry: Box<Entry>) -> Response<Reply<B>> {
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(INTERNAL, HeaderValue::from_static("faas-middleware"));
-    response.map(|body| body.with_entry(entry))
+    response.body_mut().set_entry(entry);
+    response
 }

@@ -20,20 +20,22 @@ pub(crate) fn whole(text: &mut Vec<u8>, mut number: u64) {
     text.extend_from_slice(&digits[at..]);
 }
 
-/// Appends `duration` in seconds, rounded to so many `decimals`, at most six.
-pub(crate) fn seconds(text: &mut Vec<u8>, duration: Duration, decimals: u32) {
-    let unit = 10_u64.pow(6_u32.saturating_sub(decimals));
-    let parts_per_second = 1_000_000 / unit;
+/// Appends `duration` in seconds, rounded to so many `DECIMALS`, at most six. They are known to the compiler, which makes
+/// multiplications of the divisions.
+pub(crate) fn seconds<const DECIMALS: usize>(text: &mut Vec<u8>, duration: Duration) {
+    let unit = const { 10_u64.pow(6 - DECIMALS as u32) };
+    let parts_per_second = const { 10_u64.pow(DECIMALS as u32) };
     let micros = duration.as_secs().saturating_mul(1_000_000).saturating_add(duration.subsec_micros().into());
     let parts = micros.saturating_add(unit / 2) / unit;
     whole(text, parts / parts_per_second);
-    text.push(b'.');
-    let (mut rest, mut place) = (parts % parts_per_second, parts_per_second);
-    while place > 1 {
-        place /= 10;
-        text.push(b'0' + (rest / place) as u8);
-        rest %= place;
+    let mut rest = parts % parts_per_second;
+    let mut digits = [b'0'; DECIMALS];
+    for digit in digits.iter_mut().rev() {
+        *digit += (rest % 10) as u8;
+        rest /= 10;
     }
+    text.push(b'.');
+    text.extend_from_slice(&digits);
 }
 
 #[cfg(test)]
@@ -63,8 +65,8 @@ mod tests {
             (59_999_960, "60.0000", "59.999960"),
         ] {
             let duration = Duration::from_micros(micros);
-            assert_eq!(text(|to| seconds(to, duration, 4)), four);
-            assert_eq!(text(|to| seconds(to, duration, 6)), six);
+            assert_eq!(text(|to| seconds::<4>(to, duration)), four);
+            assert_eq!(text(|to| seconds::<6>(to, duration)), six);
         }
     }
 }

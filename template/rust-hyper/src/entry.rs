@@ -12,6 +12,7 @@ use crate::{
     duration::Go,
     gate::Ticket,
     log::{JsonStr, Rfc3339},
+    message::Marks,
     shared::Local,
 };
 
@@ -49,7 +50,7 @@ enum Kind {
 
 impl Entry {
     /// A call that came through the gate.
-    pub(crate) fn new<B>(shared: &Local, request: &Request<B>, ticket: Option<Ticket>) -> Box<Self> {
+    pub(crate) fn new<B>(shared: &Local, request: &Request<B>, marks: Marks, ticket: Option<Ticket>) -> Box<Self> {
         let headers = request.headers();
         let told = |name: &HeaderName, wanted: bool| if wanted { headers.get(name).cloned() } else { None };
         let is_json = shared.log.format() == LogFormat::Json;
@@ -61,7 +62,7 @@ impl Entry {
             target: request.uri().path_and_query().cloned(),
             call_id: told(&CALL_ID, is_json || shared.config.log_callid),
             trace: told(&TRACE_PARENT, is_json),
-            is_probe: is_probe(headers),
+            is_probe: marks.agent && is_probe(headers),
             is_counted: true,
             kind: Kind::Whole(None),
             started: Instant::now(),
@@ -98,7 +99,7 @@ impl Entry {
     pub(crate) fn set_upgraded(&mut self) {
         self.kind = Kind::Stream;
         if let Some(ticket) = &mut self.ticket {
-            ticket.set_idle();
+            self.shared.gate.set_idle(ticket);
         }
     }
 
@@ -147,7 +148,7 @@ impl Entry {
                 }
             }
             line.extend_from_slice(b" (");
-            decimal::seconds(line, took, 4);
+            decimal::seconds::<4>(line, took);
             line.extend_from_slice(b"s)");
             if self.shared.config.log_callid && self.kind != Kind::Stream {
                 let id = self.call_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("none");
@@ -197,6 +198,9 @@ impl Drop for Entry {
         }
         if !self.is_probe {
             self.log(now, took);
+        }
+        if let Some(ticket) = &self.ticket {
+            self.shared.gate.leave(ticket);
         }
     }
 }
@@ -268,7 +272,7 @@ mod tests {
         let log = Log::to(Box::new(lines.clone()), format).unwrap();
         let shared = Shared {
             config: Config::from_strings(|_| None).unwrap(),
-            gate: Arc::new(Gate::new(None)),
+            gate: Gate::new(None),
             leftovers: Leftovers::default(),
             metrics: Metrics::new(),
             log: log.clone(),
@@ -280,7 +284,9 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut entry = Entry::new(&Arc::new(Arc::new(shared)), &request.body(()).unwrap(), None);
+        let request = request.body(()).unwrap();
+        let marks = Marks::of(request.headers());
+        let mut entry = Entry::new(&Arc::new(Arc::new(shared)), &request, marks, None);
         entry.status = StatusCode::CREATED;
         entry.set_length(Some(6));
         entry.wrote(6);

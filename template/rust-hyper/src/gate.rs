@@ -2,10 +2,7 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use tokio::sync::Notify;
@@ -20,10 +17,11 @@ pub(crate) struct Gate {
     left: Notify,
 }
 
-/// A call in flight; dropping it, however the call ended, lets the next one in.
+/// A call in flight, to be handed back by [`Gate::leave`] however the call ended. It does not know its gate: all cores
+/// would count references to it, in one place, with every call.
 #[derive(Debug)]
+#[must_use]
 pub(crate) struct Ticket {
-    gate: Arc<Gate>,
     is_idle: bool,
 }
 
@@ -33,11 +31,34 @@ impl Gate {
     }
 
     /// `None` at the limit.
-    pub(crate) fn enter(self: &Arc<Self>) -> Option<Ticket> {
+    pub(crate) fn enter(&self) -> Option<Ticket> {
         let before = self.inside.fetch_add(1, Ordering::Relaxed);
-        let ticket = Ticket { gate: Arc::clone(self), is_idle: false };
-        // A refused ticket is dropped here, which takes the count back.
-        self.limit.is_none_or(|limit| before < limit.get()).then_some(ticket)
+        let ticket = Ticket { is_idle: false };
+        if self.limit.is_none_or(|limit| before < limit.get()) {
+            return Some(ticket);
+        }
+        self.leave(&ticket);
+        None
+    }
+
+    /// Lets the next call in; once for each ticket.
+    pub(crate) fn leave(&self, ticket: &Ticket) {
+        if ticket.is_idle {
+            self.idle.fetch_sub(1, Ordering::AcqRel);
+        }
+        let before = self.inside.fetch_sub(1, Ordering::AcqRel);
+        // Telling takes a lock, and most of the time there is nobody to tell.
+        if before <= self.idle.load(Ordering::Acquire) + 1 {
+            self.left.notify_waiters();
+        }
+    }
+
+    /// The call still counts against the limit, but does not hold up the end.
+    pub(crate) fn set_idle(&self, ticket: &mut Ticket) {
+        if !std::mem::replace(&mut ticket.is_idle, true) {
+            self.idle.fetch_add(1, Ordering::AcqRel);
+            self.left.notify_waiters();
+        }
     }
 
     pub(crate) fn limit(&self) -> Option<NonZeroUsize> {
@@ -67,42 +88,21 @@ impl Gate {
     }
 }
 
-impl Ticket {
-    /// Still counts against the limit, but does not hold up the end.
-    pub(crate) fn set_idle(&mut self) {
-        if !std::mem::replace(&mut self.is_idle, true) {
-            self.gate.idle.fetch_add(1, Ordering::AcqRel);
-            self.gate.left.notify_waiters();
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if self.is_idle {
-            self.gate.idle.fetch_sub(1, Ordering::AcqRel);
-        }
-        let before = self.gate.inside.fetch_sub(1, Ordering::AcqRel);
-        // Telling takes a lock, and most of the time there is nobody to tell.
-        if before <= self.gate.idle.load(Ordering::Acquire) + 1 {
-            self.gate.left.notify_waiters();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
-    fn a_full_gate_refuses_until_a_ticket_is_dropped() {
-        let gate = Arc::new(Gate::new(NonZeroUsize::new(2)));
+    fn a_full_gate_refuses_until_a_call_has_left() {
+        let gate = Gate::new(NonZeroUsize::new(2));
         let first = gate.enter().unwrap();
         let _second = gate.enter().unwrap();
         assert!(gate.is_full());
         assert!(gate.enter().is_none());
         assert_eq!(gate.inside(), 2, "a refused call is not in flight");
-        drop(first);
+        gate.leave(&first);
         assert!(gate.enter().is_some());
     }
 
@@ -118,8 +118,8 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         let mut websocket = gate.enter().unwrap();
-        websocket.set_idle();
-        drop(ticket);
+        gate.set_idle(&mut websocket);
+        gate.leave(&ticket);
         waiting.await.unwrap();
         assert_eq!(gate.inside(), 1);
     }

@@ -3,12 +3,16 @@
 
 use memchr::{memchr, memchr_iter};
 
+use crate::{
+    fields::{Fields, controls},
+    refusal::{BAD, ENCODING, LARGE, NO_HOST, Refusal},
+    request_line::RequestLine,
+};
+
 /// Bytes that a head may have, request line and all.
 pub(crate) const LIMIT: usize = (1 << 20) + 4096;
 /// Lines that a head may have; `http::HeaderMap` holds no more names.
 pub(crate) const LINES_LIMIT: usize = 24_000;
-/// Bytes that a target may have; `http::Uri` holds no more.
-const TARGET_LIMIT: usize = 65_534;
 
 /// The first bytes of an HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
@@ -32,35 +36,6 @@ pub(crate) enum Length {
     Counted(u64),
     Chunked,
 }
-
-/// A refusal by the server itself: `status` is code and reason, `body` what is said below the header.
-#[derive(Debug, PartialEq, Eq, Clone, Copy)]
-pub(crate) struct Refusal {
-    pub(crate) status: &'static str,
-    pub(crate) body: &'static str,
-}
-
-impl Refusal {
-    const fn plain(status: &'static str) -> Self {
-        Self { status, body: status }
-    }
-
-    /// The whole answer. Its end is the end of the connection.
-    pub(crate) fn to_bytes(self) -> Vec<u8> {
-        let Self { status, body } = self;
-        format!("HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n{body}")
-            .into()
-    }
-}
-
-const BAD: Refusal = Refusal::plain("400 Bad Request");
-const NO_HOST: Refusal = Refusal::plain("400 Bad Request: missing required Host header");
-const BAD_HOST: Refusal = Refusal::plain("400 Bad Request: malformed Host header");
-const BAD_NAME: Refusal = Refusal::plain("400 Bad Request: invalid header name");
-const LONG_TARGET: Refusal = Refusal::plain("414 URI Too Long");
-const LARGE: Refusal = Refusal::plain("431 Request Header Fields Too Large");
-const ENCODING: Refusal = Refusal { status: "501 Not Implemented", body: "Unsupported transfer encoding" };
-const VERSION: Refusal = Refusal::plain("505 HTTP Version Not Supported: unsupported protocol version");
 
 /// Judges `bytes`; a line begins at `from`, and those before it were found in order. `lines_limit` is what hyper was
 /// told to make room for.
@@ -96,8 +71,12 @@ fn examine(head: &[u8], lines_limit: usize) -> Verdict {
 fn accept(head: &[u8], lines_limit: usize) -> Result<(usize, Length, Option<Vec<u8>>), Refusal> {
     // Both were found on the way here.
     let end = memchr(b'\n', head).unwrap_or(head.len() - 1);
-    let request = Request::parse(&head[..end - 1])?;
+    let request = RequestLine::parse(&head[..end - 1])?;
     let fields = Fields::parse(&head[end + 1..head.len() - 2])?;
+    // Of the bytes that no line may have there are those two that end each: the request's, the fields', the empty one.
+    if controls(head) != 2 * (fields.lines + 2) {
+        return Err(BAD);
+    }
     if fields.lines > lines_limit {
         return Err(LARGE);
     }
@@ -133,198 +112,13 @@ fn accept(head: &[u8], lines_limit: usize) -> Result<(usize, Length, Option<Vec<
     Ok((fields.lines, body, rewritten))
 }
 
-/// The parts of a request line.
-struct Request<'a> {
-    method: &'a [u8],
-    target: &'a [u8],
-    minor: u8,
-    escapes: bool,
-}
-
-impl<'a> Request<'a> {
-    fn parse(line: &'a [u8]) -> Result<Self, Refusal> {
-        let first = memchr(b' ', line).ok_or(BAD)?;
-        let second = first + 1 + memchr(b' ', &line[first + 1..]).ok_or(BAD)?;
-        let (method, target, version) = (&line[..first], &line[first + 1..second], &line[second + 1..]);
-        if method.is_empty() || !method.iter().all(|&byte| is_token(byte)) {
-            return Err(BAD);
-        }
-        let minor = match version {
-            [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
-                if *major != b'1' {
-                    return Err(VERSION);
-                }
-                minor - b'0'
-            }
-            _ => return Err(BAD),
-        };
-        let is_authority = method == b"CONNECT" && target.first() != Some(&b'/');
-        if !is_authority && !is_target(target) {
-            return Err(BAD);
-        }
-        if target.len() > TARGET_LIMIT {
-            return Err(LONG_TARGET);
-        }
-        let escapes = check_target(target)?;
-        Ok(Self { method, target, minor, escapes })
-    }
-
-    fn needs_rewriting(&self) -> bool {
-        self.escapes || self.minor > 1
-    }
-
-    fn rewritten(&self) -> Vec<u8> {
-        let mut line = self.method.to_vec();
-        line.push(b' ');
-        let mut in_query = false;
-        for &byte in self.target {
-            in_query |= byte == b'?';
-            match needs_escape(byte, in_query) {
-                true => line.extend_from_slice(format!("%{byte:02X}").as_bytes()),
-                false => line.push(byte),
-            }
-        }
-        // Whatever follows 1.1 is to be answered like it.
-        line.extend_from_slice(if self.minor == 0 { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
-        line
-    }
-}
-
-/// A path, an absolute URL, or the asterisk.
-fn is_target(target: &[u8]) -> bool {
-    let has_prefix = |prefix: &[u8]| target.len() > prefix.len() && target[..prefix.len()].eq_ignore_ascii_case(prefix);
-    target.first() == Some(&b'/') || target == b"*" || has_prefix(b"http://") || has_prefix(b"https://")
-}
-
-/// Whether bytes of the target have to be escaped; refuses control bytes, and broken escapes in the path.
-fn check_target(target: &[u8]) -> Result<bool, Refusal> {
-    let mut escapes = false;
-    let mut in_query = false;
-    for (at, &byte) in target.iter().enumerate() {
-        if byte <= b' ' || byte == 0x7f {
-            return Err(BAD);
-        }
-        // Behind it is a fragment, which is cut off.
-        if byte == b'#' {
-            break;
-        }
-        in_query |= byte == b'?';
-        if byte == b'%' && !in_query {
-            let digits = target.get(at + 1..at + 3).ok_or(BAD)?;
-            if !digits.iter().all(u8::is_ascii_hexdigit) {
-                return Err(BAD);
-            }
-        }
-        escapes |= needs_escape(byte, in_query);
-    }
-    Ok(escapes)
-}
-
-/// What Go's URLs escape in a path; of a query only what `http::Uri` cannot hold.
-fn needs_escape(byte: u8, in_query: bool) -> bool {
-    match byte {
-        0x80.. | b'"' | b'<' | b'>' => true,
-        b'{' | b'}' | b'|' | b'^' | b'`' | b'\\' => !in_query,
-        _ => false,
-    }
-}
-
-/// What the header fields say about the message.
-#[derive(Default)]
-struct Fields<'a> {
-    lines: usize,
-    hosts: usize,
-    length: Option<u64>,
-    encoding: Option<&'a [u8]>,
-}
-
-impl<'a> Fields<'a> {
-    fn parse(mut rest: &'a [u8]) -> Result<Self, Refusal> {
-        let mut fields = Self::default();
-        while let Some(end) = memchr(b'\n', rest) {
-            let line = &rest[..end - 1];
-            rest = &rest[end + 1..];
-            fields.lines += 1;
-            let colon = memchr(b':', line).ok_or(BAD)?;
-            let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
-            if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) {
-                // A line that begins with a blank continues the one before to some, and is one of its own to others.
-                let spaced = name.contains(&b' ') && name[0] != b' ';
-                return Err(if spaced { BAD_NAME } else { BAD });
-            }
-            if value.iter().any(|&byte| (byte < b' ' && byte != b'\t') || byte == 0x7f) {
-                return Err(BAD);
-            }
-            fields.note(name, value)?;
-        }
-        Ok(fields)
-    }
-
-    fn note(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), Refusal> {
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => {
-                self.hosts += 1;
-                if !value.iter().all(|&byte| is_host(byte)) {
-                    return Err(BAD_HOST);
-                }
-            }
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
-                let length = counted(value).ok_or(BAD)?;
-                if self.length.replace(length).is_some_and(|other| other != length) {
-                    return Err(BAD);
-                }
-            }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") && self.encoding.replace(value).is_some() => {
-                return Err(ENCODING);
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-/// Digits and nothing else, within what a signed 64-bit number holds.
-fn counted(value: &[u8]) -> Option<u64> {
-    let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
-    digits.parse().ok().filter(|&length| i64::try_from(length).is_ok())
-}
-
-fn trim(value: &[u8]) -> &[u8] {
-    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let start = value.iter().position(|byte| !is_blank(byte)).unwrap_or(value.len());
-    let end = value.iter().rposition(|byte| !is_blank(byte)).map_or(start, |last| last + 1);
-    &value[start..end]
-}
-
-fn is_token(byte: u8) -> bool {
-    const TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~");
-    TOKEN[usize::from(byte)]
-}
-
-fn is_host(byte: u8) -> bool {
-    const HOST: [bool; 256] = table(b"!$%&()*+,-.:;=[]'_~");
-    HOST[usize::from(byte)]
-}
-
-/// Letters, digits and `others`.
-const fn table(others: &[u8]) -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut at = 0;
-    while at < 256 {
-        table[at] = (at as u8).is_ascii_alphanumeric();
-        at += 1;
-    }
-    let mut at = 0;
-    while at < others.len() {
-        table[others[at] as usize] = true;
-        at += 1;
-    }
-    table
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        refusal::{BAD_HOST, BAD_NAME, LONG_TARGET, VERSION},
+        request_line::TARGET_LIMIT,
+    };
 
     fn head(text: &str) -> Verdict {
         judge(text.as_bytes(), 0, 100)

@@ -1,9 +1,8 @@
 //! What of a request goes to the function, and what of its answer to the client.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
     header::{self, CONNECTION},
-    response,
     uri::PathAndQuery,
 };
 use hyper::ext::ReasonPhrase;
@@ -34,6 +33,7 @@ pub(crate) struct Marks {
     pub(crate) stream: bool,
     pub(crate) timeout: bool,
     pub(crate) call_id: bool,
+    pub(crate) agent: bool,
 }
 
 impl Marks {
@@ -45,6 +45,7 @@ impl Marks {
                 "expect" => marks.expect = true,
                 "x-timeout" => marks.timeout = true,
                 "x-call-id" => marks.call_id = true,
+                "user-agent" => marks.agent = true,
                 other => {
                     marks.hop_by_hop |= HOP_BY_HOP.contains(&other);
                     marks.stream |= other == "upgrade";
@@ -104,19 +105,21 @@ fn wants_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// Puts the head of a function's answer in order for the client.
-pub(crate) fn prepare_response(head: &mut response::Parts) {
-    if head.headers.keys().any(is_hop_by_hop) {
-        drop_hop_by_hop(&mut head.headers, head.status == StatusCode::SWITCHING_PROTOCOLS);
+pub(crate) fn prepare_response<B>(response: &mut Response<B>) {
+    let status = response.status();
+    let headers = response.headers_mut();
+    if headers.keys().any(|name| is_hop_by_hop(name) || *name == header::TRANSFER_ENCODING) {
+        drop_hop_by_hop(headers, status == StatusCode::SWITCHING_PROTOCOLS);
+        // The length of the body is hyper's to say.
+        headers.remove(header::TRANSFER_ENCODING);
     }
-    // The length of the body is hyper's to say.
-    head.headers.remove(header::TRANSFER_ENCODING);
-    if head.status == StatusCode::NOT_MODIFIED {
-        head.headers.remove(header::CONTENT_TYPE);
+    if status == StatusCode::NOT_MODIFIED {
+        headers.remove(header::CONTENT_TYPE);
     }
-    if head.status.canonical_reason().is_none()
-        && let Ok(reason) = ReasonPhrase::try_from(format!("status code {}", head.status.as_str()).into_bytes())
+    if status.canonical_reason().is_none()
+        && let Ok(reason) = ReasonPhrase::try_from(format!("status code {}", status.as_str()).into_bytes())
     {
-        head.extensions.insert(reason);
+        response.extensions_mut().insert(reason);
     }
 }
 

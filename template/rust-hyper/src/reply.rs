@@ -85,15 +85,13 @@ impl<B> Reply<B> {
     }
 
     /// Keeps `entry` until the answer is written.
-    pub(crate) fn with_entry(mut self, entry: Box<Entry>) -> Self {
+    pub(crate) fn set_entry(&mut self, entry: Box<Entry>) {
         self.entry = Some(entry);
-        self
     }
 
     /// Keeps `turn` until the answer is written.
-    pub(crate) fn with_turn(mut self, turn: Turn) -> Self {
+    pub(crate) fn set_turn(&mut self, turn: Turn) {
         self.turn = Some(turn);
-        self
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) async fn serve(listener: Listener, shared: Arc<Shared>) {
 }
 
 async fn connection(stream: TcpStream, shared: Arc<Shared>) {
-    let traffic = Arc::new(Traffic::default());
+    let traffic = Arc::new(Traffic::new());
     let mut wire = Wire::new(stream, Arc::clone(&traffic), READ_TIMEOUT);
     let Some(Protocol::Http1 { lines }) = wire.protocol().await else { return };
     let service = service_fn(move |request: Request<Incoming>| {
@@ -38,7 +38,8 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
         if traffic.is_unread() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        async move { Ok::<_, Infallible>(response.map(|body| body.with_turn(turn))) }
+        response.body_mut().set_turn(turn);
+        async move { Ok::<_, Infallible>(response) }
     });
     // A scraper that hangs up or sends nonsense is its own affair.
     let mut http1 = http1::Builder::new();

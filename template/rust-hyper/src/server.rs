@@ -116,7 +116,7 @@ impl Watchdog {
         if let Err(error) = written {
             log.say(format_args!("no lock file, health does without: {}: {error}", lock.path().display()));
         }
-        let gate = Arc::new(Gate::new(config.max_inflight));
+        let gate = Gate::new(config.max_inflight);
         let shared = Arc::new(Shared {
             config,
             gate,
@@ -228,7 +228,7 @@ impl<F: Function> Connections<F> {
 }
 
 async fn serve<F: Function>(stream: TcpStream, shared: Arc<Shared>, function: F, mut closed: watch::Receiver<bool>) {
-    let traffic = Arc::new(Traffic::default());
+    let traffic = Arc::new(Traffic::new());
     let mut wire = Wire::new(stream, Arc::clone(&traffic), shared.config.read_timeout);
     let protocol = tokio::select! {
         protocol = wire.protocol() => protocol,

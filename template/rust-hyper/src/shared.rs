@@ -13,7 +13,7 @@ pub(crate) type Local = Arc<Arc<Shared>>;
 
 pub(crate) struct Shared {
     pub(crate) config: Config,
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) gate: Gate,
     pub(crate) leftovers: Leftovers,
     pub(crate) metrics: Metrics,
     pub(crate) log: Log,

@@ -30,7 +30,7 @@ pub(crate) fn endpoint(path: &str) -> Option<Endpoint> {
 /// for a path that is clean, which is nearly every one.
 pub(crate) fn redirect(uri: &Uri) -> Option<String> {
     let path = uri.path();
-    if !path.contains("//") && !path.contains("/.") {
+    if !path.as_bytes().windows(2).any(|pair| matches!(pair, b"//" | b"/.")) {
         return None;
     }
     let mut clean: Vec<&str> = Vec::new();

@@ -3,9 +3,10 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::Waker,
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -14,22 +15,62 @@ use crate::{entry::Entry, streams::Stream};
 
 /// Shared by the wire and the calls of one connection. All of it is touched by one task at a time, in turn; the atomics
 /// only say so to the compiler.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Traffic {
+    opened: Instant,
     busy: AtomicBool,
     unread: AtomicBool,
     late: AtomicBool,
     streaming: AtomicBool,
     upgraded: AtomicBool,
     watched: AtomicBool,
-    cut: Mutex<Option<Instant>>,
-    idle_since: Mutex<Option<Instant>>,
+    cut: Moment,
+    idle_since: Moment,
+    is_waited_for: AtomicBool,
     waiting: Mutex<Option<Waker>>,
     /// Of a websocket: ends with the connection.
     entry: Mutex<Option<Box<Entry>>>,
 }
 
+/// Nanoseconds since the connection was opened, or never: `u64::MAX`. A lock for each would be a lock more for each call.
+#[derive(Debug)]
+struct Moment(AtomicU64);
+
+impl Moment {
+    fn never() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+
+    fn set(&self, opened: Instant, at: Option<Instant>) {
+        // Half a thousand years do not fit, nor does any moment that far away have to.
+        let nanos = at.and_then(|at| u64::try_from(at.saturating_duration_since(opened).as_nanos()).ok());
+        self.0.store(nanos.unwrap_or(u64::MAX), Relaxed);
+    }
+
+    fn get(&self, opened: Instant) -> Option<Instant> {
+        let nanos = Some(self.0.load(Relaxed)).filter(|&nanos| nanos != u64::MAX)?;
+        opened.checked_add(Duration::from_nanos(nanos))
+    }
+}
+
 impl Traffic {
+    pub(crate) fn new() -> Self {
+        Self {
+            opened: Instant::now(),
+            busy: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            late: AtomicBool::new(false),
+            streaming: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
+            cut: Moment::never(),
+            idle_since: Moment::never(),
+            is_waited_for: AtomicBool::new(false),
+            waiting: Mutex::default(),
+            entry: Mutex::default(),
+        }
+    }
+
     /// A head went to hyper; the next one waits until the answer is written.
     pub(crate) fn begin(&self, has_body: bool) {
         self.unread.store(has_body, Relaxed);
@@ -48,12 +89,13 @@ impl Traffic {
 
     /// When the last answer was written, unless the next request is waited for from that moment on.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
-        *lock(&self.idle_since)
+        self.idle_since.get(self.opened)
     }
 
     /// Wakes `waker` when the answer is written. hyper does not read again of itself after a read that had to wait.
     pub(crate) fn wake_when_written(&self, waker: &Waker) {
         *lock(&self.waiting) = Some(waker.clone());
+        self.is_waited_for.store(true, Relaxed);
     }
 
     /// All of the request's body went to hyper.
@@ -97,11 +139,11 @@ impl Traffic {
 
     /// When writing has to be over.
     pub(crate) fn set_cut(&self, at: Option<Instant>) {
-        *lock(&self.cut) = at;
+        self.cut.set(self.opened, at);
     }
 
     pub(crate) fn cut(&self) -> Option<Instant> {
-        *lock(&self.cut)
+        self.cut.get(self.opened)
     }
 }
 
@@ -127,9 +169,13 @@ impl Drop for Turn {
             return;
         }
         traffic.streaming.store(false, Relaxed);
-        *lock(&traffic.idle_since) = traffic.watched.swap(false, Relaxed).then(Instant::now);
+        let is_watched = traffic.watched.load(Relaxed);
+        traffic.watched.store(false, Relaxed);
+        traffic.idle_since.set(traffic.opened, is_watched.then(Instant::now));
         traffic.busy.store(false, Relaxed);
-        if let Some(waker) = lock(&traffic.waiting).take() {
+        if traffic.is_waited_for.swap(false, Relaxed)
+            && let Some(waker) = lock(&traffic.waiting).take()
+        {
             waker.wake();
         }
     }

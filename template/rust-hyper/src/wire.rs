@@ -20,8 +20,9 @@ use tokio::{
 use crate::{
     alarm::Alarm,
     chunked::Chunked,
-    head::{self, Length, Refusal, Verdict},
+    head::{self, Length, Verdict},
     input::{INPUT_LARGE, Input},
+    refusal::Refusal,
     traffic::Traffic,
 };
 
@@ -144,11 +145,12 @@ impl Wire {
             let started = !self.input.is_empty();
             match self.poll_fill(cx)? {
                 Poll::Ready(()) if started => {}
-                Poll::Ready(()) => self.read_alarm.set(Instant::now(), self.read_timeout),
+                // Most heads are whole now. Only one that has to be waited for needs the time.
+                Poll::Ready(()) => self.read_alarm.off(),
                 Poll::Pending => {
                     if !self.read_alarm.is_set() {
-                        let since = self.traffic.idle_since().unwrap_or_else(Instant::now);
-                        self.read_alarm.set(since, self.read_timeout);
+                        let idle = self.traffic.idle_since().filter(|_| !started);
+                        self.read_alarm.set(idle.unwrap_or_else(Instant::now), self.read_timeout);
                     }
                     ready!(self.read_alarm.poll(cx));
                     self.input.clear();

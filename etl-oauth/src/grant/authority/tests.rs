@@ -5,8 +5,11 @@ use http::{HeaderMap, StatusCode};
 use super::*;
 use crate::provider::{ClientAuth, Definition, Overrides};
 
+/// The bodies and headers that a server got.
+type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
+
 /// A server that wants a nonce in every proof, and gives it once it is asked without.
-fn server(seen: Arc<Mutex<Vec<(String, HeaderMap)>>>) -> Wire {
+fn server(seen: Seen) -> Wire {
     Wire::new(move |request: TokenRequest| {
         let mut seen = seen.lock().unwrap();
         seen.push((request.body().to_owned(), request.headers().clone()));
@@ -98,8 +101,11 @@ async fn a_second_exchange_that_fails_loses_no_refresh_token() {
     assert_eq!(answer.unwrap_err().class(), Class::ProviderUnavailable, "the person is still here");
 }
 
+/// The path and the headers of each request.
+type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
+
 /// A server whose tokens are bound, and that says whose they are; what it saw.
-fn binding(kind: &'static str) -> (Authority, Arc<Mutex<Vec<(String, HeaderMap)>>>) {
+fn binding(kind: &'static str) -> (Authority, Seen) {
     let definition = Definition {
         token_url: Some("https://p.example/token".into()),
         userinfo_url: Some("https://p.example/me".into()),
@@ -109,7 +115,7 @@ fn binding(kind: &'static str) -> (Authority, Arc<Mutex<Vec<(String, HeaderMap)>
         ..Definition::default()
     };
     let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
-    let seen = Arc::<Mutex<Vec<(String, HeaderMap)>>>::default();
+    let seen = Seen::default();
     let calls = Arc::clone(&seen);
     let wire = Wire::new(move |request: TokenRequest| {
         let mut calls = calls.lock().unwrap();
