@@ -101,9 +101,6 @@ async fn a_second_exchange_that_fails_loses_no_refresh_token() {
     assert_eq!(answer.unwrap_err().class(), Class::ProviderUnavailable, "the person is still here");
 }
 
-/// The path and the headers of each request.
-type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
-
 /// A server whose tokens are bound, and that says whose they are; what it saw.
 fn binding(kind: &'static str) -> (Authority, Seen) {
     let definition = Definition {
