@@ -5,7 +5,7 @@ use http::{HeaderMap, StatusCode};
 use super::*;
 use crate::provider::{ClientAuth, Definition, Overrides};
 
-/// The bodies and headers that a server got.
+/// The bodies, or the paths, and the headers that a server got.
 type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
 
 /// A server that wants a nonce in every proof, and gives it once it is asked without.
@@ -100,9 +100,6 @@ async fn a_second_exchange_that_fails_loses_no_refresh_token() {
     let (answer, _) = with_second(503, "", For::Code).await;
     assert_eq!(answer.unwrap_err().class(), Class::ProviderUnavailable, "the person is still here");
 }
-
-/// The path and the headers of each request.
-type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
 
 /// A server whose tokens are bound, and that says whose they are; what it saw.
 fn binding(kind: &'static str) -> (Authority, Seen) {
