@@ -11,6 +11,7 @@ use crate::{
 };
 
 /// The newest record, with what every call asks of it worked out once.
+#[derive(Debug)]
 pub(super) struct Current {
     pub(super) stored: Arc<Stored>,
     pub(super) fresh_until: Timestamp,
@@ -33,9 +34,14 @@ impl Keeper {
     /// Its token, while that needs no thought of renewal.
     pub(super) fn fresh(&self) -> Option<Token> {
         let now = self.now();
-        let current = self.0.current.load();
-        let current = current.as_ref().filter(|current| now < current.fresh_until)?;
-        Token::new(Arc::clone(&current.stored))
+        self.token_where(|current| now < current.fresh_until)
+    }
+
+    /// The token of the newest record that this replica knows of, if that one is as wanted.
+    pub(super) fn token_where(&self, wanted: impl FnOnce(&Current) -> bool) -> Option<Token> {
+        let held = self.0.current.load();
+        let is_wanted = held.as_deref().is_some_and(wanted);
+        is_wanted.then(|| Token::of(held)).flatten()
     }
 
     /// Reads the store and takes what is newer there. A store that cannot be read changes nothing but

@@ -221,12 +221,12 @@ impl Keeper {
     /// [`KeeperError`]; also when the tokens of the last renewal were refused like those before, and the next forced
     /// renewal has to wait.
     pub async fn token_instead_of(&self, generation: u64) -> Result<Token, KeeperError> {
-        let newer = |keeper: &Self| keeper.current().filter(|stored| stored.record.generation > generation);
-        if newer(self).is_none() {
+        let is_newer = |stored: &Stored| stored.record.generation > generation;
+        if !self.current().is_some_and(|stored| is_newer(&stored)) {
             let worked = self.0.worked.load(Ordering::Acquire) == generation;
             self.renew(Need::Refused { generation, worked }).await?;
         }
-        newer(self).and_then(Token::new).ok_or_else(|| self.disabled())
+        self.token_where(|current| is_newer(&current.stored)).ok_or_else(|| self.disabled())
     }
 
     /// Takes note that the API has taken a token of `generation`.
@@ -268,7 +268,7 @@ impl Keeper {
         }
         let generation = stored.map_or(0, |stored| stored.record.generation);
         self.renew(Need::Asked { generation }).await?;
-        self.current().and_then(Token::new).ok_or_else(|| self.disabled())
+        self.token_where(|_| true).ok_or_else(|| self.disabled())
     }
 
     /// What the last failure says of a try now, so that a caller under a backoff costs neither store nor provider a call.
@@ -288,8 +288,8 @@ impl Keeper {
     /// After a renewal: its tokens, or the old ones while they live.
     fn usable(&self, result: Result<(), KeeperError>) -> Result<Token, KeeperError> {
         let now = self.now();
-        let alive = |stored: &Arc<Stored>| stored.record.tokens.as_ref().is_some_and(|tokens| tokens.is_alive(now));
-        match (self.current().filter(alive).and_then(Token::new), result) {
+        let alive = |current: &Current| current.stored.record.tokens.as_ref().is_some_and(|it| it.is_alive(now));
+        match (self.token_where(alive), result) {
             (Some(token), _) => Ok(token),
             (None, Err(err)) => Err(err),
             // A renewal whose second exchange failed leaves a refresh token alone.
