@@ -61,14 +61,17 @@ pub fn judge_device_codes(provider: &Provider, raw: &RawAnswer) -> Result<Device
     // A link that people are shown: nothing but an address of the web.
     let link = |name: &str| text(name).and_then(|text| checked_url(text).ok());
     let seconds = |name: &str| fields.get(name).and_then(Value::as_u64).map(Duration::from_secs);
+    let lifetime = seconds("expires_in").ok_or_else(malformed)?;
+    let at_once = Duration::from_secs(1);
     Ok(DeviceCodes {
         device_code: Secret::new(text("device_code").ok_or_else(malformed)?),
         user_code: text("user_code").ok_or_else(malformed)?.to_owned(),
         // The name that it had in drafts lives on.
         verification_uri: link("verification_uri").or_else(|| link("verification_url")).ok_or_else(malformed)?,
         verification_uri_complete: link("verification_uri_complete"),
-        lifetime: seconds("expires_in").ok_or_else(malformed)?,
-        interval: seconds("interval").unwrap_or(INTERVAL).max(Duration::from_secs(1)),
+        lifetime,
+        // Whoever waits longer than the codes live stands in the way of the next ones.
+        interval: seconds("interval").unwrap_or(INTERVAL).clamp(at_once, lifetime.max(at_once)),
     })
 }
 
@@ -142,12 +145,12 @@ impl Polling {
         };
         match (failure.code(), failure.class()) {
             (Some("authorization_pending"), _) => {}
-            (Some("slow_down"), _) => self.interval += SLOWER,
+            (Some("slow_down"), _) => self.interval = self.interval.saturating_add(SLOWER),
             (Some("access_denied"), _) => return Polled::Over(over("it was not allowed", "access_denied")),
             (Some("expired_token"), _) => return Polled::Over(Self::expired()),
             // §3.5: after a timeout, slower.
             (_, Class::NetworkNotSent | Class::NetworkAmbiguous | Class::ProviderUnavailable | Class::RateLimited) => {
-                self.interval = (self.interval * 2).min(LONGEST).max(self.interval);
+                self.interval = self.interval.saturating_mul(2).min(LONGEST).max(self.interval);
             }
             _ => return Polled::Over(failure),
         }
@@ -253,6 +256,23 @@ mod tests {
         assert_eq!(polling.interval().as_secs(), 125, "that was for once");
         // Who is told to come back after the end need not.
         assert!(matches!(polling.judge(&provider, Ok(busy), at(700)), Polled::Over(_)));
+    }
+
+    #[test]
+    fn a_pace_beyond_all_clocks_is_the_end_and_no_panic() {
+        let body = format!(
+            r#"{{"device_code":"d","user_code":"A","verification_uri":"https://p.example/","expires_in":900,"interval":{}}}"#,
+            u64::MAX
+        );
+        let provider = provider(ClientAuth::None);
+        let codes = judge_device_codes(&provider, &raw(200, &body)).unwrap();
+        assert_eq!(codes.interval, codes.lifetime);
+        for (status, body) in [(400, r#"{"error":"slow_down"}"#), (503, "")] {
+            for mut polling in [Polling::of(&codes, at(0)), Polling::again(Duration::MAX, at(900))] {
+                let polled = polling.judge(&provider, Ok(raw(status, body)), at(1));
+                assert!(matches!(polled, Polled::Over(_)), "{polled:?}");
+            }
+        }
     }
 
     #[test]

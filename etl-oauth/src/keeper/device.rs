@@ -219,12 +219,12 @@ impl Keeper {
         let mut polling = Polling::again(Duration::from_secs(device.interval), device.ends_at);
         let mut pause = polling.interval();
         loop {
-            if !self.is_asker(&mut device, polling.interval()).await {
+            if !self.is_asker(&mut device, polling.interval(), pause).await {
                 return;
             }
             tokio::time::sleep(pause).await;
             // Authorised in another way, or revoked meanwhile?
-            if !self.device().is_some_and(|there| there.is(&device) && there.asker == device.asker) {
+            if !self.still_asks(&device).await {
                 return;
             }
             let sent_at = self.now();
@@ -251,23 +251,34 @@ impl Keeper {
         }
     }
 
-    /// Makes sure that it is this replica that asks, and writes that down before others could think it gone. While the store
-    /// is away, whoever has been asking goes on.
-    async fn is_asker(&self, device: &mut Device, interval: Duration) -> bool {
+    /// Whether it is this one that is to be asked for, and by its asker. What is known here may be older than what is stored:
+    /// a read that took long is published after a write that overtook it.
+    async fn still_asks(&self, device: &Device) -> bool {
+        let asks = || self.device().is_some_and(|there| there.is(device) && there.asker == device.asker);
+        if asks() {
+            return true;
+        }
+        self.sync().await;
+        asks()
+    }
+
+    /// Makes sure that it is this replica that asks, and writes that down before others could think it gone: its next question
+    /// comes after `pause`. While the store is away, whoever has been asking goes on.
+    async fn is_asker(&self, device: &mut Device, interval: Duration, pause: Duration) -> bool {
         let (now, owner) = (self.now(), &self.0.parts.owner);
         if !self.shares_devices() {
             return self.device().is_some_and(|there| there.is(device));
         }
         let ours = device.asker == *owner;
-        let soon = silent_until(now, interval) - SignedDuration::try_from(SILENT / 2).unwrap_or_default();
+        let soon = silent_until(now, pause) - SignedDuration::try_from(SILENT / 2).unwrap_or_default();
         if ours && device.asked_until > soon && device.interval == interval.as_secs() {
-            return self.device().is_some_and(|there| there.is(device) && there.asker == *owner);
+            return self.still_asks(device).await;
         }
         let claimed = self.change_device(|there| {
             let there = there.filter(|there| there.is(device) && there.is_open(now))?;
             (there.asker == *owner || there.asked_until <= now).then(|| Device {
                 asker: owner.clone(),
-                asked_until: silent_until(now, interval),
+                asked_until: silent_until(now, pause),
                 interval: interval.as_secs(),
                 ..there.clone()
             })
@@ -310,7 +321,7 @@ impl Keeper {
     }
 }
 
-/// Until when an asker counts as alive whose next question comes within `interval`.
-fn silent_until(now: Timestamp, interval: Duration) -> Timestamp {
-    after(now, SILENT + interval).unwrap_or(Timestamp::MAX)
+/// Until when an asker counts as alive whose next question comes within `pause`.
+fn silent_until(now: Timestamp, pause: Duration) -> Timestamp {
+    after(now, SILENT.saturating_add(pause)).unwrap_or(Timestamp::MAX)
 }

@@ -12,6 +12,7 @@ struct Typed {
     codes: u32,
     questions: u32,
     answer: Option<(u16, &'static str)>,
+    retry_after: Option<&'static str>,
     bell: Arc<tokio::sync::Notify>,
 }
 
@@ -40,7 +41,9 @@ impl Desk {
                 (status, body.to_owned())
             };
             let status = StatusCode::from_u16(status).unwrap();
-            let answer = RawAnswer { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::now() };
+            let later = it.retry_after.map(|wait| (http::header::RETRY_AFTER, http::HeaderValue::from_static(wait)));
+            let headers = later.into_iter().collect();
+            let answer = RawAnswer { status, headers, body: body.into(), at: Timestamp::now() };
             std::future::ready(Ok(answer))
         })
     }
@@ -166,6 +169,38 @@ async fn a_slower_pace_is_kept_by_whoever_goes_on() {
     let device = it.record().await.device.unwrap();
     assert_eq!(device.asker, "two");
     assert!(device.asked_until > it.now() + jiff::SignedDuration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_told_to_come_back_late_is_not_taken_for_dead() {
+    let (it, desk) = setting();
+    let one = it.replica("one");
+    one.invite().await.unwrap();
+    desk.types((429, ""));
+    desk.0.lock().unwrap().retry_after = Some("300");
+    desk.asked(1).await;
+    let until_then = it.now() + jiff::SignedDuration::from_secs(300);
+    until(|| one.current().is_some_and(|it| it.record.device.as_ref().is_some_and(|it| it.interval > 5))).await;
+    assert!(it.record().await.device.unwrap().asked_until > until_then);
+    // Another one that looks meanwhile leaves the server alone.
+    it.pass(200);
+    it.replica("two").sync().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(desk.questions(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_a_write_has_overtaken_does_not_end_the_asking() {
+    let (it, desk) = setting();
+    let one = it.replica("one");
+    one.invite().await.unwrap();
+    desk.asked(1).await;
+    desk.types(TOKENS);
+    // What another task read before the invitation was written.
+    one.publish(Stored { record: Record::default(), version: crate::store::Version::new("older") });
+    assert_eq!(one.invitation(), None);
+    let enabled = until(|| one.state() == State::Enabled);
+    tokio::time::timeout(Duration::from_secs(60), enabled).await.expect("the consent is lost");
 }
 
 #[tokio::test(start_paused = true)]
