@@ -100,7 +100,9 @@ impl Keeper {
             }
             let (before, was) = there.map(|there| (there.record, there.version)).unzip();
             let before = before.unwrap_or_default();
-            let record = record.clone().over(&before, self.0.parts.announcer.is_heard(), self.now());
+            let mut record = record.clone().over(&before, self.0.parts.announcer.is_heard(), self.now());
+            // Somebody may have come back from the provider since ours were asked for: what they used up stays so.
+            record.used.extend(before.used.clone());
             let result = self.0.parts.store.save(self.account(), &record, was.as_ref()).await;
             self.note_store(result.as_ref().err());
             match result {

@@ -101,6 +101,7 @@ impl Renewal {
             self.state = stored.record.state();
             fresh.record = fresh.record.over(&stored.record, self.policy.tells, now);
             fresh.record.device = stored.record.device;
+            fresh.record.used = stored.record.used;
             fresh.was = stored.version;
             return self.store(fresh);
         }

@@ -101,14 +101,17 @@ async fn a7_an_unrelated_write_does_not_make_the_new_tokens_lose() {
     let wire = Wire::new(move |request| {
         let (store, sandbox) = (store.clone(), sandbox.clone());
         async move {
-            let there = store.load("default").await.unwrap().unwrap();
+            let mut there = store.load("default").await.unwrap().unwrap();
+            there.record.used.insert("state".into(), Timestamp::MAX);
             store.save("default", &there.record, Some(&there.version)).await.unwrap();
             sandbox.answer(request.body().to_owned()).await
         }
     });
     let keeper = Keeper::new("default", Parts { authority: over(wire), ..Parts::clone(&keeper.0.parts) });
     assert_eq!(shown(keeper.token().await), "a1");
-    assert_eq!(it.record().await.tokens.unwrap().refresh_token.unwrap().expose(), "r1");
+    let record = it.record().await;
+    assert_eq!(record.tokens.unwrap().refresh_token.unwrap().expose(), "r1");
+    assert!(record.used.contains_key("state"), "nor the other way round");
 }
 
 #[tokio::test]

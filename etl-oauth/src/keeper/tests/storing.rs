@@ -39,6 +39,24 @@ async fn b1_an_authorisation_that_cannot_be_saved_is_kept_and_saved_later() {
     assert_eq!(shown(it.replica("two").token().await), "a0");
 }
 
+#[tokio::test(start_paused = true)]
+async fn tokens_that_come_late_into_the_store_leave_what_others_used_up_meanwhile() {
+    let it = Setting::new();
+    let keeper = it.replica("one");
+    it.store.fail(true);
+    assert!(matches!(keeper.authorise(answer("a0", "r0"), it.now()).await, Kept::InMemory(_)));
+    it.store.fail(false);
+    let two = it.replica("two");
+    let until = it.now() + jiff::SignedDuration::from_secs(600);
+    assert!(two.use_up("state", until).await.unwrap());
+    assert!(!keeper.is_saved());
+    while !keeper.is_saved() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(shown(two.token().await), "a0");
+    assert!(!two.use_up("state", until).await.unwrap(), "once for all replicas");
+}
+
 #[tokio::test]
 async fn b4_b7_a_renewal_without_a_refresh_token_leaves_one_for_the_next() {
     let it = Setting::new();
