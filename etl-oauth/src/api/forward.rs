@@ -81,7 +81,9 @@ impl Api {
         let send =
             async |token: &Token, body| self.pass(token, (&method, &path, query.as_deref()), &headers, body).await;
         let (mut response, wants_nonce) = send(&token, first).await?;
-        if let Some(bytes) = again.as_ref().filter(|_| wants_nonce) {
+        if wants_nonce {
+            // The token is as good as it was: what cannot be sent again is no reason to renew it. The next proof bears the nonce.
+            let Some(bytes) = &again else { return Ok(Forwarded::of(response)) };
             response = send(&token, bytes.clone().into()).await?.0;
         }
         if !options.facts.expired.contains(&response.0.status()) {

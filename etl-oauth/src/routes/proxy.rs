@@ -39,8 +39,8 @@ const HOP: [&str; 8] = [
 ];
 
 /// What the caller or the platform told this function, and not the API: how a caller proves who it is would let the API prove
-/// the same. Some servers take another method from a header,
-/// and another host or path from others: what was allowed would not be what is done.
+/// the same. Some servers take another method from a header, and another host or path from others: what was allowed would not
+/// be what is done.
 const OURS: [&str; 22] = [
     "authorization",
     "cookie",
@@ -192,7 +192,10 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::{Config, Function, token::AnswerShape};
+    use crate::{
+        Config, Function,
+        token::{Answer, AnswerShape},
+    };
 
     type Seen = Arc<Mutex<Vec<String>>>;
 
@@ -212,6 +215,10 @@ mod tests {
             lines.lock().unwrap().push(format!("{} {} {token} {names:?} {}", parts.method, parts.uri, body.len()));
             match (parts.uri.path(), token) {
                 ("/api/v2/old", "Bearer old") => StatusCode::UNAUTHORIZED.into_response(),
+                ("/api/v2/nonce", _) => {
+                    let headers = [("dpop-nonce", "n"), ("www-authenticate", r#"DPoP error="use_dpop_nonce""#)];
+                    (StatusCode::UNAUTHORIZED, headers).into_response()
+                }
                 ("/api/v2/moved/x", _) => (StatusCode::FOUND, [("location", "../new?a=b")]).into_response(),
                 ("/api/v2/top", _) => (StatusCode::FOUND, [("location", "/api/v3")]).into_response(),
                 ("/api/v2/out", _) => (StatusCode::FOUND, [("location", "/login")]).into_response(),
@@ -326,6 +333,25 @@ mod tests {
         let answer = ask(&app, Method::POST, "/proxy/v2/old", &[("content-length", "2")], "ab".into()).await;
         assert_eq!((answer.status(), seen.lock().unwrap().len()), (StatusCode::OK, 2));
         assert_eq!(to_bytes(answer.into_body(), 99).await.unwrap(), "ab");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_meets_a_new_nonce_costs_no_token() {
+        let (app, seen, _folder) = function().await;
+        let keeper = app.keepers.get(DEFAULT_ACCOUNT).unwrap();
+        let bound = br#"{"access_token":"old","refresh_token":"r1","expires_in":3600,"token_type":"DPoP"}"#;
+        let bound_to = crate::grant::SigningKey::generate().unwrap().to_text();
+        let answer = Answer { bound_to, ..AnswerShape::default().read(bound).unwrap() };
+        let _ = keeper.authorise(answer, Timestamp::now()).await;
+        let before = keeper.current().unwrap().record.generation;
+        let chunked = [("transfer-encoding", "chunked")];
+        let answer = ask(&app, Method::POST, "/proxy/v2/nonce", &chunked, "x".into()).await;
+        assert_eq!((answer.status(), seen.lock().unwrap().len()), (StatusCode::UNAUTHORIZED, 1));
+        assert_eq!(keeper.current().unwrap().record.generation, before);
+        // What can be sent again is, with the nonce, before any token is doubted.
+        let short = [("content-length", "1")];
+        ask(&app, Method::POST, "/proxy/v2/nonce", &short, "x".into()).await;
+        assert!(seen.lock().unwrap().len() >= 3);
     }
 
     #[tokio::test]
