@@ -29,8 +29,18 @@ const FRESH: Duration = Duration::from_secs(5);
 struct Shown {
     ledger: Ledger,
     cache: HeaderValue,
-    /// Locked while the store is asked, so that all who wait have its one answer.
-    last: Mutex<Option<(Instant, Copy)>>,
+    /// Locked while the store is asked, so that all who wait have its one answer. When it came, and what it was.
+    last: Mutex<Option<(Instant, Known)>>,
+}
+
+/// What is known of the record.
+#[derive(Clone, Debug)]
+enum Known {
+    Copy(Copy),
+    /// Nothing was written yet.
+    Nothing,
+    /// The store gave no answer, and none before.
+    Unread,
 }
 
 /// The record as it is sent.
@@ -68,14 +78,13 @@ fn router(ledger: Ledger, max_age: Duration) -> Result<Router, header::InvalidHe
 }
 
 async fn show(State(shown): State<Arc<Shown>>, asked: HeaderMap) -> Response {
-    let copy = match shown.copy().await {
-        Ok(Some(copy)) => copy,
-        Ok(None) => {
+    let copy = match shown.known().await {
+        Known::Copy(copy) => copy,
+        Known::Nothing => {
             let next = "Authorise the function that writes it, run it once, and ask again.";
             return refused(StatusCode::SERVICE_UNAVAILABLE, "not_yet", "nothing was written yet", next);
         }
-        Err(err) => {
-            tracing::warn!(error = %err, "the record can't be read");
+        Known::Unread => {
             let (message, next) = ("the record can't be read now", "Ask again later; the function's log says why.");
             return refused(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", message, next);
         }
@@ -95,29 +104,39 @@ async fn show(State(shown): State<Arc<Shown>>, asked: HeaderMap) -> Response {
 }
 
 impl Shown {
-    /// The record; the last one that was read while the store is away. `None` where nothing was written yet.
-    async fn copy(&self) -> Result<Option<Copy>, JobError> {
+    /// The record; the last one that was read while the store is away.
+    async fn known(&self) -> Known {
+        let asked_at = Instant::now();
         let mut last = self.last.lock().await;
-        if let Some((at, copy)) = &*last
-            && at.elapsed() < FRESH
-        {
-            return Ok(Some(copy.clone()));
-        }
-        let read = self.ledger.read::<strava::Summary>(strava::NOTES).await;
-        match (read, &mut *last) {
-            (Ok(entry), _) if entry.notes.updated_at.is_none() => Ok(None),
-            (Ok(entry), last) => {
-                let body = serde_json::to_vec(&entry.notes).map_err(|err| JobError::Failed(err.to_string()))?;
-                let copy = Copy { tag: tag(&body), body: body.into() };
-                Ok(last.insert((Instant::now(), copy)).1.clone().into())
+        if let Some((at, known)) = &*last {
+            // A store that is away is slow to say so: who waited for that does not ask it again, one after the other.
+            let waited = *at > asked_at;
+            if waited || (matches!(known, Known::Copy(_)) && at.elapsed() < FRESH) {
+                return known.clone();
             }
-            (Err(err), Some((at, copy))) => {
+        }
+        let known = match (self.read().await, &*last) {
+            (Ok(known), _) => known,
+            (Err(err), Some((_, Known::Copy(copy)))) => {
                 tracing::warn!(error = %err, "the record can't be read; the last one is shown on");
-                *at = Instant::now();
-                Ok(Some(copy.clone()))
+                Known::Copy(copy.clone())
             }
-            (Err(err), None) => Err(err),
+            (Err(err), _) => {
+                tracing::warn!(error = %err, "the record can't be read");
+                Known::Unread
+            }
+        };
+        *last = Some((Instant::now(), known.clone()));
+        known
+    }
+
+    async fn read(&self) -> Result<Known, JobError> {
+        let entry = self.ledger.read::<strava::Summary>(strava::NOTES).await?;
+        if entry.notes.updated_at.is_none() {
+            return Ok(Known::Nothing);
         }
+        let body = serde_json::to_vec(&entry.notes).map_err(|err| JobError::Failed(err.to_string()))?;
+        Ok(Known::Copy(Copy { tag: tag(&body), body: body.into() }))
     }
 }
 
@@ -153,6 +172,8 @@ async fn preflight() -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use axum::body::Body;
     use http::Request;
     use tower::ServiceExt as _;
@@ -195,6 +216,20 @@ mod tests {
         tokio::time::advance(FRESH).await;
         memory.fail(true);
         assert_eq!(ask(&router, "GET", "/").await, (200, cache, second));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waited_while_the_store_was_asked_has_its_answer_whatever_that_is() {
+        let ledger = Ledger::new(Arc::new(Store::Memory(Memory::default())), "default");
+        let shown = Shown { ledger, cache: ANY, last: Mutex::default() };
+        let mut asking = shown.last.lock().await;
+        let mut waiting = std::pin::pin!(shown.known());
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        tokio::time::advance(Duration::from_secs(10)).await;
+        *asking = Some((Instant::now(), Known::Unread));
+        drop(asking);
+        assert!(matches!(waiting.await, Known::Unread), "the store was asked once more");
+        assert!(matches!(shown.known().await, Known::Nothing), "who comes later asks anew");
     }
 
     #[tokio::test]
