@@ -124,8 +124,9 @@ impl Tokens {
     pub fn final_end(&self, before: &Self, now: Timestamp) -> Option<Timestamp> {
         let end = self.refresh_expires_at?;
         // An end that is told in whole seconds from now on wavers.
-        let is_put_off = before.refresh_expires_at.is_none_or(|before| end > before + SignedDuration::from_secs(60));
-        (!is_put_off && end < now + SignedDuration::from_hours(7 * 24)).then_some(end)
+        let wavers = SignedDuration::from_secs(60);
+        let is_put_off = before.refresh_expires_at.is_none_or(|before| end.duration_since(before) > wavers);
+        (!is_put_off && end.duration_since(now) < SignedDuration::from_hours(7 * 24)).then_some(end)
     }
 
     /// Whether both have the same access token and the same refresh token.
@@ -237,6 +238,14 @@ mod tests {
         assert_eq!(end_of(&told, week + 1), Some(at(2 * week)), "told anew, and the same");
         let slides = format!(r#"{{"access_token":"b","refresh_expires_in":{}}}"#, 2 * week);
         assert_eq!(end_of(&slides, 2 * week - 10), None);
+    }
+
+    #[test]
+    fn d2_a_refresh_token_that_ends_with_the_calendar_is_no_panic() {
+        let mut tokens = first().tokens.unwrap();
+        tokens.refresh_expires_at = Some(Timestamp::MAX);
+        assert_eq!(tokens.final_end(&tokens, at(0)), None);
+        assert_eq!(tokens.final_end(&tokens, Timestamp::MAX), Some(Timestamp::MAX));
     }
 
     #[test]

@@ -154,6 +154,35 @@ mod tests {
         assert!(!shown.contains("\"a1\"") && !shown.contains("\"r1\""), "{shown}");
     }
 
+    /// Replicas of two versions share a store while one follows the other.
+    #[test]
+    fn a_record_of_before_is_read_and_written_as_it_was_and_what_is_new_stands_beside_it() {
+        let before = concat!(
+            r#"{"version":1,"generation":7,"tokens":{"access_token":"a","refresh_token":"r","previous_refresh_token":"q","#,
+            r#""token_type":"DPoP","scope":"s","obtained_at":"2026-01-01T00:00:00Z","expires_at":"2026-01-01T01:00:00Z","#,
+            r#""refresh_expires_at":null,"bound_to":"k","answer":{"id_token":"i","n":{"x":1.5}},"kept":{"shop":"acme"}},"#,
+            r#""intent":{"digest":"d","owner":"one","first_at":"2026-01-01T00:00:00Z","at":"2026-01-01T00:00:01Z","#,
+            r#""attempt":2},"health":{"failures":1,"class":"rate_limited","detail":"x","#,
+            r#""next_try_at":"2026-01-01T00:01:00Z","last_renewal":{"at":"2026-01-01T00:00:00Z","outcome":"renewed"}},"#,
+            r#""notes":{"n":[1]},"owner":{"id":"1","name":"N"},"used":{"u":"2026-01-01T00:00:00Z"},"#,
+            r#""untold":{"from":"enabled","at":"2026-01-01T00:00:00Z","again_at":"2026-01-01T00:01:00Z","tries":0}}"#,
+        );
+        let mut record = Record::from_json(before.as_bytes()).unwrap();
+        assert_eq!(std::str::from_utf8(&record.to_json()).unwrap(), before);
+        record.authorisations = 3;
+        record.device = Some(Box::new(
+            serde_json::from_str(
+                r#"{"device_code":"c","user_code":"U","verification_uri":"https://p.example/","interval":5,"asker":"one",
+                    "ends_at":"2026-01-01T00:00:00Z","asked_until":"2026-01-01T00:00:00Z"}"#,
+            )
+            .unwrap(),
+        ));
+        let mut written: Value = serde_json::from_slice(&record.to_json()).unwrap();
+        let new = ["authorisations", "device"].map(|name| written.as_object_mut().unwrap().remove(name));
+        assert!(new.iter().all(Option::is_some));
+        assert_eq!(written, serde_json::from_str::<Value>(before).unwrap());
+    }
+
     #[test]
     fn b5_a_damaged_record_is_an_error_and_not_an_empty_record() {
         for damaged in ["", "{\"generation\":", "empty", "[]", "{\"tokens\":{}}"] {
