@@ -59,7 +59,9 @@ pub(super) fn variables(definition: &Definition, found: &mut Vec<Mistake>) {
             wrong(".at", "belongs to from = \"answer\", \"redirect\" or \"secret\" alone".into());
         }
         if variable.from == Source::Secret {
-            let named = variable.at.as_deref().is_some_and(|at| at.starts_with(SECRET_PREFIX));
+            // Nor by a way around: the name becomes a part of a path.
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+            let named = variable.at.as_deref().is_some_and(|at| at.starts_with(SECRET_PREFIX) && at.bytes().all(plain));
             if !named || variable.default.is_some() || !matches!(variable.kind, Kind::Label | Kind::Text) {
                 wrong(
                     ".at",

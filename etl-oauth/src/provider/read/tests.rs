@@ -100,6 +100,7 @@ fn contradictions_and_unsafe_values_are_told_with_the_key() {
         ("introspect={method='GET'}", "introspect"),
         ("[token.params]\nx='{p}'\n[variables.p]\nfrom='secret'", "variables.p.at"),
         ("[token.params]\nx='{p}'\n[variables.p]\nfrom='secret'\nat='etl-oauth-operator'", "variables.p.at"),
+        ("[token.params]\nx='{p}'\n[variables.p]\nfrom='secret'\nat='api-/../etl-oauth-operator'", "variables.p.at"),
         ("[token.params]\nx='{p}'\n[variables.p]\nfrom='secret'\nat='api-x'\ndefault='y'", "variables.p.at"),
         ("[variables.p]\nfrom='secret'\nat='api-x'", "variables.p"),
         ("[authorize.params]\nx='{p}'\n[variables.p]\nfrom='secret'\nat='api-x'", "authorize.params.x"),
