@@ -3,7 +3,10 @@ use std::sync::Mutex;
 use http::{HeaderMap, StatusCode};
 
 use super::*;
-use crate::provider::{ClientAuth, Definition, Overrides};
+use crate::{
+    grant::{RawAnswer, SendError, TokenRequest, dpop},
+    provider::{ClientAuth, Definition, Overrides},
+};
 
 /// The path or the body of each request that a server got, and its headers.
 type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
@@ -215,4 +218,18 @@ async fn f2_introspection_tells_the_end_of_a_token_and_loses_none() {
     }
     let told = r#"{"access_token":"a","expires_in":60}"#;
     assert_eq!(end_of(told, None).await, (None, 1), "nobody is asked what is known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_at_a_server_that_has_told_nothing_yet_has_failed_and_is_not_impossible() {
+    let definition = Definition { issuer: Some("https://p.example".into()), ..Definition::default() };
+    let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
+    let away = Wire::new(|_| std::future::ready(Err(SendError::NotSent)));
+    let authority = Authority::new(provider, Credentials::fixed(Client::default()), away);
+    let (token, kept) = (Secret::new("r"), Values::new());
+    let revoked = tokio::select! {
+        revoked = authority.revoke(&token, TokenKind::RefreshToken, &kept, Timestamp::now()) => revoked,
+        () = authority.follow() => unreachable!("it tries on"),
+    };
+    assert_eq!(revoked.unwrap().unwrap_err().class(), Class::NetworkNotSent);
 }
