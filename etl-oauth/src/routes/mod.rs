@@ -131,7 +131,7 @@ impl Function {
         Ok(Self(app))
     }
 
-    /// The routes of `interface.md`, as the service that the template runs.
+    /// The routes that `/openapi.json` describes, as the service that the template runs.
     pub fn router(self) -> Router {
         let app = self.0;
         Router::new()

@@ -330,3 +330,29 @@ async fn a_job_that_panics_for_one_account_is_its_failure_and_the_others_run_on(
     });
     assert_eq!(outcomes, ["ok", "job_panicked"]);
 }
+
+#[tokio::test]
+async fn a_job_of_ones_own_names_the_field_that_is_wrong_and_takes_no_input_where_runs_share_an_outcome() {
+    #[derive(Default, serde::Deserialize)]
+    struct Since {
+        after: Option<String>,
+    }
+    for (interval, input, status, error, word) in [
+        ("0s", r#"{"after":"2026"}"#, StatusCode::NO_CONTENT, "", ""),
+        ("0s", r#"{"after":7}"#, StatusCode::BAD_REQUEST, "bad_input", "after: "),
+        ("10s", "", StatusCode::NO_CONTENT, "", ""),
+        ("10s", r#"{"after":"2026"}"#, StatusCode::FORBIDDEN, "input_refused", "anonymous"),
+    ] {
+        let job = Own::new(|_: Api, since: Since| async move { Ok::<_, ApiError>(since.after) });
+        let scene = Scene::running(Job::Own(job), BY_USERINFO, &[("min_run_interval", interval)]).await;
+        scene.authorise("ada:read write").await;
+        let answer = scene.router.clone().oneshot(Request::post("/").body(Body::from(input)).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), status, "{interval} {input}");
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        if !error.is_empty() {
+            let told: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(told["error"], error);
+            assert!(told["message"].as_str().unwrap().contains(word), "{told}");
+        }
+    }
+}
