@@ -5,6 +5,8 @@ use http::{HeaderMap, HeaderValue};
 use super::{CookieJar, Key, key::random};
 
 const COOKIE: &str = "etl-oauth-form";
+/// A browser can send whatever it likes as its cookie, and sees the tag.
+const PURPOSE: &str = "form";
 const LIFETIME: Duration = Duration::from_secs(3600);
 
 /// The token in every form: a tag over a cookie that only this browser has.
@@ -21,16 +23,16 @@ impl Csrf {
     #[must_use]
     pub fn issue(key: &Key, jar: &CookieJar, headers: &HeaderMap) -> Option<Self> {
         if let Some(value) = jar.get(headers, COOKIE).filter(|value| !value.is_empty()) {
-            return Some(Self { token: key.tag(&value), cookie: None });
+            return Some(Self { token: key.tag(PURPOSE, &value), cookie: None });
         }
         let value = random().ok()?;
-        Some(Self { token: key.tag(&value), cookie: jar.set(COOKIE, &value, LIFETIME) })
+        Some(Self { token: key.tag(PURPOSE, &value), cookie: jar.set(COOKIE, &value, LIFETIME) })
     }
 
     /// Whether a posted token was issued to this browser.
     #[must_use]
     pub fn verify(key: &Key, jar: &CookieJar, headers: &HeaderMap, token: &str) -> bool {
-        jar.get(headers, COOKIE).is_some_and(|value| !value.is_empty() && key.verify(&value, token))
+        jar.get(headers, COOKIE).is_some_and(|value| !value.is_empty() && key.verify(PURPOSE, &value, token))
     }
 }
 

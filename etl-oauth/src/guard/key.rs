@@ -58,13 +58,15 @@ impl Key {
         Some(plain.to_vec())
     }
 
-    /// A tag over `text` that only this key makes.
-    pub(super) fn tag(&self, text: &str) -> String {
-        URL_SAFE_NO_PAD.encode(hmac::sign(&self.mac, text.as_bytes()))
+    /// A tag over `text` that only this key makes, for one purpose: a word without a colon. Of one purpose's tags nothing
+    /// follows for another's, whoever chooses the text.
+    pub(super) fn tag(&self, purpose: &str, text: &str) -> String {
+        URL_SAFE_NO_PAD.encode(hmac::sign(&self.mac, format!("{purpose}:{text}").as_bytes()))
     }
 
     /// Whether `tag` is [`Key::tag`] of `text`, in a time that tells nothing.
-    pub(super) fn verify(&self, text: &str, tag: &str) -> bool {
+    pub(super) fn verify(&self, purpose: &str, text: &str, tag: &str) -> bool {
+        let text = format!("{purpose}:{text}");
         URL_SAFE_NO_PAD.decode(tag).is_ok_and(|tag| hmac::verify(&self.mac, text.as_bytes(), &tag).is_ok())
     }
 }
@@ -112,7 +114,9 @@ mod tests {
     #[test]
     fn a_tag_verifies_for_its_text_alone() {
         let key = key("s", "f");
-        let tag = key.tag("a");
-        assert!(key.verify("a", &tag) && !key.verify("b", &tag) && !key.verify("a", "") && !key.verify("a", "é"));
+        let tag = key.tag("p", "a");
+        let verify = |text, tag| key.verify("p", text, tag);
+        assert!(verify("a", &tag) && !verify("b", &tag) && !verify("a", "") && !verify("a", "é"));
+        assert!(!key.verify("q", "a", &tag));
     }
 }

@@ -135,7 +135,7 @@ impl Pending {
     /// nobody who comes to see the verifier.
     #[must_use]
     pub fn seed(&self, key: &Key) -> Secret {
-        Secret::new(key.tag(&format!("dpop:{}", self.verifier.expose())))
+        Secret::new(key.tag("dpop", self.verifier.expose()))
     }
 
     /// When the person must be back.
@@ -159,6 +159,7 @@ mod tests {
     use http::header;
 
     use super::*;
+    use crate::guard::Csrf;
 
     struct Browser {
         key: Key,
@@ -205,6 +206,19 @@ mod tests {
         assert_eq!((pending.account(), pending.verifier().expose().len()), ("default", 43));
         assert_eq!(it.resume(&state, &cookies, 599).unwrap_err(), StateError::Used);
         assert_eq!(it.resume(&state, &HeaderMap::new(), 599).unwrap_err(), StateError::Used);
+    }
+
+    #[test]
+    fn no_form_tells_a_seed_to_who_knows_the_verifier() {
+        let it = Browser::new();
+        let (state, cookies) = it.begin();
+        let pending = it.resume(&state, &cookies, 1).unwrap();
+        for cookie in [pending.verifier().expose().to_owned(), format!("dpop:{}", pending.verifier().expose())] {
+            let cookie = format!("__Secure-etl-oauth-form={cookie}").parse().unwrap();
+            let form = Csrf::issue(&it.key, &it.jar, &HeaderMap::from_iter([(header::COOKIE, cookie)])).unwrap();
+            assert!(form.cookie.is_none(), "the cookie was read");
+            assert_ne!(form.token, pending.seed(&it.key).expose());
+        }
     }
 
     #[test]
