@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use crate::store::{Memory, Store};
 
-    const LEASE: Duration = Duration::from_millis(200);
+    const LEASE: Duration = Duration::from_millis(500);
 
     fn ledger(memory: &Memory) -> Ledger {
         Ledger::new(Arc::new(Store::Memory(memory.clone())), "default")
