@@ -18,9 +18,9 @@ impl Site {
     #[must_use]
     pub fn of(headers: &HeaderMap, public_url: &Url) -> Self {
         let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-        let own = public_url.origin().ascii_serialization();
+        let own = || public_url.origin().ascii_serialization();
         // Pages of ours ask for no referrer, and so their forms say `Origin: null`.
-        let foreign = text("origin").is_some_and(|origin| origin != "null" && origin != own);
+        let foreign = text("origin").is_some_and(|origin| origin != "null" && origin != own());
         if foreign || text("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none")) {
             return Self::Other;
         }

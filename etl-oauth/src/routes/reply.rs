@@ -74,12 +74,15 @@ pub(super) fn fields(asked: &Asked, form: Posted) -> (Fields, Option<StatusCode>
 /// What every answer says, whoever made it, unless that one knows better: it is kept by no cache, shown in no frame, and
 /// read as nothing but what it says it is (RFC 9700 §4.2.4, §4.16).
 pub(super) fn guarded(mut response: Response) -> Response {
-    for (name, value) in [
+    let wanted = [
         (header::CACHE_CONTROL, "no-store"),
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ] {
+    ];
+    // Room for all at once, and for what the watchdog adds: a map that grows puts every header in its place again.
+    response.headers_mut().reserve(wanted.len() + 4);
+    for (name, value) in wanted {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response

@@ -4,6 +4,7 @@ mod claims;
 mod digest;
 mod hmac;
 mod jwt;
+mod kept;
 mod keys;
 mod message;
 mod secret;
@@ -19,6 +20,7 @@ use super::{Once, Throttle};
 use crate::secrets::Secrets;
 use hmac::Hmac;
 use jwt::Jwt;
+use kept::Kept;
 use signature::Signatures;
 
 /// What callers prove themselves with is in this secret: words, keys of webhooks, or public keys.
@@ -112,7 +114,7 @@ pub struct Judged {
 #[derive(Debug)]
 pub struct Callers {
     kind: Kind,
-    secrets: Secrets,
+    kept: Kept,
     throttle: Throttle,
     seen: Once,
 }
@@ -142,7 +144,7 @@ impl Callers {
                 Kind::PublicKey(Signatures::new(public_url.clone(), signed(*tolerance)))
             }
         };
-        Ok(Self { kind, secrets, throttle: Throttle::default(), seen: Once::new(CALLS) })
+        Ok(Self { kind, kept: Kept::new(secrets, SECRET), throttle: Throttle::default(), seen: Once::new(CALLS) })
     }
 
     /// Whether anybody is asked for anything.
@@ -159,7 +161,7 @@ impl Callers {
 
     /// Judges a call. One that may come only once is remembered by that.
     pub async fn judge(&self, call: Call<'_>, now: Timestamp) -> Judged {
-        let kept = || self.secrets.require(SECRET).map_err(|_| Caller::Unavailable);
+        let kept = || self.kept.get(now).map_err(|_| Caller::Unavailable);
         let mut pause = Duration::ZERO;
         let result = match &self.kind {
             Kind::Anyone => Err(Caller::Anonymous),
