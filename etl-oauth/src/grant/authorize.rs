@@ -4,7 +4,8 @@ use url::{Url, form_urlencoded};
 
 use super::{
     Client,
-    request::{Blanks, laid_over, resources},
+    blanks::Blanks,
+    request::{laid_over, resources},
 };
 use crate::{
     provider::{Pkce, Provider},

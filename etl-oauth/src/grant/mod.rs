@@ -7,6 +7,7 @@ mod ask;
 mod assertion;
 mod authority;
 mod authorize;
+mod blanks;
 mod certificate;
 mod client;
 mod credentials;

@@ -1,11 +1,10 @@
 use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use jiff::Timestamp;
 use secrecy::zeroize::Zeroizing;
 use url::{Url, form_urlencoded};
 
-use super::{Certificate, Client, sign::sign};
+use super::{Certificate, Client, blanks::Blanks, sign::sign};
 use crate::{
     provider::{CLIENT_ID, Call, ClientAuth, Format, Provider, TokenKind, Verb, fill},
     token::{Answer, Secret},
@@ -166,37 +165,6 @@ fn sensitive(value: &Secret) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(value.expose()).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-/// What the placeholders of a request stand for: its own standard parameters, the client, and the provider's variables.
-pub(super) struct Blanks<'a> {
-    provider: &'a Provider,
-    client: &'a Client,
-    fields: &'a [(&'a str, &'a str)],
-    scope: String,
-    /// Seconds since 1970, for signed requests.
-    timestamp: String,
-}
-
-impl<'a> Blanks<'a> {
-    pub(super) fn new(provider: &'a Provider, client: &'a Client, fields: &'a [(&'a str, &'a str)]) -> Self {
-        let timestamp = Timestamp::now().as_second().to_string();
-        Self { provider, client, fields, scope: provider.scope_text(), timestamp }
-    }
-
-    pub(super) fn value(&self, name: &str) -> Option<&str> {
-        if let Some((_, value)) = self.fields.iter().find(|(field, _)| *field == name) {
-            return Some(value);
-        }
-        match name {
-            "client_id" => Some(&self.client.id),
-            "client_secret" => self.client.secret.as_ref().map(Secret::expose),
-            "client_assertion" => self.client.assertion.as_ref().map(Secret::expose),
-            "scope" => Some(&self.scope),
-            "timestamp" => Some(&self.timestamp),
-            name => self.client.secrets.get(name).map(Secret::expose).or_else(|| self.provider.value(name)),
-        }
-    }
 }
 
 /// The standard parameters with a definition's laid over: one of the same name takes its place, and one that comes out

@@ -5,7 +5,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::zeroize::Zeroizing;
 use url::form_urlencoded;
 
-use super::{Client, request::Blanks};
+use super::{Client, blanks::Blanks};
 use crate::provider::{Encoding, Hash, Provider, Sign, fill};
 
 /// Whether the query that brings a person back is signed as the provider signs it. Names and values count encoded as in a

@@ -10,6 +10,8 @@ mod lifetime;
 mod owner;
 mod record;
 mod rest;
+#[cfg(test)]
+mod samples;
 mod secret;
 mod tokens;
 mod untold;

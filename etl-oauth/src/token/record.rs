@@ -125,21 +125,7 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::AnswerShape;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    fn answer(body: &str) -> Answer {
-        AnswerShape::default().read(body.as_bytes()).unwrap()
-    }
-
-    fn first() -> Record {
-        let body =
-            r#"{"access_token":"a1","refresh_token":"r1","expires_in":3600,"scope":"s","refresh_expires_in":9000}"#;
-        Record::default().authorised(answer(body), at(1000), None)
-    }
+    use crate::token::samples::{answer, at, first};
 
     #[test]
     fn a_rotation_keeps_what_it_spent_for_one_generation() {

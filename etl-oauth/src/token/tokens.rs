@@ -164,21 +164,10 @@ impl Tokens {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::{AnswerShape, Record};
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    fn answer(body: &str) -> Answer {
-        AnswerShape::default().read(body.as_bytes()).unwrap()
-    }
-
-    fn first() -> Record {
-        let body =
-            r#"{"access_token":"a1","refresh_token":"r1","expires_in":3600,"scope":"s","refresh_expires_in":9000}"#;
-        Record::default().authorised(answer(body), at(1000), None)
-    }
+    use crate::token::{
+        Record,
+        samples::{answer, at, first},
+    };
 
     #[test]
     fn b4_a_renewal_without_a_refresh_token_keeps_the_old_one() {

@@ -128,21 +128,7 @@ fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::{Answer, AnswerShape};
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    fn answer(body: &str) -> Answer {
-        AnswerShape::default().read(body.as_bytes()).unwrap()
-    }
-
-    fn first() -> Record {
-        let body =
-            r#"{"access_token":"a1","refresh_token":"r1","expires_in":3600,"scope":"s","refresh_expires_in":9000}"#;
-        Record::default().authorised(answer(body), at(1000), None)
-    }
+    use crate::token::samples::{answer, at, first};
 
     #[test]
     fn a_record_reads_back_what_it_wrote_and_debug_shows_no_token() {

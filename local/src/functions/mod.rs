@@ -15,7 +15,7 @@ use anyhow::{Context as _, anyhow, bail};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 pub(crate) use self::executable::{Executable, Source};
 pub(crate) use self::log::{Line, Log};
@@ -245,13 +245,14 @@ impl Functions {
         self.get(name).map(|deployment| deployment.log.clone())
     }
 
-    /// An instance for a request, each in its turn. The outer `None`: no such function; the inner: none is ready.
-    pub(crate) fn pick(&self, name: &str) -> Option<Option<std::net::SocketAddr>> {
+    /// An instance for a request, each in its turn; as long as the token is held, it is not told to end. The outer `None`:
+    /// no such function; the inner: none is ready.
+    pub(crate) fn pick(&self, name: &str) -> Option<Option<(std::net::SocketAddr, TaskTrackerToken)>> {
         let deployment = self.get(name)?;
-        let ready = deployment.ready();
+        let mut ready: Vec<_> = deployment.current().replicas.iter().filter_map(Replica::enter).collect();
         // An empty list has no remainder to take.
         let turn = deployment.next.fetch_add(1, Ordering::Relaxed).checked_rem(ready.len());
-        Some(turn.map(|turn| ready[turn].http))
+        Some(turn.map(|turn| ready.swap_remove(turn)).map(|(ports, token)| (ports.http, token)))
     }
 
     /// Counts a request that was answered.

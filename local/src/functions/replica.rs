@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::log::Log;
 use super::process::{self, Process};
@@ -29,6 +30,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 const PROBE_FAILURES: u32 = 3;
 /// Output that was not read yet when the process ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long an instance that is to end waits for the requests that were sent to it before.
+const ARRIVAL: Duration = Duration::from_secs(1);
 
 /// Until it first answers it is asked more often.
 const FIRST_PROBES: Duration = Duration::from_millis(25);
@@ -61,6 +65,7 @@ pub(super) struct Ports {
 pub(super) struct Replica {
     state: watch::Receiver<State>,
     stop: CancellationToken,
+    on_the_way: TaskTracker,
 }
 
 impl Replica {
@@ -68,9 +73,11 @@ impl Replica {
     pub(super) fn start(instance: String, launch: std::sync::Arc<Launch>, log: Log, tasks: &TaskTracker) -> Self {
         let (sender, state) = watch::channel(State::Starting);
         let stop = CancellationToken::new();
-        let supervisor = Supervisor { instance, launch, log, state: sender, stop: stop.clone() };
+        let on_the_way = TaskTracker::new();
+        let supervisor =
+            Supervisor { instance, launch, log, state: sender, stop: stop.clone(), on_the_way: on_the_way.clone() };
         tasks.spawn(supervisor.run());
-        Self { state, stop }
+        Self { state, stop, on_the_way }
     }
 
     /// Where to send requests, if it can take any.
@@ -79,6 +86,13 @@ impl Replica {
             State::Ready(ports) if !self.stop.is_cancelled() => Some(*ports),
             _ => None,
         }
+    }
+
+    /// The same for a request: as long as the token is held, it is not told to end.
+    pub(super) fn enter(&self) -> Option<(Ports, TaskTrackerToken)> {
+        // Before the look: whoever stops it now waits for this request, or the look finds it stopped.
+        let token = self.on_the_way.token();
+        self.ports().map(|ports| (ports, token))
     }
 
     /// Waits until it is ready, or down.
@@ -113,6 +127,7 @@ struct Supervisor {
     log: Log,
     state: watch::Sender<State>,
     stop: CancellationToken,
+    on_the_way: TaskTracker,
 }
 
 impl Supervisor {
@@ -152,6 +167,11 @@ impl Supervisor {
         };
         // Out of the gateway's reach before it is told to end, so that nobody meets a closed door.
         self.state.send_replace(State::Starting);
+        if how.is_none() {
+            // On a busy machine a request may still be on its way to it, and would find it gone.
+            self.on_the_way.close();
+            let _ = tokio::time::timeout(ARRIVAL, self.on_the_way.wait()).await;
+        }
         let ended = process.stop().await;
         // Its last words; what it left behind was killed, so that the pipes are closed by now.
         let _ = tokio::time::timeout(LAST_WORDS, output).await;

@@ -96,8 +96,8 @@ async fn call_function(shared: &Shared, call: Call, mut request: Request<Body>, 
     // The last dot begins the namespace, of which there is one.
     let (function, namespace) = call.name.rsplit_once('.').unwrap_or((&call.name, NAMESPACE));
     let picked = if namespace == NAMESPACE { shared.functions.pick(function) } else { None };
-    let address = match picked {
-        Some(Some(address)) => address,
+    let (address, on_the_way) = match picked {
+        Some(Some(picked)) => picked,
         Some(None) => {
             let message = format!("No endpoints available for: {}.", call.name);
             return internal("proxy", text(StatusCode::SERVICE_UNAVAILABLE, &message));
@@ -111,6 +111,7 @@ async fn call_function(shared: &Shared, call: Call, mut request: Request<Body>, 
     *request.uri_mut() = target;
     *request.version_mut() = axum::http::Version::HTTP_11;
     let answered = tokio::time::timeout(TIMEOUT, send(address, request)).await;
+    drop(on_the_way);
     shared.functions.invoked(function);
     let mut response = match answered {
         Ok(Ok(response)) => response,

@@ -30,6 +30,7 @@ mod pushed;
 mod records;
 mod request;
 mod sales;
+mod salesforce;
 mod shapes;
 mod statement;
 mod token;

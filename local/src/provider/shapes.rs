@@ -21,7 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Shared, api::authorized, authorize, digest::Digest, grants::Issued, now, token};
+use super::{Shared, api::authorized, authorize, now, salesforce, token};
 
 const ATHLETE: u64 = 227_615;
 const USER: &str = "2244994945";
@@ -41,34 +41,12 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/services/data/{version}/query/{cursor}", get(query_more))
 }
 
-/// Where Salesforce's tokens are.
-pub(super) const TOKEN: &str = "/services/oauth2/token";
-
 /// The doors of an authorization server under another's names.
 pub(super) fn grants() -> Router<Arc<Shared>> {
     Router::new()
         .route("/services/oauth2/authorize", get(authorize::page).post(authorize::decide))
-        .route(TOKEN, post(token::salesforce))
+        .route(salesforce::TOKEN, post(token::salesforce))
         .route("/services/oauth2/revoke", post(token::revoke))
-}
-
-/// A token answer as Salesforce writes it: nothing tells when the token ends, and the API is where the answer says.
-pub(super) fn salesforce_token(shared: &Shared, issued: Issued) -> Value {
-    let id = format!("{}/id/00Dx0000000BV7zEAG/005x00000012Q9PAAU", shared.issuer);
-    let issued_at = issued.created_at.as_millisecond().to_string();
-    let mut body = json!({
-        "access_token": issued.access_token,
-        "signature": Digest::of(&format!("{id}{issued_at}")).short(),
-        "scope": issued.scope,
-        "instance_url": shared.issuer,
-        "id": id,
-        "token_type": "Bearer",
-        "issued_at": issued_at,
-    });
-    if let Some(token) = issued.refresh_token {
-        body["refresh_token"] = json!(token);
-    }
-    body
 }
 
 type Shape = State<Arc<Shared>>;

@@ -16,7 +16,7 @@ use super::garble::{garbled, overridden};
 use super::grants::{Consent, Issued, Refused, Shown};
 use super::log::Entry;
 use super::request::{Problem, Request};
-use super::{Book, Shared, authorize, broken, dpop, now, shapes, statement};
+use super::{Book, Shared, authorize, broken, dpop, now, salesforce, statement};
 use crate::server::Lost;
 
 const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -86,7 +86,7 @@ fn carry_out(
     shape: Shape,
 ) -> Response {
     let mut book = shared.book();
-    let url = format!("{}{}", shared.issuer, if shape == Shape::Plain { "/oauth/token" } else { shapes::TOKEN });
+    let url = format!("{}{}", shared.issuer, if shape == Shape::Plain { "/oauth/token" } else { salesforce::TOKEN });
     let key = match dpop::proved(shared, &mut book, headers, ("POST", &url), None) {
         Ok(key) => key,
         Err(refusal) => {
@@ -123,7 +123,7 @@ fn carry_out(
     };
     let mut body = match shape {
         Shape::Plain => written(issued, key.is_some(), entry.grant_type == TOKEN_EXCHANGE),
-        Shape::Salesforce => shapes::salesforce_token(shared, issued),
+        Shape::Salesforce => salesforce::answer(shared, issued),
     };
     for (name, value) in &book.faults.answer {
         body[name] = value.clone();
