@@ -41,6 +41,8 @@ enum Phase {
     Noting(Stored, Failure),
     /// Whether it was, nobody said.
     Checking(Stored, Failure),
+    /// It was not, for somebody else wrote.
+    Renoting(Stored, Failure),
 }
 
 /// One renewal. Clones let a search try every next event on the same state.
@@ -147,8 +149,12 @@ impl Renewal {
             (Phase::Noting(stored, failure), Event::Saved(Err(StoreError::Unavailable(_)))) => {
                 self.go(Phase::Checking(stored, failure), Step::Load)
             }
-            // Somebody else wrote: what they know is as good as what we would have noted.
+            (Phase::Noting(stored, failure), Event::Saved(Err(StoreError::Conflict))) if self.detours < DETOURS => {
+                self.detours += 1;
+                self.go(Phase::Renoting(stored, failure), Step::Load)
+            }
             (Phase::Noting(stored, failure), Event::Saved(Err(_))) => failed(failure, Some(stored)),
+            (Phase::Renoting(stored, failure), Event::Loaded(result)) => self.renote(stored, failure, result, now),
             (Phase::Checking(stored, failure), Event::Loaded(result)) => {
                 if let Ok(Some(there)) = result
                     && there.record.generation == stored.record.generation

@@ -78,6 +78,31 @@ impl Renewal {
         let step = Step::Save(Box::new(record.clone()), Some(stored.version.clone()));
         self.go(Phase::Noting(Stored { record, ..stored }, failure), step)
     }
+
+    /// The same over what somebody else has written meanwhile, if that was beside the renewal: without the note the other
+    /// replicas would not wait, and each would try at once.
+    pub(super) fn renote(
+        &mut self,
+        stored: Stored,
+        failure: Failure,
+        result: Result<Option<Stored>, StoreError>,
+        now: Timestamp,
+    ) -> Step {
+        let is_ours = |intent: &Intent| self.written.contains(intent);
+        let is_beside = |there: &Record| {
+            there.generation == stored.record.generation
+                && there.health.failures < stored.record.health.failures
+                && there.intent.as_ref().is_none_or(is_ours)
+        };
+        match result {
+            Ok(Some(there)) if is_beside(&there.record) => {
+                self.state = there.record.state();
+                self.note(there, failure, now)
+            }
+            // Somebody has gone on from there: what they know is as good as what we would have noted.
+            _ => failed(failure, Some(stored)),
+        }
+    }
 }
 
 /// What an earlier failure says of another try now.

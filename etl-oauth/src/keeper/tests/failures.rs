@@ -169,3 +169,37 @@ async fn an_exchange_after_the_renewal_that_fails_again_and_again_is_waited_out_
     assert!(waited > 30, "the second wait is longer than the first: {waited}");
     assert_eq!(keeper.state(), State::Enabled);
 }
+
+#[test]
+fn e3_a_failure_is_noted_over_what_was_written_beside_it_and_not_over_a_renewal() {
+    use crate::store::{StoreError, Stored, Version};
+    let it = Setting::new();
+    let now = it.now();
+    let record = Record::default().authorised(answer("a0", "r0"), now, None);
+    let stored = |record: &Record, version: u32| {
+        Event::Loaded(Ok(Some(Stored { record: record.clone(), version: Version::new(version) })))
+    };
+    // Up to the refused note: the machine, and the record with its intent.
+    let refused = || {
+        let mut machine = Renewal::new(Need::Run { generation: 1 }, it.parts.policy.clone(), "one", 0.0, now);
+        machine.on(Event::Begin, now);
+        machine.on(Event::Lease(Ok(Acquired::Until(now + jiff::SignedDuration::from_secs(30)))), now);
+        let Step::Save(written, _) = machine.on(stored(&record, 1), now) else { panic!("no intent") };
+        machine.on(Event::Saved(Ok(Version::new(2))), now);
+        let failure = Failure::new(Class::NetworkNotSent, "nobody there");
+        let Step::Save(note, _) = machine.on(Event::Answered(Err(failure)), now) else { panic!("no note") };
+        assert!(matches!(machine.on(Event::Saved(Err(StoreError::Conflict)), now), Step::Load));
+        (machine, *written, note.health)
+    };
+
+    let (mut machine, mut there, health) = refused();
+    there.used.insert("a state".into(), now);
+    let Step::Save(again, over) = machine.on(stored(&there, 3), now) else { panic!("it is not noted again") };
+    assert_eq!((over, &again.health, again.used.len()), (Some(Version::new(3)), &health, 1));
+    assert!(again.intent.is_none(), "what was never sent does not count");
+
+    let (mut machine, mut there, _) = refused();
+    there.intent.as_mut().unwrap().owner = "two".into();
+    let step = machine.on(stored(&there, 3), now);
+    assert!(matches!(&step, Step::Done(outcome) if matches!(**outcome, Outcome::Failed(..))), "{step:?}");
+}
