@@ -48,7 +48,7 @@ struct Sent {
     flight: u64,
     token: String,
     at: i64,
-    /// The generation that was stored then.
+    /// The generation that new tokens take the place of: of a refresh token's own record, or what was stored when it was asked.
     over: u64,
     fate: Fate,
 }
@@ -56,6 +56,7 @@ struct Sent {
 #[derive(Clone, Debug, Hash)]
 struct Leave {
     token: String,
+    generation: u64,
     refused: Option<&'static str>,
     spent: bool,
 }
@@ -137,7 +138,10 @@ impl Judge {
                 && intent.digest == Secret::new(token).digest()
             {
                 let refused = if asked { None } else { self.refusal(token, now) };
-                self.leaves.insert(flight, Leave { token: token.to_owned(), refused, spent: false });
+                self.leaves.insert(
+                    flight,
+                    Leave { token: token.to_owned(), generation: record.generation, refused, spent: false },
+                );
             }
         }
         if self.habit == Habit::Asks && (record.health.needs_authorisation || record.health.held || token.is_some()) {
@@ -166,6 +170,8 @@ impl Judge {
             return Err(format!("{token} is sent and no intent of this renewal says so"));
         };
         leave.spent = true;
+        // Another answer to the same token may have been stored since, late: one of the two siblings is enough.
+        let over = leave.generation;
         if let Some(why) = leave.refused {
             return Err(format!("{token} is sent again although {why}"));
         }
@@ -174,7 +180,7 @@ impl Judge {
         if self.sent.iter().any(waiting) {
             return Err(format!("{token} is sent while another holder of the lease waits for its answer"));
         }
-        self.calls_with(flight, token, now)
+        self.calls_with(flight, token, over, now)
     }
 
     /// A flight asks anew, for `need`; `is_fresh` where by any clock the stored access token needs no renewal.
@@ -193,11 +199,10 @@ impl Judge {
         if is_met && self.has_had_lease_since(flight, self.generation_at) {
             return Err(format!("the provider is asked for {need:?}, which generation {} has met", self.generation));
         }
-        self.calls_with(flight, "", now)
+        self.calls_with(flight, "", self.generation, now)
     }
 
-    fn calls_with(&mut self, flight: u64, token: &str, now: i64) -> Verdict {
-        let over = self.generation;
+    fn calls_with(&mut self, flight: u64, token: &str, over: u64, now: i64) -> Verdict {
         self.sent.push(Sent { flight, token: token.to_owned(), at: now, over, fate: Fate::Waiting });
         self.sends.push(now);
         // A cascade of crashes and of lost writes may cost a call each; a storm is something else.
