@@ -199,7 +199,10 @@ impl Judge {
         if is_met && self.has_had_lease_since(flight, self.generation_at) {
             return Err(format!("the provider is asked for {need:?}, which generation {} has met", self.generation));
         }
-        self.calls_with(flight, "", self.generation, now)
+        // What was stored since it got its lease it may not have read.
+        let has_read = self.has_had_lease_since(flight, self.generation_at);
+        let over = if has_read { self.generation } else { self.generation.saturating_sub(1) };
+        self.calls_with(flight, "", over, now)
     }
 
     fn calls_with(&mut self, flight: u64, token: &str, over: u64, now: i64) -> Verdict {
