@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::{
     grant::{Client, Credentials, RawAnswer, SendError, Wire},
-    provider::{Definition, Overrides, Provider},
+    provider::{Definition, Grant, Overrides, Provider},
     store::{Acquired, Memory, TokenStore},
     token::{AnswerShape, Class, Record, Secret},
 };
@@ -153,6 +153,21 @@ impl Setting {
     }
 
     /// A replica of an account that was authorised an hour ago, so that its token has just ended.
+    /// With an account of another grant, at the provider behind `wire`.
+    fn of_grant(grant: Grant, wire: Wire) -> Self {
+        let mut it = Self::new();
+        let definition = Definition {
+            token_url: Some("https://p.example/token".into()),
+            device_url: (grant == Grant::DeviceCode).then(|| "https://p.example/device".into()),
+            grant,
+            ..Definition::default()
+        };
+        let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
+        it.parts.policy = Policy::of(&provider);
+        it.parts.authority = Authority::new(provider, Credentials::fixed(client()), wire);
+        it
+    }
+
     async fn expired(&self) -> Keeper {
         let keeper = self.replica("one");
         assert_eq!(keeper.authorise(answer("a0", "r0"), self.now()).await, Kept::Stored);

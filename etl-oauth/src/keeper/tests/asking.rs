@@ -51,17 +51,8 @@ impl Desk {
 }
 
 fn setting() -> (Setting, Desk) {
-    let mut it = Setting::new();
-    let definition = Definition {
-        token_url: Some("https://p.example/token".into()),
-        grant: Grant::ClientCredentials,
-        ..Definition::default()
-    };
-    let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
     let desk = Desk::default();
-    it.parts.policy = Policy::of(&provider);
-    it.parts.authority = Authority::new(provider, Credentials::fixed(client()), desk.wire());
-    (it, desk)
+    (Setting::of_grant(Grant::ClientCredentials, desk.wire()), desk)
 }
 
 #[tokio::test]

@@ -70,18 +70,8 @@ impl Desk {
 }
 
 fn setting() -> (Setting, Desk) {
-    let mut it = Setting::new();
-    let definition = Definition {
-        token_url: Some("https://p.example/token".into()),
-        device_url: Some("https://p.example/device".into()),
-        grant: Grant::DeviceCode,
-        ..Definition::default()
-    };
-    let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
     let desk = Desk::default();
-    it.parts.policy = Policy::of(&provider);
-    it.parts.authority = Authority::new(provider, Credentials::fixed(client()), desk.wire());
-    (it, desk)
+    (Setting::of_grant(Grant::DeviceCode, desk.wire()), desk)
 }
 
 /// Begins an invitation in a replica that dies right after.
