@@ -117,12 +117,13 @@ fn lifetimes(page: &mut String, it: &Definition) {
 fn registration(page: &mut String, name: &str, it: &Definition, notes: &Notes) {
     page.push_str("\n## Register\n\n");
     writeln!(page, "- Where: {}", linked(&notes.register)).unwrap();
-    let redirect = if notes.redirect.is_empty() {
-        "enter the URL that the enable page shows: `https://GATEWAY/function/NAME/oauth2/callback`."
-    } else {
-        &notes.redirect
+    let shown = "`https://GATEWAY/function/NAME/oauth2/callback`, which the enable page shows";
+    let redirect = match &*notes.redirect {
+        "" => format!("{shown}."),
+        other if other.starts_with("none") => linked(other),
+        field => format!("{shown}, goes into {}", linked(field)),
     };
-    writeln!(page, "- Redirect URI: {}", linked(redirect)).unwrap();
+    writeln!(page, "- Redirect URI: {redirect}").unwrap();
     writeln!(page, "- Client authentication: {}.", client_auth(it.client_auth)).unwrap();
     let pkce = if it.pkce == Pkce::S256 { "sent (S256)" } else { "not sent: the provider does not support it, or refuses it" };
     writeln!(page, "- PKCE challenge: {pkce}.").unwrap();
