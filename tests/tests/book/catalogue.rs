@@ -14,7 +14,10 @@ const OPEN: [char; 3] = ['S', 'O', 'H'];
 fn numbers(test: &str) -> Vec<String> {
     let is_number = |word: &&str| {
         let (letter, digits) = word.split_at(word.len().min(1));
-        "abcdefghos".contains(letter) && !digits.is_empty() && digits.len() <= 2 && digits.bytes().all(|byte| byte.is_ascii_digit())
+        "abcdefghos".contains(letter)
+            && !digits.is_empty()
+            && digits.len() <= 2
+            && digits.bytes().all(|byte| byte.is_ascii_digit())
     };
     let words: Vec<_> = test.split('_').collect();
     let leading = words.iter().take_while(|word| is_number(word));
@@ -56,7 +59,9 @@ fn held(page: &str, tests: &BTreeMap<String, BTreeSet<String>>) -> String {
             case = heading.split([' ', '.', ':']).next().unwrap().to_owned();
         }
         if let Some(rest) = line.strip_prefix(HELD) {
-            let own = tests.get(&case).map(|names| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "));
+            let own = tests
+                .get(&case)
+                .map(|names| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "));
             let other = rest.split_once("also ").map(|(_, other)| format!("also {other}"));
             let all: Vec<_> = own.into_iter().chain(other).collect();
             out.push_str(HELD);
@@ -75,9 +80,12 @@ fn every_case_names_the_tests_that_hold_it_and_each_of_them_exists() {
     let tests = tests();
     current(PAGE, &held(&read(PAGE), &tests));
     let page = read(PAGE);
-    let cases: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("### ")?.split([' ', '.', ':']).next()).collect();
-    let wanted = [('A', 12), ('B', 8), ('C', 3), ('D', 4), ('E', 7), ('F', 13), ('G', 2), ('S', 23), ('O', 13), ('H', 17)];
-    let wanted: Vec<_> = wanted.iter().flat_map(|(letter, last)| (1..=*last).map(move |number| format!("{letter}{number}"))).collect();
+    let cases: Vec<_> =
+        page.lines().filter_map(|line| line.strip_prefix("### ")?.split([' ', '.', ':']).next()).collect();
+    let wanted =
+        [('A', 12), ('B', 8), ('C', 3), ('D', 4), ('E', 7), ('F', 13), ('G', 2), ('S', 23), ('O', 13), ('H', 17)];
+    let wanted: Vec<_> =
+        wanted.iter().flat_map(|(letter, last)| (1..=*last).map(move |number| format!("{letter}{number}"))).collect();
     assert_eq!(cases, wanted, "each case has one entry, in order");
     for section in page.split("\n### ").skip(1) {
         let case = section.split([' ', '.', ':']).next().unwrap();
@@ -90,7 +98,8 @@ fn every_case_names_the_tests_that_hold_it_and_each_of_them_exists() {
             assert!(root().join(&file).exists(), "{case} names {file}, which does not exist");
         }
     }
-    let open: Vec<_> = page.split("\n### ").skip(1).filter(|section| section.contains("Held by: no test yet.")).collect();
+    let open: Vec<_> =
+        page.split("\n### ").skip(1).filter(|section| section.contains("Held by: no test yet.")).collect();
     let open: Vec<_> = open.iter().map(|section| section.split([' ', '.', ':']).next().unwrap()).collect();
     let lost: Vec<_> = open.iter().filter(|case| !case.starts_with(OPEN)).collect();
     assert!(lost.is_empty(), "cases without a test: {lost:?}");

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use etl_oauth::token::Class;
+use token_keeper::token::Class;
 
 use crate::source::{files, read, root, same};
 
@@ -28,7 +28,9 @@ fn clean(path: &Path) -> PathBuf {
 fn every_page_is_in_the_table_of_contents_and_every_entry_is_a_page() {
     let book = root().join("docs/src");
     let listed: BTreeSet<String> = links(&read("docs/src/SUMMARY.md")).into_iter().map(str::to_owned).collect();
-    let pages = files("docs/src", "md").into_iter().map(|path| path.strip_prefix(&book).unwrap().to_string_lossy().into_owned());
+    let pages = files("docs/src", "md")
+        .into_iter()
+        .map(|path| path.strip_prefix(&book).unwrap().to_string_lossy().into_owned());
     let pages: BTreeSet<String> = pages.filter(|path| path != "SUMMARY.md").collect();
     same("SUMMARY.md", &listed, &pages);
 }
@@ -36,7 +38,8 @@ fn every_page_is_in_the_table_of_contents_and_every_entry_is_a_page() {
 #[test]
 fn every_link_to_a_file_leads_to_one() {
     let mut broken = Vec::new();
-    let own = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"].map(|name| root().join(name));
+    let own = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
+        .map(|name| root().join(name));
     for page in own.into_iter().chain(files("docs", "md")) {
         let text = std::fs::read_to_string(&page).unwrap();
         // The keys of a map, the parameters of a route and the like stand in code, not in links.
@@ -49,7 +52,10 @@ fn every_link_to_a_file_leads_to_one() {
             let target = if file.is_empty() { page.clone() } else { clean(&page.parent().unwrap().join(file)) };
             if !target.exists() {
                 broken.push(format!("{}: {link}", page.display()));
-            } else if !anchor.is_empty() && target.extension().is_some_and(|it| it == "md") && !anchors(&target).contains(anchor) {
+            } else if !anchor.is_empty()
+                && target.extension().is_some_and(|it| it == "md")
+                && !anchors(&target).contains(anchor)
+            {
                 broken.push(format!("{}: {link} has no such heading", page.display()));
             }
         }
@@ -59,7 +65,12 @@ fn every_link_to_a_file_leads_to_one() {
 
 /// The anchors of a page's headings, as mdBook and GitHub make them.
 fn anchors(page: &Path) -> BTreeSet<String> {
-    let text = std::fs::read_to_string(page).unwrap();
+    let mut text = std::fs::read_to_string(page).unwrap();
+    // A page that is documented beside the code.
+    let included = text.split("{{#include ").nth(1).and_then(|rest| rest.split("}}").next());
+    if let Some(file) = included.filter(|file| file.ends_with(".md")) {
+        text += &std::fs::read_to_string(clean(&page.parent().unwrap().join(file))).unwrap();
+    }
     let mut found = BTreeSet::new();
     for heading in text.lines().filter(|line| line.starts_with('#')) {
         let heading = heading.trim_start_matches('#').trim().to_lowercase();
@@ -101,6 +112,7 @@ fn the_readme_is_one_screen() {
     let readme = read("README.md");
     let (lines, bytes) = (readme.lines().count(), readme.len());
     assert!(lines <= 120 && bytes <= 7_000, "README.md has {lines} lines and {bytes} bytes");
+    assert!(readme.contains(include_str!("readme_job.rs")), "the README's job is the one that is compiled");
     for picture in files("docs/src/images", "png") {
         let size = std::fs::metadata(&picture).unwrap().len();
         assert!(size <= 60_000, "{} has {size} bytes", picture.display());

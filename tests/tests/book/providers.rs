@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use etl_oauth::provider::{ClientAuth, Definition, Pkce, Source};
+use token_keeper::provider::{ClientAuth, Definition, Pkce, Source};
 
 use crate::source::{current, current_part, files, root};
 
@@ -26,7 +26,8 @@ fn notes(name: &str) -> Notes {
     let comments = text.lines().skip(1).take_while(|line| line.starts_with('#'));
     let mut paragraphs: Vec<String> = Vec::new();
     for line in comments.map(|line| line.trim_start_matches('#').trim()) {
-        let begins = ["Facts:", "Not known:", "Register:", "Redirect:", "Scope "].iter().any(|head| line.starts_with(head));
+        let begins =
+            ["Facts:", "Not known:", "Register:", "Redirect:", "Scope "].iter().any(|head| line.starts_with(head));
         match paragraphs.last_mut() {
             Some(paragraph) if !begins => {
                 paragraph.push(' ');
@@ -89,19 +90,31 @@ fn lifetimes(page: &mut String, it: &Definition) {
     };
     writeln!(page, "- Refresh token: {refresh}.").unwrap();
     if let Some(window) = it.replay_window {
-        writeln!(page, "- After a renewal without an answer the same refresh token works for another {}.", span(window)).unwrap();
+        writeln!(
+            page,
+            "- After a renewal without an answer the same refresh token works for another {}.",
+            span(window)
+        )
+        .unwrap();
     }
     if it.previous_until_used {
         page.push_str("- The spent refresh token works until the new access token has been used.\n");
     }
     page.push_str("\n## What ends the grant\n\n");
     let mut ends = Vec::new();
-    ends.extend(it.refresh_idle.map(|seconds| {
-        format!("{} without a renewal. A scheduled run renews at half of that.", span(seconds))
-    }));
-    ends.extend(it.refresh_lifetime.map(|seconds| format!("The refresh token ends {} after the answer that brought it.", span(seconds))));
+    ends.extend(
+        it.refresh_idle
+            .map(|seconds| format!("{} without a renewal. A scheduled run renews at half of that.", span(seconds))),
+    );
+    ends.extend(
+        it.refresh_lifetime
+            .map(|seconds| format!("The refresh token ends {} after the answer that brought it.", span(seconds))),
+    );
     ends.extend(it.grant_lifetime.map(|seconds| {
-        format!("The consent ends {} after it was given, whatever is renewed: a person authorises again.", span(seconds))
+        format!(
+            "The consent ends {} after it was given, whatever is renewed: a person authorises again.",
+            span(seconds)
+        )
     }));
     ends.push("The person withdraws the consent in the provider's settings, or an administrator does.".into());
     if it.revoke_url.is_some() {
@@ -125,14 +138,20 @@ fn registration(page: &mut String, name: &str, it: &Definition, notes: &Notes) {
     };
     writeln!(page, "- Redirect URI: {redirect}").unwrap();
     writeln!(page, "- Client authentication: {}.", client_auth(it.client_auth)).unwrap();
-    let pkce = if it.pkce == Pkce::S256 { "sent (S256)" } else { "not sent: the provider does not support it, or refuses it" };
+    let pkce =
+        if it.pkce == Pkce::S256 { "sent (S256)" } else { "not sent: the provider does not support it, or refuses it" };
     writeln!(page, "- PKCE challenge: {pkce}.").unwrap();
     page.push_str("\n## Configure\n\n```yaml\n");
     writeln!(page, "provider: {name}").unwrap();
     for (variable, rule) in it.variables.iter().filter(|(_, variable)| variable.from == Source::Configuration) {
         let about = rule.about.as_deref().unwrap_or("a part of the addresses");
         let value = rule.default.as_deref().unwrap_or("…");
-        writeln!(page, "provider_{variable}: {value}   # {about}{}", if rule.default.is_some() { "; this is the default" } else { "" }).unwrap();
+        writeln!(
+            page,
+            "provider_{variable}: {value}   # {about}{}",
+            if rule.default.is_some() { "; this is the default" } else { "" }
+        )
+        .unwrap();
     }
     page.push_str("```\n");
 }
@@ -140,16 +159,22 @@ fn registration(page: &mut String, name: &str, it: &Definition, notes: &Notes) {
 fn page(name: &str) -> String {
     let (it, notes) = (Definition::builtin(name).unwrap(), notes(name));
     let mut page = format!("# {}\n\n", it.title.as_deref().unwrap_or(name));
-    writeln!(page, "A test writes this page from the definition; `etl-oauth provider {name}` prints the definition.").unwrap();
+    writeln!(page, "A test writes this page from the definition; `etl-oauth provider {name}` prints the definition.")
+        .unwrap();
     registration(&mut page, name, &it, &notes);
     page.push_str("\n## Scopes\n\n");
     if it.scope.is_empty() {
         page.push_str("The definition asks for none; set `scope` where you need one.\n");
     } else {
-        page.push_str("`scope` replaces this list, separated by spaces.\n\n| scope | what it allows |\n| --- | --- |\n");
+        page.push_str(
+            "`scope` replaces this list, separated by spaces.\n\n| scope | what it allows |\n| --- | --- |\n",
+        );
         for scope in &it.scope {
             let words = notes.scopes.iter().find(|(noted, _)| noted == scope);
-            let words = words.unwrap_or_else(|| panic!("{name}: a comment `# Scope {scope}: …` says what it allows")).1.as_str();
+            let words = words
+                .unwrap_or_else(|| panic!("{name}: a comment `# Scope {scope}: …` says what it allows"))
+                .1
+                .as_str();
             writeln!(page, "| `{scope}` | {words} |").unwrap();
         }
     }
@@ -164,7 +189,10 @@ fn page(name: &str) -> String {
 #[test]
 fn every_provider_has_a_page_made_from_its_definition() {
     for name in names() {
-        assert!(!notes(name).register.is_empty(), "{name}.toml: a comment `# Register: …` says where a client is registered");
+        assert!(
+            !notes(name).register.is_empty(),
+            "{name}.toml: a comment `# Register: …` says where a client is registered"
+        );
         current(&format!("{FOLDER}/{name}.md"), &page(name));
     }
     let pages = files(FOLDER, "md").into_iter().map(|path| path.file_stem().unwrap().to_string_lossy().into_owned());

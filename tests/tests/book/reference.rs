@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 
 use etl_oauth::config::{Config, Retriever};
 use etl_oauth::job::Job;
-use etl_oauth::provider::Grant;
-use etl_oauth::token::Class;
 use serde_json::Value;
+use token_keeper::provider::Grant;
+use token_keeper::token::Class;
 
 use crate::source::{arguments, calls, code, current_part, defined, files, literal, literals, read, same};
 
@@ -49,8 +49,13 @@ fn every_variable_is_in_the_configuration_and_no_other() {
 fn every_secret_is_in_the_reference_and_no_other() {
     let code = code();
     let cookies = ["etl-oauth-form", "etl-oauth-done", "etl-oauth-notice", "etl-oauth-session"];
-    let is_name = |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    let begins = |text: &str| ["oauth2-", "etl-oauth-", "basic-auth-", "api-"].iter().any(|head| text.len() > head.len() && text.starts_with(head));
+    let is_name =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let begins = |text: &str| {
+        ["oauth2-", "etl-oauth-", "basic-auth-", "api-"]
+            .iter()
+            .any(|head| text.len() > head.len() && text.starts_with(head))
+    };
     let named = literals(&code).into_iter().filter(|text| begins(text) && is_name(text));
     let named = named.filter(|text| !cookies.contains(text) && !text.ends_with('-')).map(str::to_owned).collect();
     same("secrets.md", &defined(&read(&format!("{FOLDER}/secrets.md"))), &named);
@@ -58,7 +63,8 @@ fn every_secret_is_in_the_reference_and_no_other() {
 
 #[test]
 fn every_route_is_in_the_reference_as_the_function_describes_it() {
-    let description = files("etl-oauth", "json").into_iter().find(|path| path.ends_with("routes/openapi.json")).unwrap();
+    let description =
+        files("etl-oauth", "json").into_iter().find(|path| path.ends_with("routes/openapi.json")).unwrap();
     let description: Value = serde_json::from_str(&std::fs::read_to_string(description).unwrap()).unwrap();
     let mut table = String::from("| route | method | what it does | statuses |\n| --- | --- | --- | --- |\n");
     for (path, methods) in description["paths"].as_object().unwrap() {
@@ -164,7 +170,8 @@ fn every_error_code_is_in_the_reference_and_no_other() {
         let mut words = code[at + 1..].trim_start().splitn(3, '"');
         let (before, name, after) = (words.next(), words.next(), words.next());
         let is_title = after.and_then(|after| after.strip_prefix(',')).is_some_and(|after| {
-            after.trim_start().strip_prefix('"').is_some_and(|title| title.starts_with(|c: char| c.is_ascii_uppercase()))
+            let title = after.trim_start().strip_prefix('"').and_then(|title| title.split('"').next());
+            title.is_some_and(|title| title.starts_with(|c: char| c.is_ascii_uppercase()) && title.contains(' '))
         });
         if let (Some(""), Some(name), true) = (before, name, is_title)
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
@@ -176,19 +183,32 @@ fn every_error_code_is_in_the_reference_and_no_other() {
     // `fn code(&self) -> &'static str`: each arm gives a name.
     for (at, _) in code.match_indices("fn code(&self) -> &'static str {") {
         let body = code[at..].split("\n    }\n").next().unwrap();
-        codes.extend(body.lines().filter_map(|line| literal(line.rsplit_once("=> ")?.1.trim_end_matches(','))).map(str::to_owned));
+        codes.extend(
+            body.lines()
+                .filter_map(|line| literal(line.rsplit_once("=> ")?.1.trim_end_matches(',')))
+                .map(str::to_owned),
+        );
     }
     // In the JSON of a run that found no authorised account.
-    codes.extend(code.match_indices("\"error\": \"").map(|(at, head)| code[at + head.len()..].split('"').next().unwrap().to_owned()));
+    codes.extend(
+        code.match_indices("\"error\": \"")
+            .map(|(at, head)| code[at + head.len()..].split('"').next().unwrap().to_owned()),
+    );
     same("error-codes.md", &defined(&read(&format!("{FOLDER}/error-codes.md"))), &codes);
 }
 
 #[test]
 fn the_table_of_failures_is_what_the_code_does() {
-    let mut table = String::from("| class | waits before the next try | needs a person | what the function advises |\n| --- | --- | --- | --- |\n");
+    let mut table = String::from(
+        "| class | waits before the next try | needs a person | what the function advises |\n| --- | --- | --- | --- |\n",
+    );
     for class in Class::ALL {
         let (first, last) = class.backoff();
-        let wait = if class.needs_person() { "no try".to_owned() } else { format!("{} s to {} s", first.as_secs(), last.as_secs()) };
+        let wait = if class.needs_person() {
+            "no try".to_owned()
+        } else {
+            format!("{} s to {} s", first.as_secs(), last.as_secs())
+        };
         let person = if class.needs_person() { "yes" } else { "no" };
         writeln!(table, "| [`{class}`](failures/{class}.md) | {wait} | {person} | {} |", class.next_step()).unwrap();
     }

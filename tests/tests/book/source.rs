@@ -22,7 +22,10 @@ pub(crate) fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
         for entry in fs::read_dir(&folder).unwrap_or_else(|err| panic!("{}: {err}", folder.display())) {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.is_dir() && !["target", "build", "node_modules", "corpus"].contains(&name.as_str()) && !name.starts_with('.') {
+            if path.is_dir()
+                && !["target", "build", "node_modules", "corpus"].contains(&name.as_str())
+                && !name.starts_with('.')
+            {
                 folders.push(path);
             } else if path.extension().is_some_and(|it| it == extension) {
                 found.push(path);
@@ -57,10 +60,7 @@ pub(crate) fn code() -> String {
 pub(crate) fn calls<'a>(code: &'a str, macro_name: &str) -> Vec<&'a str> {
     let head = format!("{macro_name}!(");
     let is_whole = |at: usize| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
-    code.match_indices(&head)
-        .filter(|(at, _)| is_whole(*at))
-        .map(|(at, _)| inside(&code[at + head.len()..]))
-        .collect()
+    code.match_indices(&head).filter(|(at, _)| is_whole(*at)).map(|(at, _)| inside(&code[at + head.len()..])).collect()
 }
 
 /// The text up to the parenthesis that closes the one before it; strings may hold any.
@@ -148,7 +148,10 @@ pub(crate) fn spans(text: &str) -> Vec<String> {
 pub(crate) fn same(what: &str, page: &BTreeSet<String>, code: &BTreeSet<String>) {
     let missing: Vec<_> = code.difference(page).collect();
     let gone: Vec<_> = page.difference(code).collect();
-    assert!(missing.is_empty() && gone.is_empty(), "{what}: not in the page {missing:?}; in the page and not in the code {gone:?}");
+    assert!(
+        missing.is_empty() && gone.is_empty(),
+        "{what}: not in the page {missing:?}; in the page and not in the code {gone:?}"
+    );
 }
 
 /// Compares a file with what it should be; with `UPDATE` set, writes it.
