@@ -108,6 +108,15 @@ fn every_page_of_the_runbook_says_what_it_looks_like_what_it_means_what_to_type_
 }
 
 #[test]
+fn every_path_of_the_architecture_exists() {
+    let text = read("ARCHITECTURE.md");
+    let paths: Vec<_> = crate::source::spans(&text).into_iter().filter(|span| span.contains('/')).collect();
+    assert!(paths.len() >= 30, "{paths:?}");
+    let gone: Vec<_> = paths.into_iter().filter(|path| !root().join(path).exists()).collect();
+    assert!(gone.is_empty(), "ARCHITECTURE.md names what is not there: {gone:?}");
+}
+
+#[test]
 fn the_readme_is_one_screen() {
     let readme = read("README.md");
     let (lines, bytes) = (readme.lines().count(), readme.len());
