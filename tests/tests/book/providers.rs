@@ -198,7 +198,8 @@ fn every_provider_has_a_page_made_from_its_definition() {
     let pages = files(FOLDER, "md").into_iter().map(|path| path.file_stem().unwrap().to_string_lossy().into_owned());
     let mut pages: Vec<_> = pages.filter(|name| name != "README").collect();
     let mut wanted: Vec<_> = names().map(str::to_owned).collect();
-    (pages.sort(), wanted.sort());
+    pages.sort();
+    wanted.sort();
     assert_eq!(pages, wanted, "{}/{FOLDER} has a page for each definition and no other", root().display());
 }
 
