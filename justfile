@@ -27,7 +27,7 @@ book:
 
 # Writes anew what tests compare with the code; review the difference
 golden:
-    UPDATE=1 cargo test -p token-keeper --test providers --all-features
+    UPDATE=1 cargo test -p token-keeper --test providers
     UPDATE=1 cargo test -p tests --test book
 
 # The renewal simulation with so many seeds
