@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use token_keeper::token::Class;
+use token_keeper::token::FailureKind;
 
 use crate::source::{files, read, root, same};
 
@@ -93,7 +93,7 @@ fn every_alert_has_its_page_in_the_runbook() {
 
 #[test]
 fn every_failure_class_has_its_page_in_the_runbook() {
-    let classes = Class::ALL.iter().map(|class| class.as_str().to_owned()).collect();
+    let classes = FailureKind::ALL.iter().map(|class| class.as_str().to_owned()).collect();
     same("docs/src/runbook/failures", &names("docs/src/runbook/failures"), &classes);
 }
 

@@ -8,7 +8,7 @@ use etl_oauth::config::{Config, Retriever};
 use etl_oauth::job::Job;
 use serde_json::Value;
 use token_keeper::provider::Grant;
-use token_keeper::token::Class;
+use token_keeper::token::FailureKind;
 
 use crate::source::{arguments, calls, code, current_part, defined, files, literal, literals, read, same};
 
@@ -158,7 +158,7 @@ fn every_event_is_in_the_reference_with_its_level_and_fields() {
 #[test]
 fn every_error_code_is_in_the_reference_and_no_other() {
     let code = code();
-    let mut codes: BTreeSet<String> = Class::ALL.iter().map(|class| class.as_str().to_owned()).collect();
+    let mut codes: BTreeSet<String> = FailureKind::ALL.iter().map(|class| class.as_str().to_owned()).collect();
     for (at, head) in code.match_indices("problem(") {
         let argument = code[at + head.len()..].trim_start();
         if let Some(text) = argument.strip_prefix('"') {
@@ -202,7 +202,7 @@ fn the_table_of_failures_is_what_the_code_does() {
     let mut table = String::from(
         "| class | waits before the next try | needs a person | what the function advises |\n| --- | --- | --- | --- |\n",
     );
-    for class in Class::ALL {
+    for class in FailureKind::ALL {
         let (first, last) = class.backoff();
         let wait = if class.needs_person() {
             "no try".to_owned()
