@@ -89,9 +89,24 @@ pub(crate) fn prepare_request<B>(request: &mut Request<B>, marks: Marks) {
         }
         *request.uri_mut() = Uri::from(path);
     }
+    if request.version() == Version::HTTP_2 {
+        join_cookies(request.headers_mut());
+    }
     if marks.hop_by_hop {
         let is_upgrade = wants_upgrade(request.headers());
         drop_hop_by_hop(request.headers_mut(), is_upgrade);
+    }
+}
+
+/// A client of HTTP/2 may send a field for each cookie; a function sees one (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    if let (Some(first), Some(second)) = (cookies.next(), cookies.next()) {
+        let all: Vec<_> = [first, second].into_iter().chain(cookies).collect();
+        // Values of fields are a value when joined, too.
+        if let Ok(cookie) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+            headers.insert(header::COOKIE, cookie);
+        }
     }
 }
 
@@ -173,6 +188,17 @@ mod tests {
         prepared(&mut request);
         assert_eq!(request.uri(), "/echo?a=1");
         assert_eq!(request.headers()["host"], "other.example:80");
+    }
+
+    #[test]
+    fn cookies_of_http_2_are_one_field() {
+        let builder = Request::builder().version(Version::HTTP_2);
+        let builder =
+            ["a=1", "b=2; c=3", "d=4"].into_iter().fold(builder, |builder, cookie| builder.header("cookie", cookie));
+        let mut request = builder.body(()).unwrap();
+        prepared(&mut request);
+        let cookies: Vec<_> = request.headers().get_all("cookie").iter().collect();
+        assert_eq!(cookies, ["a=1; b=2; c=3; d=4"]);
     }
 
     #[test]

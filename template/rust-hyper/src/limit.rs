@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 /// Counts calls in flight and refuses those over `max_inflight`.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub(crate) struct ConcurrencyLimit {
     limit: Option<NonZeroUsize>,
     inside: AtomicUsize,
     /// Those inside that nobody waits for: websockets.
@@ -17,33 +17,33 @@ pub(crate) struct Gate {
     left: Notify,
 }
 
-/// A call in flight, to be handed back by [`Gate::leave`] however the call ended. It does not know its gate: all cores
+/// A call in flight, to be handed back by [`ConcurrencyLimit::leave`] however the call ended. It does not know its limit: all cores
 /// would count references to it, in one place, with every call.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Ticket {
+pub(crate) struct Permit {
     is_idle: bool,
 }
 
-impl Gate {
+impl ConcurrencyLimit {
     pub(crate) fn new(limit: Option<NonZeroUsize>) -> Self {
         Self { limit, inside: AtomicUsize::new(0), idle: AtomicUsize::new(0), left: Notify::new() }
     }
 
     /// `None` at the limit.
-    pub(crate) fn enter(&self) -> Option<Ticket> {
+    pub(crate) fn enter(&self) -> Option<Permit> {
         let before = self.inside.fetch_add(1, Ordering::Relaxed);
-        let ticket = Ticket { is_idle: false };
+        let permit = Permit { is_idle: false };
         if self.limit.is_none_or(|limit| before < limit.get()) {
-            return Some(ticket);
+            return Some(permit);
         }
-        self.leave(&ticket);
+        self.leave(&permit);
         None
     }
 
-    /// Lets the next call in; once for each ticket.
-    pub(crate) fn leave(&self, ticket: &Ticket) {
-        if ticket.is_idle {
+    /// Lets the next call in; once for each permit.
+    pub(crate) fn leave(&self, permit: &Permit) {
+        if permit.is_idle {
             self.idle.fetch_sub(1, Ordering::AcqRel);
         }
         let before = self.inside.fetch_sub(1, Ordering::AcqRel);
@@ -54,8 +54,8 @@ impl Gate {
     }
 
     /// The call still counts against the limit, but does not hold up the end.
-    pub(crate) fn set_idle(&self, ticket: &mut Ticket) {
-        if !std::mem::replace(&mut ticket.is_idle, true) {
+    pub(crate) fn set_idle(&self, permit: &mut Permit) {
+        if !std::mem::replace(&mut permit.is_idle, true) {
             self.idle.fetch_add(1, Ordering::AcqRel);
             self.left.notify_waiters();
         }
@@ -96,31 +96,31 @@ mod tests {
 
     #[test]
     fn a_full_gate_refuses_until_a_call_has_left() {
-        let gate = Gate::new(NonZeroUsize::new(2));
-        let first = gate.enter().unwrap();
-        let _second = gate.enter().unwrap();
-        assert!(gate.is_full());
-        assert!(gate.enter().is_none());
-        assert_eq!(gate.inside(), 2, "a refused call is not in flight");
-        gate.leave(&first);
-        assert!(gate.enter().is_some());
+        let limit = ConcurrencyLimit::new(NonZeroUsize::new(2));
+        let first = limit.enter().unwrap();
+        let _second = limit.enter().unwrap();
+        assert!(limit.is_full());
+        assert!(limit.enter().is_none());
+        assert_eq!(limit.inside(), 2, "a refused call is not in flight");
+        limit.leave(&first);
+        assert!(limit.enter().is_some());
     }
 
     #[tokio::test]
     async fn empty_waits_for_the_last_ticket() {
-        let gate = Arc::new(Gate::new(None));
-        gate.empty().await;
-        let ticket = gate.enter().unwrap();
+        let limit = Arc::new(ConcurrencyLimit::new(None));
+        limit.empty().await;
+        let permit = limit.enter().unwrap();
         let waiting = tokio::spawn({
-            let gate = Arc::clone(&gate);
-            async move { gate.empty().await }
+            let limit = Arc::clone(&limit);
+            async move { limit.empty().await }
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        let mut websocket = gate.enter().unwrap();
-        gate.set_idle(&mut websocket);
-        gate.leave(&ticket);
+        let mut websocket = limit.enter().unwrap();
+        limit.set_idle(&mut websocket);
+        limit.leave(&permit);
         waiting.await.unwrap();
-        assert_eq!(gate.inside(), 1);
+        assert_eq!(limit.inside(), 1);
     }
 }
