@@ -20,19 +20,19 @@
 //! # }
 //! ```
 
+mod build_context;
 mod console;
-mod context;
+mod default_secrets;
 mod functions;
 mod gateway;
 mod http;
 pub mod provider;
 mod random;
+mod run;
 mod secrets;
-mod seed;
 mod server;
 mod stack;
-mod up;
 
 pub use self::console::Console;
+pub use self::run::{Local, Options, Urls, build};
 pub use self::secrets::Dialect;
-pub use self::up::{Local, Options, Urls, build};

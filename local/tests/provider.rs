@@ -285,7 +285,7 @@ async fn a_status_comes_without_effect_and_goes_away() {
 }
 
 #[tokio::test]
-async fn garbled_answers_are_garbled_each_in_its_way() {
+async fn corrupt_responses_are_corrupt_each_in_its_way() {
     let sandbox = Sandbox::start().await;
     sandbox.faults(json!({"reuse_detection": false, "replay_window": 60})).await;
     let first = sandbox.enabled().await;

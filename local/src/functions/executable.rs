@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::log::Log;
 use super::process::Group;
-use crate::context::Context;
+use crate::build_context::Context;
 
 /// A function's program, or how to make it.
 #[derive(Clone, Debug)]

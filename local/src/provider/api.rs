@@ -13,9 +13,9 @@ use jiff::civil::Date;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::corrupt_response::{corrupted, overridden};
 use super::digest::Digest;
 use super::faults::{Delay, Malformed, Status};
-use super::garble::{garbled, overridden};
 use super::grants::{Consent, Dead};
 use super::sales::{self, Sale};
 use super::{Shared, dpop, now};
@@ -95,7 +95,7 @@ pub(super) async fn user(State(shared): State<Arc<Shared>>, headers: HeaderMap) 
 
 fn answer(shared: &Shared, body: &Value) -> Response {
     match Malformed::take(&mut shared.book().faults.api_malformed) {
-        Some(malformed) => garbled(malformed.kind, StatusCode::OK, body),
+        Some(malformed) => corrupted(malformed.kind, StatusCode::OK, body),
         None => Json(body).into_response(),
     }
 }

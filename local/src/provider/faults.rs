@@ -79,7 +79,7 @@ pub struct Faults {
     pub lose_answer: Times,
     /// Token requests that are answered so, without any effect.
     pub status: Option<Status>,
-    /// Token requests that take effect, and whose answer is garbled (of those that issue tokens).
+    /// Token requests that take effect, and whose answer is corrupted (of those that issue tokens).
     pub malformed: Option<Malformed>,
     /// API requests with a valid token that are answered 401.
     pub api_unauthorized: Times,
@@ -87,7 +87,7 @@ pub struct Faults {
     pub api_status: Option<Status>,
     /// Slow answers of the API.
     pub api_delay: Option<Delay>,
-    /// API answers that are garbled.
+    /// API answers that are corrupted.
     pub api_malformed: Option<Malformed>,
 }
 
@@ -154,22 +154,22 @@ pub struct Status {
     pub times: Times,
 }
 
-/// A garbled answer.
+/// A corrupted answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Malformed {
     /// In which way.
-    pub kind: Garbling,
+    pub kind: Corruption,
     /// How often.
     #[serde(default = "Times::always")]
     pub times: Times,
 }
 
-/// What is wrong with a garbled answer. Its status is the right one's.
+/// What is wrong with a corrupted answer. Its status is the right one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Garbling {
+pub enum Corruption {
     /// Half of the JSON, and no sign that there was more.
     Truncated,
     /// Half of the JSON, then the connection breaks.
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_counted_fault_happens_so_often_and_no_more() {
-        let mut slot = Some(Malformed { kind: Garbling::Empty, times: Times::Next(2) });
+        let mut slot = Some(Malformed { kind: Corruption::Empty, times: Times::Next(2) });
         let happened = (0..4).filter(|_| Malformed::take(&mut slot).is_some()).count();
         assert_eq!(happened, 2);
         let mut always = Times::Switch(true);

@@ -17,23 +17,23 @@
 
 mod admin;
 mod api;
+mod assertion;
 mod authorize;
+mod bulk_api;
+mod corrupt_response;
 mod device;
 mod digest;
 mod dpop;
 mod faults;
-mod garble;
 mod grants;
 mod key;
 mod log;
-mod pushed;
-mod records;
+mod par;
 mod request;
 mod sales;
 mod salesforce;
-mod shapes;
-mod statement;
 mod token;
+mod vendor_apis;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -53,9 +53,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::key::private_pem;
-use self::{device::Devices, digest::Digest, dpop::Proofs, key::Key, pushed::Pushed};
+use self::{device::Devices, digest::Digest, dpop::Proofs, key::Key, par::PushedRequests};
 
-pub use self::faults::{Delay, Faults, Garbling, Malformed, Status, Times};
+pub use self::faults::{Corruption, Delay, Faults, Malformed, Status, Times};
 use self::grants::Grants;
 use self::log::Log;
 use crate::random;
@@ -198,7 +198,7 @@ struct Shared {
 struct Book {
     grants: Grants,
     devices: Devices,
-    pushed: Pushed,
+    pushed: PushedRequests,
     proofs: Proofs,
     faults: Faults,
     log: Log,
@@ -259,19 +259,19 @@ fn router(shared: Arc<Shared>) -> Router {
     let api = Router::new()
         .route("/v2/sales", get(api::sales))
         .route("/v2/user", get(api::user))
-        .route("/records", get(records::records))
-        .merge(shapes::routes())
+        .route("/records", get(bulk_api::records))
+        .merge(vendor_apis::routes())
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), api::faulty));
     Router::new()
         .route("/", get(authorize::welcome))
         .route("/.well-known/oauth-authorization-server", get(metadata))
         .route("/oauth/authorize", get(authorize::page).post(authorize::decide))
-        .route("/oauth/par", post(pushed::push))
+        .route("/oauth/par", post(par::push))
         .route("/oauth/device", post(device::begin))
         .route("/device", get(device::page).post(device::decide))
         .route("/oauth/token", post(token::token))
         .route("/oauth/revoke", post(token::revoke))
-        .merge(shapes::grants())
+        .merge(vendor_apis::grants())
         .merge(api)
         .merge(admin)
         .layer(axum::middleware::from_fn(no_store))

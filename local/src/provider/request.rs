@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::grants::Refused;
 use super::log::Entry;
-use super::{Client, Shared, now, statement};
+use super::{Client, Shared, assertion, now};
 
 /// An error of RFC 6749 §5.2.
 pub(super) struct Problem {
@@ -96,12 +96,12 @@ impl Request {
     pub(super) fn client(&self, shared: &Shared, entry: &mut Entry) -> Result<&str, Problem> {
         let known = |id: &str, secret: &str| shared.client(id).is_some_and(|client| client.has_secret(secret));
         let id = || self.optional("client_id").unwrap_or_default();
-        let statement = self.optional("client_assertion");
-        let (method, id, proved) = match (&self.basic, self.optional("client_secret"), statement) {
+        let assertion = self.optional("client_assertion");
+        let (method, id, proved) = match (&self.basic, self.optional("client_secret"), assertion) {
             (Some((id, secret)), None, None) => ("basic", id.as_str(), known(id, secret)),
             (None, Some(secret), None) => ("post", id(), known(id(), secret)),
             (None, None, Some(jwt)) => {
-                let speaker = statement::speaker(shared, jwt, now());
+                let speaker = assertion::verify(shared, jwt, now());
                 (
                     "private_key_jwt",
                     id(),

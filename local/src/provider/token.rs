@@ -10,13 +10,13 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::corrupt_response::{corrupted, overridden};
 use super::digest::Digest;
 use super::faults::{Delay, Malformed, Status};
-use super::garble::{garbled, overridden};
 use super::grants::{Consent, Issued, Refused, Shown};
 use super::log::Entry;
 use super::request::{Problem, Request};
-use super::{Book, Shared, authorize, broken, dpop, now, salesforce, statement};
+use super::{Book, Shared, assertion, authorize, broken, dpop, now, salesforce};
 use crate::server::Lost;
 
 const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -131,7 +131,7 @@ fn carry_out(
     book.log.token_request(entry);
     match malformed {
         _ if lost => Lost.into_response(),
-        Some(malformed) => garbled(malformed.kind, StatusCode::OK, &body),
+        Some(malformed) => corrupted(malformed.kind, StatusCode::OK, &body),
         None => Json(body).into_response(),
     }
 }
@@ -184,7 +184,7 @@ impl Request {
         entry: &mut Entry,
     ) -> Result<Issued, Problem> {
         let outcome = match self.needed("grant_type")? {
-            JWT_BEARER => return self.by_statement(shared, book, entry),
+            JWT_BEARER => return self.by_assertion(shared, book, entry),
             "authorization_code" => {
                 let client = self.client(shared, entry)?;
                 let (redirect_uri, verifier) = (self.optional("redirect_uri"), self.optional("code_verifier"));
@@ -233,15 +233,15 @@ impl Request {
     }
 
     /// RFC 7523 §2.1: who has signed the statement asks for the person it names, and need not prove itself besides.
-    fn by_statement(&self, shared: &Shared, book: &mut Book, entry: &mut Entry) -> Result<Issued, Problem> {
+    fn by_assertion(&self, shared: &Shared, book: &mut Book, entry: &mut Entry) -> Result<Issued, Problem> {
         if self.has_credentials() {
             self.client(shared, entry)?;
         }
-        let (client, claims) = statement::speaker(shared, self.needed("assertion")?, now())
+        let (client, claims) = assertion::verify(shared, self.needed("assertion")?, now())
             .map_err(|why| Refused::new("invalid_grant", why))?;
         let user = claims["sub"].as_str().filter(|user| !user.is_empty());
         let user =
-            user.ok_or_else(|| Refused::new("invalid_grant", "The statement does not say for whom it is: sub"))?;
+            user.ok_or_else(|| Refused::new("invalid_grant", "The assertion does not say for whom it is: sub"))?;
         entry.client = Some(client.id.clone());
         let scope = authorize::wanted(self.optional("scope").or(claims["scope"].as_str()))?;
         let consent = Consent { client: client.id.clone(), user: user.to_owned(), scope };

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-use crate::context::{Context, Template};
+use crate::build_context::{Context, Template};
 use crate::functions::{NAMESPACE, Resources, Spec};
 
 /// A stack file that was read.

@@ -9,12 +9,12 @@ use axum::response::{Html, IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
-use super::faults::{Garbling, Status};
+use super::faults::{Corruption, Status};
 
 const PAGE: &str = "<!doctype html><title>Bad gateway</title><h1>Something went wrong</h1>";
 
 /// `body` with `status`, spoiled in the way asked for.
-pub(super) fn garbled(kind: Garbling, status: StatusCode, body: &Value) -> Response {
+pub(super) fn corrupted(kind: Corruption, status: StatusCode, body: &Value) -> Response {
     let text = body.to_string();
     let half = Bytes::copy_from_slice(&text.as_bytes()[..text.len() / 2]);
     let as_json = |body: Body| {
@@ -23,8 +23,8 @@ pub(super) fn garbled(kind: Garbling, status: StatusCode, body: &Value) -> Respo
         response
     };
     let mut response = match kind {
-        Garbling::Truncated => as_json(half.into()),
-        Garbling::Broken => {
+        Corruption::Truncated => as_json(half.into()),
+        Corruption::Broken => {
             let cut = async {
                 // The server sends what it has when there is no more for now; without this it sends nothing at all.
                 tokio::task::yield_now().await;
@@ -33,9 +33,9 @@ pub(super) fn garbled(kind: Garbling, status: StatusCode, body: &Value) -> Respo
             let pieces = stream::once(async { Ok(half) }).chain(stream::once(cut));
             as_json(Body::from_stream(pieces))
         }
-        Garbling::Html => Html(PAGE).into_response(),
-        Garbling::Empty => as_json(Body::empty()),
-        Garbling::WrongType => Json(mistyped(body)).into_response(),
+        Corruption::Html => Html(PAGE).into_response(),
+        Corruption::Empty => as_json(Body::empty()),
+        Corruption::WrongType => Json(mistyped(body)).into_response(),
     };
     *response.status_mut() = status;
     response

@@ -1,4 +1,4 @@
-//! Pushed authorization requests (RFC 9126): the browser carries a reference to what the client has said already.
+//! PushedRequests authorization requests (RFC 9126): the browser carries a reference to what the client has said already.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const PREFIX: &str = "urn:ietf:params:oauth:request_uri:";
 
 /// The requests that were pushed and have not come by yet.
 #[derive(Debug, Default)]
-pub(super) struct Pushed(BTreeMap<Digest, Kept>);
+pub(super) struct PushedRequests(BTreeMap<Digest, Kept>);
 
 #[derive(Debug)]
 struct Kept {
@@ -32,7 +32,7 @@ struct Kept {
     ends_at: Timestamp,
 }
 
-impl Pushed {
+impl PushedRequests {
     fn keep(&mut self, client: String, query: String, now: Timestamp) -> anyhow::Result<String> {
         self.0.retain(|_, kept| kept.ends_at > now);
         let reference = format!("{PREFIX}{}", random::token()?);

@@ -27,7 +27,10 @@ fn prefix(spec: &Spec) -> &str {
 }
 
 /// Makes what is missing; what is there stays. Answers with the clients that the sandbox must know.
-pub(crate) fn seed<'a>(secrets: &Secrets, specs: impl Iterator<Item = &'a Spec>) -> anyhow::Result<Vec<Client>> {
+pub(crate) fn create_missing<'a>(
+    secrets: &Secrets,
+    specs: impl Iterator<Item = &'a Spec>,
+) -> anyhow::Result<Vec<Client>> {
     make(secrets, PASSWORD, &random::token()?)?;
     let mut clients = Vec::new();
     for spec in specs {

@@ -10,11 +10,11 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 
 use crate::console::Console;
+use crate::default_secrets::{create_missing, operator};
 use crate::functions::{Executable, Functions, Source, Spec};
 use crate::gateway::Gateway;
 use crate::provider::Provider;
 use crate::secrets::{Dialect, Secrets};
-use crate::seed::{operator, seed};
 use crate::server::{bind, url};
 use crate::stack::Stack;
 
@@ -101,7 +101,7 @@ impl Local {
         let read = stack()?;
         let specs = read.names().map(|name| options.spec(&read, name)).collect::<anyhow::Result<Vec<_>>>()?;
         let secrets = Secrets::open(&options.dir.join(".secrets"), options.dialect)?;
-        let clients = seed(&secrets, specs.iter())?;
+        let clients = create_missing(&secrets, specs.iter())?;
         let state = state_folder(&options.dir)?;
         let provider = Provider::serve(for_provider, clients, Some(state.clone()))?;
         let catalog = options.catalog(stack, &state);
