@@ -1,8 +1,10 @@
-//! The build context of a function, laid out as `faas-cli build` does.
+//! The build context of a function, laid out as `faas-cli build` does. Only what has changed is written, so that cargo
+//! sees by the files' times what it must compile again.
 
-use std::fs::{self, DirBuilder, Permissions};
+mod layout;
+
+use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -11,10 +13,15 @@ use serde::Deserialize;
 /// Deeper than any real folder: a symlink to its own folder ends here.
 const DEEPEST: usize = 40;
 
+/// The name that marks a folder of build output or another cache (<https://bford.info/cachedir/>).
+const CACHE_TAG: &str = "CACHEDIR.TAG";
+
 /// Which folders make up a build context. Paths are relative to the project, the folder that faas-cli is run in.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) project: PathBuf,
+    /// The folder of what `local` keeps; contexts lie in its `build`, as `build/` itself belongs to faas-cli.
+    pub(crate) state: PathBuf,
     pub(crate) name: String,
     /// The template's folder below `template/`, version and all.
     pub(crate) lang: String,
@@ -23,7 +30,15 @@ pub(crate) struct Context {
     pub(crate) copy: Vec<String>,
 }
 
-/// What counts of `template.yml` here.
+/// A build context on the disk.
+#[derive(Debug)]
+pub(crate) struct LaidOut {
+    pub(crate) folder: PathBuf,
+    /// Whether anything has changed since the last time.
+    pub(crate) changed: bool,
+}
+
+/// The part of `template.yml` that is used here.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Template {
@@ -36,116 +51,142 @@ impl Template {
     pub(crate) fn read(project: &Path, lang: &str) -> anyhow::Result<Self> {
         let file = project.join("template").join(lang).join("template.yml");
         let text = fs::read_to_string(&file).with_context(|| {
-            format!("there is no template {lang}: {} cannot be read (lang is case-sensitive)", file.display())
+            format!("there is no template {lang}: cannot read {} (lang is case-sensitive)", file.display())
         })?;
         let template: Option<Self> =
-            serde_saphyr::from_str(&text).with_context(|| format!("{} is not right", file.display()))?;
+            serde_saphyr::from_str(&text).with_context(|| format!("cannot parse {}", file.display()))?;
         Ok(template.unwrap_or_default())
     }
 }
 
+/// A file or folder of a build context.
+struct Item<'a> {
+    /// Where it goes, relative to the context.
+    to: &'a Path,
+    /// Where it comes from; a symlink is followed.
+    from: &'a Path,
+    found: Metadata,
+}
+
+/// Gets every item of a context, folders before what is in them; a later item replaces an earlier one of the same path.
+type Visit<'a> = dyn FnMut(Item<'_>) -> anyhow::Result<()> + 'a;
+
 impl Context {
-    /// Writes `build/NAME` anew and says where that is.
-    pub(crate) fn lay_out(&self) -> anyhow::Result<PathBuf> {
-        let Self { project, name, lang, handler, copy } = self;
-        let template = Template::read(project, lang)?;
-        // The handler of a Dockerfile is the whole context.
-        let bare = lang == "dockerfile";
-        let folder = match template.handler_folder.as_deref() {
-            _ if bare => "",
-            None | Some("") => "function",
-            Some(folder) => folder,
-        };
+    /// Brings the build context up to date.
+    ///
+    /// # Errors
+    ///
+    /// The template or the handler is missing, or a file cannot be read or written.
+    pub(crate) fn lay_out(&self) -> anyhow::Result<LaidOut> {
+        layout::update(self, &self.handler_folder()?)
+    }
+
+    /// Calls `see` with each path of the context, and what its source is now.
+    pub(crate) fn each(&self, see: &mut dyn FnMut(&Path, &Metadata)) -> anyhow::Result<()> {
+        self.walk(&self.handler_folder()?, &mut |item| {
+            see(item.to, &item.found);
+            Ok(())
+        })
+    }
+
+    /// Where this context is.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.state.join("build").join(&self.name)
+    }
+
+    /// The folder of the context that the handler is copied to.
+    fn handler_folder(&self) -> anyhow::Result<PathBuf> {
+        let template = Template::read(&self.project, &self.lang)?;
+        Ok(match template.handler_folder {
+            // The handler of a Dockerfile is the whole context.
+            _ if self.is_bare() => PathBuf::new(),
+            Some(folder) if !folder.is_empty() => PathBuf::from(folder),
+            _ => PathBuf::from("function"),
+        })
+    }
+
+    fn is_bare(&self) -> bool {
+        self.lang == "dockerfile"
+    }
+
+    /// Visits all that belongs into the context: the template, over it the handler, over that `configuration.copy`.
+    fn walk(&self, handler_folder: &Path, visit: &mut Visit<'_>) -> anyhow::Result<()> {
+        let Self { project, name, lang, handler, copy, .. } = self;
         let source = project.join(handler);
         if handler.is_empty() || !source.is_dir() {
             bail!("function {name}: its handler {handler:?} is not a folder below {}", project.display());
         }
-        let context = project.join("build").join(name);
-        match fs::remove_dir_all(&context) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {}", context.display()));
-            }
-            _ => private(&context)?,
+        if !self.is_bare() {
+            self.walk_folder(&project.join("template").join(lang), Path::new(""), &[], 0, visit)?;
         }
-        if !bare {
-            copy_folder(&project.join("template").join(lang), &context, &[], 0)?;
-        }
-        let overlay = context.join(folder);
-        private(&overlay)?;
-        copy_folder(&source, &overlay, &["build", "template"], 0)?;
+        self.walk_folder(&source, handler_folder, &["build", "template"], 0, visit)?;
         for extra in copy {
-            copy_extra(project, extra, &overlay).with_context(|| format!("configuration.copy: {extra}"))?;
+            self.walk_extra(extra, handler_folder, visit).with_context(|| format!("configuration.copy: {extra}"))?;
         }
-        Ok(context)
+        Ok(())
     }
-}
 
-/// For the user alone, as faas-cli makes it, whatever was there before.
-fn private(folder: &Path) -> anyhow::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .and_then(|()| fs::set_permissions(folder, Permissions::from_mode(0o700)))
-        .with_context(|| format!("cannot create {}", folder.display()))
-}
-
-/// Copies what is in `from` over what is in `to`. Symlinks become what they point to; modes stay.
-fn copy_folder(from: &Path, to: &Path, left_out: &[&str], depth: usize) -> anyhow::Result<()> {
-    if depth == DEEPEST {
-        bail!("{} is nested too deep; a symlink may lead back to its own folder", from.display());
-    }
-    let mut entries = fs::read_dir(from)
-        .and_then(Iterator::collect::<io::Result<Vec<_>>>)
-        .with_context(|| format!("cannot read {}", from.display()))?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let name = entry.file_name();
-        if left_out.iter().any(|left_out| name == *left_out) {
-            continue;
+    /// Visits what is in `from`, without the names that are left out.
+    fn walk_folder(
+        &self,
+        from: &Path,
+        to: &Path,
+        left_out: &[&str],
+        depth: usize,
+        visit: &mut Visit<'_>,
+    ) -> anyhow::Result<()> {
+        if depth == DEEPEST {
+            bail!("{} is nested too deep; a symlink may lead back to its own folder", from.display());
         }
-        copy_any(&entry.path(), &to.join(name), depth)?;
-    }
-    Ok(())
-}
-
-fn copy_any(from: &Path, to: &Path, depth: usize) -> anyhow::Result<()> {
-    let found = fs::metadata(from).with_context(|| format!("cannot copy {}", from.display()))?;
-    if found.is_dir() {
-        fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
-        copy_folder(from, to, &[], depth + 1)?;
-        // Last, for the folder may be one that nobody may write to.
-        fs::set_permissions(to, found.permissions())?;
-    } else {
-        // A file of the template that the handler replaces may be one that nobody may write to.
-        match fs::remove_file(to) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
+        let mut entries = fs::read_dir(from)
+            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
+            .with_context(|| format!("cannot read {}", from.display()))?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let name = entry.file_name();
+            if left_out.iter().any(|left_out| name == *left_out) {
+                continue;
+            }
+            self.walk_any(&entry.path(), &to.join(name), depth, visit)?;
         }
-        fs::copy(from, to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
-        // `copy` keeps permissions, but not the set-user-id bit.
-        fs::set_permissions(to, found.permissions())?;
+        Ok(())
     }
-    Ok(())
-}
 
-/// A path of the project goes to the same path below the handler.
-fn copy_extra(project: &Path, extra: &str, overlay: &Path) -> anyhow::Result<()> {
-    let path = Path::new(extra);
-    let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if !inside || path.components().all(|part| part == Component::CurDir) {
-        bail!("it must lie below the project");
+    fn walk_any(&self, from: &Path, to: &Path, depth: usize, visit: &mut Visit<'_>) -> anyhow::Result<()> {
+        let found = fs::metadata(from).with_context(|| format!("cannot copy {}", from.display()))?;
+        let folder = found.is_dir();
+        // Unlike faas-cli: cargo's target folder holds gigabytes, and the state folder holds this very context.
+        if folder && (from.join(CACHE_TAG).is_file() || from.canonicalize()? == self.state) {
+            return Ok(());
+        }
+        visit(Item { to, from, found })?;
+        if folder { self.walk_folder(from, to, &[], depth + 1, visit) } else { Ok(()) }
     }
-    let to = overlay.join(path);
-    if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent)?;
+
+    /// A path of the project goes to the same path below the handler.
+    fn walk_extra(&self, extra: &str, handler_folder: &Path, visit: &mut Visit<'_>) -> anyhow::Result<()> {
+        let path = Path::new(extra);
+        let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let path: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+        if !inside || path.as_os_str().is_empty() {
+            bail!("it must lie below the project");
+        }
+        // The folders above it, which exist in the project, too.
+        let parents: Vec<_> = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect();
+        for parent in parents.into_iter().rev() {
+            let from = self.project.join(parent);
+            let found = fs::metadata(&from).with_context(|| format!("cannot copy {}", from.display()))?;
+            visit(Item { to: &handler_folder.join(parent), from: &from, found })?;
+        }
+        self.walk_any(&self.project.join(&path), &handler_folder.join(&path), 0, visit)
     }
-    copy_any(&project.join(path), &to, 0)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use serde_json::Value;
 
@@ -160,7 +201,8 @@ mod tests {
 
     fn write(root: &Path, files: &serde_json::Map<String, Value>) {
         for (path, file) in files {
-            let path = root.join(path);
+            // Contexts are laid out elsewhere than faas-cli does.
+            let path = if path.starts_with("build/") { root.join(".local").join(path) } else { root.join(path) };
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             match file {
                 Value::String(text) => fs::write(&path, text).unwrap(),
@@ -209,6 +251,7 @@ mod tests {
             let text = |key: &str| case[key].as_str().unwrap().to_owned();
             let context = Context {
                 project: project.clone(),
+                state: project.join(".local"),
                 name: "hello".to_owned(),
                 lang: text("lang"),
                 handler: text("handler"),
@@ -220,7 +263,8 @@ mod tests {
                 continue;
             }
             laid_out.unwrap_or_else(|error| panic!("{name}: {error:#}"));
-            let build = project.join("build");
+            let build = project.join(".local/build");
+            fs::remove_file(build.join("hello.json")).unwrap();
             let mut found = BTreeSet::new();
             entries(&build, &build, &mut found);
             let mut expected = names(&recorded["fresh"]);

@@ -26,10 +26,12 @@ fn prefix(spec: &Spec) -> &str {
     spec.env_vars.get("secret_prefix").map_or("", String::as_str)
 }
 
-/// Makes what is missing; what is there stays. Answers with the clients that the sandbox must know.
+/// Creates the secrets that are missing, and returns the clients that the sandbox must know. What a real provider must
+/// have given is never made up for one.
 pub(crate) fn create_missing<'a>(
     secrets: &Secrets,
     specs: impl Iterator<Item = &'a Spec>,
+    real: bool,
 ) -> anyhow::Result<Vec<Client>> {
     make(secrets, PASSWORD, &random::token()?)?;
     let mut clients = Vec::new();
@@ -39,7 +41,9 @@ pub(crate) fn create_missing<'a>(
             if secrets.exists(name) {
                 continue;
             }
-            let Some(value) = first_value(name.strip_prefix(prefix).unwrap_or(name), &spec.service)? else {
+            let plain = name.strip_prefix(prefix).unwrap_or(name);
+            let given = real && [CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY].contains(&plain);
+            let Some(value) = (if given { None } else { first_value(plain, &spec.service)? }) else {
                 let path = secrets.path(name);
                 bail!("function {} needs the secret {name}: put its value into {}", spec.service, path.display());
             };
@@ -51,6 +55,14 @@ pub(crate) fn create_missing<'a>(
         };
         let read = |name| read(name).with_context(|| format!("the secret {name} cannot be read"));
         let Some(id) = read(CLIENT_ID)? else { continue };
+        if real && id == sandbox_client(&spec.service) {
+            let path = secrets.path(&format!("{prefix}{CLIENT_ID}"));
+            bail!(
+                "{} holds the client id of the sandbox: put the one that the provider gave you into it, and its secret \
+                 into {CLIENT_SECRET} beside it",
+                path.display()
+            );
+        }
         let client =
             read(CLIENT_SECRET)?.map_or_else(|| Client::without_secret(&id), |secret| Client::new(&id, secret));
         clients.push(match read(PRIVATE_KEY)? {
@@ -61,10 +73,15 @@ pub(crate) fn create_missing<'a>(
     Ok(clients)
 }
 
+/// The client id that is made up for a function.
+fn sandbox_client(function: &str) -> String {
+    format!("{function}-sandbox")
+}
+
 fn first_value(name: &str, function: &str) -> anyhow::Result<Option<String>> {
     Ok(Some(match name {
         PRIVATE_KEY => private_pem()?,
-        CLIENT_ID => format!("{function}-sandbox"),
+        CLIENT_ID => sandbox_client(function),
         // What the function takes for "not authorised yet".
         "oauth2-access-token" | "oauth2-refresh-token" | "oauth2-token" => "empty".to_owned(),
         USER => DEFAULT_USER.to_owned(),

@@ -23,16 +23,22 @@
 mod build_context;
 mod console;
 mod default_secrets;
+mod event;
 mod functions;
 mod gateway;
+mod host;
 mod http;
+mod options;
 pub mod provider;
 mod random;
 mod run;
 mod secrets;
 mod server;
 mod stack;
+mod watch;
 
 pub use self::console::Console;
-pub use self::run::{Local, Options, Urls, build};
+pub use self::event::{Answer, Event};
+pub use self::options::Options;
+pub use self::run::{Local, Urls, build};
 pub use self::secrets::Dialect;

@@ -1,63 +1,20 @@
 //! Everything together: provider, gateway and functions.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder};
-use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde::Serialize;
 
-use crate::console::Console;
 use crate::default_secrets::{create_missing, operator};
-use crate::functions::{Executable, Functions, Source, Spec};
-use crate::gateway::Gateway;
+use crate::functions::{Functions, Log};
+use crate::gateway::{Gateway, Settings};
+use crate::options::{Options, state_folder};
 use crate::provider::Provider;
-use crate::secrets::{Dialect, Secrets};
+use crate::secrets::Secrets;
 use crate::server::{bind, url};
-use crate::stack::Stack;
-
-/// How to start a [`Local`].
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where the gateway listens; port 0 picks one.
-    pub gateway: SocketAddr,
-    /// Where the sandbox provider listens; port 0 picks one.
-    pub provider: SocketAddr,
-    /// Where `.secrets/` and the state, `.local/`, are kept.
-    pub dir: PathBuf,
-    /// The folder that holds `template/`, and that paths of the stack file start from.
-    pub project: PathBuf,
-    /// The stack file; without it `stack.yaml` of the project.
-    pub stack: Option<PathBuf>,
-    /// The provider that the gateway behaves like.
-    pub dialect: Dialect,
-    /// Programs of functions by name, to be run in place of building the function.
-    pub executables: BTreeMap<String, PathBuf>,
-    /// Added to the environment that the stack file gives a function, by the function's name.
-    pub environment: BTreeMap<String, BTreeMap<String, String>>,
-    /// Where log lines go.
-    pub console: Console,
-}
-
-impl Default for Options {
-    /// On ports of the system's choice, in the current folder, quiet.
-    fn default() -> Self {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self {
-            gateway: any,
-            provider: any,
-            dir: PathBuf::from("."),
-            project: PathBuf::from("."),
-            stack: None,
-            dialect: Dialect::default(),
-            executables: BTreeMap::new(),
-            environment: BTreeMap::new(),
-            console: Console::Silent,
-        }
-    }
-}
+use crate::watch::{Watch, stamp};
 
 /// What to open, and what a script wants to know.
 #[derive(Clone, Debug, Serialize)]
@@ -65,8 +22,8 @@ impl Default for Options {
 pub struct Urls {
     /// The gateway, without a slash at the end.
     pub gateway: String,
-    /// The sandbox provider, without a slash at the end.
-    pub provider: String,
+    /// The sandbox provider, without a slash at the end; none with [`Options::real`].
+    pub provider: Option<String>,
     /// Each function at the gateway.
     pub functions: BTreeMap<String, String>,
     /// The metrics of each function's first instance.
@@ -77,46 +34,79 @@ pub struct Urls {
 #[derive(Debug)]
 pub struct Local {
     gateway: Gateway,
-    provider: Provider,
+    provider: Option<Provider>,
     functions: Functions,
     secrets: Secrets,
     run: PathBuf,
     url: String,
     names: Vec<String>,
     operators: BTreeMap<String, String>,
+    watch: Watch,
 }
 
 impl Local {
-    /// Starts all, and waits until every function of the stack file answers.
+    /// Starts all, and waits until every function of the stack file answers. Functions whose language is not built here
+    /// are left out, with a line.
     ///
     /// # Errors
     ///
     /// An address is taken, the stack file is missing or wrong, a secret has no value that could be made up, a function
-    /// does not compile or does not start. Nothing is left running then.
+    /// does not compile or does not start. Nothing is left running then. With [`Options::watch`] a function that does
+    /// not compile or start is no error: it is built again when its source changes.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let listener = bind("gateway", "--gateway", options.gateway).await?;
-        let for_provider = bind("sandbox provider", "--provider", options.provider).await?;
-        let (gateway, provider) = (url(&listener)?, url(&for_provider)?);
-        let stack = options.stack(gateway.clone(), provider);
+        let gateway = url(&listener)?;
+        let for_provider = match options.real {
+            true => None,
+            false => Some(bind("sandbox provider", "--provider", options.provider).await?),
+        };
+        let provider = for_provider.as_ref().map(url).transpose()?;
+        let stack = options.stack(gateway.clone(), provider.unwrap_or_default());
         let read = stack()?;
-        let specs = read.names().map(|name| options.spec(&read, name)).collect::<anyhow::Result<Vec<_>>>()?;
+        let (names, skipped) = options.select(&read)?;
+        for (name, reason) in skipped {
+            options.console.say("local", &format!("{name} is left out: {reason}"));
+        }
+        let specs = names.iter().map(|name| options.spec(&read, name)).collect::<anyhow::Result<Vec<_>>>()?;
         let secrets = Secrets::open(&options.dir.join(".secrets"), options.dialect)?;
-        let clients = create_missing(&secrets, specs.iter())?;
+        let clients = create_missing(&secrets, specs.iter(), options.real)?;
         let state = state_folder(&options.dir)?;
-        let provider = Provider::serve(for_provider, clients, Some(state.clone()))?;
-        let catalog = options.catalog(stack, &state);
-        // One for each gateway, as several may share the state; what was left there nobody uses any more.
+        let provider = for_provider
+            .map(|listener| Provider::serve(listener, clients, Some(state.clone()), &options.allowed_hosts))
+            .transpose()?;
+        // One for each gateway, as several may share the state; nothing uses what an earlier one left there.
         let run = state.join(format!("run-{}", listener.local_addr()?.port()));
         remove(&run)?;
-        let functions = Functions::new(Box::new(catalog), secrets.clone(), run.clone(), options.console);
-        let gateway_server = Gateway::start(listener, functions.clone(), secrets.clone(), options.console)?;
-        let names = specs.iter().map(|spec| spec.service.clone()).collect();
+        let catalog = options.catalog(stack, &state);
+        let functions =
+            Functions::new(Box::new(catalog), secrets.clone(), run.clone(), options.console, gateway.clone());
+        let settings = Settings {
+            functions: functions.clone(),
+            secrets: secrets.clone(),
+            console: options.console,
+            timeout: options.timeout,
+            allowed_hosts: options.allowed_hosts.clone(),
+        };
+        let gateway_server = Gateway::start(listener, settings)?;
         let operators = specs.iter().filter_map(|spec| Some((spec.service.clone(), operator(spec)?))).collect();
-        let local = Self { gateway: gateway_server, provider, functions, secrets, run, url: gateway, names, operators };
+        let watch = Watch::default();
+        let local =
+            Self { gateway: gateway_server, provider, functions, secrets, run, url: gateway, names, operators, watch };
         for spec in specs {
-            if let Err(error) = local.functions.start(spec).await {
-                local.stop().await;
-                return Err(error);
+            let name = spec.service.clone();
+            let context = if options.watch { read.context(&name, &state).ok() } else { None };
+            // Before the build: what changes while it goes on is seen.
+            let seen = context.as_ref().and_then(|(context, _)| stamp(context));
+            match local.functions.start(spec).await {
+                Err(error) if !options.watch => {
+                    local.stop().await;
+                    return Err(error);
+                }
+                Err(error) => options.console.say("local", &format!("{error:#}; it is built again after a change")),
+                Ok(()) => {}
+            }
+            if let (Some((context, _)), false) = (context, options.executables.contains_key(&name)) {
+                local.watch.follow(context, seen, local.functions.clone());
             }
         }
         Ok(local)
@@ -128,16 +118,16 @@ impl Local {
         let function = |name: &String| (name.clone(), format!("{}/function/{name}", self.url));
         Urls {
             gateway: self.url.clone(),
-            provider: self.provider.url().to_owned(),
+            provider: self.provider.as_ref().map(|provider| provider.url().to_owned()),
             functions: self.names.iter().map(function).collect(),
             metrics: self.functions.metrics(),
         }
     }
 
-    /// The sandbox provider, for its switches and its log.
+    /// The sandbox provider, for its switches and its log; none with [`Options::real`].
     #[must_use]
-    pub fn provider(&self) -> &Provider {
-        &self.provider
+    pub fn provider(&self) -> Option<&Provider> {
+        self.provider.as_ref()
     }
 
     /// The file of the operator's secret, for each function that has one.
@@ -154,14 +144,18 @@ impl Local {
 
     /// Lets requests finish, stops the functions, and waits until the last has drained.
     pub async fn stop(self) {
+        self.watch.stop().await;
         self.gateway.stop().await;
         self.functions.stop().await;
-        self.provider.stop().await;
+        if let Some(provider) = self.provider {
+            provider.stop().await;
+        }
         // What stays behind is removed at the next start.
         let _ = remove(&self.run);
     }
 }
 
+/// Removes a folder with all that is in it.
 fn remove(folder: &Path) -> anyhow::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -182,73 +176,9 @@ pub async fn build(options: &Options, names: &[String]) -> anyhow::Result<Vec<Pa
     let names: Vec<String> = if names.is_empty() { stack.names().map(str::to_owned).collect() } else { names.to_vec() };
     let mut programs = Vec::new();
     for name in &names {
-        let program = state.join("release").join(name);
-        let executable = options.source(&stack, name, program, true)?;
-        let built = executable.build(&crate::functions::Log::new(name, options.console)).await;
+        let executable = options.source(&stack, name, &state, true)?;
+        let built = executable.build(&Log::new(name, options.console)).await;
         programs.push(built.with_context(|| format!("function {name} cannot be built"))?);
     }
     Ok(programs)
-}
-
-impl Options {
-    /// Reads the stack file; at every deployment, for it may have changed.
-    fn stack(&self, gateway: String, provider: String) -> impl Fn() -> anyhow::Result<Stack> + Send + Sync + 'static {
-        let (project, file) = (self.project.clone(), self.stack.clone());
-        move || {
-            Stack::read(&project, file.as_deref(), &|name| match name {
-                // The user's own names a gateway elsewhere.
-                "OPENFAAS_URL" | "GATEWAY_URL" => Some(gateway.clone()),
-                // An empty one is how to say: the real provider.
-                "SANDBOX_URL" => Some(std::env::var(name).unwrap_or_else(|_| provider.clone())),
-                name => std::env::var(name).ok(),
-            })
-        }
-    }
-
-    fn spec(&self, stack: &Stack, name: &str) -> anyhow::Result<Spec> {
-        let mut spec = stack.spec(name)?;
-        spec.env_vars.extend(self.environment.get(name).cloned().unwrap_or_default());
-        Ok(spec)
-    }
-
-    fn catalog(
-        &self,
-        stack: impl Fn() -> anyhow::Result<Stack> + Send + Sync + 'static,
-        state: &Path,
-    ) -> impl Fn(&Spec) -> anyhow::Result<Executable> + Send + Sync + 'static {
-        let (options, state) = (self.clone(), state.to_owned());
-        move |spec| {
-            let stack = stack()?;
-            let Some(name) = stack.find(&spec.service, &spec.image) else {
-                let image = &spec.image;
-                bail!(
-                    "the stack file has no function {} and none of image {image:?}; images are not pulled here",
-                    spec.service
-                );
-            };
-            match options.executables.get(name) {
-                Some(program) => Ok(Executable::Prebuilt(program.clone())),
-                None => options.source(&stack, name, state.join("debug").join(&spec.service), false),
-            }
-        }
-    }
-
-    fn source(&self, stack: &Stack, name: &str, program: PathBuf, release: bool) -> anyhow::Result<Executable> {
-        let (context, build_args) = stack.context(name)?;
-        // Beside the workspace's own: both would wait for the lock of one folder, and overwrite each other's programs.
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.project.join("target"), PathBuf::from);
-        let target = std::path::absolute(target)?.join("functions");
-        Ok(Executable::Source(Box::new(Source { context, build_args, target, release, program })))
-    }
-}
-
-/// The folder of what is kept, for this user alone.
-fn state_folder(dir: &Path) -> anyhow::Result<PathBuf> {
-    let state = std::path::absolute(dir.join(".local"))?;
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&state)
-        .with_context(|| format!("cannot create {}", state.display()))?;
-    Ok(state)
 }

@@ -59,12 +59,32 @@ impl Log {
         let _ = self.followers.send(line);
     }
 
-    /// Says every line of `output` until it ends.
+    /// Logs every line of `output` until it ends.
     pub(super) async fn pipe(&self, instance: &str, output: impl AsyncRead + Unpin) {
+        self.pipe_to(instance, output, |_| {}).await;
+    }
+
+    /// The same, and returns the last lines as one text.
+    pub(super) async fn pipe_and_keep(&self, instance: &str, output: impl AsyncRead + Unpin) -> String {
+        let mut kept = VecDeque::new();
+        self.pipe_to(instance, output, |line| {
+            kept.push_back(format!("{line}\n"));
+            if kept.len() > KEPT {
+                kept.pop_front();
+            }
+        })
+        .await;
+        kept.into_iter().collect()
+    }
+
+    async fn pipe_to(&self, instance: &str, output: impl AsyncRead + Unpin, mut keep: impl FnMut(&str)) {
         let mut output = BufReader::new(output);
         let mut line = Vec::new();
         while let Ok(1..) = (&mut output).take(LONGEST).read_until(b'\n', &mut line).await {
-            self.say(instance, String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
+            let text = String::from_utf8_lossy(&line);
+            let text = text.trim_end_matches(['\n', '\r']);
+            self.say(instance, text);
+            keep(text);
             line.clear();
         }
     }

@@ -1,5 +1,7 @@
 //! The functions that are deployed, each a number of processes behind one name.
 
+mod build_times;
+mod deployment;
 mod executable;
 mod log;
 mod process;
@@ -8,24 +10,27 @@ mod spec;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, anyhow, bail};
-use jiff::Timestamp;
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-pub(crate) use self::executable::{Executable, Source};
+use self::deployment::Deployment;
+pub(crate) use self::deployment::{Broken, Status};
+pub(crate) use self::executable::{BUILD_SCRIPT, Executable, Source};
 pub(crate) use self::log::{Line, Log};
-use self::replica::{Launch, Ports, Replica, State};
+use self::replica::{Launch, Replica, State};
 pub(crate) use self::spec::{Resources, Spec};
 use crate::console::Console;
 use crate::secrets::Secrets;
 
 /// The one namespace of the community edition.
 pub(crate) const NAMESPACE: &str = "openfaas-fn";
+
+/// Where the gateway shows the compiler's output of a function, by its name.
+pub(crate) const BUILD_PAGES: &str = "/local/build/";
 
 /// Finds the program for a deployment; the sources may have changed since the last one.
 pub(crate) type Catalog = dyn Fn(&Spec) -> anyhow::Result<Executable> + Send + Sync;
@@ -42,26 +47,10 @@ struct Shared {
     secrets: Secrets,
     folder: PathBuf,
     console: Console,
+    gateway: String,
     /// Every process and roll-out.
     tasks: TaskTracker,
     rollouts: AtomicU64,
-}
-
-struct Deployment {
-    created_at: Timestamp,
-    invocations: AtomicU64,
-    log: Log,
-    next: AtomicUsize,
-    current: Mutex<Current>,
-}
-
-struct Current {
-    spec: Spec,
-    wanted: u32,
-    launch: Option<Arc<Launch>>,
-    replicas: Vec<Replica>,
-    /// Ends the roll-out that is under way when a newer one begins.
-    rollout: CancellationToken,
 }
 
 /// Why a deployment was not accepted.
@@ -72,28 +61,22 @@ pub(crate) enum Refused {
     Invalid(String),
 }
 
-/// An entry of `GET /system/functions`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Status {
-    name: String,
-    #[serde(flatten)]
-    spec: serde_json::Map<String, serde_json::Value>,
-    namespace: &'static str,
-    invocation_count: u64,
-    replicas: u32,
-    available_replicas: u32,
-    created_at: Timestamp,
-}
-
 impl Functions {
-    pub(crate) fn new(catalog: Box<Catalog>, secrets: Secrets, folder: PathBuf, console: Console) -> Self {
+    /// `gateway` is the gateway's URL, `folder` what instances write to.
+    pub(crate) fn new(
+        catalog: Box<Catalog>,
+        secrets: Secrets,
+        folder: PathBuf,
+        console: Console,
+        gateway: String,
+    ) -> Self {
         let shared = Shared {
             deployments: Mutex::default(),
             catalog,
             secrets,
             folder,
             console,
+            gateway,
             tasks: TaskTracker::new(),
             rollouts: AtomicU64::new(0),
         };
@@ -113,13 +96,25 @@ impl Functions {
     /// Accepts a deployment; the roll-out goes on by itself, and what is there serves until it is done.
     pub(crate) fn deploy(&self, spec: Spec, update: bool) -> Result<(), Refused> {
         let (deployment, rollout) = self.accept(spec, update)?;
+        self.spawn_roll_out(deployment, rollout);
+        Ok(())
+    }
+
+    /// Builds a function again and replaces its instances; what is there serves until that is done.
+    pub(crate) fn rebuild(&self, name: &str) {
+        let Some(deployment) = self.get(name) else { return };
+        let rollout = deployment.begin_roll_out();
+        self.spawn_roll_out(deployment, rollout);
+    }
+
+    fn spawn_roll_out(&self, deployment: Arc<Deployment>, rollout: CancellationToken) {
         let functions = self.clone();
         self.shared.tasks.spawn(async move {
             if let Err(error) = functions.roll_out(&deployment, &rollout, false).await {
-                deployment.log.say("", &format!("was not deployed: {error:#}"));
+                let old = if deployment.ready().is_empty() { "" } else { "; the version before it goes on serving" };
+                deployment.log.say("", &format!("was not deployed: {error:#}{old}"));
             }
         });
-        Ok(())
     }
 
     fn accept(&self, spec: Spec, update: bool) -> Result<(Arc<Deployment>, CancellationToken), Refused> {
@@ -128,34 +123,20 @@ impl Functions {
         if !missing.is_empty() {
             return Err(Refused::Invalid(format!("unable to fetch secrets: {}", missing.join(", "))));
         }
-        // Found again when it is rolled out; here only so that whoever asks hears that there is none.
+        // The roll-out looks again; here it is an answer for the caller.
         (self.shared.catalog)(&spec).map_err(|error| Refused::Invalid(format!("{error:#}")))?;
         let mut deployments = self.deployments();
-        let rollout = CancellationToken::new();
         match deployments.get(&spec.service) {
             Some(_) if !update => Err(Refused::Exists),
             None if update => Err(Refused::Missing),
             Some(deployment) => {
-                let mut current = deployment.current();
-                current.wanted = spec.replicas();
-                current.spec = spec;
-                std::mem::replace(&mut current.rollout, rollout.clone()).cancel();
-                Ok((Arc::clone(deployment), rollout))
+                deployment.set_spec(spec);
+                Ok((Arc::clone(deployment), deployment.begin_roll_out()))
             }
             None => {
-                let deployment = Arc::new(Deployment {
-                    created_at: Timestamp::now(),
-                    invocations: AtomicU64::new(0),
-                    log: Log::new(&spec.service, self.shared.console),
-                    next: AtomicUsize::new(0),
-                    current: Mutex::new(Current {
-                        wanted: spec.replicas(),
-                        launch: None,
-                        replicas: Vec::new(),
-                        rollout: rollout.clone(),
-                        spec: spec.clone(),
-                    }),
-                });
+                let rollout = CancellationToken::new();
+                let log = Log::new(&spec.service, self.shared.console);
+                let deployment = Arc::new(Deployment::new(spec.clone(), log, rollout.clone()));
                 deployments.insert(spec.service, Arc::clone(&deployment));
                 Ok((deployment, rollout))
             }
@@ -168,11 +149,15 @@ impl Functions {
         let spec = deployment.current().spec.clone();
         let executable = (shared.catalog)(&spec)?;
         let Some(program) = rollout.run_until_cancelled(executable.build(&deployment.log)).await else { return Ok(()) };
+        if deployment.note_build(&program) {
+            let page = format!("{}{BUILD_PAGES}{}", shared.gateway, spec.service);
+            deployment.log.say("", &format!("the compiler's output is also at {page}"));
+        }
         let number = shared.rollouts.fetch_add(1, Ordering::Relaxed);
         let folder = shared.folder.join(&spec.service).join(number.to_string());
         let launch = Launch {
             program: program?,
-            environment: spec.env_vars.clone(),
+            environment: spec.environment(),
             secrets: folder.join("secrets"),
             folder: folder.clone(),
         };
@@ -241,6 +226,11 @@ impl Functions {
         self.get(name).map(|deployment| deployment.status())
     }
 
+    /// The compiler's output, if the last build of the function failed.
+    pub(crate) fn broken(&self, name: &str) -> Option<Broken> {
+        self.get(name)?.broken()
+    }
+
     pub(crate) fn log(&self, name: &str) -> Option<Log> {
         self.get(name).map(|deployment| deployment.log.clone())
     }
@@ -284,40 +274,6 @@ impl Functions {
 
     fn get(&self, name: &str) -> Option<Arc<Deployment>> {
         self.deployments().get(name).cloned()
-    }
-}
-
-impl Deployment {
-    fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ready(&self) -> Vec<Ports> {
-        self.current().replicas.iter().filter_map(Replica::ports).collect()
-    }
-
-    fn end(&self) {
-        let mut current = self.current();
-        current.rollout.cancel();
-        current.replicas.clear();
-    }
-
-    fn status(&self) -> Status {
-        let current = self.current();
-        let mut spec = match serde_json::to_value(&current.spec) {
-            Ok(serde_json::Value::Object(members)) => members,
-            _ => serde_json::Map::new(),
-        };
-        spec.retain(|name, _| name != "service" && name != "namespace");
-        Status {
-            name: current.spec.service.clone(),
-            spec,
-            namespace: NAMESPACE,
-            invocation_count: self.invocations.load(Ordering::Relaxed),
-            replicas: current.wanted,
-            available_replicas: current.replicas.iter().filter(|replica| replica.ports().is_some()).count() as u32,
-            created_at: self.created_at,
-        }
     }
 }
 

@@ -31,10 +31,10 @@ pub(crate) struct Spec {
     #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub(crate) secrets: Vec<String>,
     /// Among them `com.openfaas.scale.min`.
-    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "null_is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
     /// Among them `topic` and `schedule`.
-    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "null_is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
     /// Shown, but not enforced.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,7 +68,30 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// The label that the provider puts on every function, with its name.
+const NAME_LABEL: &str = "faas_function";
+
 impl Spec {
+    /// The JSON of the function's status: the deployment, without what [`super::Status`] says itself.
+    pub(super) fn to_status(&self) -> serde_json::Map<String, serde_json::Value> {
+        let mut members = match serde_json::to_value(self) {
+            Ok(serde_json::Value::Object(members)) => members,
+            _ => serde_json::Map::new(),
+        };
+        members.retain(|name, _| name != "service" && name != "namespace");
+        members["labels"][NAME_LABEL] = self.service.clone().into();
+        members
+    }
+
+    /// The function's environment: `fprocess`, then what the deployment sets.
+    pub(super) fn environment(&self) -> BTreeMap<String, String> {
+        let mut environment = self.env_vars.clone();
+        if !self.env_process.is_empty() {
+            environment.entry("fprocess".to_owned()).or_insert_with(|| self.env_process.clone());
+        }
+        environment
+    }
+
     /// How many instances its labels ask for.
     pub(super) fn replicas(&self) -> u32 {
         // faas-netes raises 0 to 1.
@@ -92,7 +115,10 @@ impl Spec {
             }
         }
         let paid = ["zero", "zero-duration", "target", "type"].map(|name| format!("com.openfaas.scale.{name}"));
-        if let Some(name) = paid.iter().find(|name| self.labels.contains_key(*name)) {
+        // `scale.zero: "false"` asks for what the community edition does anyway.
+        let refused =
+            |name: &str| self.labels.get(name).is_some_and(|value| !(name.ends_with(".zero") && value == "false"));
+        if let Some(name) = paid.iter().find(|name| refused(name)) {
             return Err(format!("label {name}: the community edition refuses it"));
         }
         if self.annotations.get("topic").is_some_and(|topic| topic.contains(',')) {
@@ -146,6 +172,12 @@ mod tests {
         ] {
             assert!(spec(bad.clone()).check().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_label_that_turns_scale_to_zero_off_is_accepted() {
+        let labels = serde_json::json!({"com.openfaas.scale.zero": "false"});
+        assert_eq!(spec(serde_json::json!({"service": "f", "labels": labels})).check(), Ok(()));
     }
 
     #[test]

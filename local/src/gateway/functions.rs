@@ -94,6 +94,9 @@ struct Scale {
 
 pub(super) async fn scale(State(shared): State<Arc<Shared>>, Path(name): Path<String>, body: Bytes) -> Response<Body> {
     match serde_json::from_slice::<Scale>(&body) {
+        Ok(Scale { replicas: 0 }) => {
+            text(StatusCode::BAD_REQUEST, "replicas: the community edition does not scale to zero; the smallest is 1")
+        }
         Ok(scale) => answer(shared.functions.scale(&name, scale.replicas), &name),
         Err(_) => StatusCode::BAD_REQUEST.into_response(),
     }

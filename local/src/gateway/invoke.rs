@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::path::{Call, Route, route};
-use super::{RELEASE, Shared, TIMEOUT};
+use super::{RELEASE, Shared, build_page};
 use crate::functions::NAMESPACE;
 use crate::http::send;
 use crate::server::{Lost, Peer};
@@ -99,6 +99,9 @@ async fn call_function(shared: &Shared, call: Call, mut request: Request<Body>, 
     let (address, on_the_way) = match picked {
         Some(Some(picked)) => picked,
         Some(None) => {
+            if let Some(page) = build_page::instead(shared, function, request.headers()) {
+                return page;
+            }
             let message = format!("No endpoints available for: {}.", call.name);
             return internal("proxy", text(StatusCode::SERVICE_UNAVAILABLE, &message));
         }
@@ -110,7 +113,7 @@ async fn call_function(shared: &Shared, call: Call, mut request: Request<Body>, 
     let events = request.headers().get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(EVENTS));
     *request.uri_mut() = target;
     *request.version_mut() = axum::http::Version::HTTP_11;
-    let answered = tokio::time::timeout(TIMEOUT, send(address, request)).await;
+    let answered = tokio::time::timeout(shared.timeout, send(address, request)).await;
     drop(on_the_way);
     shared.functions.invoked(function);
     let mut response = match answered {

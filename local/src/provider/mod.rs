@@ -58,6 +58,7 @@ use self::{device::Devices, digest::Digest, dpop::Proofs, key::Key, par::PushedR
 pub use self::faults::{Corruption, Delay, Faults, Malformed, Status, Times};
 use self::grants::Grants;
 use self::log::Log;
+use crate::host::AllowedHosts;
 use crate::random;
 use crate::server::{Server, bind, url};
 
@@ -130,11 +131,17 @@ impl Provider {
     /// The address is taken, or the state folder cannot be read or written.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let listener = bind("sandbox provider", "--provider", options.address).await?;
-        Self::serve(listener, options.clients, options.state)
+        Self::serve(listener, options.clients, options.state, &[])
     }
 
     /// Starts it on a socket that is bound already.
-    pub(crate) fn serve(listener: TcpListener, clients: Vec<Client>, state: Option<PathBuf>) -> anyhow::Result<Self> {
+    pub(crate) fn serve(
+        listener: TcpListener,
+        clients: Vec<Client>,
+        state: Option<PathBuf>,
+        allowed_hosts: &[String],
+    ) -> anyhow::Result<Self> {
+        let allowed = AllowedHosts::new(listener.local_addr()?.ip(), allowed_hosts);
         let file = state.map(|folder| folder.join("provider.json"));
         let grants = match &file {
             Some(file) => load(file)?,
@@ -147,7 +154,7 @@ impl Provider {
             nonce: random::token()?,
             book: Mutex::new(Book { grants, ..Book::default() }),
         });
-        let server = Server::start(listener, router(Arc::clone(&shared)), CancellationToken::new());
+        let server = Server::start(listener, allowed.guard(router(Arc::clone(&shared))), CancellationToken::new());
         Ok(Self { shared, server })
     }
 

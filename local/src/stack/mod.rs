@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
 use crate::build_context::{Context, Template};
-use crate::functions::{NAMESPACE, Resources, Spec};
+use crate::functions::{BUILD_SCRIPT, NAMESPACE, Resources, Spec};
 
 /// A stack file that was read.
 #[derive(Debug)]
@@ -155,14 +155,35 @@ impl Stack {
         })
     }
 
+    /// Whether there is a function of this name; the error lists those that there are.
+    pub(crate) fn check(&self, name: &str) -> anyhow::Result<()> {
+        self.function(name).map(drop)
+    }
+
+    /// Whether a function's template has a script that builds without Docker; the error is the reason why it has not.
+    pub(crate) fn can_build(&self, name: &str) -> Result<(), String> {
+        let lang = self.functions.get(name).map_or("", |function| function.lang.as_str());
+        let template = self.project.join("template").join(lang);
+        if lang.is_empty() {
+            Err("the stack file does not name its language (lang)".to_owned())
+        } else if !template.is_dir() {
+            Err(format!("there is no template {lang} in {}", self.project.join("template").display()))
+        } else if !template.join(BUILD_SCRIPT).is_file() {
+            Err(format!("its template {lang} has no {BUILD_SCRIPT}; only Rust functions run here"))
+        } else {
+            Ok(())
+        }
+    }
+
     /// What belongs into a function's image, and the arguments of its build.
-    pub(crate) fn context(&self, name: &str) -> anyhow::Result<(Context, Vec<(String, String)>)> {
+    pub(crate) fn context(&self, name: &str, state: &Path) -> anyhow::Result<(Context, Vec<(String, String)>)> {
         let function = self.function(name)?;
         if function.lang.is_empty() {
             bail!("functions.{name}.lang: it is missing");
         }
         let context = Context {
             project: self.project.clone(),
+            state: state.to_owned(),
             name: name.to_owned(),
             lang: function.lang.clone(),
             handler: function.handler.clone(),
