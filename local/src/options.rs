@@ -94,16 +94,18 @@ impl Options {
     }
 
     /// The functions to start, and those of the stack file that cannot run here, each with the reason.
-    pub(crate) fn select(&self, stack: &Stack) -> anyhow::Result<(Vec<String>, Vec<(String, String)>)> {
+    pub(crate) fn select(&self, stack: &Stack) -> anyhow::Result<(Vec<String>, BTreeMap<String, String>)> {
         for name in &self.only {
             stack.check(name)?;
         }
         let wanted = stack.names().filter(|name| self.only.is_empty() || self.only.iter().any(|only| only == name));
-        let (mut names, mut skipped) = (Vec::new(), Vec::new());
+        let (mut names, mut skipped) = (Vec::new(), BTreeMap::new());
         for name in wanted {
             match if self.executables.contains_key(name) { Ok(()) } else { stack.can_build(name) } {
                 Ok(()) => names.push(name.to_owned()),
-                Err(reason) => skipped.push((name.to_owned(), reason)),
+                Err(reason) => {
+                    skipped.insert(name.to_owned(), reason);
+                }
             }
         }
         if names.is_empty() {
