@@ -11,10 +11,10 @@ use etl_oauth::pages::{
     Account, Base, Confirm, Done, Enable, JobResult, Page, Problem, Ran, Renewal, Run, Start, State, Status,
     StatusPage, Store,
 };
-use etl_oauth::token::Owner;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use token_keeper::token::Owner;
 
 const PROVIDER: &str = "Gumroad";
 

@@ -2,7 +2,7 @@
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
 
-use crate::token::Class;
+use token_keeper::token::Class;
 
 /// Tells the recorder what each one is, and begins those counters at zero whose first event must not be missed: the
 /// increase of a counter that was not there before is none.

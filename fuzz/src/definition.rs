@@ -1,10 +1,10 @@
-use etl_oauth::{
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use token_keeper::{
     grant::{self, Client, RawAnswer},
     provider::{Call, Definition, Overrides, Provider, Source, TokenKind, is_loopback},
     token::Secret,
 };
-use http::{HeaderMap, StatusCode};
-use jiff::Timestamp;
 
 /// A provider's definition, as a file has it. What is taken for one can be asked by, and its answers can be read.
 pub fn definition(data: &[u8]) {

@@ -1,13 +1,13 @@
 use std::sync::LazyLock;
 
-use etl_oauth::{
-    grant::{RawAnswer, judge_token},
-    keeper::Policy,
-    provider::{Definition, Overrides, Provider},
-    token::Record,
-};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
+use token_keeper::{
+    grant::{RawAnswer, judge_token},
+    provider::{Definition, Overrides, Provider},
+    renewal::Policy,
+    token::Record,
+};
 
 static PROVIDER: LazyLock<Provider> = LazyLock::new(|| {
     let definition = Definition { token_url: Some("https://p.example/token".into()), ..Definition::default() };

@@ -6,22 +6,15 @@
 #   sh build.sh dependencies    builds all but the function, from the manifests alone (for a cached layer)
 #
 # PROFILE   release (default) or dev
-# TARGET    what to build for, with the flags of an image; default: this machine, as any cargo build
+# TARGET    what to build for; default: this machine
 # FEATURES  features of the watchdog, separated by commas; default: none
 # CARGO_TARGET_DIR is honoured, and may be shared by several contexts.
 set -eu
 
 profile=${PROFILE:-release}
+# Named even when nothing is crossed: flags for a target are not those for build scripts and macros.
 host=$(rustc -vV | sed -n 's/^host: //p')
-if [ -n "${TARGET:-}" ]; then
-    # Named even when nothing is crossed: flags for a target are not those for build scripts and macros.
-    for_target="--target $TARGET"
-else
-    for_target=
-    # The flags of an image are not for macros, which are compiled for the same machine here.
-    RUSTFLAGS=${RUSTFLAGS-}
-    export RUSTFLAGS
-fi
+target=${TARGET:-$host}
 
 # Several functions may share one target directory, where the binary's name must be theirs.
 binary=function-$(basename "$PWD" | tr -c 'A-Za-z0-9_\n' '-')
@@ -33,7 +26,6 @@ if [ "${1:-build}" = dependencies ]; then
     mkdir -p "$(dirname "$library")" src
     touch "$library" src/lib.rs
     echo 'fn main() {}' >src/main.rs
-    touch .stubs
 fi
 # Once in a context: makes it a workspace of its own, wherever it lies, and binds the function.
 if [ ! -e .bound ]; then
@@ -62,28 +54,25 @@ if [ ! -e .bound ]; then
     cp .bound Cargo.lock
 fi
 
-# The sources that came over the stubs are often older than what was built of those; cargo goes by their times.
-if [ "${1:-build}" != dependencies ] && [ -e .stubs ]; then
-    find src function -name target -prune -o -name '*.rs' -exec touch {} +
-    rm .stubs
-fi
-
 case ${1:-build} in
 dependencies)
     # Only saves time: what cannot be built from the manifest alone is built with the function.
     cargo test --quiet --no-run --profile "$profile" --target "$host" --manifest-path function/Cargo.toml >&2 || true
-    cargo build --profile "$profile" $for_target --no-default-features --features "${FEATURES:-}" >&2 || true
+    cargo build --profile "$profile" --target "$target" --no-default-features --features "${FEATURES:-}" >&2 || true
     ;;
 test)
+    # Copied files are often older than what was built before them; cargo goes by their times.
+    find src function -name target -prune -o -name '*.rs' -exec touch {} +
     cargo test --profile "$profile" --target "$host" --manifest-path function/Cargo.toml >&2
     ;;
 build)
-    cargo build --profile "$profile" $for_target --no-default-features --features "${FEATURES:-}" --bin "$binary" >&2
+    find src function -name target -prune -o -name '*.rs' -exec touch {} +
+    cargo build --profile "$profile" --target "$target" --no-default-features --features "${FEATURES:-}" --bin "$binary" >&2
     folder=$profile
     [ "$profile" != dev ] || folder=debug
     output=${CARGO_TARGET_DIR:-$PWD/target}
     case $output in /*) ;; *) output=$PWD/$output ;; esac
-    echo "$output/${TARGET:+$TARGET/}$folder/$binary"
+    echo "$output/$target/$folder/$binary"
     ;;
 *)
     echo "build.sh: unknown argument $1" >&2

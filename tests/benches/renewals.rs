@@ -22,17 +22,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use etl_oauth::{
+use jiff::Timestamp;
+use local::provider as sandbox;
+use tests::Browser;
+use token_keeper::{
     grant::{self, Authority, Client, Credentials, Wire},
-    keeper::{Announcer, Clock, Keeper, Parts, Policy},
     provider::{Definition, Overrides, Provider},
+    renewal::{Announcer, Clock, Keeper, Parts, Policy},
     secrets::Secrets,
     store::{Store, StoreOptions},
     token::{Answer, Secret},
 };
-use jiff::Timestamp;
-use local::provider as sandbox;
-use tests::Browser;
 
 const ACCOUNTS: usize = 32;
 const TIME: Duration = Duration::from_secs(5);

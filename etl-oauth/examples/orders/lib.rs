@@ -1,4 +1,5 @@
-use etl_oauth::{BoxError, Router, api::Api, api::ApiError};
+use token_keeper::{api::Api, api::ApiError};
+use etl_oauth::{BoxError, Router};
 
 #[derive(Default, serde::Deserialize)]
 struct Since {

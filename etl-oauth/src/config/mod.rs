@@ -14,15 +14,17 @@ pub use crate::guard::{EnableAuth, InvokeAuth};
 pub use retriever::Retriever;
 
 use crate::{
-    grant::{Certificate, Credentials, SigningKey},
     guard::Allow,
     job::{Job, Outlets, extract::Plan},
-    keeper::{Policy, Renew},
+};
+use parse::Strings;
+use token_keeper::{
+    grant::{Certificate, Credentials, SigningKey},
     provider::{ClientAuth, Grant, Provider, checked_url},
+    renewal::{Policy, Renew},
     secrets::Secrets,
     store::{Store, StoreOptions},
 };
-use parse::Strings;
 
 /// All that the function is told.
 #[derive(Clone, Debug)]
@@ -162,7 +164,8 @@ impl Config {
         match (provider, public_url, outlets) {
             (Some(provider), Some(public_url), Some(outlets)) if mistakes.is_empty() => {
                 let mut policy = Policy::of(&provider);
-                let store_options = StoreOptions { rotates: provider.rotates, ..store_options };
+                let mut store_options = store_options;
+                store_options.rotates = provider.rotates;
                 policy.renew = renew.unwrap_or_default();
                 policy.renew_before = renew_before.unwrap_or(policy.renew_before);
                 (policy.token_timeout, policy.lease) = (token_timeout, lease);

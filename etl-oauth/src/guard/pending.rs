@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{CookieJar, Key, Once, key::random};
-use crate::token::Secret;
+use token_keeper::token::Secret;
 
 const PURPOSE: &str = "state";
 

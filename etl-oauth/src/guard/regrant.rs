@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::token::{Owner, Record};
+use token_keeper::token::{Owner, Record};
 
 /// What a person should know before a grant replaces another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub fn concerns(old: &Record, new: &Record, wanted: &[String], now: Timestamp) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::AnswerShape;
+    use token_keeper::token::AnswerShape;
 
     fn record(answer: &str, owner: Option<&str>) -> Record {
         let answer = AnswerShape::default().read(answer.as_bytes()).unwrap();

@@ -3,7 +3,7 @@ use std::sync::{Arc, Once};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::JobError;
-use crate::{
+use token_keeper::{
     store::{Store, StoreError, StoreOptions, Stored, TokenStore, Version},
     token::Record,
 };
@@ -107,7 +107,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Memory;
+    use token_keeper::store::Memory;
 
     #[tokio::test]
     async fn notes_are_kept_by_name_and_written_by_one_of_two() {
@@ -130,7 +130,7 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_cannot_be_read_back_is_a_mistake_that_names_others() {
         let folder = tempfile::tempdir().unwrap();
-        let mut options = StoreOptions::new("etl", crate::secrets::Secrets::new(folder.path(), ""));
+        let mut options = StoreOptions::new("etl", token_keeper::secrets::Secrets::new(folder.path(), ""));
         options.gateway_url = Some("http://127.0.0.1:1".parse().unwrap());
         let err = open("gateway", &options, "etl").await.unwrap_err();
         assert!(err.to_string().contains("choose kubernetes"), "{err}");

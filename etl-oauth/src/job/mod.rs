@@ -30,7 +30,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
 
-use crate::{
+use token_keeper::{
     api::{Api, ApiError},
     store::StoreError,
 };

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::{JobError, Ledger, mail::Mailer};
-use crate::{provider::checked_url, secrets::Secrets};
+use token_keeper::{provider::checked_url, secrets::Secrets};
 
 /// Nobody wants to wait for a report that is an hour short of a week old, because the schedule jitters.
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24 - 1);

@@ -8,7 +8,7 @@ use super::{Context, JobError, Outcome};
 
 type Run = dyn Fn(Context) -> BoxFuture<'static, Result<Outcome, JobError>> + Send + Sync;
 
-/// A job of one's own: an async function from the [`Api`](crate::api::Api) of an account, or the whole [`Context`], and a
+/// A job of one's own: an async function from the [`Api`](token_keeper::api::Api) of an account, or the whole [`Context`], and a
 /// typed input to a typed output.
 #[derive(Clone)]
 pub struct Own(Arc<Run>);

@@ -10,9 +10,15 @@ use http::Request;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
+#[path = "../../keeper/src/api/tests/setting.rs"]
+#[allow(dead_code, reason = "the client's own tests use all of it")]
+mod setting;
+
+use setting::Setting;
+
 use super::*;
-use crate::{
-    api::{Facts, tests::Setting},
+use token_keeper::{
+    api::Facts,
     secrets::Secrets,
     store::{Memory, Store},
 };

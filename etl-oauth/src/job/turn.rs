@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use super::{JobError, Ledger};
-use crate::store::{Acquired, StoreError, TokenStore};
+use token_keeper::store::{Acquired, StoreError, TokenStore};
 
 /// The longest pause between two looks at whether another run's turn is over.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ impl Ledger {
             pause = (pause * 2).min(PAUSE);
         };
         let (keeping, turn) = watch::channel(until);
-        tokio::spawn(crate::trace::carry(self.clone().keep(owner, lease, keeping)));
+        tokio::spawn(token_keeper::trace_context::carry(self.clone().keep(owner, lease, keeping)));
         Ok(Turn(turn))
     }
 
@@ -92,7 +92,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::store::{Memory, Store};
+    use token_keeper::store::{Memory, Store};
 
     const LEASE: Duration = Duration::from_millis(500);
 

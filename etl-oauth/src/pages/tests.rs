@@ -4,7 +4,8 @@ use axum::response::IntoResponse;
 use jiff::Timestamp;
 
 use super::*;
-use crate::{guard::Concern, token::Owner};
+use crate::guard::Concern;
+use token_keeper::token::Owner;
 
 const NOW: &str = "2026-11-21T12:00:00Z";
 
@@ -172,7 +173,7 @@ fn long_words_do_not_make_long_pages() {
         // Whole are only what must be: the values of forms, and the redirect URI to copy. They are ours, and short.
         let whole = [format!("value=\"{long}\""), format!("<code class=\"copy\">{long}</code>")];
         let shown = whole.iter().fold(page.html().to_owned(), |html, whole| html.replace(whole, ""));
-        assert!(!shown.contains(&"x".repeat(crate::words::LONGEST + 1)), "{shown}");
+        assert!(!shown.contains(&"x".repeat(crate::format::LONGEST + 1)), "{shown}");
     }
 }
 

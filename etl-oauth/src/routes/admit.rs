@@ -17,8 +17,8 @@ use crate::{
         decide,
     },
     pages::Problem,
-    store::DEFAULT_ACCOUNT,
 };
+use token_keeper::store::DEFAULT_ACCOUNT;
 
 /// The longest body that is read to check its signature.
 const BODY_LIMIT: usize = 1 << 20;

@@ -9,13 +9,15 @@ use super::{
     reply::{self, Asked, Fields, problem},
 };
 use crate::{
-    api::ApiError,
+    format::whole,
     guard::{Csrf, Door, EnableAuth, Who},
-    keeper::{Invitation, Keeper},
     pages::{Begin, Device, Page},
+};
+use token_keeper::{
+    api::ApiError,
     provider::Grant,
+    renewal::{Invitation, Keeper},
     store::DEFAULT_ACCOUNT,
-    words::whole,
 };
 
 /// How often the page with the code looks again, in seconds.

@@ -12,11 +12,13 @@ use super::{
     reply::{self, Asked, problem},
 };
 use crate::{
-    grant::is_signed,
     guard::{Door, Pending, StateError},
-    keeper::Kept,
     pages::Problem,
+};
+use token_keeper::{
+    grant::is_signed,
     provider::{Definition, Source, Values},
+    renewal::Kept,
     token::{Class, Failure, Secret},
 };
 

@@ -14,8 +14,10 @@ use super::{
 };
 use crate::{
     guard::{Concern, Csrf, Door, concerns},
-    keeper::{Keeper, Kept},
     pages::{Confirm, Page},
+};
+use token_keeper::{
+    renewal::{Keeper, Kept},
     token::{Answer, Record, Secret},
 };
 
@@ -49,7 +51,7 @@ pub(super) async fn confirm(
 ) -> Result<Response, Response> {
     let Confirmed { csrf, grant } = form.map(|Form(confirmed)| confirmed).unwrap_or_default();
     let waiting = app.open(&grant);
-    let account = waiting.as_ref().map_or(crate::store::DEFAULT_ACCOUNT, |(waiting, _)| &waiting.account);
+    let account = waiting.as_ref().map_or(token_keeper::store::DEFAULT_ACCOUNT, |(waiting, _)| &waiting.account);
     app.admit(Door::Callback, &asked, account, &csrf).await?;
     let (waiting, record) = waiting.ok_or_else(|| app.no_grant(&asked))?;
     if !app.used.consume(&Secret::new(grant).digest(), waiting.ends_at, app.clock.now()) {

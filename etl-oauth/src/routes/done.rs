@@ -10,12 +10,8 @@ use super::{
     App, State as AppState, flash,
     reply::{self, Asked},
 };
-use crate::{
-    keeper::Kept,
-    pages::{Done, Page, Start},
-    store::DEFAULT_ACCOUNT,
-    token::Owner,
-};
+use crate::pages::{Done, Page, Start};
+use token_keeper::{renewal::Kept, store::DEFAULT_ACCOUNT, token::Owner};
 
 const COOKIE: &str = "etl-oauth-done";
 const LIFETIME: Duration = Duration::from_secs(300);

@@ -11,14 +11,10 @@ use super::{
     reply::{self, Asked, Fields, Posted, problem},
 };
 use crate::{
-    grant,
     guard::{Csrf, Door, EnableAuth, Pending, Who},
-    keeper::Keeper,
     pages::{Enable, Page},
-    provider::Grant,
-    store::DEFAULT_ACCOUNT,
-    token::Failure,
 };
+use token_keeper::{grant, provider::Grant, renewal::Keeper, store::DEFAULT_ACCOUNT, token::Failure};
 
 /// `GET`: the page. Nothing happens yet, so that a preview or a crawler starts nothing.
 pub(super) async fn page(
@@ -81,11 +77,11 @@ pub(super) fn is_taken(keeper: &Keeper) -> bool {
 
 impl App {
     /// The state of an account, as far as this replica knows; asking makes no keeper of an account that has none.
-    pub(super) fn state(&self, account: &str) -> crate::token::State {
+    pub(super) fn state(&self, account: &str) -> token_keeper::token::State {
         if account == DEFAULT_ACCOUNT {
-            return self.keepers.get(account).map_or(crate::token::State::Disabled, |keeper| keeper.state());
+            return self.keepers.get(account).map_or(token_keeper::token::State::Disabled, |keeper| keeper.state());
         }
-        crate::token::State::Disabled
+        token_keeper::token::State::Disabled
     }
 
     pub(super) fn no_randomness(&self, asked: &Asked) -> Response {

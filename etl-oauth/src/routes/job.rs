@@ -20,14 +20,16 @@ use super::{
     reply::{self, Asked, problem},
 };
 use crate::{
-    api::{Api, ApiError},
     guard::{Door, Landed, Place, Who},
     job::{Context, JobError, Ledger, Outcome},
-    keeper::{Keeper, KeeperError},
     pages::{JobResult, Page, Problem, Ran},
+};
+use token_keeper::{
+    api::{Api, ApiError},
+    renewal::{Keeper, KeeperError},
     store::DEFAULT_ACCOUNT,
     token::Class,
-    trace,
+    trace_context,
 };
 
 /// How many accounts are served at a time.
@@ -98,7 +100,7 @@ impl App {
         for keeper in keepers {
             let (app, places, input) = (Arc::clone(self), Arc::clone(&places), input.clone());
             let account = keeper.account().to_owned();
-            let task = tasks.spawn(trace::carry(async move {
+            let task = tasks.spawn(trace_context::carry(async move {
                 // The semaphore is never closed.
                 let _place = places.acquire_owned().await;
                 app.run_one(keeper, input).await

@@ -26,21 +26,23 @@ use axum::{Router, routing};
 use http::StatusCode;
 
 use crate::{
-    api::{Api, ApiError},
     config::Config,
-    grant::{Authority, Credentials, Wire},
     guard::{Callers, CookieJar, EnableAuth, Floor, Key, Once, Operator, random},
     job::{Progress, open_ledgers},
-    keeper::{Announcer, Clock, Keeper, Keepers, Parts},
     pages::Base,
-    secrets::Secrets,
-    store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
-    token::Secret,
-    trace::{self, Trace},
 };
 use reply::{Asked, problem};
 pub use retrieve::retriever;
 use runs::Runs;
+use token_keeper::{
+    api::{Api, ApiError},
+    grant::{Authority, Credentials, Wire},
+    renewal::{Announcer, Clock, Keeper, Keepers, Parts},
+    secrets::Secrets,
+    store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
+    token::Secret,
+    trace_context::{self, Trace},
+};
 
 /// How many used-up states are remembered at a time.
 const STATES: usize = 10_000;
@@ -204,7 +206,9 @@ async fn ledgers(config: &Config) -> Result<Store, Box<dyn std::error::Error + S
             let mistake = crate::config::Mistakes::one(format!("job={}: {err}", config.job.name()));
             Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, mistake).into())
         }
-        StoreError::Config(_) | StoreError::Disabled { .. } => Ok(Store::Memory(crate::store::Memory::default())),
+        StoreError::Config(_) | StoreError::Disabled { .. } => {
+            Ok(Store::Memory(token_keeper::store::Memory::default()))
+        }
         err => Err(err.into()),
     })
 }
@@ -226,7 +230,7 @@ async fn around(
     next: axum::middleware::Next,
 ) -> axum::response::Response {
     let context = Trace::read(request.headers());
-    let mut response = reply::guarded(trace::within(context, next.run(request)).await);
+    let mut response = reply::guarded(trace_context::within(context, next.run(request)).await);
     if let Some(work) = app.keepers.unfinished() {
         response.extensions_mut().insert(work);
     }

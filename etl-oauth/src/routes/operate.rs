@@ -9,7 +9,8 @@ use super::{
     reply::{self, Asked, Posted, problem},
     status,
 };
-use crate::{api::ApiError, guard::Door, keeper::Keeper, words::whole};
+use crate::{format::whole, guard::Door};
+use token_keeper::{api::ApiError, renewal::Keeper};
 
 /// `POST /refresh`: one renewal now, whatever waits stand.
 pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
@@ -86,7 +87,7 @@ pub(super) async fn reseal(State(app): AppState, asked: Asked, form: Posted) -> 
     match app.keepers.reseal().await {
         Ok(written) if asked.wants_html() => {
             tracing::info!(written, "resealed the records");
-            let records = crate::words::count(u64::try_from(written).unwrap_or(u64::MAX), "record");
+            let records = crate::format::count(u64::try_from(written).unwrap_or(u64::MAX), "record");
             Ok(status::lead_back(&app, &format!("sealed anew: {records}")))
         }
         Ok(written) => {

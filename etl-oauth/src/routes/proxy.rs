@@ -14,9 +14,9 @@ use super::{
     App, State as AppState,
     reply::{Asked, problem},
 };
-use crate::{
+use crate::guard::{ApiPath, Door};
+use token_keeper::{
     api::{ApiError, Forward, Payload},
-    guard::{ApiPath, Door},
     store::DEFAULT_ACCOUNT,
 };
 

@@ -15,10 +15,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Par
 use serde::Deserialize;
 
 use super::App;
-use crate::{
-    pages::{Page, Problem},
-    store::DEFAULT_ACCOUNT,
-};
+use crate::pages::{Page, Problem};
+use token_keeper::store::DEFAULT_ACCOUNT;
 
 /// What of a request decides over the answer's shape and the caller's rights.
 #[derive(Clone, Debug)]

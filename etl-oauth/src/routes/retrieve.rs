@@ -17,8 +17,8 @@ use tokio::{sync::Mutex, time::Instant};
 use crate::{
     config::{Mistakes, Retriever},
     job::{JobError, Ledger, open_ledgers, strava},
-    store::DEFAULT_ACCOUNT,
 };
+use token_keeper::store::DEFAULT_ACCOUNT;
 
 const ANY: HeaderValue = HeaderValue::from_static("*");
 
@@ -179,7 +179,7 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::store::{Memory, Store};
+    use token_keeper::store::{Memory, Store};
 
     async fn ask(router: &Router, method: &str, path: &str) -> (u16, String, String) {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();

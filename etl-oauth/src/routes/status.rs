@@ -11,12 +11,14 @@ use super::{
     reply::{self, Asked, problem},
 };
 use crate::{
+    format::count,
     guard::{Csrf, Door},
-    keeper::Keeper,
     pages::{self, Account, Page, Renewal, Status, StatusPage},
+};
+use token_keeper::{
+    renewal::Keeper,
     store::DEFAULT_ACCOUNT,
     token::{self, Class, jwt},
-    words::count,
 };
 
 const NOTICE: &str = "etl-oauth-notice";

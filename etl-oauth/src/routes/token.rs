@@ -12,7 +12,8 @@ use super::{
     State as AppState,
     reply::{self, Asked},
 };
-use crate::{guard::Door, store::DEFAULT_ACCOUNT, words::whole};
+use crate::{format::whole, guard::Door};
+use token_keeper::store::DEFAULT_ACCOUNT;
 
 /// Whose token is meant.
 #[derive(Debug, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use etl_oauth::token::Class;
+use token_keeper::token::Class;
 
 #[test]
 fn the_readme_says_of_every_class_when_the_next_try_is_and_what_a_person_does() {

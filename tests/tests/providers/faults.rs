@@ -6,15 +6,15 @@ use std::{
     time::Duration,
 };
 
-use etl_oauth::{
+use jiff::{SignedDuration, Timestamp};
+use tests::{Browser, Fault, FaultProxy};
+use token_keeper::{
     grant::{self, Authority, Client, Credentials, Wire},
-    keeper::{Announcer, Clock, Keeper, KeeperError, Parts, Policy},
     provider::{Definition, Overrides, Provider},
+    renewal::{Announcer, Clock, Keeper, KeeperError, Parts, Policy},
     store::{Memory, Store},
     token::{Answer, Class, Secret, State},
 };
-use jiff::{SignedDuration, Timestamp};
-use tests::{Browser, Fault, FaultProxy};
 
 use crate::server::{Form, Server};
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{
+use token_keeper::{
     secrets::{SecretError, Secrets},
     token::Secret,
 };

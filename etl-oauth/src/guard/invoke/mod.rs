@@ -17,11 +17,11 @@ use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
 use super::{Once, Throttle};
-use crate::secrets::Secrets;
 use hmac::Hmac;
 use jwt::Jwt;
 use kept::Kept;
 use signature::Signatures;
+use token_keeper::secrets::Secrets;
 
 /// What callers prove themselves with is in this secret: words, keys of webhooks, or public keys.
 const SECRET: &str = "etl-oauth-invoke";

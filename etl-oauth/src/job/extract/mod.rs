@@ -25,15 +25,15 @@ use serde_json::value::RawValue;
 use tokio::task::JoinHandle;
 
 use super::{Context, Entry, JobError, Outcome, Turn, progress::Step};
-use crate::{
-    api::{ApiError, Response, json},
-    store::DEFAULT_ACCOUNT,
-    words::count,
-};
+use crate::format::count;
 use part::{Part, text};
 use plan::Format;
 use position::{Position, TIED};
 use sink::Sink;
+use token_keeper::{
+    api::{ApiError, Response, json},
+    store::DEFAULT_ACCOUNT,
+};
 
 /// The name of the notes in the ledger.
 const NOTES: &str = "extract";
@@ -136,7 +136,7 @@ impl Copy<'_> {
         }
     }
 
-    fn request(&self, position: &Position) -> crate::api::Request {
+    fn request(&self, position: &Position) -> token_keeper::api::Request {
         let mut request = self.context.api.get(&self.resource.path);
         for (name, value) in &self.resource.params {
             request = request.query(name, value);
@@ -190,7 +190,7 @@ impl Copy<'_> {
         position.records += part.records;
         let (sink, context, position) = (self.sink.clone(), self.context.clone(), position.clone());
         let turn = self.turn.clone();
-        tokio::spawn(crate::trace::carry(async move {
+        tokio::spawn(token_keeper::trace_context::carry(async move {
             turn.check()?;
             let bytes = Bytes::from(part.bytes);
             sink.put(&name, kind, bytes.clone()).await?;

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::plan::{Format, Resource};
-use crate::api::json;
+use token_keeper::api::json;
 
 /// A part is closed after the page that makes it this long.
 const FULL: usize = 8 << 20;

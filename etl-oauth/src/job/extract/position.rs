@@ -4,7 +4,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Cursor, CursorFormat};
-use crate::api::Bookmark;
+use token_keeper::api::Bookmark;
 
 /// So many records may have one value of the cursor: their keys are in memory and in the ledger, and neither may grow with
 /// the number of records.
