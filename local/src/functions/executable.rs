@@ -119,10 +119,7 @@ impl Source {
     /// Runs the template's build script, and returns the path that it prints last.
     async fn run_script(&self, folder: &Path, log: &Log, stop: &CancellationToken) -> anyhow::Result<PathBuf> {
         let mut command = self.command(folder);
-        if self.release {
-            // As the image's build does.
-            command.env("TARGET", host().await?);
-        } else {
+        if !self.release {
             command.env("PROFILE", "dev");
         }
         let mut child = command.spawn().context("cannot run sh")?;
@@ -183,14 +180,6 @@ impl Source {
             .process_group(0);
         command
     }
-}
-
-/// The target triple of this machine.
-async fn host() -> anyhow::Result<String> {
-    let output = Command::new("rustc").arg("-vV").output().await.context("cannot run rustc")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).with_context(|| format!("rustc -vV does not name its host: {text}"))
 }
 
 /// Settings that cargo finds in a folder above each context.
