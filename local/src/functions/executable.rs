@@ -1,19 +1,18 @@
 //! The program of a function: one that exists, or one that is built from source.
 
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context as _, bail};
 use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::build_times::{Times, seconds};
+use super::child::Child;
 use super::log::Log;
-use super::process::Group;
 use crate::build_context::Context;
 
 /// The template's script that builds the function, and prints the path of the program.
@@ -118,35 +117,20 @@ impl Source {
 
     /// Runs the template's build script, and returns the path that it prints last.
     async fn run_script(&self, folder: &Path, log: &Log, stop: &CancellationToken) -> anyhow::Result<PathBuf> {
-        let mut command = self.command(folder);
-        if !self.release {
-            command.env("PROFILE", "dev");
-        }
-        let mut child = command.spawn().context("cannot run sh")?;
-        let group = Group::of(&child);
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (mut child, mut stdout, stderr) = Child::spawn(self.command(folder)).context("cannot run sh")?;
         let output = async {
             let printed = async {
                 let mut printed = String::new();
-                if let Some(mut stdout) = stdout {
-                    stdout.read_to_string(&mut printed).await?;
-                }
-                std::io::Result::Ok(printed)
+                stdout.read_to_string(&mut printed).await.map(|_| printed)
             };
-            let said = async {
-                match stderr {
-                    Some(stderr) => log.pipe_and_keep("", stderr).await,
-                    None => String::new(),
-                }
-            };
-            tokio::join!(printed, said)
+            tokio::join!(printed, log.pipe_and_keep("", stderr))
         };
         tokio::pin!(output);
         // The pipes end when the last process that could write to them has ended.
         let (printed, said) = tokio::select! {
             output = &mut output => output,
             () = stop.cancelled() => {
-                group.kill();
+                child.kill();
                 output.await
             }
         };
@@ -174,10 +158,10 @@ impl Source {
             .current_dir(folder)
             .envs(self.build_args.iter().map(|(name, value)| (name, value)))
             .env("CARGO_TARGET_DIR", &self.target)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+            .stdin(Stdio::null());
+        if !self.release {
+            command.env("PROFILE", "dev");
+        }
         command
     }
 }

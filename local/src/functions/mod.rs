@@ -1,6 +1,7 @@
 //! The functions that are deployed, each a number of processes behind one name.
 
 mod build_times;
+mod child;
 mod deployment;
 mod executable;
 mod log;
