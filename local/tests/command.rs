@@ -225,9 +225,9 @@ async fn the_lines_for_faas_cli_keep_gateway_and_sandbox() {
     };
     let gateway = value("OPENFAAS_URL");
     assert_eq!(value("GATEWAY_URL"), gateway);
-    assert_eq!(reqwest::get(format!("{gateway}/healthz")).await.unwrap().status(), 200);
+    assert_eq!(support::get(format!("{gateway}/healthz")).await.unwrap().status(), 200);
     let metadata = format!("{}/.well-known/oauth-authorization-server", value("SANDBOX_URL"));
-    assert_eq!(reqwest::get(metadata).await.unwrap().status(), 200);
+    assert_eq!(support::get(metadata).await.unwrap().status(), 200);
     assert!(lines.next_line().await.unwrap().unwrap().contains("faas-cli login --password-stdin < "));
     child.kill().await.unwrap();
 }

@@ -314,9 +314,9 @@ async fn a_function_that_takes_longer_than_the_timeout_is_a_502_without_a_body()
     let options = local::Options { timeout: Duration::from_millis(50), ..place.options(&["echo"]) };
     let local = local::Local::start(options).await.unwrap();
     let url = local.urls().functions["echo"].clone();
-    let slow = reqwest::get(format!("{url}/slow?1000000")).await.unwrap();
+    let slow = support::get(format!("{url}/slow?1000000")).await.unwrap();
     assert_eq!((slow.status().as_u16(), slow.text().await.unwrap().as_str()), (502, ""));
-    assert_eq!(reqwest::get(format!("{url}/slow?0")).await.unwrap().text().await.unwrap(), "slow");
+    assert_eq!(support::get(format!("{url}/slow?0")).await.unwrap().text().await.unwrap(), "slow");
     // The call that hangs would be waited for.
     drop(local);
 }

@@ -28,7 +28,7 @@ async fn the_functions_get_the_providers_own_addresses_and_no_sandbox_runs() {
     }
     let local = Local::start(real(&place)).await.unwrap();
     assert!(local.urls().provider.is_none() && local.provider().is_none());
-    let answer = reqwest::get(&local.urls().functions["echo"]).await.unwrap();
+    let answer = support::get(&local.urls().functions["echo"]).await.unwrap();
     assert_eq!(Seen::of(answer).await.environment()["token_url"], "https://api.example.com/oauth/token");
     local.stop().await;
 }

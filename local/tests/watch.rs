@@ -42,7 +42,7 @@ async fn up(place: &Place) -> Local {
 
 /// The version that answers, if one does.
 async fn version(local: &Local) -> Option<String> {
-    let answer = reqwest::get(format!("{}/function/echo", local.urls().gateway)).await.unwrap();
+    let answer = support::get(format!("{}/function/echo", local.urls().gateway)).await.unwrap();
     if answer.status() != 200 {
         return None;
     }
@@ -50,7 +50,7 @@ async fn version(local: &Local) -> Option<String> {
 }
 
 async fn page(local: &Local) -> String {
-    reqwest::get(format!("{}/local/build/echo", local.urls().gateway)).await.unwrap().text().await.unwrap()
+    support::get(format!("{}/local/build/echo", local.urls().gateway)).await.unwrap().text().await.unwrap()
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn a_function_that_has_never_compiled_is_a_page_in_a_browser_until_it_does
     let browser = reqwest::Client::new().get(&url).header("accept", "text/html,*/*;q=0.8").send().await.unwrap();
     assert_eq!(browser.status(), 503);
     assert!(browser.text().await.unwrap().contains("error: from the start"));
-    let machine = reqwest::get(&url).await.unwrap();
+    let machine = support::get(&url).await.unwrap();
     assert_eq!(
         (machine.status().as_u16(), machine.text().await.unwrap().as_str()),
         (503, "No endpoints available for: echo.\n")

@@ -119,3 +119,8 @@ pub async fn until<F: Future<Output = bool>>(so: impl Fn() -> F) {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
+
+/// A request of a client that follows no redirects.
+pub async fn get(url: impl reqwest::IntoUrl) -> reqwest::Result<Response> {
+    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?.get(url).send().await
+}
