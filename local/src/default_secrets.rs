@@ -1,4 +1,4 @@
-//! First values for the secrets that functions list, so that a newcomer can try them at once.
+//! Initial values of the secrets that functions list, so that they can be tried at once.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -53,7 +53,7 @@ pub(crate) fn create_missing<'a>(
             let name = format!("{prefix}{name}");
             if spec.secrets.contains(&name) { secrets.read(&name).map(Some) } else { Ok(None) }
         };
-        let read = |name| read(name).with_context(|| format!("the secret {name} cannot be read"));
+        let read = |name| read(name).with_context(|| format!("cannot read the secret {name}"));
         let Some(id) = read(CLIENT_ID)? else { continue };
         if real && id == sandbox_client(&spec.service) {
             let path = secrets.path(&format!("{prefix}{CLIENT_ID}"));
@@ -82,11 +82,11 @@ fn first_value(name: &str, function: &str) -> anyhow::Result<Option<String>> {
     Ok(Some(match name {
         PRIVATE_KEY => private_pem()?,
         CLIENT_ID => sandbox_client(function),
-        // What the function takes for "not authorised yet".
+        // The placeholder for "not authorised yet".
         "oauth2-access-token" | "oauth2-refresh-token" | "oauth2-token" => "empty".to_owned(),
         USER => DEFAULT_USER.to_owned(),
         CLIENT_SECRET | PASSWORD | OPERATOR => random::token()?,
-        // As Standard Webhooks writes one, which any other caller takes for a word like another.
+        // In the format of Standard Webhooks; other callers use it as any secret.
         "etl-oauth-invoke" => format!("whsec_{}", STANDARD.encode(random::bytes()?)),
         "etl-oauth-seal-keys" => format!("local:{}", STANDARD.encode(random::bytes()?)),
         _ => return Ok(None),
@@ -99,6 +99,6 @@ fn make(secrets: &Secrets, name: &str, value: &str) -> anyhow::Result<()> {
     }
     let made = secrets.create(name, value.as_bytes());
     made.map_err(|problem| {
-        anyhow::anyhow!("the secret {name} cannot be written to {}: {problem:?}", secrets.path(name).display())
+        anyhow::anyhow!("cannot write the secret {name} to {}: {problem:?}", secrets.path(name).display())
     })
 }

@@ -1,4 +1,4 @@
-//! Recorded requests of the kinds that reach a function without a person: a schedule, a callback of the queue, a webhook.
+//! Recorded requests that reach a function without a person: of a schedule, of the queue's callback, of a webhook.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,7 @@
 //! OpenFaaS on a laptop, in one process and without Docker: the gateway's public behaviour, functions as processes, and
 //! a sandbox OAuth provider with a small API to try them on.
 //!
-//! Everything binds where it is told, port 0 included, so that tests start as many as they like:
+//! Every address is an option, with port 0 for a free port, so that tests can start any number of instances:
 //!
 //! ```
 //! use local::provider::{Client, Options, Provider};

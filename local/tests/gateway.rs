@@ -528,7 +528,7 @@ async fn deployments_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn the_function_ends_when_whoever_started_it_does_not_say_goodbye() {
+fn the_function_ends_when_local_is_dropped_without_stop() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let pid = runtime.block_on(async {
         let running = Place::new(ECHO).start(&["echo"]).await;

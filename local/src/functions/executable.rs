@@ -31,7 +31,7 @@ debug = false
 /// A function's program, or how to make it.
 #[derive(Clone, Debug)]
 pub(crate) enum Executable {
-    /// It is there already.
+    /// An existing program.
     Prebuilt(PathBuf),
     /// From source, as `faas-cli build` and the template's Dockerfile would.
     Source(Box<Source>),

@@ -1,4 +1,4 @@
-//! What a function printed: kept for `/system/logs`, and shown on the terminal.
+//! The output of a function, for `/system/logs` and the terminal.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,13 +10,13 @@ use tokio::sync::broadcast;
 
 use crate::console::Console;
 
-/// So many lines of a function are kept.
+/// How many lines of a function are kept.
 const KEPT: usize = 1000;
 
-/// A longer line is cut into several.
+/// The longest line in bytes; a longer one is split.
 const LONGEST: u64 = 64 * 1024;
 
-/// One line, as `/system/logs` says it.
+/// A line, in the JSON of `/system/logs`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Line {
     pub(crate) name: String,
@@ -55,7 +55,7 @@ impl Log {
         if kept.len() > KEPT {
             kept.pop_front();
         }
-        // Under the lock, so that a follower gets each line once; an error means that nobody follows.
+        // Under the lock, so that a follower gets each line once; an error means that there is no follower.
         let _ = self.followers.send(line);
     }
 
@@ -89,7 +89,7 @@ impl Log {
         }
     }
 
-    /// What there is, and a receiver of what comes after it.
+    /// The kept lines, and a receiver of the lines after them.
     pub(crate) fn follow(&self) -> (Vec<Line>, broadcast::Receiver<Line>) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         (kept.iter().cloned().collect(), self.followers.subscribe())

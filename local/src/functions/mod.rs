@@ -1,4 +1,4 @@
-//! The functions that are deployed, each a number of processes behind one name.
+//! The deployed functions, each a number of processes behind a name.
 
 mod build_times;
 mod child;
@@ -54,7 +54,7 @@ struct Shared {
     rollouts: AtomicU64,
 }
 
-/// Why a deployment was not accepted.
+/// Why a deployment is refused.
 #[derive(Debug)]
 pub(crate) enum Refused {
     Exists,
@@ -84,7 +84,7 @@ impl Functions {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Deploys a function and waits until every instance answers; one that ends instead is an error.
+    /// Deploys a function and waits until every instance is ready; an instance that ends is an error.
     pub(crate) async fn start(&self, spec: Spec) -> anyhow::Result<()> {
         let name = spec.service.clone();
         let (deployment, rollout) = self.accept(spec, false).map_err(|refused| match refused {
@@ -94,14 +94,14 @@ impl Functions {
         self.roll_out(&deployment, &rollout, true).await.with_context(|| format!("function {name} does not start"))
     }
 
-    /// Accepts a deployment; the roll-out goes on by itself, and what is there serves until it is done.
+    /// Accepts a deployment; the roll-out runs in the background, and the old instances serve until it is done.
     pub(crate) fn deploy(&self, spec: Spec, update: bool) -> Result<(), Refused> {
         let (deployment, rollout) = self.accept(spec, update)?;
         self.spawn_roll_out(deployment, rollout);
         Ok(())
     }
 
-    /// Builds a function again and replaces its instances; what is there serves until that is done.
+    /// Builds a function again and replaces its instances; the old ones serve until that is done.
     pub(crate) fn rebuild(&self, name: &str) {
         let Some(deployment) = self.get(name) else { return };
         let rollout = deployment.begin_roll_out();
@@ -144,7 +144,7 @@ impl Functions {
         }
     }
 
-    /// Builds, starts the new instances, waits until they answer, and only then lets the old ones go.
+    /// Builds, starts the new instances, waits until they are ready, then stops the old ones.
     async fn roll_out(&self, deployment: &Deployment, rollout: &CancellationToken, strict: bool) -> anyhow::Result<()> {
         let shared = &self.shared;
         let spec = deployment.current().spec.clone();
@@ -170,7 +170,7 @@ impl Functions {
             for replica in &new {
                 if strict {
                     if let State::Down(how) = replica.settled().await {
-                        bail!("it {how}; its own words are above");
+                        bail!("it {how}; its output is above");
                     }
                 } else if !replica.ready().await {
                     bail!("it was stopped");
@@ -196,7 +196,7 @@ impl Functions {
         Replica::start(nth.to_string(), Arc::clone(launch), deployment.log.clone(), &self.shared.tasks)
     }
 
-    /// Starts or stops instances until there are so many.
+    /// Starts or stops instances to reach the given number.
     pub(crate) fn scale(&self, name: &str, replicas: u32) -> Result<(), Refused> {
         let deployment = self.get(name).ok_or(Refused::Missing)?;
         let mut current = deployment.current();
@@ -212,7 +212,7 @@ impl Functions {
         Ok(())
     }
 
-    /// Takes a function away; its instances drain.
+    /// Removes a function; its instances drain.
     pub(crate) fn remove(&self, name: &str) -> Result<(), Refused> {
         let deployment = self.deployments().remove(name).ok_or(Refused::Missing)?;
         deployment.end();
@@ -236,24 +236,24 @@ impl Functions {
         self.get(name).map(|deployment| deployment.log.clone())
     }
 
-    /// An instance for a request, each in its turn; as long as the token is held, it is not told to end. The outer `None`:
-    /// no such function; the inner: none is ready.
+    /// An instance for a request, in rotation; while the token is held, it is not terminated. The outer `None` means no
+    /// such function, the inner none ready.
     pub(crate) fn pick(&self, name: &str) -> Option<Option<(std::net::SocketAddr, TaskTrackerToken)>> {
         let deployment = self.get(name)?;
         let mut ready: Vec<_> = deployment.current().replicas.iter().filter_map(Replica::enter).collect();
-        // An empty list has no remainder to take.
+        // No remainder for an empty list.
         let turn = deployment.next.fetch_add(1, Ordering::Relaxed).checked_rem(ready.len());
         Some(turn.map(|turn| ready.swap_remove(turn)).map(|(ports, token)| (ports.http, token)))
     }
 
-    /// Counts a request that was answered.
+    /// Counts a request.
     pub(crate) fn invoked(&self, name: &str) {
         if let Some(deployment) = self.get(name) {
             deployment.invocations.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Where the first instance of each function shows its metrics.
+    /// The URL of the metrics of each function's first instance.
     pub(crate) fn metrics(&self) -> BTreeMap<String, String> {
         let address = |(name, deployment): (&String, &Arc<Deployment>)| {
             Some((name.clone(), format!("http://{}/metrics", deployment.ready().first()?.metrics)))

@@ -1,4 +1,4 @@
-//! A function's process, which ends when this one does.
+//! The process of a function instance, which ends with this process.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,9 @@ use super::child::Child;
 /// Kubernetes' `terminationGracePeriodSeconds`: after it a function is killed.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Runs the function and watches its own standard input, a pipe whose other end this process holds and writes nothing
-/// to. The pipe closes when this process lets go of it, or dies in whichever way: then the function gets SIGTERM. A
-/// parent-death signal would say the same, but on Linux alone, and when a mere thread ends, too.
+/// Runs the function and waits on its own standard input, a pipe that this process holds open and never writes to. The
+/// pipe closes when this process drops it, or dies for any reason: then the function gets SIGTERM. A parent-death signal
+/// would do the same on Linux only, and also when just a thread ends.
 const WATCHED: &str = r#"
 exec 3<&0
 "$0" </dev/null 3<&- & function=$!
@@ -26,7 +26,7 @@ kill "$watch" 2>/dev/null
 exit "$status"
 "#;
 
-/// What of this process's environment a function gets to see; the rest comes from its deployment.
+/// The variables of this process that a function inherits; the others come from its deployment.
 const INHERITED: [&str; 4] = ["PATH", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Process {
         Ok((Self { child, lifeline }, stdout, stderr))
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it ends by itself, and describes how.
     pub(super) async fn ended(&mut self) -> String {
         match self.child.wait().await {
             Ok(status) => describe(status),
@@ -70,7 +70,7 @@ impl Process {
     pub(super) async fn stop(mut self) -> String {
         self.lifeline = None;
         let ended = tokio::time::timeout(GRACE, self.ended()).await;
-        // What it started and left behind, too.
+        // Processes that it started and left behind, too.
         self.child.kill();
         match ended {
             Ok(how) => how,
@@ -79,7 +79,7 @@ impl Process {
     }
 }
 
-/// The shell says 128 + the number of the signal that ended its child.
+/// The shell's exit code is 128 + the signal that ended its child.
 fn describe(status: ExitStatus) -> String {
     match status.code() {
         Some(0) => "ended".to_owned(),
@@ -90,7 +90,7 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// A folder for the function alone: its working folder, and temporary files.
+/// Creates the folder of one instance: its working folder, with a folder for temporary files.
 pub(super) fn folder(parent: &Path, instance: &str) -> anyhow::Result<PathBuf> {
     let folder = parent.join(instance);
     std::fs::create_dir_all(folder.join("tmp")).with_context(|| format!("cannot create {}", folder.display()))?;

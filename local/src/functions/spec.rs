@@ -1,4 +1,4 @@
-//! What a deployment says of a function: the body of `PUT /system/functions`.
+//! A deployment: the body of `PUT /system/functions`.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,9 @@ pub(super) const MOST_REPLICAS: u32 = 5;
 pub(crate) struct Spec {
     /// The function's name.
     pub(crate) service: String,
-    /// Never pulled; functions are built from source, or found by it.
+    /// Never pulled; a function of the stack file is found by it.
     pub(crate) image: String,
-    /// `openfaas-fn`, or nothing.
+    /// `openfaas-fn`, or empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) namespace: String,
     /// `fprocess` of the template.
@@ -27,7 +27,7 @@ pub(crate) struct Spec {
     /// Ignored, as by the community edition.
     #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub(crate) constraints: Vec<String>,
-    /// Names of the secrets it gets to see.
+    /// Names of the secrets that are mounted.
     #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub(crate) secrets: Vec<String>,
     /// Among them `com.openfaas.scale.min`.
@@ -92,7 +92,7 @@ impl Spec {
         environment
     }
 
-    /// How many instances its labels ask for.
+    /// The number of instances that its labels set.
     pub(super) fn replicas(&self) -> u32 {
         // faas-netes raises 0 to 1.
         self.labels
@@ -133,7 +133,7 @@ impl Spec {
     }
 }
 
-/// RFC 1123 label, as Kubernetes wants names of functions.
+/// Whether a name is an RFC 1123 label, as Kubernetes requires.
 fn is_dns_label(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let ends = [name.as_bytes().first(), name.as_bytes().last()];
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_that_faas_cli_sends_is_understood_and_null_is_empty() {
+    fn the_body_of_faas_cli_is_accepted_and_null_is_empty() {
         let spec = spec(serde_json::json!({
             "service": "f", "image": "i:latest", "envVars": {"a": "1"}, "secrets": null,
             "labels": {"com.openfaas.scale.min": "3"}, "annotations": null, "network": "func_functions",

@@ -12,6 +12,10 @@ use maud::{DOCTYPE, Markup, html};
 use super::Shared;
 use crate::functions::Broken;
 
+const STYLE: &str = "\
+body{font:16px/1.5 system-ui;margin:2rem auto;max-width:60rem;padding:0 1rem}
+pre{overflow:auto;padding:1rem;background:#1e1e1e;color:#eee}";
+
 /// `GET /local/build/{name}`
 pub(super) async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Response<Body> {
     if shared.functions.log(&name).is_none() {
@@ -32,7 +36,10 @@ pub(super) fn instead(shared: &Shared, name: &str, headers: &HeaderMap) -> Optio
 
 fn broken_page(name: &str, broken: &Broken, status: StatusCode) -> Response<Body> {
     let content = html! {
-        p { "It does not compile since " (broken.at.strftime("%H:%M:%S UTC")) ". This page reloads itself; the version before it, if there is one, goes on serving." }
+        p {
+            "The build of " (broken.at.strftime("%H:%M:%S UTC")) " failed. The version before it, if there is one, goes on "
+            "serving. This page reloads itself."
+        }
         pre { (broken.output) }
     };
     let mut response = page(name, &content);
@@ -48,7 +55,7 @@ fn page(name: &str, content: &Markup) -> Response<Body> {
                 meta charset="utf-8";
                 meta http-equiv="refresh" content="1";
                 title { "Build of " (name) }
-                style { "body{font:16px/1.5 system-ui;margin:2rem auto;max-width:60rem;padding:0 1rem}pre{overflow:auto;padding:1rem;background:#1e1e1e;color:#eee}" }
+                style { (STYLE) }
             }
             body { h1 { "Build of " (name) } (content) }
         }

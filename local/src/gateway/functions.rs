@@ -20,7 +20,7 @@ pub(super) struct Namespace {
 }
 
 impl Namespace {
-    /// There is one, which need not be named.
+    /// Whether it is the only one that exists; it may be left out.
     pub(super) fn is_here(&self) -> bool {
         is_here(self.namespace.as_deref().unwrap_or_default())
     }

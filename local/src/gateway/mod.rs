@@ -1,4 +1,4 @@
-//! The gateway: OpenFaaS' REST API and the way to the functions, with the manners of the community edition.
+//! The gateway: OpenFaaS's REST API and the proxy to the functions, as the community edition behaves.
 //!
 //! | route | |
 //! | --- | --- |
@@ -37,10 +37,10 @@ use crate::host::AllowedHosts;
 use crate::secrets::{Dialect, Secrets};
 use crate::server::Server;
 
-/// How long calls may take to finish once the gateway was told to end.
+/// How long calls may take to finish when the gateway stops.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Names itself as the release whose manners it has.
+/// The release whose behaviour this is, and whose name it sends.
 const RELEASE: &str = "0.27.14";
 
 /// The running gateway.
@@ -58,7 +58,7 @@ struct Shared {
     queue: Queue,
     /// The longest a function may take to begin its answer.
     timeout: Duration,
-    /// Followed logs end by it.
+    /// Ends streams of logs that are followed.
     stop: CancellationToken,
 }
 
@@ -123,7 +123,7 @@ async fn info(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
         Dialect::FaasNetes => ("faas-netes", "kubernetes"),
         Dialect::Faasd => ("faasd", "containerd"),
     };
-    // What faas-cli prints; it panics when one of the two versions is missing.
+    // faas-cli prints these, and panics when one of the two versions is missing.
     let version = |release: &str| json!({"sha": "local", "release": release, "commit_message": "local"});
     Json::<Value>(json!({
         "arch": std::env::consts::ARCH,

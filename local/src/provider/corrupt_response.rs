@@ -1,4 +1,4 @@
-//! Answers as broken servers and proxies give them.
+//! Responses as broken servers and proxies send them.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use super::faults::{Corruption, Status};
 
 const PAGE: &str = "<!doctype html><title>Bad gateway</title><h1>Something went wrong</h1>";
 
-/// `body` with `status`, spoiled in the way asked for.
+/// `body` with `status`, corrupted in the given way.
 pub(super) fn corrupted(kind: Corruption, status: StatusCode, body: &Value) -> Response {
     let text = body.to_string();
     let half = Bytes::copy_from_slice(&text.as_bytes()[..text.len() / 2]);
@@ -26,7 +26,7 @@ pub(super) fn corrupted(kind: Corruption, status: StatusCode, body: &Value) -> R
         Corruption::Truncated => as_json(half.into()),
         Corruption::Broken => {
             let cut = async {
-                // The server sends what it has when there is no more for now; without this it sends nothing at all.
+                // Lets the server flush the first half; otherwise it sends nothing.
                 tokio::task::yield_now().await;
                 Err(io::Error::from(io::ErrorKind::ConnectionReset))
             };
@@ -41,7 +41,7 @@ pub(super) fn corrupted(kind: Corruption, status: StatusCode, body: &Value) -> R
     response
 }
 
-/// What a switch says to answer.
+/// The response that a switch sets.
 pub(super) fn overridden(status: &Status) -> Response {
     let code = StatusCode::from_u16(status.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = match &status.error {
@@ -54,7 +54,7 @@ pub(super) fn overridden(status: &Status) -> Response {
     response
 }
 
-/// Strings become numbers, everything else strings in a list.
+/// Strings become numbers, anything else a list with a string.
 fn mistyped(value: &Value) -> Value {
     match value {
         Value::Object(members) => members.iter().map(|(name, value)| (name.clone(), mistyped(value))).collect(),

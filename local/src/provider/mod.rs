@@ -7,13 +7,13 @@
 //! | `GET`, `POST /oauth/authorize` | the consent page, and its answer: `decision=allow` or `deny`, `user` |
 //! | `POST /oauth/par` | RFC 9126: the same, pushed by the client |
 //! | `POST /oauth/device`; `GET`, `POST /device` | RFC 8628: codes for a device, and the page where a person types one |
-//! | `POST /oauth/token` | `authorization_code` with PKCE, `refresh_token`, `client_credentials`, device code, JWT bearer (RFC 7523, with the application's P-256 key), token exchange (RFC 8693, for a token of its own); DPoP (RFC 9449) for whoever shows a proof |
+//! | `POST /oauth/token` | `authorization_code` with PKCE, `refresh_token`, `client_credentials`, device code, JWT bearer (RFC 7523, with the application's P-256 key), token exchange (RFC 8693, for a token of its own); DPoP (RFC 9449) for clients that send a proof |
 //! | `POST /oauth/revoke` | RFC 7009 |
 //! | `GET /v2/sales`, `GET /v2/user` | the API |
-//! | `GET /records`, `/api/v3/…`, `/2/…`, `/services/…` | extensions: a list of any length, and the shapes of further APIs |
+//! | `GET /records`, `/api/v3/…`, `/2/…`, `/services/…` | extensions: a list of any length, and APIs of further vendors |
 //! | `GET`, `PUT /admin/faults` | [`Faults`] as JSON |
 //! | `GET`, `DELETE /admin/log` | every token request and its outcome; digests, never tokens |
-//! | `POST /admin/revoke` | `{"access":true,"refresh":true}`: ends what lives now |
+//! | `POST /admin/revoke` | `{"access":true,"refresh":true}`: revokes all tokens of that kind |
 
 mod admin;
 mod api;
@@ -72,25 +72,25 @@ pub struct Client {
 }
 
 impl Client {
-    /// An application that may send people back to any address of this machine.
+    /// An application with a secret; its redirect URI may be any loopback address.
     pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
         Self { secret: Some(secret.into()), ..Self::without_secret(id) }
     }
 
-    /// One that proves who it is by a key, or not at all.
+    /// An application that authenticates with a key, or not at all.
     pub fn without_secret(id: impl Into<String>) -> Self {
         Self { id: id.into(), secret: None, key: None }
     }
 
-    /// The same with the public half of a private P-256 key in PEM: what it signs is believed. Keys of other kinds cannot be
-    /// checked here, and are left out.
+    /// The same with the public half of a private P-256 key in PEM, which its signatures are checked with. Keys of other
+    /// kinds are ignored.
     #[must_use]
     pub fn with_key(self, private: &str) -> Self {
         Self { key: Key::of_private(private), ..self }
     }
 
     fn has_secret(&self, secret: &str) -> bool {
-        // Digests, so that the time taken tells nothing of the secret.
+        // Digests, so that the time of the comparison reveals nothing.
         self.secret.as_ref().is_some_and(|own| Digest::of(own) == Digest::of(secret))
     }
 
@@ -110,9 +110,9 @@ impl std::fmt::Debug for Client {
 pub struct Options {
     /// Where to listen; port 0 picks one.
     pub address: SocketAddr,
-    /// Who may ask for tokens.
+    /// The applications that may request tokens.
     pub clients: Vec<Client>,
-    /// A folder for what must outlive a restart: grants and digests of tokens. Without one nothing does.
+    /// A folder for grants and digests of tokens, which then outlive a restart.
     pub state: Option<PathBuf>,
 }
 
@@ -179,7 +179,7 @@ impl Provider {
         self.shared.book().log.to_json()
     }
 
-    /// Ends every access token, or refresh token, that is alive now.
+    /// Revokes every access token, or refresh token, that is valid now.
     pub fn revoke_all(&self, access: bool, refresh: bool) {
         self.shared.book().grants.revoke_all(access, refresh);
     }
@@ -196,7 +196,7 @@ struct Shared {
     issuer: String,
     clients: Vec<Client>,
     file: Option<PathBuf>,
-    /// What proofs of possession must hold, where the switch says so.
+    /// The nonce that proofs of possession must contain, where the switch requires one.
     nonce: String,
     book: Mutex<Book>,
 }
@@ -212,7 +212,7 @@ struct Book {
 }
 
 impl Shared {
-    /// One that nobody serves.
+    /// State without a server, for tests.
     #[cfg(test)]
     fn of(issuer: &str, clients: Vec<Client>) -> Self {
         Self { issuer: issuer.into(), clients, file: None, nonce: "n".into(), book: Mutex::default() }
@@ -233,8 +233,8 @@ impl Shared {
         Ok(book.faults.clone())
     }
 
-    /// Writes the grants down. Called under the lock and before the answer: a token that a client holds is known here
-    /// after a restart.
+    /// Stores the grants. Called under the lock and before the response is sent: a token that a client has is known after a
+    /// restart.
     fn keep(&self, grants: &Grants) -> anyhow::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         let new = file.with_extension("json.new");
@@ -248,7 +248,7 @@ fn load(file: &std::path::Path) -> anyhow::Result<Grants> {
     match std::fs::read(file) {
         Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
             format!(
-                "{} is not what the provider wrote; remove it to begin anew, and enable the functions again",
+                "cannot parse {}; remove it to start without grants, then enable the functions again",
                 file.display()
             )
         }),
@@ -309,14 +309,14 @@ async fn metadata(State(shared): State<Arc<Shared>>) -> Json<Value> {
     }))
 }
 
-/// RFC 6749 §5.1 wants it of token answers; nothing here is worth caching.
+/// RFC 6749 §5.1 requires it of token responses; no other response needs a cache either.
 async fn no_store(request: Request<axum::body::Body>, next: Next) -> Response {
     let mut response = next.run(request).await;
     response.headers_mut().insert("cache-control", axum::http::HeaderValue::from_static("no-store"));
     response
 }
 
-/// An answer that needs no explanation but is no fault of the client.
+/// A response to a failure of this server.
 fn broken(error: &anyhow::Error) -> Response {
     let body = json!({"error": "server_error", "error_description": format!("{error:#}")});
     (StatusCode::INTERNAL_SERVER_ERROR, Json(body)).into_response()
