@@ -87,14 +87,21 @@ bind() {
         sed -i 's/^ *\[workspace\]/&\nmembers = [".."]/' function/Cargo.toml
     fi
 
-    # The versions are the function's, and for what its lock file does not name those that the template was tested with.
+    # The versions are the function's, and for what its lock file does not name those that the template was tested with. What
+    # the function patches is not held to the version that the registry has.
+    patched=$(awk '/^ *\[/ { section = $1; split(section, part, /[].]/); if (section ~ /^\[patch\./ && part[3] != "") print part[3] }
+        section ~ /^\[patch\.[^.]*\]/ && match($0, /^ *[A-Za-z0-9_-]+ *[.=]/) { gsub(/[ .=]*/, "", $1); print $1 }' function/Cargo.toml |
+        tr '\n' ' ')
     [ -f function/Cargo.lock ] || cp Cargo.lock function/Cargo.lock
-    awk 'function compatible(version) {
+    sed -i 's/\r$//' Cargo.lock function/Cargo.lock
+    awk -v patched=" $patched" '
+         function compatible(version) {
              split(version, part, ".")
              return part[1] != "0" ? part[1] : part[2] != "0" ? "0." part[2] : version
          }
          BEGIN { RS = ""; ORS = "\n\n" }
-         { gsub("\r", ""); split($0, field, "\""); package = field[2] " " compatible(field[4]) }
+         { split($0, field, "\""); package = field[2] " " compatible(field[4]) }
+         /\nsource = "registry/ && index(patched, " " field[2] " ") { next }
          FNR == NR { locked[package] = 1; print; next }
          /\nsource = / && !(package in locked)' function/Cargo.lock Cargo.lock >function/merged
     mv function/merged function/Cargo.lock

@@ -112,13 +112,13 @@ fn an_older_lock_file_is_kept_and_completed() {
         run("cargo", &handler, &["update", "--quiet", "--package", package, "--precise", version])
     };
     update("itoa", "1.0.10");
-    update("tower", "0.5.1");
+    update("tower", "0.5.2");
     // Something that was never locked has come since.
     let text = fs::read_to_string(handler.join("Cargo.toml")).unwrap();
     fs::write(handler.join("Cargo.toml"), text.replace("[dependencies]", "[dependencies]\nroman = \"0.1\"")).unwrap();
     let step = builder.fetch(&builder.context_of("older", &handler)).passed();
     let used = packages(&step.lock());
-    assert!(used.contains("itoa 1.0.10") && used.contains("tower 0.5.1"), "{used:?}");
+    assert!(used.contains("itoa 1.0.10") && used.contains("tower 0.5.2"), "{used:?}");
     assert!(
         step.newly_resolved().is_some_and(|line| line.contains("roman 0.1") && !line.contains("hyper")),
         "{}",
