@@ -114,7 +114,7 @@ builds() {
 
 # What images are built by.
 install shellcheck shellcheck
-run 1 shellcheck template/rust-hyper/build.sh tests/image.sh tests/locks.sh
+run 1 shellcheck --severity warning template/rust-hyper/build.sh tests/image.sh tests/locks.sh
 venv hadolint pip
 run 1 "$python/bin/hadolint" template/rust-hyper/Dockerfile
 
