@@ -47,8 +47,10 @@ check() {
     crates | while read -r manifest; do
         awk -v file="$manifest" '
             BEGIN { depth = gsub("/", "/", file) - 1 }
-            match($0, /path *= *["\047][^"\047]*/) {
-                path = substr($0, RSTART, RLENGTH); sub(/^path *= *./, "", path)
+            { sub(/(^| )#.*/, "") }
+            /^ *\[/ { section = $0 }
+            section !~ /metadata/ && match($0, /(^|[ {,.])path *= *["\047][^"\047]*/) {
+                path = substr($0, RSTART, RLENGTH); sub(/^.?path *= *./, "", path)
                 rest = path; up = gsub(/\.\.\//, "", rest) + (rest == "..")
                 if (path ~ /^\// || up > depth) { print path; exit }
             }' "$manifest" >outside
@@ -57,7 +59,7 @@ check() {
             "under configuration.copy of the stack file, and name the path inside; or take the crate from a registry or git."
     done
     rm -f outside
-    if ! grep -q '^ *\[workspace' $(crates) && inherited=$(grep -n 'workspace *= *true' $(crates) /dev/null | head -n 1) &&
+    if ! grep -q '^ *\[workspace' $(crates) && inherited=$(grep -n '^[^#]*workspace *= *true' $(crates) /dev/null | head -n 1) &&
         [ -n "$inherited" ]; then
         fail "$inherited: the workspace that this is inherited from lies outside the handler folder, and only that folder is" \
             "copied into the image. Write the value itself here."
@@ -79,7 +81,7 @@ bind() {
 
     if ! grep -q '^ *\[workspace\]' function/Cargo.toml; then
         # A crate of the folder that is the root of a workspace stays one.
-            roots=$(grep -l '^ *\[workspace' $(crates) | sed -n 's|^function/\(..*\)/Cargo.toml$|"\1", |p' | tr -d '\n')
+        roots=$(grep -l '^ *\[workspace' $(crates) | sed -n 's|^function/\(..*\)/Cargo.toml$|"\1", |p' | tr -d '\n')
         printf '\n[workspace]\nmembers = [".."]\nexclude = [%s]\n' "$roots" >>function/Cargo.toml
     elif sed -n '/^ *\[workspace\]/,/^ *\[[^w]/p' function/Cargo.toml | grep -q '^ *members *='; then
         sed -i '/^ *\[workspace\]/,/^ *\[[^w]/s/^ *members *= *\[/&"..", /' function/Cargo.toml
@@ -131,8 +133,8 @@ manifests() {
         if grep -q '^ *\[.*build-dependencies' "$manifest"; then echo 'fn main() {}' >"$folder/build.rs"; fi
     done
     cp function/Cargo.lock manifests/function/
-    for settings in .cargo function/.cargo function/rust-toolchain function/rust-toolchain.toml; do
-        [ ! -e $settings ] || cp -R $settings "manifests/$(dirname $settings)/"
+    for settings in .cargo rust-toolchain rust-toolchain.toml; do
+        [ ! -e function/$settings ] || cp -R function/$settings manifests/function/
     done
     # The same bytes are the same layer, whenever they were written.
     find manifests -exec touch -d @0 {} +
@@ -145,7 +147,7 @@ packages() {
 # Completes the lock file and downloads what it names.
 fetch() {
     packages Cargo.lock >"$context/locked"
-    cargo fetch $targets >&2 || {
+    cargo fetch --target "${target:-$host}" >&2 || {
         name=$(value name <Cargo.toml)
         [ "$(cd .. && grep -l "^ *name *= *[\"']${name}[\"']" $(crates) | wc -l)" -lt 2 ] ||
             fail "two packages are called $name. Give each function a name of its own in its Cargo.toml: any will do."

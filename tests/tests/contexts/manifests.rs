@@ -189,7 +189,11 @@ fn what_lies_outside_the_folder_is_refused_in_one_sentence_with_the_way_out() {
     refused("inherited", &[("Cargo.toml", &inherited)], "function/Cargo.toml:4:edition.workspace = true");
     refused("virtual", &[("Cargo.toml", "[workspace]\nmembers = [\"one\"]\n")], "no [package]");
 
-    // What lies inside is not.
+    // What lies inside is not, nor what is no dependency.
+    let nested = nested.replace(
+        "[dependencies]",
+        "# edition.workspace = true\n[package.metadata.tool]\npath = \"/srv\"\n[dependencies]\n# old = { path = \"../old\" }",
+    );
     let inside = shared("[dependencies]\nother = { path = \"../other\" }\n");
     let other = shared("").replace("shared", "other");
     let files = [("Cargo.toml", nested.as_str()), ("shared/Cargo.toml", &inside), ("other/Cargo.toml", &other)];
