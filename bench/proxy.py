@@ -145,7 +145,7 @@ def table(medians, starts, options):
         "",
         f"From exec to the first 200 on `/_/health`, medians of {STARTS}: {starts['gumroad']:.1f} ms with a built-in definition,"
         f" {starts['custom']:.1f} ms with none (`provider=custom`): {starts['gumroad'] - starts['custom']:+.1f} ms (at most 2)."
-        " `cargo bench -p etl-oauth --bench definitions` has what reading a definition takes by itself.",
+        " `cargo bench -p token-keeper --bench definitions` has what reading a definition takes by itself.",
     ]
     return "\n".join(lines) + "\n"
 

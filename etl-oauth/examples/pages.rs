@@ -11,10 +11,10 @@ use etl_oauth::pages::{
     Account, Base, Confirm, Done, Enable, JobResult, Page, Problem, Ran, Renewal, Run, Start, State, Status,
     StatusPage, Store,
 };
-use etl_oauth::token::Owner;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use token_keeper::token::Subject;
 
 const PROVIDER: &str = "Gumroad";
 
@@ -68,7 +68,7 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         ..done.clone()
     };
     let concerns = [
-        Concern::OtherOwner { from: Owner::new("7", Some("ada")), to: Some(Owner::new("8", Some("bob"))) },
+        Concern::OtherOwner { from: Subject::new("7", Some("ada")), to: Some(Subject::new("8", Some("bob"))) },
         Concern::FewerScopes(vec!["view_sales".into()]),
         Concern::NoRefreshToken,
     ];

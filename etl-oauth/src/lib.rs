@@ -5,28 +5,20 @@
 //! built-in one. Rooms from the ground floor up: [`token`] and [`secrets`], [`provider`], [`seal`], [`grant`], [`store`], [`keeper`],
 //! [`api`], [`job`], [`guard`], [`pages`], [`config`], [`routes`]; each knows only those before it. Behind the feature `cli` stands the command line `etl-oauth`.
 
-pub mod api;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
-pub mod grant;
+mod format;
 pub mod guard;
 pub mod job;
-pub mod keeper;
-mod measures;
+mod metrics;
 pub mod pages;
-pub mod provider;
 pub mod routes;
-pub mod seal;
-pub mod secrets;
-pub mod store;
-pub mod token;
-mod trace;
-mod words;
 
 pub use axum::Router;
 pub use config::Config;
 pub use routes::Function;
+pub use token_keeper::api;
 
 use std::io;
 

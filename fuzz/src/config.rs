@@ -3,11 +3,9 @@ use std::{collections::HashMap, time::Duration};
 use etl_oauth::{
     Config,
     guard::{CookieJar, Key, Pending},
-    keeper::Policy,
-    provider::is_loopback,
-    token::Secret,
 };
 use jiff::Timestamp;
+use token_keeper::{provider::is_loopback, renewal::Policy, token::Secret};
 use url::Url;
 
 /// An environment, `name=value` a line. Whatever is taken for right can be worked with; whatever is not is told in lines

@@ -1,10 +1,10 @@
-use etl_oauth::{
-    grant::{self, Client, RawAnswer},
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use token_keeper::{
+    grant::{self, Client, HttpResponse},
     provider::{Call, Definition, Overrides, Provider, Source, TokenKind, is_loopback},
     token::Secret,
 };
-use http::{HeaderMap, StatusCode};
-use jiff::Timestamp;
 
 /// A provider's definition, as a file has it. What is taken for one can be asked by, and its answers can be read.
 pub fn definition(data: &[u8]) {
@@ -25,7 +25,7 @@ pub fn definition(data: &[u8]) {
             asks(&provider);
             let now: Timestamp = "2026-11-21T09:00:00Z".parse().unwrap();
             for (status, body) in ANSWERS {
-                let raw = RawAnswer { status, headers: HeaderMap::new(), body: body.into(), at: now };
+                let raw = HttpResponse { status, headers: HeaderMap::new(), body: body.into(), at: now };
                 crate::token_answer::consequences(&provider, &raw, now);
             }
         }

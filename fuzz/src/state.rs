@@ -1,12 +1,12 @@
 use std::{sync::LazyLock, time::Duration};
 
-use etl_oauth::{
-    guard::{CookieJar, Key, Once, Pending},
+use etl_oauth::guard::{CookieJar, Key, Once, Pending};
+use http::{HeaderMap, HeaderValue, header};
+use jiff::Timestamp;
+use token_keeper::{
     seal::{self, KeyRing, Purpose},
     token::Secret,
 };
-use http::{HeaderMap, HeaderValue, header};
-use jiff::Timestamp;
 
 const RING: &str = "2026:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const PURPOSE: Purpose<'_> = Purpose { function: "fuzz", account: "default" };

@@ -22,17 +22,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use etl_oauth::{
-    grant::{self, Authority, Client, Credentials, Wire},
-    keeper::{Announcer, Clock, Keeper, Parts, Policy},
+use jiff::Timestamp;
+use local::provider as sandbox;
+use tests::Browser;
+use token_keeper::{
+    grant::{self, Authority, Client, Credentials, HttpClient},
     provider::{Definition, Overrides, Provider},
+    renewal::{Announcer, Clock, Keeper, Parts, Policy},
     secrets::Secrets,
     store::{Store, StoreOptions},
     token::{Answer, Secret},
 };
-use jiff::Timestamp;
-use local::provider as sandbox;
-use tests::Browser;
 
 const ACCOUNTS: usize = 32;
 const TIME: Duration = Duration::from_secs(5);
@@ -83,7 +83,7 @@ async fn measure(store: &Arc<Store>, accounts: usize, folder: &Path) -> (f64, u6
         authority: Authority::new(
             provider.clone(),
             Credentials::fixed(client.clone()),
-            Wire::http(Duration::from_secs(10)).unwrap(),
+            HttpClient::http(Duration::from_secs(10)).unwrap(),
         ),
         store: Arc::clone(store),
         owner: format!("bench in {}", folder.display()),
@@ -132,6 +132,6 @@ async fn tokens(provider: &Provider, client: &Client) -> Answer {
     let page = browser.submit(&consent, &[("decision", "allow")]).await;
     let code = page.url.query_pairs().find(|(name, _)| name == "code").expect("a code").1.into_owned();
     let request = grant::authorization_code(provider, client, &code, redirect_uri.as_str(), Some(&verifier));
-    let answer = Wire::http(Duration::from_secs(10)).unwrap().send(request).await.unwrap();
+    let answer = HttpClient::http(Duration::from_secs(10)).unwrap().send(request).await.unwrap();
     grant::judge_token(provider, &answer).unwrap()
 }

@@ -7,8 +7,8 @@ use std::{cell::RefCell, collections::BTreeSet, process::Stdio};
 use etl_oauth::{
     config::{Config, Retriever},
     job::extract::Plan,
-    provider::Definition,
 };
+use token_keeper::provider::Definition;
 use tokio::process::Command;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_etl-oauth-function");

@@ -201,7 +201,7 @@ async fn a_tight_budget_is_not_spent_again_by_a_restart() {
 #[tokio::test]
 async fn each_account_of_salesforce_is_read_at_the_instance_that_its_token_answer_names() {
     let folder = tempfile::tempdir().unwrap();
-    let definition = Path::new(env!("CARGO_MANIFEST_DIR")).join("../etl-oauth/providers/salesforce.toml");
+    let definition = Path::new(env!("CARGO_MANIFEST_DIR")).join("../etl-oauth/keeper/providers/salesforce.toml");
     let text = std::fs::read_to_string(definition).unwrap();
     let hosts = "\"*.cloudforce.com\"";
     assert!(text.contains(hosts));

@@ -5,7 +5,7 @@ use clap_complete::Shell;
 use jiff::SignedDuration;
 use url::Url;
 
-use crate::{provider::checked_url, store::DEFAULT_ACCOUNT};
+use token_keeper::{provider::checked_url, store::DEFAULT_ACCOUNT};
 
 const EXIT_CODES: &str = "\
 Exit codes:

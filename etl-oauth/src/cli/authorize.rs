@@ -5,7 +5,7 @@ use tokio::time::{Instant, sleep};
 use url::form_urlencoded::byte_serialize;
 
 use super::{Exit, Failure, Outcome, arguments::Authorize, print, print_json, qr, remote::Remote, status};
-use crate::store::DEFAULT_ACCOUNT;
+use token_keeper::store::DEFAULT_ACCOUNT;
 
 /// How often the function is asked whether somebody has been there.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -42,7 +42,7 @@ fn invite(as_json: bool, invitation: &Value) {
     if as_json {
         return print_json(invitation);
     }
-    let word = |name: &str| crate::words::cut(invitation[name].as_str().unwrap_or_default(), crate::words::LONGEST);
+    let word = |name: &str| crate::format::cut(invitation[name].as_str().unwrap_or_default(), crate::format::LONGEST);
     let (code, place, whole) = (word("user_code"), word("verification_uri"), word("verification_uri_complete"));
     print(&format!("On any device, open\n\n  {place}\n\nand type the code\n\n  {code}\n"));
     picture(if whole.is_empty() { &place } else { &whole });

@@ -10,7 +10,7 @@ use super::{
     arguments::{Check, Shape, Which},
     print, print_json,
 };
-use crate::provider::Definition;
+use token_keeper::provider::{Definition, SCHEMA};
 
 /// `providers`: their names, for the variable `provider`.
 pub(super) fn list(shape: &Shape) -> Outcome {
@@ -31,7 +31,7 @@ pub(super) fn provider(which: &Which) -> Outcome {
     match (&which.check, &which.name) {
         (Some(Check::Check { file }), _) => check(file, &which.shape),
         (Some(Check::Schema), _) => {
-            print(include_str!("../../providers/schema.json").trim_end());
+            print(SCHEMA.trim_end());
             Ok(Exit::Done)
         }
         (None, name) => show(name.as_deref().unwrap_or_default(), &which.shape),

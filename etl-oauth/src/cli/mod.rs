@@ -75,7 +75,7 @@ pub fn main() -> ExitCode {
         if as_json {
             print_json(&json!({ "error": failure.error, "message": failure.message, "next": failure.next }));
         } else {
-            let words = [&failure.message, &failure.next].map(|words| crate::words::sentence(words));
+            let words = [&failure.message, &failure.next].map(|words| crate::format::sentence(words));
             let _ = writeln!(io::stderr(), "etl-oauth: {}", words.join(" ").trim_end());
         }
         failure.exit

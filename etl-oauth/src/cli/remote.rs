@@ -5,7 +5,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::{Exit, Failure, arguments::Target};
-use crate::token::Secret;
+use token_keeper::token::Secret;
 
 const VARIABLE: &str = "ETL_OAUTH_OPERATOR";
 

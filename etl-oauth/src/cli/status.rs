@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Exit, Failure, Outcome, arguments::Target, print, print_json, remote::Remote};
-use crate::words::{moment, relative};
+use crate::format::{moment, relative};
 
 /// `status`: every account, or the one that is asked for.
 pub(super) async fn show(target: &Target) -> Outcome {
@@ -61,7 +61,7 @@ fn when(at: Timestamp, now: Timestamp) -> String {
 }
 
 fn words(status: &Value, now: Timestamp) -> String {
-    let word = |value: &Value| crate::words::cut(value.as_str().unwrap_or("-"), crate::words::LONGEST);
+    let word = |value: &Value| crate::format::cut(value.as_str().unwrap_or("-"), crate::format::LONGEST);
     let time = |value: &Value| value.as_str().and_then(|at| at.parse().ok()).map(|at| when(at, now));
     let store = &status["store"];
     let health = if store["ok"] == true { "works" } else { "in trouble: a token may not be saved" };

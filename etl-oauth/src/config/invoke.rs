@@ -5,10 +5,8 @@ use std::time::Duration;
 use url::Url;
 
 use super::{default_gateway, endpoint, parse::Strings};
-use crate::{
-    guard::{IamRules, InvokeAuth, JwtRules},
-    secrets::Secrets,
-};
+use crate::guard::{IamRules, InvokeAuth, JwtRules};
+use token_keeper::secrets::Secrets;
 
 /// Where Kubernetes tells a pod its namespace.
 const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";

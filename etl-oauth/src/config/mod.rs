@@ -14,15 +14,17 @@ pub use crate::guard::{EnableAuth, InvokeAuth};
 pub use retriever::Retriever;
 
 use crate::{
-    grant::{Certificate, Credentials, SigningKey},
     guard::Allow,
-    job::{Job, Outlets, extract::Plan},
-    keeper::{Policy, Renew},
+    job::{Delivery, Job, extract::Plan},
+};
+use parse::Strings;
+use token_keeper::{
+    grant::{Certificate, Credentials, SigningKey},
     provider::{ClientAuth, Grant, Provider, checked_url},
+    renewal::{Policy, Renew},
     secrets::Secrets,
     store::{Store, StoreOptions},
 };
-use parse::Strings;
 
 /// All that the function is told.
 #[derive(Clone, Debug)]
@@ -43,7 +45,7 @@ pub struct Config {
     /// What runs.
     pub job: Job,
     /// Whom results are sent to.
-    pub outlets: Outlets,
+    pub outlets: Delivery,
     /// How long a person may take at the provider.
     pub state_lifetime: Duration,
     /// Whether anonymous callers see the job's result.
@@ -119,7 +121,7 @@ impl Config {
         let store = strings.choice("store", &Store::KINDS.map(|kind| (kind, kind))).unwrap_or("gateway");
         let job = job(&mut strings);
         let report_to = [strings.text("report_to"), strings.text("report_from")];
-        let outlets = Outlets::new(secrets.clone(), report_to[0].as_deref(), report_to[1].as_deref())
+        let outlets = Delivery::new(secrets.clone(), report_to[0].as_deref(), report_to[1].as_deref())
             .map_err(|why| strings.mistake(why))
             .ok();
         let renew = strings.choice(
@@ -162,7 +164,8 @@ impl Config {
         match (provider, public_url, outlets) {
             (Some(provider), Some(public_url), Some(outlets)) if mistakes.is_empty() => {
                 let mut policy = Policy::of(&provider);
-                let store_options = StoreOptions { rotates: provider.rotates, ..store_options };
+                let mut store_options = store_options;
+                store_options.rotates = provider.rotates;
                 policy.renew = renew.unwrap_or_default();
                 policy.renew_before = renew_before.unwrap_or(policy.renew_before);
                 (policy.token_timeout, policy.lease) = (token_timeout, lease);

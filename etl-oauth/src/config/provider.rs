@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use url::Url;
 
 use super::{browser_url, default_gateway, endpoint, parse::Strings, redirect_uri};
-use crate::{
+use token_keeper::{
     provider::{AssertionTerms, ClientAuth, Definition, Grant, Overrides, Provider, Source, Values, checked_beside},
     secrets::Secrets,
 };

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{Mistakes, default_gateway, gateway_url, parse::Strings, store_options};
-use crate::{
+use token_keeper::{
     secrets::Secrets,
     store::{Store, StoreOptions},
 };

@@ -41,7 +41,7 @@ mod tests {
     use http::header;
 
     use super::*;
-    use crate::token::Secret;
+    use token_keeper::token::Secret;
 
     #[test]
     fn a_token_holds_for_the_browser_that_it_was_issued_to() {

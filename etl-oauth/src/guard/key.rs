@@ -5,7 +5,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use crate::token::Secret;
+use token_keeper::token::Secret;
 
 const NONCE: usize = 12;
 

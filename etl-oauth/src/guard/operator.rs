@@ -5,7 +5,7 @@ use http::{HeaderMap, header};
 use jiff::Timestamp;
 
 use super::Throttle;
-use crate::{secrets::Secrets, token::Secret};
+use token_keeper::{secrets::Secrets, token::Secret};
 
 /// The person who operates the function: whoever knows the secret `etl-oauth-operator`, as Basic password under any user
 /// name, or as bearer.

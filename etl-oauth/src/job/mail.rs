@@ -1,7 +1,7 @@
 //! Mail, by the feature `mail`.
 
 use super::{JobError, Message};
-use crate::secrets::Secrets;
+use token_keeper::secrets::Secrets;
 
 pub(super) use imp::Mailer;
 
@@ -17,7 +17,7 @@ mod imp {
     use url::Url;
 
     use super::{JobError, Message, Secrets};
-    use crate::provider::is_loopback;
+    use token_keeper::provider::is_loopback;
 
     /// Sends reports to one address, by the server of the secret `etl-oauth-smtp-url`.
     #[derive(Debug, Clone)]

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, JobError, Outcome};
-use crate::{api::Api, words};
+use crate::format;
+use token_keeper::api::Api;
 
 /// The name of the notes in the ledger.
 pub const NOTES: &str = "strava";
@@ -141,8 +142,8 @@ pub async fn read(api: &Api, now: Timestamp) -> Result<Summary, JobError> {
 impl Summary {
     fn outcome(&self) -> Result<Outcome, JobError> {
         let line = |activity: &Activity| {
-            let (name, kind) = (words::cut(&activity.name, 80), words::cut(&activity.sport_type, 40));
-            format!("{}: {name} ({kind}, {:.1} km)", words::moment(activity.start_date), activity.distance / 1000.0)
+            let (name, kind) = (format::cut(&activity.name, 80), format::cut(&activity.sport_type, 40));
+            format!("{}: {name} ({kind}, {:.1} km)", format::moment(activity.start_date), activity.distance / 1000.0)
         };
         let lines: Vec<String> = self.recent.iter().map(line).collect();
         let json = serde_json::to_value(self).map_err(|err| JobError::Failed(err.to_string()))?;

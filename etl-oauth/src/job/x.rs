@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Entry, JobError, Outcome};
-use crate::{api::ApiError, words};
+use crate::format;
+use token_keeper::api::ApiError;
 
 /// The name of the notes in the ledger.
 pub const NOTES: &str = "x";
@@ -127,7 +128,7 @@ fn show(notes: &Notes) -> Result<Outcome, JobError> {
     let json = serde_json::json!({
         "user": notes.user, "posts": notes.posts, "read_at": notes.read_at, "next_read_at": notes.next_at,
     });
-    let line = |post: &Post| format!("{}\n", words::cut(&post.text, 500));
+    let line = |post: &Post| format!("{}\n", format::cut(&post.text, 500));
     let text = notes.posts.iter().map(line).collect();
     Ok(Outcome { json, html: askama::Template::render(&Fragment { notes })?, text })
 }

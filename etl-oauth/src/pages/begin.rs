@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use url::Url;
 
 use super::{Base, Page, STYLE, State, Words as _};
-use crate::words::filters;
+use crate::format::filters;
 
 /// What is going to happen, and one button: a form that posts `csrf` and, for a named account, `account` to `/enable`.
 #[derive(Debug, Template)]

@@ -3,8 +3,8 @@
 use askama::Template;
 
 use super::{Base, Page, STYLE};
+use crate::format::filters;
 use crate::guard::Concern;
-use crate::words::filters;
 
 /// What would be lost, and two ways on: a form that posts `csrf` and `grant` to `/oauth2/confirm`, and a link away.
 #[derive(Debug, Template)]

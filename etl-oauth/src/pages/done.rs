@@ -4,7 +4,7 @@ use askama::Template;
 use jiff::Timestamp;
 
 use super::{Base, Page, STYLE};
-use crate::words::filters;
+use crate::format::filters;
 
 /// What was done: who, which permissions, how long the token lives, and whether it is safe.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use askama::Template;
 use url::Url;
 
 use super::{Base, Page, STYLE, State};
-use crate::words::filters;
+use crate::format::filters;
 
 /// What is going to happen, and one button: a form that posts `csrf` and, for a named account, `account` to `/enable`.
 #[derive(Debug, Template)]

@@ -24,7 +24,6 @@ mod problem;
 mod status;
 mod timeline;
 
-pub use crate::token::State;
 pub use begin::{Begin, Device};
 pub use confirm::Confirm;
 pub use done::Done;
@@ -33,6 +32,7 @@ pub use notice::{JobResult, Ran, Start};
 pub use problem::Problem;
 use status::Words;
 pub use status::{Account, Invitation, Renewal, Run, Status, StatusPage, Store};
+pub use token_keeper::token::State;
 
 use std::fmt;
 use std::sync::LazyLock;

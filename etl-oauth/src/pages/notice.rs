@@ -4,7 +4,7 @@ use askama::Template;
 use jiff::Timestamp;
 
 use super::{Base, Page, STYLE, State, Words};
-use crate::words::filters;
+use crate::format::filters;
 
 /// Where the function stands, in words, and what to do about it.
 #[derive(Debug, Template)]

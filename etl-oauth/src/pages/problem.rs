@@ -6,7 +6,7 @@ use http::{StatusCode, header};
 use serde::Serialize;
 
 use super::{Base, Page, STYLE};
-use crate::words::filters;
+use crate::format::filters;
 
 /// An error, in the three words that every error has: what it is called, what happened, and what to do next.
 ///

@@ -8,8 +8,8 @@ use url::Url;
 
 use super::timeline::Timeline;
 use super::{Base, Page, Problem, STYLE};
-use crate::token::State;
-use crate::words::{filters, span, whole};
+use crate::format::{filters, span, whole};
+use token_keeper::token::State;
 
 /// How many of the last renewals and runs are in the page's tables.
 const ROWS: usize = 10;

@@ -4,7 +4,8 @@ use axum::response::IntoResponse;
 use jiff::Timestamp;
 
 use super::*;
-use crate::{guard::Concern, token::Owner};
+use crate::guard::Concern;
+use token_keeper::token::Subject;
 
 const NOW: &str = "2026-11-21T12:00:00Z";
 
@@ -68,7 +69,7 @@ fn every_page(text: &str) -> Vec<Page> {
         Page::from(&JobResult { base, provider: text, html: "<h1>Result</h1>", at: now(), now: now() }),
         problem(text).page(base),
     ];
-    let owner = |id: &str| Owner { id: format!("{id}{text}"), name: Some(text.into()) };
+    let owner = |id: &str| Subject { id: format!("{id}{text}"), name: Some(text.into()) };
     let concerns = [
         Concern::OtherOwner { from: owner("1"), to: Some(owner("2")) },
         Concern::OtherOwner { from: owner("1"), to: None },
@@ -172,7 +173,7 @@ fn long_words_do_not_make_long_pages() {
         // Whole are only what must be: the values of forms, and the redirect URI to copy. They are ours, and short.
         let whole = [format!("value=\"{long}\""), format!("<code class=\"copy\">{long}</code>")];
         let shown = whole.iter().fold(page.html().to_owned(), |html, whole| html.replace(whole, ""));
-        assert!(!shown.contains(&"x".repeat(crate::words::LONGEST + 1)), "{shown}");
+        assert!(!shown.contains(&"x".repeat(crate::format::LONGEST + 1)), "{shown}");
     }
 }
 

@@ -15,9 +15,9 @@ use tower::ServiceExt;
 
 use crate::{
     Config, Function,
-    api::{Api, ApiError},
     job::{Job, Own},
 };
+use token_keeper::api::{Api, ApiError};
 
 /// A provider at which the code names the person, and the scopes that the person allows: `ada:read write`.
 async fn provider() -> String {

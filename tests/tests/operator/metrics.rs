@@ -112,7 +112,8 @@ fn the_events_that_the_readme_promises_are_written_with_those_fields() {
     let table = readme.split_once("| event | level | fields |\n").unwrap().1;
     let rows: Vec<_> = table.lines().skip(1).take_while(|line| line.starts_with('|')).collect();
     assert!(rows.len() > 8, "{rows:?}");
-    let sources = files(&root.join("etl-oauth/src"));
+    let mut sources = files(&root.join("etl-oauth/src"));
+    sources.extend(files(&root.join("etl-oauth/keeper/src")));
     for row in rows {
         let mut columns = row.trim_matches('|').split('|');
         let (event, level, fields) = (columns.next().unwrap(), columns.next().unwrap(), columns.next().unwrap());

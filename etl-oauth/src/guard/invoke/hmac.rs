@@ -5,7 +5,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Call, Caller, Signed, only};
-use crate::token::Secret;
+use token_keeper::token::Secret;
 
 const HEADERS: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
 const LONGEST_ID: usize = 256;

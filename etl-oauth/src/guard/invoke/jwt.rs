@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use super::{Caller, IamRules, JwtRules, bearer, claims::Claims, signed};
-use crate::provider::checked_url;
+use token_keeper::provider::checked_url;
 
 /// Only with these a key that everybody may see is of no use for making tokens; `none` is not even known here.
 const ALGORITHMS: [Algorithm; 9] = [

@@ -6,7 +6,8 @@ use http::HeaderMap;
 use jiff::Timestamp;
 
 use super::{Caller, bearer, only};
-use crate::{guard::Throttle, token::Secret};
+use crate::guard::Throttle;
+use token_keeper::token::Secret;
 
 /// Judges by the words that are kept, a line each, so that one can be replaced by another without a gap.
 pub(super) fn judge(kept: &Secret, throttle: &Throttle, headers: &HeaderMap, now: Timestamp) -> (Caller, Duration) {

@@ -7,7 +7,7 @@ use sfv::{Dictionary, InnerList, ListEntry, Parser};
 use url::Url;
 
 use super::{Call, Caller, Signed, digest, keys, message};
-use crate::token::Secret;
+use token_keeper::token::Secret;
 
 /// How many signatures of a call are looked at.
 const SIGNATURES: usize = 3;

@@ -10,7 +10,8 @@ mod imp {
     use object_store::{ObjectStore, ObjectStoreExt, path::Path};
     use url::Url;
 
-    use crate::{job::JobError, secrets::Secrets};
+    use crate::job::JobError;
+    use token_keeper::secrets::Secrets;
 
     /// A bucket, and where in it.
     #[derive(Debug)]
@@ -75,7 +76,8 @@ mod imp {
 
     use bytes::Bytes;
 
-    use crate::{job::JobError, secrets::Secrets};
+    use crate::job::JobError;
+    use token_keeper::secrets::Secrets;
 
     /// Buckets are not part of this build.
     #[derive(Debug)]

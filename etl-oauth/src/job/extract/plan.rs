@@ -5,7 +5,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::api::Paging;
+use token_keeper::api::Paging;
 
 /// What to copy, and where to: the TOML file that the variable `extract_file` names.
 ///

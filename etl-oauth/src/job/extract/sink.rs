@@ -8,7 +8,8 @@ use super::{
     plan::{Plan, Target},
     webhook::Webhook,
 };
-use crate::{job::JobError, secrets::Secrets};
+use crate::job::JobError;
+use token_keeper::secrets::Secrets;
 
 /// Where parts become safe: written whole under their names, or not at all.
 #[derive(Clone, Debug)]

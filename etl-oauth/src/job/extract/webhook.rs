@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::header;
 use url::Url;
 
-use crate::{job::JobError, provider::checked_url, secrets::Secrets};
+use crate::job::JobError;
+use token_keeper::{provider::checked_url, secrets::Secrets};
 
 /// Posts of batches. One that was cut off comes again under the same `Idempotency-Key`, by which the receiver knows it.
 #[derive(Clone, Debug)]

@@ -18,8 +18,8 @@ use url::Url;
 
 use self::sale::Sale;
 use super::{Context, JobError, Outcome};
-use crate::api::Api;
-use crate::words::{LONGEST, cut};
+use crate::format::{LONGEST, cut};
+use token_keeper::api::Api;
 
 const SALES: &str = "/v2/sales";
 

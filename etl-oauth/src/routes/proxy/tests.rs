@@ -5,10 +5,8 @@ use http::Method;
 use jiff::Timestamp;
 
 use super::*;
-use crate::{
-    Config, Function,
-    token::{Answer, AnswerShape},
-};
+use crate::{Config, Function};
+use token_keeper::token::{Answer, AnswerShape};
 
 type Seen = Arc<Mutex<Vec<String>>>;
 
@@ -153,7 +151,7 @@ async fn a_stream_that_meets_a_new_nonce_costs_no_token() {
     let (app, seen, _folder) = function().await;
     let keeper = app.keepers.get(DEFAULT_ACCOUNT).unwrap();
     let bound = br#"{"access_token":"old","refresh_token":"r1","expires_in":3600,"token_type":"DPoP"}"#;
-    let bound_to = crate::grant::SigningKey::generate().unwrap().to_text();
+    let bound_to = token_keeper::grant::SigningKey::generate().unwrap().to_text();
     let answer = Answer { bound_to, ..AnswerShape::default().read(bound).unwrap() };
     let _ = keeper.authorise(answer, Timestamp::now()).await;
     let before = keeper.current().unwrap().record.generation;

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use askama::Template;
 
 use super::{Change, Country, LastSale, NotCounted, Report};
+use crate::format::{LONGEST, count, cut, filters, moment};
 use crate::job::{JobError, Message, Outcome};
-use crate::words::{LONGEST, count, cut, filters, moment};
 
 /// A mail brings its own.
 const STYLE: &str = "<style>body { font-family: sans-serif } th, td { padding: 0.2em 0.8em; text-align: left } \

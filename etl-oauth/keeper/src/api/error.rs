@@ -1,0 +1,172 @@
+use std::time::Duration;
+
+use http::StatusCode;
+use url::Url;
+
+use crate::renewal::KeeperError;
+
+/// Why a call to the API brought nothing. No variant shows a query: the API may put anything into one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApiError {
+    /// Nobody said where it is.
+    #[error("the API's address is not known: set the variable api_url")]
+    NotConfigured,
+    /// There is no token to call it with.
+    #[error(transparent)]
+    Token(#[from] KeeperError),
+    /// The API refuses a token that was just renewed.
+    #[error("the API refuses the token of account {account} although it was just renewed")]
+    Refused {
+        /// The account.
+        account: String,
+    },
+    /// It answered with a status that is no success.
+    #[error("the API answered {} to {path}", status.as_u16())]
+    Status {
+        /// The status.
+        status: StatusCode,
+        /// The path that was asked for.
+        path: String,
+        /// How long the API wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// Its rate limit is used up for longer than a request may wait.
+    #[error("the API's rate limit of account {account} is used up for the next {} s", retry_after.as_secs().max(1))]
+    Limited {
+        /// The account.
+        account: String,
+        /// When there is more.
+        retry_after: Duration,
+    },
+    /// It wants the token at another origin.
+    #[error("the API's answer to {path} leads to another origin, where the token must not go")]
+    Elsewhere {
+        /// The path that was asked for.
+        path: String,
+    },
+    /// Its paging does not come to an end, or cannot be followed.
+    #[error("the pages of {path} can't be followed: {why}")]
+    Paging {
+        /// The path that was asked for.
+        path: String,
+        /// What stopped the walk.
+        why: &'static str,
+    },
+    /// The TLS library does not start.
+    #[error("the TLS library does not start")]
+    NoTls,
+    /// It did not answer.
+    #[error("the API at {origin} {reason}")]
+    Unreachable {
+        /// Where it was looked for.
+        origin: String,
+        /// What happened.
+        reason: &'static str,
+    },
+    /// Its answer is not what was asked for.
+    #[error("the API's answer to {path} cannot be read (line {line}, column {column})")]
+    Malformed {
+        /// The path that was asked for.
+        path: String,
+        /// Where the reading ended.
+        line: usize,
+        /// Where in that line.
+        column: usize,
+    },
+    /// Its answer is too large to be held in memory.
+    #[error("the API's answer to {path} is larger than 32 MiB")]
+    TooLarge {
+        /// The path that was asked for.
+        path: String,
+    },
+    /// The token holds characters that no header can carry.
+    #[error("the token of account {account} cannot be put into a header")]
+    Unsendable {
+        /// The account.
+        account: String,
+    },
+}
+
+impl ApiError {
+    pub(super) fn unreachable(url: &Url, err: &reqwest::Error) -> Self {
+        let reason = match err {
+            err if err.is_timeout() => "does not answer in time",
+            err if err.is_connect() => "cannot be reached",
+            _ => "broke off",
+        };
+        Self::Unreachable { origin: url.origin().ascii_serialization(), reason }
+    }
+
+    /// A JSON answer of `path` that does not have the expected shape.
+    #[must_use]
+    pub fn malformed(path: String, err: &serde_json::Error) -> Self {
+        Self::Malformed { path, line: err.line(), column: err.column() }
+    }
+
+    /// How long the API wants to be left alone, where it says so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            Self::Limited { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+
+    /// The status for whoever ran the job: a failure that may pass is 502, 503 or 504; 409 says that a person must act.
+    /// Never a success: a scheduler that retries must see it (case E7).
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Token(KeeperError::Disabled { .. } | KeeperError::NeedsAuthorisation { .. }) => StatusCode::CONFLICT,
+            Self::Token(_) | Self::Limited { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unreachable { reason: "does not answer in time", .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// The name in JSON.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Token(KeeperError::Disabled { .. }) => "disabled",
+            Self::Token(KeeperError::NeedsAuthorisation { .. }) => "needs_authorisation",
+            Self::Token(KeeperError::Failed { failure, .. }) => failure.class().as_str(),
+            Self::NotConfigured | Self::NoTls => "config",
+            Self::Limited { .. } => "rate_limited",
+            Self::Elsewhere { .. } => "other_origin",
+            Self::Paging { .. } => "paging",
+            Self::Refused { .. } => "token_refused",
+            Self::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => "rate_limited",
+            Self::Status { .. } => "api_error",
+            Self::Unreachable { .. } => "api_unreachable",
+            Self::Malformed { .. } | Self::TooLarge { .. } => "malformed_answer",
+            Self::Unsendable { .. } => "unsendable_token",
+        }
+    }
+
+    /// What a person should do about it.
+    #[must_use]
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Self::Token(KeeperError::Disabled { .. } | KeeperError::NeedsAuthorisation { .. }) => {
+                "Authorise at the enable page."
+            }
+            Self::Token(KeeperError::Failed { failure, .. }) => failure.class().next_step(),
+            Self::Refused { .. } => "Compare the granted scope with what the API needs, and authorise again.",
+            Self::Status { status, .. } if status.is_server_error() || status.as_u16() == 429 => {
+                "Nothing, unless it lasts."
+            }
+            Self::Status { .. } => "Check the job: the API does not take what it asks for.",
+            Self::Limited { .. } => "Nothing: the next run goes on where the limit lets it.",
+            Self::Elsewhere { .. } | Self::Paging { .. } => "Check the job's idea of the API's paging.",
+            Self::NoTls => "Look at the log, and deploy again.",
+            Self::Unreachable { .. } => "Check that the function can reach api_url.",
+            Self::Malformed { .. } | Self::TooLarge { .. } => "Check api_url, and the job's idea of the API.",
+            Self::NotConfigured => "Set api_url and deploy again.",
+            Self::Unsendable { .. } => "Authorise again.",
+        }
+    }
+}

@@ -1,0 +1,143 @@
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
+use url::Url;
+
+use super::{Api, ApiError};
+use crate::renewal::Token;
+
+/// Somebody else's request, to go to the API as it is but for the token.
+#[derive(Debug)]
+pub struct Forward {
+    /// The method.
+    pub method: Method,
+    /// The segments of the path below the base URL, decoded.
+    pub path: Vec<String>,
+    /// The query as it was written.
+    pub query: Option<String>,
+    /// The headers that go along. The one that carries the token is set over them.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Payload,
+}
+
+/// A body, and whether it can be sent a second time.
+#[derive(Debug)]
+pub enum Payload {
+    /// All of it; empty for none.
+    Whole(Bytes),
+    /// A stream, which is gone once it was sent.
+    Stream(reqwest::Body),
+}
+
+/// What came back for a [`Forward`].
+#[derive(Debug)]
+pub struct Forwarded {
+    /// The answer, whatever its status. Where it leads to another place, that is written out in full.
+    pub answer: http::Response<reqwest::Body>,
+    /// The place that it leads to, where that is below the API's base URL: path and query from there on.
+    pub leads_to: Option<String>,
+}
+
+impl Forwarded {
+    fn of((response, below): Passed) -> Self {
+        let asked = response.url().clone();
+        let mut answer: http::Response<_> = response.into();
+        let place = answer.headers().get(header::LOCATION).and_then(|place| asked.join(place.to_str().ok()?).ok());
+        let Some(place) = place else { return Self { answer, leads_to: None } };
+        if let Ok(value) = HeaderValue::from_str(place.as_str()) {
+            answer.headers_mut().insert(header::LOCATION, value);
+        }
+        let is_below = place.origin() == below.origin();
+        let path = place.path().strip_prefix(below.path().trim_end_matches('/')).filter(|_| is_below);
+        let leads_to = path.and_then(|path| path.strip_prefix('/')).map(|path| match place.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_owned(),
+        });
+        Self { answer, leads_to }
+    }
+}
+
+/// An answer, and the base URL of the API that gave it.
+type Passed = (reqwest::Response, Url);
+
+impl Api {
+    /// Sends somebody else's request with the token put on, and gives the answer as it comes, whatever its status; bodies
+    /// stream both ways. A token that has ended is renewed; the request is sent again if its body can be. Redirects are
+    /// answers.
+    ///
+    /// # Errors
+    /// No token, no answer, or a rate limit that the API's earlier answers tell of.
+    pub async fn forward(&self, request: Forward) -> Result<Forwarded, ApiError> {
+        let (keeper, options) = (&self.keeper, self.options());
+        if let Err(retry_after) = self.pace.turn(options.timing.now()) {
+            return Err(ApiError::Limited { account: keeper.account().to_owned(), retry_after });
+        }
+        let Forward { method, path, query, headers, body } = request;
+        let (first, again) = match body {
+            Payload::Whole(bytes) => (reqwest::Body::from(bytes.clone()), Some(bytes)),
+            Payload::Stream(body) => (body, None),
+        };
+        let token = keeper.token().await?;
+        let send =
+            async |token: &Token, body| self.pass(token, (&method, &path, query.as_deref()), &headers, body).await;
+        let (mut response, wants_nonce) = send(&token, first).await?;
+        if wants_nonce {
+            // The token is as good as it was: what cannot be sent again is no reason to renew it. The next proof bears the nonce.
+            let Some(bytes) = &again else { return Ok(Forwarded::of(response)) };
+            response = send(&token, bytes.clone().into()).await?.0;
+        }
+        if !options.facts.expired.contains(&response.0.status()) {
+            if response.0.status().is_success() {
+                keeper.worked(token.generation());
+            }
+            return Ok(Forwarded::of(response));
+        }
+        // Also where this caller cannot profit: the next one does.
+        let renewed = keeper.token_instead_of(token.generation()).await;
+        match (renewed, again) {
+            (Ok(renewed), Some(bytes)) => {
+                let (response, _) = send(&renewed, bytes.into()).await?;
+                if response.0.status().is_success() {
+                    keeper.worked(renewed.generation());
+                }
+                Ok(Forwarded::of(response))
+            }
+            _ => Ok(Forwarded::of(response)),
+        }
+    }
+
+    async fn pass(
+        &self,
+        token: &Token,
+        (method, path, query): (&Method, &[String], Option<&str>),
+        headers: &HeaderMap,
+        body: reqwest::Body,
+    ) -> Result<(Passed, bool), ApiError> {
+        let base = self.base(token)?;
+        let mut url = base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            // The base's own last slash is an empty segment.
+            segments.pop_if_empty().extend(path);
+        }
+        url.set_query(query);
+        let (name, value) = self.authorization(token)?;
+        let mut all = headers.clone();
+        all.extend(self.fixed_headers());
+        all.insert(name, value);
+        all.extend(self.proof(token, method, &url)?);
+        let mut request = self.shared.plain.request(method.clone(), url.clone()).headers(all);
+        if !is_empty(&body) {
+            request = request.body(body);
+        }
+        let response = request.send().await.map_err(|err| self.unreachable(&url, &err))?;
+        crate::grant::count("api", Some(response.status()));
+        let wants_nonce = self.keeper.wants_nonce(token, &url, response.status(), response.headers());
+        let (options, status) = (self.options(), response.status());
+        self.pace.note(status, response.headers(), &options.facts.limits, options.timing.now());
+        Ok(((response, base), wants_nonce))
+    }
+}
+
+fn is_empty(body: &reqwest::Body) -> bool {
+    body.as_bytes().is_some_and(<[u8]>::is_empty)
+}

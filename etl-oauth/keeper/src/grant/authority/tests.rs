@@ -1,0 +1,235 @@
+use std::sync::Mutex;
+
+use http::{HeaderMap, StatusCode};
+
+use super::*;
+use crate::{
+    grant::{HttpResponse, SendError, TokenRequest, dpop},
+    provider::{ClientAuth, Definition, Overrides},
+};
+
+/// The path or the body of each request that a server got, and its headers.
+type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
+
+/// A server that wants a nonce in every proof, and gives it once it is asked without.
+fn server(seen: Seen) -> HttpClient {
+    HttpClient::new(move |request: TokenRequest| {
+        let mut seen = seen.lock().unwrap();
+        seen.push((request.body().to_owned(), request.headers().clone()));
+        let mut headers = HeaderMap::new();
+        headers.insert("dpop-nonce", http::HeaderValue::from_static("n1"));
+        let (status, body) = match seen.len() {
+            1 => (StatusCode::BAD_REQUEST, r#"{"error":"use_dpop_nonce"}"#),
+            _ => (StatusCode::OK, r#"{"access_token":"a","token_type":"DPoP"}"#),
+        };
+        std::future::ready(Ok(HttpResponse { status, headers, body: body.into(), at: Timestamp::UNIX_EPOCH }))
+    })
+}
+
+#[tokio::test]
+async fn a_server_that_wants_its_nonce_is_asked_once_more_with_a_statement_that_it_has_not_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let mount = |name: &str, value: &str| std::fs::write(folder.path().join(name), value).unwrap();
+    let der = aws_lc_rs::signature::EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING)
+        .unwrap()
+        .to_pkcs8v1()
+        .unwrap();
+    let pem = STANDARD.encode(der.as_ref());
+    mount("oauth2-private-key", &format!("-----BEGIN PRIVATE KEY-----\n{pem}\n-----END PRIVATE KEY-----\n"));
+    mount("oauth2-client-id", "id");
+    let definition = Definition {
+        token_url: Some("https://p.example/token".into()),
+        client_auth: ClientAuth::PrivateKeyJwt,
+        grant: Grant::ClientCredentials,
+        dpop: true,
+        ..Definition::default()
+    };
+    let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
+    let credentials = Credentials::mounted(crate::secrets::Secrets::new(folder.path(), ""), None);
+    let seen = Arc::<Mutex<Vec<_>>>::default();
+    let authority = Authority::new(provider, credentials, server(Arc::clone(&seen)));
+    let answer = authority.ask(None, Timestamp::now()).await.unwrap();
+    assert!(answer.bound_to.is_some(), "the key is for the record");
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 2);
+    assert_ne!(seen[0].0, seen[1].0, "each attempt has a statement of its own");
+    assert_ne!(seen[0].1[dpop::HEADER], seen[1].1[dpop::HEADER]);
+    assert_eq!(authority.nonces().of(&"https://p.example/token".parse().unwrap()).as_deref(), Some("n1"));
+}
+
+/// What a provider with a second exchange says to it.
+async fn with_second(status: u16, body: &'static str, purpose: For) -> (Result<Answer, Failure>, usize) {
+    let text = "token_url = 'https://p.example/token'\nsecond_url = 'https://p.example/long'\n\
+                second_on_renewal = true\nsecond.params = { short = '{access_token}' }";
+    let definition = Definition::read("acme.toml", text).unwrap();
+    let provider = Provider::new("acme", definition, Overrides::default()).unwrap();
+    let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let seen = Arc::clone(&calls);
+    let wire = HttpClient::new(move |request: TokenRequest| {
+        seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let first = r#"{"access_token":"short","refresh_token":"r2","expires_in":60}"#;
+        let second = request.url().path() == "/long";
+        assert!(!second || request.body() == "short=short", "{}", request.body());
+        let (status, body) = if second { (status, body) } else { (200, first) };
+        let status = StatusCode::from_u16(status).unwrap();
+        async move { Ok(HttpResponse { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::now() }) }
+    });
+    let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() };
+    let authority = Authority::new(provider, Credentials::fixed(client), wire);
+    let (secret, now) = (Secret::new("x"), Timestamp::now());
+    let answer = match purpose {
+        For::Code => authority.exchange("c", "https://f.example/cb", &secret, &secret, &Values::new(), now).await,
+        For::Renewal => authority.refresh(&secret, None, now).await,
+    };
+    (answer, calls.load(std::sync::atomic::Ordering::Relaxed))
+}
+
+#[tokio::test]
+async fn the_second_exchange_brings_the_access_token_and_the_first_one_the_refresh_token() {
+    for purpose in [For::Code, For::Renewal] {
+        let (answer, calls) = with_second(200, r#"{"access_token":"long","expires_in":5000000}"#, purpose).await;
+        let answer = answer.unwrap();
+        assert_eq!((answer.access_token.expose(), answer.refresh_token.unwrap().expose()), ("long", "r2"));
+        assert_eq!((answer.lifetime.unwrap().as_secs(), calls), (5_000_000, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_second_exchange_that_fails_loses_no_refresh_token() {
+    let (answer, calls) = with_second(503, "", For::Renewal).await;
+    let answer = answer.unwrap();
+    assert_eq!((answer.access_token.expose(), answer.refresh_token.unwrap().expose()), ("", "r2"));
+    assert_eq!((answer.expires_at, calls), (Some(Timestamp::UNIX_EPOCH), 2));
+    let (answer, _) = with_second(503, "", For::Code).await;
+    assert_eq!(answer.unwrap_err().class(), FailureKind::ProviderUnavailable, "the person is still here");
+}
+
+/// A server whose tokens are bound, and that says whose they are; what it saw.
+fn binding(kind: &'static str) -> (Authority, Seen) {
+    let definition = Definition {
+        token_url: Some("https://p.example/token".into()),
+        userinfo_url: Some("https://p.example/me".into()),
+        userinfo_id: Some("/id".into()),
+        authorize_url: Some("https://p.example/authorize".into()),
+        dpop: true,
+        ..Definition::default()
+    };
+    let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
+    let seen = Seen::default();
+    let calls = Arc::clone(&seen);
+    let wire = HttpClient::new(move |request: TokenRequest| {
+        let mut calls = calls.lock().unwrap();
+        calls.push((request.url().path().to_owned(), request.headers().clone()));
+        let mut headers = HeaderMap::new();
+        let (status, body) = match (request.url().path(), calls.len()) {
+            ("/token", _) => {
+                (StatusCode::OK, format!(r#"{{"access_token":"a","refresh_token":"r","token_type":"{kind}"}}"#))
+            }
+            // The place that tells whose it is wants a nonce, too.
+            ("/me", 2) if kind == "DPoP" => {
+                headers.insert("dpop-nonce", http::HeaderValue::from_static("n2"));
+                let challenge = http::HeaderValue::from_static("DPoP error=\"use_dpop_nonce\"");
+                headers.insert("www-authenticate", challenge);
+                (StatusCode::UNAUTHORIZED, String::new())
+            }
+            _ => (StatusCode::OK, r#"{"id":7}"#.to_owned()),
+        };
+        std::future::ready(Ok(HttpResponse { status, headers, body: body.into(), at: Timestamp::UNIX_EPOCH }))
+    });
+    let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() };
+    (Authority::new(provider, Credentials::fixed(client), wire), seen)
+}
+
+/// A part of a proof.
+fn read(headers: &HeaderMap, part: usize) -> serde_json::Value {
+    let proof = headers[dpop::HEADER].to_str().unwrap().split('.').nth(part).unwrap().to_owned();
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(proof).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+#[tokio::test]
+async fn a_code_is_good_with_the_key_that_it_was_asked_for_with_and_the_token_is_shown_with_proof() {
+    let (authority, seen) = binding("DPoP");
+    let seed = Secret::new("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE");
+    let (verifier, now) = (Secret::new("v"), Timestamp::now());
+    let url = authority.bind("https://p.example/authorize?client_id=id".parse().unwrap(), &seed).unwrap();
+    let asked = SigningKey::derived(&seed).unwrap();
+    assert!(url.as_str().ends_with(&format!("&dpop_jkt={}", asked.thumbprint().unwrap())), "{url}");
+    let answer = authority.exchange("c", "https://f.example/cb", &verifier, &seed, &Values::new(), now).await.unwrap();
+    assert_eq!(authority.owner(&answer, now).await.unwrap().unwrap().id, "7");
+    let seen = seen.lock().unwrap();
+    assert_eq!(read(&seen[0].1, 0)["jwk"], asked.public_jwk().unwrap());
+    assert_eq!(seen.len(), 3, "once more with the nonce");
+    let (path, headers) = &seen[2];
+    assert_eq!((path.as_str(), headers["authorization"].to_str().unwrap()), ("/me", "DPoP a"));
+    let claims = read(headers, 1);
+    assert_eq!((&claims["nonce"], &claims["htm"]), (&"n2".into(), &"GET".into()));
+    assert!(claims["ath"].is_string());
+}
+
+#[tokio::test]
+async fn a_refresh_token_stays_bound_where_the_access_token_is_an_ordinary_one() {
+    let (authority, seen) = binding("Bearer");
+    let seed = Secret::new("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE");
+    let now = Timestamp::now();
+    let answer = authority.exchange("c", "https://f.example/cb", &seed, &seed, &Values::new(), now).await.unwrap();
+    assert_eq!(authority.owner(&answer, now).await.unwrap().unwrap().id, "7");
+    let record = crate::token::Record::default().authorised(answer, now, None);
+    authority.refresh(&Secret::new("r"), record.tokens.as_ref(), now).await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen[1].1["authorization"], "Bearer a");
+    assert!(!seen[1].1.contains_key(dpop::HEADER));
+    assert_eq!(read(&seen[0].1, 0)["jwk"], read(&seen[2].1, 0)["jwk"]);
+}
+
+/// The end of a token whose answer says `told`, at a server whose introspection answers so, or never.
+async fn end_of(told: &'static str, introspection: Option<(u16, &'static str)>) -> (Option<Timestamp>, usize) {
+    let text = "token_url = 'https://p.example/token'\nintrospect_url = 'https://p.example/introspect'";
+    let provider = Provider::new("acme", Definition::read("acme.toml", text).unwrap(), Overrides::default()).unwrap();
+    let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let seen = Arc::clone(&calls);
+    let wire = HttpClient::new(move |request: TokenRequest| {
+        seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let asked = request.url().path() == "/introspect";
+        assert!(!asked || request.body() == "token=a&token_type_hint=access_token", "{}", request.body());
+        async move {
+            let (status, body) = match introspection {
+                None if asked => std::future::pending().await,
+                Some(answer) if asked => answer,
+                _ => (200, told),
+            };
+            let status = StatusCode::from_u16(status).unwrap();
+            Ok(HttpResponse { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::UNIX_EPOCH })
+        }
+    });
+    let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() };
+    let authority = Authority::new(provider, Credentials::fixed(client), wire);
+    let answer = authority.refresh(&Secret::new("r"), None, Timestamp::now()).await.unwrap();
+    (answer.expires_at, calls.load(std::sync::atomic::Ordering::Relaxed))
+}
+
+#[tokio::test(start_paused = true)]
+async fn f2_introspection_tells_the_end_of_a_token_and_loses_none() {
+    let silent = r#"{"access_token":"a","refresh_token":"r2"}"#;
+    let end = Timestamp::from_second(1_800_000_000).ok();
+    assert_eq!(end_of(silent, Some((200, r#"{"active":true,"exp":1800000000}"#))).await, (end, 2));
+    for nothing in [Some((500, "")), Some((401, r#"{"error":"invalid_client"}"#)), Some((200, "{}")), None] {
+        assert_eq!(end_of(silent, nothing).await, (None, 2), "{nothing:?}");
+    }
+    let told = r#"{"access_token":"a","expires_in":60}"#;
+    assert_eq!(end_of(told, None).await, (None, 1), "nobody is asked what is known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_at_a_server_that_has_told_nothing_yet_has_failed_and_is_not_impossible() {
+    let definition = Definition { issuer: Some("https://p.example".into()), ..Definition::default() };
+    let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
+    let away = HttpClient::new(|_| std::future::ready(Err(SendError::NotSent)));
+    let authority = Authority::new(provider, Credentials::fixed(Client::default()), away);
+    let (token, kept) = (Secret::new("r"), Values::new());
+    let revoked = tokio::select! {
+        revoked = authority.revoke(&token, TokenKind::RefreshToken, &kept, Timestamp::now()) => revoked,
+        () = authority.follow() => unreachable!("it tries on"),
+    };
+    assert_eq!(revoked.unwrap().unwrap_err().class(), FailureKind::NetworkNotSent);
+}

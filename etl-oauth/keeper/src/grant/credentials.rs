@@ -1,0 +1,181 @@
+use jiff::Timestamp;
+
+use super::{Certificate, Client, KeyError, SigningKey, assertion::client_assertion};
+use crate::{
+    provider::{self, ClientAuth, Grant, Provider},
+    secrets::Secrets,
+    token::{Failure, FailureKind, Secret},
+};
+
+/// What the function has to show for itself, read anew for every call: a rotated secret must not need a restart.
+#[derive(Clone, Debug)]
+pub struct Credentials(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Mounted { secrets: Secrets, key_id: Option<String> },
+    Fixed(Client),
+}
+
+const ID: &str = "oauth2-client-id";
+const SECRET: &str = "oauth2-client-secret";
+const KEY: &str = "oauth2-private-key";
+const CERTIFICATE: &str = "oauth2-client-certificate";
+
+impl Credentials {
+    /// Those in mounted secrets; `key_id` is what the provider calls the private key.
+    #[must_use]
+    pub fn mounted(secrets: Secrets, key_id: Option<String>) -> Self {
+        Self(Source::Mounted { secrets, key_id })
+    }
+
+    /// The same for every call: for tests and simulations.
+    #[must_use]
+    pub fn fixed(client: Client) -> Self {
+        Self(Source::Fixed(client))
+    }
+
+    /// The secrets that a grant needs with this way of proving who the client is. `None`: nobody has said, and any will do.
+    #[must_use]
+    pub fn needed(grant: Grant, auth: Option<ClientAuth>) -> Vec<&'static str> {
+        let proof: &[_] = match auth {
+            None | Some(ClientAuth::None) => &[],
+            Some(ClientAuth::PrivateKeyJwt) => &[KEY],
+            Some(ClientAuth::TlsClientAuth) => &[CERTIFICATE, KEY],
+            Some(_) => &[SECRET],
+        };
+        let anonymous = auth == Some(ClientAuth::None);
+        let own: &[_] = match grant {
+            Grant::Static => return vec!["api-token"],
+            Grant::Basic => return vec!["api-user", "api-password"],
+            Grant::TokenExchange if anonymous => &[],
+            // A service account's file says whose it is.
+            Grant::JwtBearer if anonymous => &[KEY],
+            Grant::JwtBearer => &[ID, KEY],
+            _ => &[ID],
+        };
+        own.iter().chain(proof.iter().filter(|name| !own.contains(name))).copied().collect()
+    }
+
+    /// The secrets that the variables of a definition name.
+    pub fn named(provider: &Provider) -> impl Iterator<Item = &str> {
+        let named = provider.variables.iter().filter(|(_, variable)| variable.from == provider::Source::Secret);
+        named.map(|(name, variable)| variable.at(name))
+    }
+
+    /// Whether what is mounted is enough for this way of proving who the client is.
+    #[must_use]
+    pub fn suffice_for(&self, auth: ClientAuth) -> bool {
+        match (&self.0, auth) {
+            (Source::Fixed(client), ClientAuth::PrivateKeyJwt) => client.assertion.is_some(),
+            (Source::Fixed(client), ClientAuth::TlsClientAuth) => client.certificate.is_some(),
+            (Source::Fixed(client), _) => client.secret.is_some() || auth == ClientAuth::None,
+            (Source::Mounted { .. }, ClientAuth::None) => true,
+            (Source::Mounted { secrets, .. }, ClientAuth::PrivateKeyJwt) => secrets.require(KEY).is_ok(),
+            (Source::Mounted { secrets, .. }, ClientAuth::TlsClientAuth) => {
+                secrets.require(CERTIFICATE).is_ok() && secrets.require(KEY).is_ok()
+            }
+            (Source::Mounted { secrets, .. }, _) => secrets.require(SECRET).is_ok(),
+        }
+    }
+
+    /// The client, ready for one call.
+    ///
+    /// # Errors
+    /// A failure of class `config` that names the secret.
+    pub fn client(&self, provider: &Provider, now: Timestamp) -> Result<Client, Failure> {
+        let secrets = match &self.0 {
+            Source::Fixed(client) => return Ok(client.clone()),
+            Source::Mounted { secrets, .. } => secrets,
+        };
+        let auth = provider.client_auth;
+        let id = if Self::needed(provider.grant, Some(auth)).contains(&ID) {
+            require(secrets, ID)?
+        } else {
+            secrets.read(ID).ok().flatten().unwrap_or_else(|| Secret::new(""))
+        };
+        let id = id.expose().to_owned();
+        let named = provider.variables.iter().filter(|(_, variable)| variable.from == provider::Source::Secret);
+        let named = named.map(|(name, variable)| Ok((name.clone(), require(secrets, variable.at(name))?)));
+        let mut client = Client { id, secrets: named.collect::<Result<_, Failure>>()?, ..Client::default() };
+        match auth {
+            ClientAuth::None => {}
+            ClientAuth::PrivateKeyJwt => {
+                let signed = client_assertion(provider, &self.key()?, &client.id, now);
+                client.assertion = Some(signed.map_err(|err| unusable(secrets, err))?);
+            }
+            ClientAuth::TlsClientAuth => client.certificate = Some(certificate(secrets)?),
+            _ => client.secret = Some(require(secrets, SECRET)?),
+        }
+        Ok(client)
+    }
+
+    /// The key that signs statements.
+    ///
+    /// # Errors
+    /// A failure of class `config` that says what is wrong with the secret.
+    pub fn key(&self) -> Result<SigningKey, Failure> {
+        match &self.0 {
+            Source::Fixed(_) => Err(Failure::new(FailureKind::Config, "there is no private key")),
+            Source::Mounted { secrets, key_id } => {
+                let key = SigningKey::read(&require(secrets, KEY)?).map_err(|err| unusable(secrets, err))?;
+                Ok(key.with_id(key_id.clone()))
+            }
+        }
+    }
+
+    /// Any other secret.
+    ///
+    /// # Errors
+    /// A failure of class `config` that names it.
+    pub fn secret(&self, name: &str) -> Result<Secret, Failure> {
+        match &self.0 {
+            Source::Fixed(client) => {
+                client.secret.clone().ok_or_else(|| Failure::new(FailureKind::Config, "there is none"))
+            }
+            Source::Mounted { secrets, .. } => require(secrets, name),
+        }
+    }
+}
+
+fn require(secrets: &Secrets, name: &str) -> Result<Secret, Failure> {
+    secrets.require(name).map_err(|err| Failure::new(FailureKind::Config, err.to_string()))
+}
+
+/// The mounted certificate with its key.
+fn certificate(secrets: &Secrets) -> Result<Certificate, Failure> {
+    let (certificate, key) = (require(secrets, CERTIFICATE)?, require(secrets, KEY)?);
+    Certificate::read(&certificate, &key)
+        .map_err(|err| Failure::new(FailureKind::Config, format!("secret {} {err}", secrets.name(CERTIFICATE))))
+}
+
+fn unusable(secrets: &Secrets, err: KeyError) -> Failure {
+    Failure::new(FailureKind::Config, format!("secret {} {err}", secrets.name(KEY)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_grant_needs_its_secrets_and_no_others() {
+        let needed = |grant, auth| Credentials::needed(grant, auth).join(" ");
+        let both = "oauth2-client-id oauth2-client-secret";
+        assert_eq!(needed(Grant::AuthorizationCode, Some(ClientAuth::Basic)), both);
+        assert_eq!(
+            needed(Grant::ClientCredentials, Some(ClientAuth::PrivateKeyJwt)),
+            "oauth2-client-id oauth2-private-key"
+        );
+        assert_eq!(needed(Grant::DeviceCode, Some(ClientAuth::None)), "oauth2-client-id");
+        assert_eq!(needed(Grant::JwtBearer, Some(ClientAuth::None)), "oauth2-private-key");
+        assert_eq!(needed(Grant::JwtBearer, Some(ClientAuth::PrivateKeyJwt)), "oauth2-client-id oauth2-private-key");
+        assert_eq!(needed(Grant::TokenExchange, Some(ClientAuth::None)), "");
+        assert_eq!(needed(Grant::TokenExchange, Some(ClientAuth::Post)), both);
+        assert_eq!(
+            needed(Grant::AuthorizationCode, Some(ClientAuth::TlsClientAuth)),
+            "oauth2-client-id oauth2-client-certificate oauth2-private-key"
+        );
+        assert_eq!(needed(Grant::Static, None), "api-token");
+        assert_eq!(needed(Grant::Basic, None), "api-user api-password");
+    }
+}

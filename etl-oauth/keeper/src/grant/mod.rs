@@ -1,0 +1,39 @@
+//! The requests of a grant and the reading of what comes back, without any IO: a request is a value, an answer is judged
+//! by `(status, headers, body)`. [`Authority`] joins them over a [`HttpClient`].
+
+pub mod dpop;
+
+mod ask;
+mod assertion;
+mod authority;
+mod authorize;
+mod certificate;
+mod client;
+mod credentials;
+mod device;
+mod discovery;
+mod hmac;
+mod http_client;
+mod key;
+mod par;
+mod request;
+mod response;
+mod template_vars;
+
+pub use ask::{client_credentials, jwt_bearer, token_exchange, unattended};
+pub use assertion::{bearer_assertion, client_assertion};
+pub use authority::Authority;
+pub(crate) use authority::count;
+pub use authorize::authorize_url;
+pub use certificate::{Certificate, CertificateError};
+pub use client::Client;
+pub use credentials::Credentials;
+pub use device::{DeviceCodes, Polled, Polling, device_codes, device_token, judge_device_codes};
+pub use dpop::Nonces;
+pub use hmac::is_signed;
+pub use http_client::{HttpClient, SendError};
+pub use key::{KeyError, SigningKey};
+pub use par::{judge_pushed, pushed};
+pub use request::{TokenRequest, authorization_code, introspection, refresh_token, revocation, second, userinfo};
+pub(crate) use response::retry_after;
+pub use response::{HttpResponse, consented, judge_introspection, judge_revocation, judge_token, judge_userinfo};

@@ -1,0 +1,183 @@
+//! What makes a definition contradictory or unsafe. Each is found before any is told.
+
+mod placement;
+
+use http::HeaderName;
+
+use super::{
+    Definition,
+    definition::TokenKind,
+    grant::Grant,
+    request_spec::{Call, ClientAuth, Format, Proof, Verb},
+    variable::{Source, placeholders},
+};
+
+/// A mistake: the key, and what would be right.
+pub(super) type Mistake = (String, String);
+
+/// Every mistake of a definition.
+pub(super) fn mistakes(definition: &Definition) -> Vec<Mistake> {
+    let mut found = Vec::new();
+    placement::variables(definition, &mut found);
+    placement::urls(definition, &mut found);
+    placement::templates(definition, &mut found);
+    for (key, call) in definition.calls() {
+        self::call(definition, key, call, &mut found);
+    }
+    essentials(definition, &mut found);
+    rules(definition, &mut found);
+    found
+}
+
+fn call(definition: &Definition, key: &str, call: &Call, found: &mut Vec<Mistake>) {
+    let mut wrong = |field: &str, why: &str| found.push((format!("{key}.{field}"), why.to_owned()));
+    let merged = if key == "refresh" { call.or(&definition.token) } else { call.clone() };
+    let in_query = merged.method == Some(Verb::Get) || merged.format == Some(Format::Query);
+    if merged.method == Some(Verb::Get) && matches!(merged.format, Some(Format::Form | Format::Json)) {
+        wrong("format", "a GET has no body: take format away, or use method = \"POST\"");
+    }
+    if in_query && !merged.secrets_in_query {
+        wrong(
+            "secrets_in_query",
+            "must be true where tokens and the client's secret travel in a query, which the provider's logs show; most \
+             providers take a form (RFC 6749 §2.3.1)",
+        );
+    }
+    if !in_query && call.secrets_in_query {
+        wrong("secrets_in_query", "says that secrets travel in a query, and method and format say that they do not");
+    }
+    if call.bearer && !matches!(key, "revoke" | "introspect") {
+        wrong("bearer", "belongs to [revoke] and [introspect] alone");
+    }
+    if let Some(auth) = call.client_auth
+        && auth != ClientAuth::None
+        && auth.proof() != definition.client_auth.proof()
+    {
+        wrong(
+            "client_auth",
+            "needs other secrets than client_auth of the definition: say there what they have in common",
+        );
+    }
+    if call.bearer && call.client_auth.is_some() {
+        wrong("client_auth", "either the token authorises the request (bearer) or the client does");
+    }
+    if call.headers.keys().any(|name| name.eq_ignore_ascii_case("authorization")) {
+        wrong("headers", "the Authorization header is client_auth's, or bearer's");
+    }
+    let texts = || call.params.values().chain(call.headers.values()).chain(call.sign.iter().map(|sign| &sign.key));
+    for (name, proof) in [("client_secret", Proof::Secret), ("client_assertion", Proof::Key)] {
+        if definition.client_auth.proof() != proof && texts().any(|text| placeholders(text).any(|used| used == name)) {
+            let auth = if proof == Proof::Key { "private_key_jwt" } else { "post, basic, basic_raw or basic_secret" };
+            wrong("params", &format!("{{{name}}} is not there: client_auth must be {auth}"));
+        }
+    }
+    if call.sign.as_ref().is_some_and(|sign| sign.parameter.is_empty() || sign.key.is_empty()) {
+        wrong("sign", "needs a parameter and a key");
+    }
+}
+
+/// What a request is made for must be in it, under whatever name.
+fn essentials(definition: &Definition, found: &mut Vec<Mistake>) {
+    for (key, params, name) in [
+        ("authorize.params", &definition.authorize.params, "state"),
+        ("token.params", &definition.token.params, "code"),
+        ("refresh.params", &definition.refresh.params, "refresh_token"),
+    ] {
+        let sent = params.values().any(|text| placeholders(text).any(|used| used == name));
+        if params.contains_key(name) && !sent {
+            found.push((
+                format!("{key}.{name}"),
+                format!("takes {name} away: send {{{name}}} under another name, at least"),
+            ));
+        }
+    }
+}
+
+fn rules(definition: &Definition, found: &mut Vec<Mistake>) {
+    let mut wrong = |key: &str, why: &str| found.push((key.to_owned(), why.to_owned()));
+    if definition.scope_separator.is_empty() {
+        wrong("scope_separator", "must not be empty: \" \", \",\" or \"+\"");
+    }
+    if definition.scope.iter().any(|scope| scope.is_empty() || scope.contains(&definition.scope_separator)) {
+        wrong("scope", "is a list of scopes, each without the separator in it");
+    }
+    if definition.introspect_url.is_none() && definition.issuer.is_none() && definition.introspect != Call::default() {
+        wrong("introspect", "needs introspect_url: where a token's end is asked for");
+    }
+    if definition.second_url.is_none() && (definition.second != Call::default() || definition.second_on_renewal) {
+        wrong("second", "needs second_url: where the second exchange goes");
+    }
+    let revokes =
+        definition.revoke != Call::default() || definition.revoke_tokens != Definition::default().revoke_tokens;
+    if definition.revoke_url.is_none() && definition.issuer.is_none() && revokes {
+        wrong("revoke", "needs revoke_url: where revocations go");
+    }
+    if definition.revoke_tokens.is_empty() {
+        wrong("revoke_tokens", "must name refresh_token, access_token or both");
+    }
+    if definition.revoke.bearer && definition.revoke_tokens.contains(&TokenKind::RefreshToken) {
+        wrong("revoke_tokens", "must be [\"access_token\"]: a refresh token authorises no request");
+    }
+    if definition.userinfo_url.is_some() != definition.userinfo_id.is_some() {
+        wrong(
+            "userinfo_id",
+            "userinfo_url and userinfo_id go together: where the account is told, and where its id is",
+        );
+    }
+    for (key, pointer) in [("userinfo_id", &definition.userinfo_id), ("userinfo_name", &definition.userinfo_name)] {
+        if pointer.as_ref().is_some_and(|pointer| !pointer.starts_with('/')) {
+            wrong(key, "is a JSON pointer such as /data/id");
+        }
+    }
+    if definition.answer.access_token.is_empty() {
+        wrong("answer.access_token", "must name the field of the access token");
+    }
+    if definition.rotates == Some(false) && (definition.replay_window.is_some() || definition.previous_until_used) {
+        wrong("rotates", "false needs neither replay_window nor previous_until_used: the refresh token stays good");
+    }
+    let whole = |uri: &String| uri.parse::<url::Url>().is_ok_and(|uri| uri.fragment().is_none());
+    if !definition.resource.iter().all(whole) {
+        wrong("resource", "is a list of absolute URIs without a fragment (RFC 8707)");
+    }
+    if let Some(sign) = &definition.callback.sign {
+        if sign.parameter.is_empty() || sign.key.is_empty() {
+            wrong("callback.sign", "needs a parameter and a key");
+        }
+        if definition.client_auth.proof() != Proof::Secret
+            && placeholders(&sign.key).any(|name| name == "client_secret")
+        {
+            wrong(
+                "callback.sign.key",
+                "{client_secret} is not there: client_auth must be post, basic, basic_raw or basic_secret",
+            );
+        }
+    }
+    // A user and a password, for one, prove something too.
+    let shows_secret = definition.variables.values().any(|variable| variable.from == Source::Secret);
+    if definition.grant == Grant::ClientCredentials && definition.client_auth == ClientAuth::None && !shows_secret {
+        wrong("client_auth", "\"none\" proves nothing, and grant = \"client_credentials\" has nothing else to show");
+    }
+    for (key, seconds) in [
+        ("assertion.lifetime", definition.assertion.lifetime),
+        ("lifetime", definition.lifetime),
+        ("refresh_lifetime", definition.refresh_lifetime),
+        ("grant_lifetime", definition.grant_lifetime),
+        ("refresh_idle", definition.refresh_idle),
+    ] {
+        if seconds == Some(0) {
+            wrong(key, "counts seconds, and is left out where it is not known");
+        }
+    }
+    if definition.api.headers.keys().any(|name| name.eq_ignore_ascii_case(&definition.api.header)) {
+        wrong("api.headers", "the header of the token is api.header's, with api.scheme before the token");
+    }
+    if HeaderName::try_from(definition.api.header.as_str()).is_err() {
+        wrong("api.header", "is not the name of a header");
+    }
+    if definition.api.expired.iter().any(|status| !(400..500).contains(status)) {
+        wrong("api.expired", "are statuses from 400 to 499");
+    }
+    if definition.api.limits.reset.is_none() && definition.api.limits.reset_unit != super::ResetUnit::default() {
+        wrong("api.limits.reset_unit", "needs api.limits.reset: the header that it is the unit of");
+    }
+}

@@ -1,0 +1,280 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    api_spec::ApiFacts,
+    grant::{AssertionTerms, ExchangeTerms, Grant},
+    request_spec::{Call, ClientAuth, Sign},
+    variable::Variable,
+};
+use crate::token::AnswerShape;
+
+/// Whether a code challenge goes along with an authorization request (RFC 7636).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Pkce {
+    /// A challenge, hashed.
+    #[default]
+    S256,
+    /// None: the provider refuses it, or does not know it.
+    #[serde(rename = "off")]
+    Off,
+}
+
+/// A provider as a TOML file has it. Every field may be left out; what is out is RFC 6749's own way, or not known.
+///
+/// URLs may hold variables, `https://{subdomain}.example.com/authorize` for one. Lifetimes count seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Definition {
+    /// The name for people.
+    pub title: Option<String>,
+    /// The issuer identifier, compared with `iss` of the callback (RFC 9207).
+    pub issuer: Option<String>,
+    /// Where a person is asked (RFC 6749 §3.1).
+    pub authorize_url: Option<String>,
+    /// Where codes become tokens (RFC 6749 §3.2).
+    pub token_url: Option<String>,
+    /// Where refresh tokens become tokens, where that is not `token_url`.
+    pub refresh_url: Option<String>,
+    /// Where tokens are revoked (RFC 7009, or the provider's own way). Its path may hold `{client_id}`.
+    pub revoke_url: Option<String>,
+    /// Where a token's end is asked for (RFC 7662 §2), where neither the answer nor the token itself tells it.
+    pub introspect_url: Option<String>,
+    /// Where a fresh access token is exchanged once more, before it is of use: for one that lives longer, for a session.
+    pub second_url: Option<String>,
+    /// Where the account that a token belongs to is told, to a GET: a URL, or a path below `api_url`.
+    pub userinfo_url: Option<String>,
+    /// Where that answer has the identifier of the account that never changes: a JSON pointer (RFC 6901).
+    pub userinfo_id: Option<String>,
+    /// Where that answer has the account's name for people: a JSON pointer (RFC 6901).
+    pub userinfo_name: Option<String>,
+    /// The API, up to its version.
+    pub api_url: Option<String>,
+    /// The variables of the URLs, parameters and headers.
+    pub variables: BTreeMap<String, Variable>,
+    /// The scopes to ask for.
+    pub scope: Vec<String>,
+    /// What stands between two scopes.
+    pub scope_separator: String,
+    /// How the client proves who it is.
+    pub client_auth: ClientAuth,
+    /// Whether a code challenge goes along (RFC 7636).
+    pub pkce: Pkce,
+    /// How an account gets its first token, and its next.
+    pub grant: Grant,
+    /// Where a device gets its codes (RFC 8628 §3.1).
+    pub device_url: Option<String>,
+    /// Where authorization requests are pushed (RFC 9126 §2).
+    pub par_url: Option<String>,
+    /// What tokens are for (RFC 8707 §2), as absolute URIs.
+    pub resource: Vec<String>,
+    /// Whether tokens are bound to a key of the account's (RFC 9449).
+    pub dpop: bool,
+    /// What signed statements say (RFC 7523 §3).
+    pub assertion: AssertionTerms,
+    /// What is changed for a token (RFC 8693 §2.1).
+    pub exchange: ExchangeTerms,
+    /// The authorization request.
+    pub authorize: Authorize,
+    /// The redirect that brings a person back.
+    pub callback: Callback,
+    /// The code exchange.
+    pub token: Call,
+    /// A renewal; what it leaves open is as in `token`, but for the parameters.
+    pub refresh: Call,
+    /// The exchange at `second_url`.
+    pub second: Call,
+    /// Whether renewals are followed by the second exchange, too, and not only the code's.
+    pub second_on_renewal: bool,
+    /// A revocation.
+    pub revoke: Call,
+    /// The question for a token's end at `introspect_url`.
+    pub introspect: Call,
+    /// What is revoked, in this order.
+    pub revoke_tokens: Vec<TokenKind>,
+    /// Where the token answer has its fields, and what tells an error.
+    pub answer: AnswerShape,
+    /// Error codes, beside `invalid_grant`, that mean that the grant itself is refused.
+    pub grant_errors: Vec<String>,
+    /// How long an access token lives where no answer says so.
+    pub lifetime: Option<u64>,
+    /// How long a refresh token lives from the answer that brought it, where no answer says so.
+    pub refresh_lifetime: Option<u64>,
+    /// How long a grant lives from the person's consent, whatever is renewed.
+    pub grant_lifetime: Option<u64>,
+    /// After how long without a renewal a refresh token lapses.
+    pub refresh_idle: Option<u64>,
+    /// Whether a renewal ends the refresh token that it spent. Unknown counts as yes.
+    pub rotates: Option<bool>,
+    /// For how long a refresh token may be sent again after an unanswered renewal.
+    pub replay_window: Option<u64>,
+    /// Whether the spent refresh token works until the new access token was used.
+    pub previous_until_used: bool,
+    /// What a person can do when an authorisation brought no refresh token.
+    pub refresh_token_remedy: Option<String>,
+    /// The API.
+    pub api: ApiFacts,
+}
+
+/// The authorization request (RFC 6749 §4.1.1), as far as it is the provider's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Authorize {
+    /// Further or other parameters, as in the other requests.
+    pub params: BTreeMap<String, String>,
+    /// Parameters whose values are written as they are, without encoding.
+    pub raw: Vec<String>,
+    /// The URL has a fragment, in which the parameters go.
+    pub fragment: bool,
+}
+
+/// The redirect that brings a person back (RFC 6749 §4.1.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Callback {
+    /// The parameter with the code.
+    pub code: String,
+    /// The parameter with the state.
+    pub state: String,
+    /// A signature that the provider puts over all other parameters, each encoded as in a form. One that is missing or wrong
+    /// makes the answer none.
+    pub sign: Option<Sign>,
+}
+
+impl Default for Callback {
+    fn default() -> Self {
+        Self { code: "code".into(), state: "state".into(), sign: None }
+    }
+}
+
+/// One of the two tokens of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "they are called so")]
+pub enum TokenKind {
+    RefreshToken,
+    AccessToken,
+}
+
+impl TokenKind {
+    /// The name that RFC 7009 §2.1 gives it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RefreshToken => "refresh_token",
+            Self::AccessToken => "access_token",
+        }
+    }
+}
+
+impl Default for Definition {
+    fn default() -> Self {
+        Self {
+            title: None,
+            issuer: None,
+            authorize_url: None,
+            token_url: None,
+            refresh_url: None,
+            revoke_url: None,
+            introspect_url: None,
+            second_url: None,
+            userinfo_url: None,
+            userinfo_id: None,
+            userinfo_name: None,
+            api_url: None,
+            variables: BTreeMap::new(),
+            scope: Vec::new(),
+            scope_separator: " ".into(),
+            client_auth: ClientAuth::default(),
+            pkce: Pkce::default(),
+            grant: Grant::default(),
+            device_url: None,
+            par_url: None,
+            resource: Vec::new(),
+            dpop: false,
+            assertion: AssertionTerms::default(),
+            exchange: ExchangeTerms::default(),
+            authorize: Authorize::default(),
+            callback: Callback::default(),
+            token: Call::default(),
+            refresh: Call::default(),
+            second: Call::default(),
+            second_on_renewal: false,
+            revoke: Call::default(),
+            introspect: Call::default(),
+            // The refresh token first: with it goes the grant (RFC 7009 §2.1).
+            revoke_tokens: vec![TokenKind::RefreshToken, TokenKind::AccessToken],
+            answer: AnswerShape::default(),
+            grant_errors: Vec::new(),
+            lifetime: None,
+            refresh_lifetime: None,
+            grant_lifetime: None,
+            refresh_idle: None,
+            rotates: None,
+            replay_window: None,
+            previous_until_used: false,
+            refresh_token_remedy: None,
+            api: ApiFacts::default(),
+        }
+    }
+}
+
+impl Definition {
+    /// The wanted scopes as the provider wants them written.
+    #[must_use]
+    pub fn scope_text(&self) -> String {
+        self.scope.join(&self.scope_separator)
+    }
+
+    /// The URLs, with their keys.
+    pub(super) fn urls(&self) -> [(&'static str, Option<&str>); 10] {
+        [
+            ("authorize_url", self.authorize_url.as_deref()),
+            ("token_url", self.token_url.as_deref()),
+            ("refresh_url", self.refresh_url.as_deref()),
+            ("revoke_url", self.revoke_url.as_deref()),
+            ("second_url", self.second_url.as_deref()),
+            ("userinfo_url", self.userinfo_url.as_deref()),
+            ("api_url", self.api_url.as_deref()),
+            ("device_url", self.device_url.as_deref()),
+            ("par_url", self.par_url.as_deref()),
+            ("introspect_url", self.introspect_url.as_deref()),
+        ]
+    }
+
+    /// The requests that are not the authorization request, with their keys.
+    pub(super) fn calls(&self) -> [(&'static str, &Call); 5] {
+        [
+            ("token", &self.token),
+            ("refresh", &self.refresh),
+            ("second", &self.second),
+            ("revoke", &self.revoke),
+            ("introspect", &self.introspect),
+        ]
+    }
+
+    /// Every text that may hold a placeholder, with its key.
+    pub(super) fn templates(&self) -> Vec<(String, &str)> {
+        let urls = self.urls().into_iter().filter_map(|(key, url)| Some((key.to_owned(), url?)));
+        let params =
+            self.authorize.params.iter().map(|(name, value)| (format!("authorize.params.{name}"), value.as_str()));
+        let mut all: Vec<(String, &str)> = urls.chain(params).collect();
+        all.extend(self.issuer.as_deref().map(|issuer| ("issuer".to_owned(), issuer)));
+        all.extend(self.assertion.audience.as_deref().map(|audience| ("assertion.audience".to_owned(), audience)));
+        for (key, call) in self.calls() {
+            all.extend(call.params.iter().map(|(name, value)| (format!("{key}.params.{name}"), value.as_str())));
+            all.extend(call.sign.iter().map(|sign| (format!("{key}.sign.key"), sign.key.as_str())));
+            all.extend(call.sign.iter().map(|sign| (format!("{key}.sign.before"), sign.before.as_str())));
+            all.extend(call.headers.iter().map(|(name, value)| (format!("{key}.headers.{name}"), value.as_str())));
+        }
+        all.extend(self.callback.sign.iter().map(|sign| ("callback.sign.key".to_owned(), sign.key.as_str())));
+        all.extend(self.api.headers.iter().map(|(name, value)| (format!("api.headers.{name}"), value.as_str())));
+        all
+    }
+}

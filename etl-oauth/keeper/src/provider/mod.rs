@@ -1,0 +1,294 @@
+//! What a provider is: its endpoints, and where it leaves the RFCs. A provider is data, never code: see the files in
+//! `providers/`, and [`Definition`] for the format.
+
+mod api_spec;
+mod check;
+mod definition;
+mod discovery;
+mod endpoint;
+mod grant;
+mod load;
+mod overrides;
+mod request_spec;
+mod url_template;
+mod variable;
+
+pub use api_spec::{ApiFacts, Limits, Paging, ResetUnit};
+pub use definition::{Authorize, Callback, Definition, Pkce, TokenKind};
+pub use discovery::{Metadata, MetadataError, well_known};
+pub use endpoint::{EndpointError, checked_beside, checked_url, is_loopback};
+pub use grant::{AssertionTerms, ExchangeTerms, Grant};
+pub use overrides::Overrides;
+pub use request_spec::{Call, ClientAuth, Encoding, Format, Hash, Sign, Verb};
+pub(crate) use url_template::CLIENT_ID;
+pub(crate) use variable::fill;
+pub use variable::{Kind, Source, Values, Variable};
+
+/// The JSON Schema of definitions, for editors.
+pub const SCHEMA: &str = include_str!("../../providers/schema.json");
+
+use std::{borrow::Cow, ops::Deref, sync::Arc, time::Duration};
+
+use url::Url;
+
+use overrides::{check_values, overlay, sound, with_defaults};
+use url_template::{nowhere, resolve};
+use variable::placeholders;
+
+/// One provider, ready to use: a definition with the overrides of the configuration, checked. What had to be worked out
+/// stands in fields; everything else is read through to the definition.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Provider {
+    /// The name in configuration, JSON and metrics.
+    pub name: String,
+    /// The name for people.
+    pub title: String,
+    /// Where a person is asked (RFC 6749 §3.1).
+    pub authorize_url: Option<Url>,
+    /// Where codes become tokens (RFC 6749 §3.2). Until the server has told it, and where the grant needs none, this is
+    /// `https://unknown.invalid/`, where nobody can ever be (RFC 2606 §2).
+    pub token_url: Url,
+    /// Where refresh tokens become tokens; most often the token endpoint.
+    pub refresh_url: Url,
+    /// Where tokens are revoked.
+    pub revoke_url: Option<Url>,
+    /// Where a fresh access token is exchanged once more.
+    pub second_url: Option<Url>,
+    /// Where the account that a token belongs to is told.
+    pub userinfo_url: Option<Url>,
+    /// The API, up to its version.
+    pub api_url: Option<Url>,
+    /// Where a device gets its codes (RFC 8628 §3.1).
+    pub device_url: Option<Url>,
+    /// Where authorization requests are pushed (RFC 9126 §2).
+    pub par_url: Option<Url>,
+    /// Where a token's end is asked for (RFC 7662 §2).
+    pub introspect_url: Option<Url>,
+    /// Whether an authorization request that was not pushed is refused.
+    pub par_required: bool,
+    /// Whether an answer to an authorization request without `iss` is refused (RFC 9207 §2.4).
+    pub iss_required: bool,
+    /// Whether the server is asked for its metadata.
+    pub discovers: bool,
+    /// Whether the endpoints are there without metadata.
+    pub whole: bool,
+    /// How long an access token lives where no answer says so.
+    pub lifetime: Option<Duration>,
+    /// Whether a renewal ends the refresh token that it spent. Unknown counts as yes.
+    pub rotates: bool,
+    /// For how long a refresh token may be sent again after an unanswered renewal.
+    pub replay_window: Duration,
+    /// After how long without a renewal a refresh token lapses.
+    pub refresh_idle: Option<Duration>,
+    /// The values of the variables that are known, and the redirect URI.
+    values: Values,
+    platform: Option<Url>,
+    definition: Arc<Definition>,
+    said: Said,
+}
+
+/// What was said, so that the server's word on it does not count.
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    client_auth: bool,
+    pkce: bool,
+    token_url: bool,
+    refresh_url: bool,
+}
+
+impl Deref for Provider {
+    type Target = Definition;
+
+    fn deref(&self) -> &Definition {
+        &self.definition
+    }
+}
+
+impl Provider {
+    /// Lays `overrides` over `definition`.
+    ///
+    /// # Errors
+    /// A sentence for each URL or variable that is missing or unsafe, with the variable that would set it.
+    pub fn new(name: &str, definition: Definition, overrides: Overrides) -> Result<Self, Vec<String>> {
+        let asked = overrides.issuer.is_some();
+        let said = Said {
+            // A definition that says what is the rule anyway says nothing.
+            client_auth: overrides.client_auth.is_some() || definition.client_auth != ClientAuth::default(),
+            pkce: overrides.pkce.is_some() || definition.pkce != Pkce::default(),
+            token_url: overrides.token_url.is_some() || definition.token_url.is_some(),
+            refresh_url: overrides.refresh_url.is_some() || definition.refresh_url.is_some(),
+        };
+        let platform = overrides.platform.clone();
+        let (mut definition, values) = overlay(definition, overrides);
+        let mut wrong = check_values(name, &definition, &values);
+        // A value that is wrong is told as such, and not by what an address would become of it.
+        let values = with_defaults(&definition, sound(&definition, values));
+        let issuer = definition.issuer.take();
+        definition.issuer = issuer.and_then(|issuer| fill(&issuer, |name| values.get(name).map(String::as_str)));
+        let mut url = |key: &str, text: Option<&str>| match resolve(&definition, text?, &values, platform.as_ref()) {
+            Ok(url) => url,
+            Err(why) => {
+                wrong.push(format!("provider {name}: {key}: {why}"));
+                None
+            }
+        };
+        let [
+            authorize_url,
+            token_url,
+            refresh_url,
+            revoke_url,
+            second_url,
+            userinfo_url,
+            api_url,
+            device_url,
+            par_url,
+            introspect_url,
+        ] = definition.urls().map(|(key, text)| url(key, text));
+        let whole = token_url.is_some()
+            && match definition.grant {
+                Grant::AuthorizationCode => authorize_url.is_some(),
+                Grant::DeviceCode => device_url.is_some(),
+                _ => true,
+            };
+        let needed = definition.grant.uses_token_endpoint();
+        let discovers = needed && (asked || (definition.issuer.is_some() && !whole));
+        if needed && token_url.is_none() && !discovers && wrong.is_empty() {
+            wrong.push(format!("provider {name} has no token endpoint: set the variable token_url, or issuer"));
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let token_url = token_url.unwrap_or_else(nowhere);
+        Ok(Self {
+            title: definition.title.clone().unwrap_or_else(|| name.to_owned()),
+            name: name.to_owned(),
+            authorize_url,
+            refresh_url: refresh_url.unwrap_or_else(|| token_url.clone()),
+            token_url,
+            revoke_url,
+            second_url,
+            userinfo_url,
+            api_url,
+            device_url,
+            par_url,
+            introspect_url,
+            par_required: false,
+            iss_required: false,
+            discovers,
+            whole,
+            lifetime: definition.lifetime.map(Duration::from_secs),
+            rotates: definition.rotates.unwrap_or(true),
+            replay_window: definition.replay_window.map(Duration::from_secs).unwrap_or_default(),
+            refresh_idle: definition.refresh_idle.map(Duration::from_secs),
+            values,
+            platform,
+            definition: Arc::new(definition),
+            said,
+        })
+    }
+
+    /// How the client proves who it is; `None` where nobody said and the server will tell.
+    #[must_use]
+    pub fn said_client_auth(&self) -> Option<ClientAuth> {
+        (self.said.client_auth || !self.discovers).then_some(self.client_auth)
+    }
+
+    /// For whom a signed statement is: as was said, with the provider's variables filled in, else the issuer, else the token
+    /// endpoint (RFC 7523 §3).
+    #[must_use]
+    pub fn assertion_audience(&self) -> Cow<'_, str> {
+        if let Some(said) = &self.assertion.audience {
+            return fill(said, |name| self.value(name)).map_or(Cow::Borrowed(said), Cow::Owned);
+        }
+        Cow::Borrowed(self.issuer.as_deref().unwrap_or(self.token_url.as_str()))
+    }
+
+    /// The provider with what its server tells: what was said here stays. Of the ways to prove who the client is, the first
+    /// one that is `usable` with the secrets that there are.
+    ///
+    /// # Errors
+    /// When the server does not tell an endpoint that the grant cannot do without: its name in the metadata.
+    pub fn learned(&self, told: &Metadata, usable: impl Fn(ClientAuth) -> bool) -> Result<Self, &'static str> {
+        let or = |said: &Option<Url>, told: &Option<Url>| said.clone().or_else(|| told.clone());
+        let mut definition = (*self.definition).clone();
+        if let (false, Some(auth)) = (self.said.client_auth, told.client_auth.iter().find(|auth| usable(**auth))) {
+            definition.client_auth = *auth;
+        }
+        if !self.said.pkce && told.s256 == Some(false) {
+            definition.pkce = Pkce::Off;
+        }
+        let told = if definition.client_auth == ClientAuth::TlsClientAuth { &told.by_certificate() } else { told };
+        let said = Some(&self.token_url).filter(|_| self.said.token_url);
+        let token_url = said.or(told.token_url.as_ref()).ok_or("token_endpoint")?.clone();
+        let it = Self {
+            authorize_url: or(&self.authorize_url, &told.authorize_url),
+            refresh_url: if self.said.refresh_url { self.refresh_url.clone() } else { token_url.clone() },
+            token_url,
+            revoke_url: or(&self.revoke_url, &told.revoke_url),
+            device_url: or(&self.device_url, &told.device_url),
+            par_url: or(&self.par_url, &told.par_url),
+            introspect_url: or(&self.introspect_url, &told.introspect_url),
+            par_required: told.par_required,
+            iss_required: told.iss_in_answers,
+            definition: Arc::new(definition),
+            ..self.clone()
+        };
+        match it.grant {
+            Grant::AuthorizationCode if it.authorize_url.is_none() => Err("authorization_endpoint"),
+            Grant::DeviceCode if it.device_url.is_none() => Err("device_authorization_endpoint"),
+            _ => Ok(it),
+        }
+    }
+
+    /// The effective definition: what it says after the configuration was laid over it.
+    #[must_use]
+    pub fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    /// The value of a variable, as far as it is known.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    /// The provider as one account sees it: with the values that were kept from its redirect and its token answers in the
+    /// places of their variables.
+    #[must_use]
+    pub fn with(&self, kept: &Values) -> Cow<'_, Self> {
+        let known =
+            |name: &String| self.variables.get(name).is_some_and(|variable| variable.from != Source::Configuration);
+        if !kept.keys().any(known) {
+            return Cow::Borrowed(self);
+        }
+        let mut it = self.clone();
+        // They were checked when they were kept; a record may be older than the definition.
+        it.values.extend(
+            kept.iter()
+                .filter(|(name, value)| known(name) && self.variables[*name].check(value).is_ok())
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
+        let again = |text: &Option<String>| -> Option<Url> {
+            let text = text.as_deref().filter(|text| placeholders(text).any(|name| kept.contains_key(name)))?;
+            resolve(&self.definition, text, &it.values, self.platform.as_ref()).ok().flatten()
+        };
+        let definition = &self.definition;
+        let token_url = again(&definition.token_url);
+        if definition.refresh_url.is_none() {
+            it.refresh_url = token_url.clone().unwrap_or(it.refresh_url);
+        } else {
+            it.refresh_url = again(&definition.refresh_url).unwrap_or(it.refresh_url);
+        }
+        it.token_url = token_url.unwrap_or(it.token_url);
+        it.revoke_url = again(&definition.revoke_url).or(it.revoke_url);
+        it.introspect_url = again(&definition.introspect_url).or(it.introspect_url);
+        it.second_url = again(&definition.second_url).or(it.second_url);
+        it.userinfo_url = again(&definition.userinfo_url).or(it.userinfo_url);
+        it.api_url = again(&definition.api_url).or(it.api_url);
+        Cow::Owned(it)
+    }
+}
+
+#[cfg(test)]
+mod tests;

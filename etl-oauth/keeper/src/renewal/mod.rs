@@ -1,0 +1,323 @@
+//! Keeps one account's token valid: the renewal protocol. The protocol itself is a state machine without IO; here it meets
+//! the store, the provider and the clock.
+
+mod accounts;
+mod authorize;
+mod clock;
+mod device;
+mod dpop;
+mod driver;
+mod error;
+mod notify;
+mod policy;
+mod protocol;
+mod replay_guard;
+mod revoke;
+mod single_flight;
+mod state_machine;
+mod token;
+mod token_cache;
+mod work;
+
+pub use accounts::Keepers;
+pub use authorize::Kept;
+pub use clock::Clock;
+pub use device::Invitation;
+pub(crate) use driver::jitter;
+pub use error::KeeperError;
+pub use notify::{Announcement, Announcer};
+pub use policy::{Policy, Renew};
+pub use protocol::{Action, Event, Outcome, Reason};
+pub use revoke::Revoked;
+pub use state_machine::Renewal;
+pub use token::Token;
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use device::Desk;
+use jiff::Timestamp;
+use single_flight::{Flight, Landing};
+use token_cache::Current;
+use work::Work;
+
+use crate::{
+    grant::Authority,
+    store::{Store, Stored},
+    token::{Failure, FailureKind, Renewal as LastRenewal, State},
+};
+
+/// What a keeper is made of.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "holds closures and secrets")]
+pub struct Parts {
+    /// The provider's authorization server.
+    pub authority: Authority,
+    /// Where the record lives.
+    pub store: Arc<Store>,
+    /// The rules.
+    pub policy: Policy,
+    /// This replica's name in leases and intents.
+    pub owner: String,
+    /// The time.
+    pub clock: Clock,
+    /// Who is told of changes of an account's state.
+    pub announcer: Announcer,
+}
+
+/// Keeps one account's token valid. Cheap to clone; all clones are one keeper.
+#[derive(Clone)]
+pub struct Keeper(Arc<Inner>);
+
+struct Inner {
+    account: String,
+    parts: Arc<Parts>,
+    current: ArcSwapOption<Current>,
+    flight: Mutex<Option<Arc<Flight>>>,
+    /// Renewals and writes under way.
+    work: Arc<Work>,
+    /// The newest generation that the API has taken.
+    worked: AtomicU64,
+    /// The lease is ours.
+    leased: AtomicBool,
+    /// New tokens are in memory alone.
+    unsaved: AtomicBool,
+    /// The last call to the store went well.
+    store_ok: AtomicBool,
+    /// News that another replica left untold are being told.
+    telling: AtomicBool,
+    /// The last renewals, newest first.
+    history: Mutex<VecDeque<LastRenewal>>,
+    /// Unix milliseconds before which an unreachable store is left alone.
+    store_again_at: AtomicI64,
+    /// A task of this replica asks the provider whether a person has typed a code.
+    asking: AtomicBool,
+    /// What only accounts of the device grant have.
+    desk: OnceLock<Box<Desk>>,
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper").field("account", &self.0.account).finish_non_exhaustive()
+    }
+}
+
+impl Keeper {
+    /// The keeper of `account`. Keepers of many accounts share their parts in an [`Arc`].
+    pub fn new(account: impl Into<String>, parts: impl Into<Arc<Parts>>) -> Self {
+        Self::sharing(account, parts.into(), Arc::default())
+    }
+
+    /// The keeper of `account`, whose work counts as that of others.
+    fn sharing(account: impl Into<String>, parts: Arc<Parts>, work: Arc<Work>) -> Self {
+        Self(Arc::new(Inner {
+            account: account.into(),
+            parts,
+            current: ArcSwapOption::empty(),
+            flight: Mutex::new(None),
+            work,
+            worked: AtomicU64::new(0),
+            leased: AtomicBool::new(false),
+            unsaved: AtomicBool::new(false),
+            store_ok: AtomicBool::new(true),
+            telling: AtomicBool::new(false),
+            history: Mutex::default(),
+            store_again_at: AtomicI64::new(i64::MIN),
+            asking: AtomicBool::new(false),
+            desk: OnceLock::new(),
+        }))
+    }
+
+    /// The account.
+    #[must_use]
+    pub fn account(&self) -> &str {
+        &self.0.account
+    }
+
+    /// How long a holder of a lease may be silent before it loses it.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.0.parts.policy.lease
+    }
+
+    /// The store's name.
+    #[must_use]
+    pub fn store_kind(&self) -> &'static str {
+        self.0.parts.store.kind()
+    }
+
+    /// The last renewals of this replica, newest first.
+    #[must_use]
+    pub fn history(&self) -> Vec<LastRenewal> {
+        self.0.history.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Whether all that this replica knows is in the store.
+    #[must_use]
+    pub fn is_saved(&self) -> bool {
+        !self.0.unsaved.load(Ordering::Acquire)
+    }
+
+    /// Whether the store can be used, as far as the last call to it tells.
+    #[must_use]
+    pub fn is_store_ok(&self) -> bool {
+        self.0.store_ok.load(Ordering::Acquire) && self.is_saved()
+    }
+
+    /// Whether the first use will bring a token, though nobody has authorised anything.
+    #[must_use]
+    pub fn begins_by_itself(&self) -> bool {
+        self.0.parts.policy.asks_again && self.current().is_none_or(|stored| stored.record.generation == 0)
+    }
+
+    /// When the next renewal is due by itself.
+    #[must_use]
+    pub fn next_renewal_at(&self) -> Option<Timestamp> {
+        let stored = self.current()?;
+        let health = &stored.record.health;
+        if health.needs_authorisation || health.held {
+            return None;
+        }
+        health.next_try_at.or_else(|| self.0.parts.policy.due_at(&stored.record))
+    }
+
+    /// A token that is good for now.
+    ///
+    /// While it is fresh this takes no lock and asks nobody. Else it is renewed first, by one task however many callers
+    /// wait; a caller that goes away cancels nothing. Where the renewal fails and the old token still lives, that one is
+    /// handed out.
+    ///
+    /// # Errors
+    /// [`KeeperError`], with what a person can do about it.
+    pub async fn token(&self) -> Result<Token, KeeperError> {
+        if let Some(token) = self.fresh() {
+            return Ok(token);
+        }
+        let result = match self.standing() {
+            Some(err) => Err(err),
+            None => match self.landing_for(Reason::Expiry).await {
+                Landing { fresh: Some(token), .. } => return Ok(token),
+                Landing { result, .. } => result,
+            },
+        };
+        match self.fresh() {
+            Some(token) => Ok(token),
+            None => self.usable(result),
+        }
+    }
+
+    /// A token instead of the one of `generation`, which the API has refused: one renewal for however many callers were
+    /// refused with it.
+    ///
+    /// # Errors
+    /// [`KeeperError`]; also when the tokens of the last renewal were refused like those before, and the next forced
+    /// renewal has to wait.
+    pub async fn token_instead_of(&self, generation: u64) -> Result<Token, KeeperError> {
+        let is_newer = |stored: &Stored| stored.record.generation > generation;
+        if !self.current().is_some_and(|stored| is_newer(&stored)) {
+            let worked = self.0.worked.load(Ordering::Acquire) == generation;
+            self.renew(Reason::Refused { generation, worked }).await?;
+        }
+        self.token_where(|current| is_newer(&current.stored)).ok_or_else(|| self.disabled())
+    }
+
+    /// Takes note that the API has taken a token of `generation`.
+    pub fn worked(&self, generation: u64) {
+        self.0.worked.fetch_max(generation, Ordering::AcqRel);
+    }
+
+    /// What a run of the job begins with: looks at the store, renews where every run does, and keeps a refresh token alive
+    /// that would lapse of idleness. A failure here is the failure of a later [`Keeper::token`], or of nothing.
+    pub async fn begin_run(&self) {
+        self.sync().await;
+        let Some(stored) = self.current() else { return };
+        let parts = &self.0.parts;
+        let policy = &parts.policy;
+        let outdated = stored.record.tokens.as_ref().is_some_and(|tokens| parts.authority.is_outdated(tokens));
+        let need = if policy.renew == Renew::EachRun || outdated {
+            Reason::Run { generation: stored.record.generation }
+        } else if policy.idle_at(&stored.record).is_some_and(|at| at <= self.now()) {
+            Reason::Idle
+        } else {
+            return;
+        };
+        if self.standing().is_none()
+            && let Err(err) = self.renew(need).await
+        {
+            tracing::warn!(account = self.account(), error = %err, "the renewal before this run failed");
+        }
+    }
+
+    /// Renews now, whatever waits stand, as an operator asks. Where a grant needs nobody, this begins it, too.
+    ///
+    /// # Errors
+    /// [`KeeperError`] when no new token came.
+    pub async fn refresh(&self) -> Result<Token, KeeperError> {
+        self.sync().await;
+        let stored = self.current();
+        if stored.is_none() && !self.0.parts.policy.asks_again {
+            return Err(self.disabled());
+        }
+        let generation = stored.map_or(0, |stored| stored.record.generation);
+        self.renew(Reason::Asked { generation }).await?;
+        self.token_where(|_| true).ok_or_else(|| self.disabled())
+    }
+
+    /// What the last failure says of a try now, so that a caller under a backoff costs neither store nor provider a call.
+    fn standing(&self) -> Option<KeeperError> {
+        let now = self.now();
+        let stored = self.current()?;
+        let health = &stored.record.health;
+        let waits = health.next_try_at.is_some_and(|at| now < at);
+        if health.needs_authorisation || health.held || waits {
+            let class = health.class.unwrap_or(FailureKind::ProviderUnavailable);
+            return Some(self.failed(Failure::new(class, health.detail.clone().unwrap_or_default())));
+        }
+        (now.as_millisecond() < self.0.store_again_at.load(Ordering::Acquire))
+            .then(|| self.failed(Failure::new(FailureKind::StoreUnavailable, "the store cannot be used; trying on")))
+    }
+
+    /// After a renewal: its tokens, or the old ones while they live.
+    fn usable(&self, result: Result<(), KeeperError>) -> Result<Token, KeeperError> {
+        let now = self.now();
+        let alive = |current: &Current| current.stored.record.tokens.as_ref().is_some_and(|it| it.is_alive(now));
+        match (self.token_where(alive), result) {
+            (Some(token), _) => Ok(token),
+            (None, Err(err)) => Err(err),
+            // A renewal whose second exchange failed leaves a refresh token alone.
+            (None, Ok(())) if self.current().is_some_and(|stored| stored.record.tokens.is_some()) => {
+                Err(self.failed(Failure::new(
+                    FailureKind::ProviderUnavailable,
+                    "the renewal brought no access token that is good for now",
+                )))
+            }
+            (None, Ok(())) => Err(self.disabled()),
+        }
+    }
+
+    fn disabled(&self) -> KeeperError {
+        KeeperError::Disabled { account: self.0.account.clone() }
+    }
+
+    fn failed(&self, failure: Failure) -> KeeperError {
+        let account = self.0.account.clone();
+        match self.state() {
+            State::NeedsAuthorisation => KeeperError::NeedsAuthorisation { account, failure },
+            _ => KeeperError::Failed { account, failure },
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.0.parts.clock.now()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::FailureKind;
+
+/// How an account fares: shared between replicas, so that one's failure spares the others a try.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Health {
+    /// Failed renewals in a row.
+    pub failures: u32,
+    /// What the last one failed of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<FailureKind>,
+    /// One sentence on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// No try before this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_try_at: Option<Timestamp>,
+    /// No try at all by itself: the refresh token was sent as often as is safe, and a person has to look.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+    /// Only a new authorisation helps.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub needs_authorisation: bool,
+    /// Tokens that the API refused although they were just renewed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refused>,
+    /// The last renewal, whatever came of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_renewal: Option<Renewal>,
+}
+
+/// New tokens that the API would not take: forced renewals are spaced out until some token works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Forced renewals in a row that did not help.
+    pub count: u32,
+    /// No forced renewal before this.
+    pub next_at: Timestamp,
+}
+
+/// When a renewal was, and its outcome: `renewed`, `adopted` or a failure class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewal {
+    /// When it ended.
+    pub at: Timestamp,
+    /// What came of it.
+    pub outcome: String,
+}
+
+/// What an account's record amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Never authorised, or revoked.
+    Disabled,
+    /// It has tokens, and the last renewal went well.
+    Enabled,
+    /// It has tokens, and something is wrong that may pass.
+    Degraded,
+    /// Its grant is gone: a person must authorise again.
+    NeedsAuthorisation,
+}
+
+impl State {
+    /// Every state, for metrics that show one gauge for each.
+    pub const ALL: [Self; 4] = [Self::Disabled, Self::Enabled, Self::Degraded, Self::NeedsAuthorisation];
+
+    /// The name in JSON, metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Enabled => "enabled",
+            Self::Degraded => "degraded",
+            Self::NeedsAuthorisation => "needs_authorisation",
+        }
+    }
+}

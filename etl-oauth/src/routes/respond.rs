@@ -1,0 +1,189 @@
+//! Who asks, and in which shape the answer goes.
+
+use std::convert::Infallible;
+
+use axum::{
+    Form,
+    extract::{
+        FromRequestParts, Query,
+        rejection::{FormRejection, QueryRejection},
+    },
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
+
+use serde::Deserialize;
+
+use super::App;
+use crate::pages::{Page, Problem};
+use token_keeper::store::DEFAULT_ACCOUNT;
+
+/// What of a request decides over the answer's shape and the caller's rights.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self { method: parts.method.clone(), uri: parts.uri.clone(), headers: parts.headers.clone() })
+    }
+}
+
+/// The fields that every form of ours posts; a body that is no form has none of them.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Fields {
+    #[serde(default)]
+    pub(super) csrf: String,
+    #[serde(default)]
+    account: String,
+    #[serde(default)]
+    wait: String,
+}
+
+impl Fields {
+    /// The account that is meant; `default` where none is named.
+    pub(super) fn account(&self) -> &str {
+        if self.account.is_empty() { DEFAULT_ACCOUNT } else { &self.account }
+    }
+
+    /// Whether a page that shows a code looks again.
+    pub(super) fn waits(&self) -> bool {
+        !self.wait.is_empty()
+    }
+}
+
+/// A posted form, or none.
+pub(super) type Posted = Result<Form<Fields>, FormRejection>;
+
+/// The fields of a posted form, and what is wrong with a body that is none. Without a body there are no fields.
+pub(super) fn fields(asked: &Asked, form: Posted) -> (Fields, Option<StatusCode>) {
+    match form {
+        Ok(Form(fields)) => (fields, None),
+        Err(_) if !asked.headers.contains_key(header::CONTENT_TYPE) => (Fields::default(), None),
+        Err(rejection) => (Fields::default(), Some(rejection.status())),
+    }
+}
+
+/// What every answer says, whoever made it, unless that one knows better: it is kept by no cache, shown in no frame, and
+/// read as nothing but what it says it is (RFC 9700 §4.2.4, §4.16).
+pub(super) fn guarded(mut response: Response) -> Response {
+    let wanted = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    // Room for all at once, and for what the watchdog adds: a map that grows puts every header in its place again.
+    response.headers_mut().reserve(wanted.len() + 4);
+    for (name, value) in wanted {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+impl Asked {
+    /// Whether `Accept` asks for HTML: a browser does, a machine does not.
+    pub(super) fn wants_html(&self) -> bool {
+        self.headers
+            .get_all(header::ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/html")))
+    }
+
+    /// Whether a browser shows a page for this: a GET that wants HTML. A POST is a scheduler's, or a form's.
+    pub(super) fn is_browser(&self) -> bool {
+        self.method == Method::GET && self.wants_html()
+    }
+
+    /// Whether the platform would forward the answer to an address of the caller's choice.
+    pub(super) fn is_forwarded(&self) -> bool {
+        self.headers.contains_key("x-callback-url")
+    }
+
+    /// Refuses a body that is no form: taken for an empty one, it would mean the account `default`, and not the one that it
+    /// names in its own way.
+    pub(super) fn refuse_body(&self, app: &App, wrong: Option<StatusCode>) -> Result<(), Response> {
+        let Some(status) = wrong else { return Ok(()) };
+        let (status, message) = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => (status, "the body is too large for a form"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => (status, "the body is no form"),
+            _ => (StatusCode::BAD_REQUEST, "the form cannot be read"),
+        };
+        let words = ("That cannot be read", message, "Send application/x-www-form-urlencoded, or no body at all.");
+        Err(self.problem(app, &problem("bad_form", status, words)))
+    }
+
+    /// The fields of a query.
+    pub(super) fn query(&self, app: &App, query: Result<Query<Fields>, QueryRejection>) -> Result<Fields, Response> {
+        let words = ("That cannot be read", "the query cannot be read", "Name an account once, or none.");
+        query
+            .map(|Query(fields)| fields)
+            .map_err(|_| self.problem(app, &problem("bad_request", StatusCode::BAD_REQUEST, words)))
+    }
+
+    /// The problem, as a page or as JSON.
+    pub(super) fn problem(&self, app: &App, problem: &Problem) -> Response {
+        if self.wants_html() { problem.page(&app.base).into_response() } else { problem.json() }
+    }
+}
+
+/// A problem of that name and status: title, what happened, what to do next.
+pub(super) fn problem(error: &str, status: StatusCode, (title, message, next): (&str, &str, &str)) -> Problem {
+    Problem {
+        error: error.to_owned(),
+        message: message.to_owned(),
+        next: next.to_owned(),
+        status,
+        title: title.to_owned(),
+        link: None,
+    }
+}
+
+impl Problem {
+    pub(super) fn with_link(mut self, path: &'static str, words: &str) -> Self {
+        self.link = Some((path, words.to_owned()));
+        self
+    }
+}
+
+/// A redirect that a browser follows with GET (RFC 9700 §4.12), with cookies.
+pub(super) fn see_other(url: &str, cookies: impl IntoIterator<Item = HeaderValue>) -> Response {
+    redirect(StatusCode::SEE_OTHER, url, cookies)
+}
+
+/// A redirect of that status.
+pub(super) fn redirect(status: StatusCode, url: &str, cookies: impl IntoIterator<Item = HeaderValue>) -> Response {
+    let mut response = status.into_response();
+    let headers = response.headers_mut();
+    // A URL is ASCII, as the `url` crate writes it.
+    if let Ok(url) = HeaderValue::from_str(url) {
+        headers.insert(header::LOCATION, url);
+    }
+    set_cookies(response, cookies)
+}
+
+/// The page, with cookies.
+pub(super) fn page(page: Page, cookies: impl IntoIterator<Item = HeaderValue>) -> Response {
+    set_cookies(page.into_response(), cookies)
+}
+
+fn set_cookies(mut response: Response, cookies: impl IntoIterator<Item = HeaderValue>) -> Response {
+    for cookie in cookies {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// JSON.
+pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
+    // What is answered here are structures of our own and what a job made: maps with string keys.
+    let body = serde_json::to_string(value).unwrap_or_default();
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
