@@ -1,4 +1,4 @@
-//! Values that nobody can guess.
+//! Random values that cannot be guessed.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -211,6 +211,143 @@ async fn a_function_sees_the_secrets_that_it_lists_and_changes_of_them() {
 }
 
 #[tokio::test]
+async fn s20_requests_for_other_hosts_are_refused_on_every_route_of_gateway_and_sandbox() {
+    let running = Place::new(ECHO).start(&["echo"]).await;
+    let urls = running.local.urls();
+    for (url, path) in [
+        (&urls.gateway, "/function/echo"),
+        (&urls.gateway, "/async-function/echo"),
+        (&urls.gateway, "/system/functions"),
+        (&urls.gateway, "/local/build/echo"),
+        (&urls.gateway, "/healthz"),
+        (urls.provider.as_ref().unwrap(), "/admin/faults"),
+        (urls.provider.as_ref().unwrap(), "/oauth/authorize"),
+        (urls.provider.as_ref().unwrap(), "/v2/sales"),
+    ] {
+        let address = url.replace("http://", "");
+        let port = address.rsplit_once(':').unwrap().1;
+        let status = async |target: &str, hosts: &[&str]| {
+            let hosts: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            let request = format!("GET {target} HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer[9..12].parse::<u16>().unwrap()
+        };
+        for host in ["evil.example", &format!("evil.example:{port}"), &format!("127.0.0.1.evil.example:{port}")] {
+            assert_eq!(status(path, &[host]).await, 421, "{path} {host}");
+        }
+        assert_eq!(status(&format!("http://evil.example{path}"), &["localhost"]).await, 421, "{path}");
+        assert_eq!(status(path, &["localhost", "localhost"]).await, 400, "{path}");
+        assert_eq!(status(path, &[]).await, 400, "{path}");
+        for host in ["localhost", &format!("localhost:{port}"), &address] {
+            assert!(![400, 421].contains(&status(path, &[host]).await) || path.contains("authorize"), "{path} {host}");
+        }
+    }
+    let refused = running.http.get(running.at("/healthz")).header("host", "evil.example").send().await.unwrap();
+    assert!(refused.text().await.unwrap().contains("--allowed-host"));
+    running.local.stop().await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_allowed_is_answered_to() {
+    let place = Place::new(ECHO);
+    let options = local::Options { allowed_hosts: vec!["tunnel.example".to_owned()], ..place.options(&["echo"]) };
+    let local = local::Local::start(options).await.unwrap();
+    let url = local.urls().functions["echo"].clone();
+    let answer = reqwest::Client::new().get(url).header("host", "tunnel.example").send().await.unwrap();
+    assert_eq!(Seen::of(answer).await.headers("x-forwarded-host"), ["tunnel.example"]);
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn the_callers_port_stays_in_x_forwarded_for() {
+    let running = Place::new(ECHO).start(&["echo"]).await;
+    let mut stream = TcpStream::connect(running.local.urls().gateway.replace("http://", "")).await.unwrap();
+    let own = stream.local_addr().unwrap().to_string();
+    stream.write_all(b"GET /function/echo/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains(&format!("[\"x-forwarded-for\",\"{own}\"]")), "{own}: {answer}");
+    running.local.stop().await;
+}
+
+#[tokio::test]
+async fn the_status_of_a_function_always_has_labels_annotations_and_its_name() {
+    let running = Place::new(ECHO).start(&["echo"]).await;
+    for path in ["/system/function/echo", "/system/functions"] {
+        let answer = running.read(path).await;
+        let status = answer.get(0).unwrap_or(&answer);
+        assert_eq!(status["labels"], json!({"faas_function": "echo"}), "{path}");
+        assert_eq!(status["annotations"], json!({}), "{path}");
+    }
+    running.local.stop().await;
+}
+
+#[tokio::test]
+async fn the_process_of_a_deployment_is_a_variable_of_the_function() {
+    let running = Place::new(ECHO).start(&["echo"]).await;
+    assert!(!running.seen("/function/echo").await.environment().contains_key("fprocess"));
+    let spec = json!({"service": "echo", "image": "sample", "envProcess": "sha512sum -b"});
+    assert_eq!(running.write(Method::PUT, "/system/functions", &spec).await, 202);
+    until(async || running.seen("/function/echo").await.environment().get("fprocess") == Some(&"sha512sum -b")).await;
+    assert_eq!(running.read("/system/function/echo").await["envProcess"], "sha512sum -b");
+    running.local.stop().await;
+}
+
+#[tokio::test]
+async fn no_replicas_cannot_be_asked_for() {
+    let running = Place::new(ECHO).start(&["echo"]).await;
+    let scale = async |name: &str, replicas: Value| {
+        running.write(Method::POST, &format!("/system/scale-function/{name}"), &json!({"replicas": replicas})).await
+    };
+    assert_eq!(scale("echo", json!(0)).await, 400);
+    assert_eq!(running.read("/system/function/echo").await["replicas"], 1);
+    assert_eq!((scale("echo", json!(2)).await, scale("nope", json!(2)).await), (202, 404));
+    running.local.stop().await;
+}
+
+#[tokio::test]
+async fn a_function_that_takes_longer_than_the_timeout_is_a_502_without_a_body() {
+    let place = Place::new(ECHO);
+    let options = local::Options { timeout: Duration::from_millis(50), ..place.options(&["echo"]) };
+    let local = local::Local::start(options).await.unwrap();
+    let url = local.urls().functions["echo"].clone();
+    let slow = support::get(format!("{url}/slow?1000000")).await.unwrap();
+    assert_eq!((slow.status().as_u16(), slow.text().await.unwrap().as_str()), (502, ""));
+    assert_eq!(support::get(format!("{url}/slow?0")).await.unwrap().text().await.unwrap(), "slow");
+    // The call that hangs would be waited for.
+    drop(local);
+}
+
+#[tokio::test]
+async fn functions_of_other_languages_are_left_out_and_the_others_are_served() {
+    let others = "  python:\n    lang: python3-http\n    handler: ./p\n    image: p\n    secrets: [my-own]\n  \
+                  docker:\n    lang: dockerfile\n    handler: ./d\n    image: d\n";
+    let running = Place::new(&format!("{ECHO}{others}")).start(&["echo"]).await;
+    assert_eq!(running.get("/function/echo").await.status(), 200);
+    assert_eq!(running.get("/function/python").await.status(), 404);
+    assert_eq!(running.local.urls().functions.keys().collect::<Vec<_>>(), ["echo"]);
+    running.local.stop().await;
+    let none = Place::new(others);
+    let message = format!("{:#}", local::Local::start(none.options(&[])).await.unwrap_err());
+    assert!(message.contains("python: there is no template python3-http") && message.contains("docker"), "{message}");
+}
+
+#[tokio::test]
+async fn only_the_functions_that_are_named_are_started() {
+    let two = format!("{ECHO}  other:\n    lang: none\n    image: sample\n    secrets: [my-own]\n");
+    let place = Place::new(&two);
+    let only = |name: &str| local::Options { only: vec![name.to_owned()], ..place.options(&["echo", "other"]) };
+    let local = local::Local::start(only("echo")).await.unwrap();
+    assert_eq!(local.urls().functions.keys().collect::<Vec<_>>(), ["echo"]);
+    local.stop().await;
+    let message = format!("{:#}", local::Local::start(only("nope")).await.unwrap_err());
+    assert!(message.contains("nope") && message.contains("echo, other"), "{message}");
+}
+
+#[tokio::test]
 async fn replicas_take_requests_in_turn() {
     let labels = "    labels:\n      com.openfaas.scale.min: \"3\"\n";
     let running = Place::new(&format!("{ECHO}{labels}")).start(&["echo"]).await;
@@ -351,7 +488,7 @@ async fn a_deployment_replaces_the_instances_without_a_gap() {
     let status = running.read("/system/function/echo").await;
     assert_eq!(
         (&status["labels"], &status["annotations"]),
-        (&json!({"team": "a"}), &json!({"topic": "cron-function"}))
+        (&json!({"team": "a", "faas_function": "echo"}), &json!({"topic": "cron-function"}))
     );
     running.local.stop().await;
 }
@@ -391,7 +528,7 @@ async fn deployments_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn the_function_ends_when_whoever_started_it_does_not_say_goodbye() {
+fn the_function_ends_when_local_is_dropped_without_stop() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let pid = runtime.block_on(async {
         let running = Place::new(ECHO).start(&["echo"]).await;

@@ -285,7 +285,7 @@ async fn a_status_comes_without_effect_and_goes_away() {
 }
 
 #[tokio::test]
-async fn garbled_answers_are_garbled_each_in_its_way() {
+async fn corrupt_responses_are_corrupt_each_in_its_way() {
     let sandbox = Sandbox::start().await;
     sandbox.faults(json!({"reuse_detection": false, "replay_window": 60})).await;
     let first = sandbox.enabled().await;
@@ -563,7 +563,7 @@ async fn a_pushed_request_is_shown_by_its_reference_and_decided_once() {
             .unwrap()
     };
     let other = sandbox.http.get(at(PUBLIC)).send().await.unwrap();
-    assert_eq!(other.status(), StatusCode::BAD_REQUEST, "somebody else's");
+    assert_eq!(other.status(), StatusCode::BAD_REQUEST, "another client's");
     let page = sandbox.http.get(at(ID)).send().await.unwrap().text().await.unwrap();
     assert!(page.contains("See your sales"), "{page}");
     let decided = sandbox.http.post(at(ID)).form(&[("decision", "allow")]).send().await.unwrap();

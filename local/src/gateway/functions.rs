@@ -20,7 +20,7 @@ pub(super) struct Namespace {
 }
 
 impl Namespace {
-    /// There is one, which need not be named.
+    /// Whether it is the only one that exists; it may be left out.
     pub(super) fn is_here(&self) -> bool {
         is_here(self.namespace.as_deref().unwrap_or_default())
     }
@@ -94,6 +94,9 @@ struct Scale {
 
 pub(super) async fn scale(State(shared): State<Arc<Shared>>, Path(name): Path<String>, body: Bytes) -> Response<Body> {
     match serde_json::from_slice::<Scale>(&body) {
+        Ok(Scale { replicas: 0 }) => {
+            text(StatusCode::BAD_REQUEST, "replicas: the community edition does not scale to zero; the smallest is 1")
+        }
         Ok(scale) => answer(shared.functions.scale(&name, scale.replicas), &name),
         Err(_) => StatusCode::BAD_REQUEST.into_response(),
     }

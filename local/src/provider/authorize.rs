@@ -13,13 +13,13 @@ use url::{Host, Url};
 use super::grants::{Bound, Consent, Refused};
 use super::{Shared, broken, now};
 
-/// The scopes that there are, and what each allows.
+/// The scopes, and what each allows.
 pub(super) const SCOPES: [(&str, &str); 11] = [
     ("view_sales", "See your sales"),
     ("view_profile", "See your name and e-mail address"),
     ("edit_products", "Create and change your products"),
     ("view_public", "See your public profile and products"),
-    // Of the further shapes, whose routes ask for none.
+    // Of the vendors' APIs, which require none.
     ("read", "See your public profile (Strava)"),
     ("activity:read", "See your activities (Strava)"),
     ("tweet.read", "See posts (X)"),
@@ -39,14 +39,14 @@ pub(super) const DEFAULT_USER: &str = "ada@example.com";
 pub(super) struct Asked {
     client: String,
     redirect_uri: Url,
-    /// As it came: the token request must repeat it to the byte.
+    /// As received: the token request must repeat it byte by byte.
     redirect_uri_text: String,
     state: Option<String>,
     scope: String,
     bound: Bound,
 }
 
-/// A request that is wrong: shown here when there is no place to send it that can be trusted, else sent there.
+/// An invalid request: shown on a page where the redirect URI cannot be trusted, else sent to that URI.
 #[derive(Debug)]
 pub(super) enum Wrong {
     Shown(String),
@@ -61,7 +61,7 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>, RawQuery(query): Raw
     }
 }
 
-/// What the person said.
+/// The person's decision.
 #[derive(Debug, Deserialize)]
 pub(super) struct Decision {
     decision: String,
@@ -99,7 +99,7 @@ pub(super) async fn decide(
     }
 }
 
-/// `GET /`, for whoever opens the address in a browser.
+/// `GET /`: a page for people who open the address in a browser.
 pub(super) async fn welcome(State(shared): State<Arc<Shared>>) -> Response {
     html_page(
         StatusCode::OK,
@@ -119,14 +119,14 @@ pub(super) async fn welcome(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 impl Asked {
-    /// Reads a query, or what was pushed in its place (RFC 9126 §4).
+    /// Reads a query, or the pushed request that it refers to (RFC 9126 §4).
     fn resolve(shared: &Shared, query: &str) -> Result<Self, Wrong> {
         if !url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "request_uri") {
             return Self::read(shared, query);
         }
         let pushed = shared.book().pushed.resolve(query, now());
-        let lapsed = || Wrong::Shown("The request was not pushed here, or it has lapsed, or was used.".to_owned());
-        Self::read(shared, &pushed.ok_or_else(lapsed)?)
+        let expired = || Wrong::Shown("The request_uri is unknown, has expired, or was used before.".to_owned());
+        Self::read(shared, &pushed.ok_or_else(expired)?)
     }
 
     pub(super) fn read(shared: &Shared, query: &str) -> Result<Self, Wrong> {
@@ -176,7 +176,7 @@ impl Asked {
     }
 }
 
-/// The scope that is asked for, or the one that there is without asking.
+/// The requested scope, or the default one.
 pub(super) fn wanted(scope: Option<&str>) -> Result<String, Refused> {
     let scope = scope.unwrap_or(DEFAULT_SCOPE);
     if scope.split(' ').any(|wanted| SCOPES.iter().all(|(name, _)| *name != wanted)) {
@@ -185,7 +185,7 @@ pub(super) fn wanted(scope: Option<&str>) -> Result<String, Refused> {
     Ok(scope.to_owned())
 }
 
-/// What a scope allows, for people.
+/// A description of a scope for people.
 pub(super) fn may(scope: &str) -> Markup {
     html! {
         ul {
@@ -201,7 +201,7 @@ pub(super) fn may(scope: &str) -> Markup {
     }
 }
 
-/// RFC 8252 §7.3: a loopback address with any port. Whoever runs there could read the sandbox anyway.
+/// RFC 8252 §7.3: a loopback address with any port. Programs of this machine can read the sandbox anyway.
 fn is_on_this_machine(url: &Url) -> bool {
     let loopback = match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
@@ -213,7 +213,7 @@ fn is_on_this_machine(url: &Url) -> bool {
 }
 
 impl Wrong {
-    /// What is wrong, in words.
+    /// What is wrong.
     pub(super) fn words(&self) -> &str {
         match self {
             Self::Shown(text) => text,
@@ -241,7 +241,7 @@ impl Wrong {
     }
 }
 
-/// RFC 9207: the answer says who gives it. 303, so that the browser does not repeat the form (RFC 9700 §4.12).
+/// The response names its issuer (RFC 9207). 303, so that the browser does not repeat the form (RFC 9700 §4.12).
 fn redirect(shared: &Shared, mut to: Url, state: Option<&str>, answer: &[(&str, &str)]) -> Response {
     to.query_pairs_mut()
         .extend_pairs(answer)

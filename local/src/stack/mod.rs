@@ -1,4 +1,4 @@
-//! The stack file: which functions there are, as faas-cli reads it.
+//! The stack file, as faas-cli reads it.
 
 mod envsubst;
 
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-use crate::context::{Context, Template};
-use crate::functions::{NAMESPACE, Resources, Spec};
+use crate::build_context::{Context, Template};
+use crate::functions::{BUILD_SCRIPT, NAMESPACE, Resources, Spec};
 
-/// A stack file that was read.
+/// A parsed stack file.
 #[derive(Debug)]
 pub(crate) struct Stack {
     project: PathBuf,
@@ -39,7 +39,7 @@ struct Configuration {
     copy: Option<Vec<String>>,
 }
 
-/// What YAML calls null is empty.
+/// Null is the empty string.
 type Values = BTreeMap<String, Option<String>>;
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -83,28 +83,31 @@ impl Stack {
                 .with_context(|| format!("there is no stack.yaml in {}; name one with -f", project.display()))?,
         };
         let text =
-            fs::read_to_string(&file).with_context(|| format!("the stack file {} cannot be read", file.display()))?;
-        Self::parse(project, &text, variable).with_context(|| format!("the stack file {} is not right", file.display()))
+            fs::read_to_string(&file).with_context(|| format!("cannot read the stack file {}", file.display()))?;
+        Self::parse(project, &text, variable).with_context(|| format!("cannot parse the stack file {}", file.display()))
     }
 
     fn parse(project: &Path, text: &str, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let text = envsubst::substitute(text, variable)?;
         let file: File = serde_saphyr::from_str(&text)?;
         if let Some(version) = file.version.filter(|version| !version.is_empty() && version != "1.0") {
-            bail!("version: 1.0 is the only one there is, not {version}");
+            bail!("version: {version} is not supported; it must be 1.0");
         }
         match file.provider.map(|provider| provider.name) {
             Some(name) if name == "openfaas" => {}
-            Some(name) => bail!("provider.name: openfaas is the only one there is, not {name:?}"),
-            None => bail!("provider: it is missing; `name: openfaas` belongs there"),
+            Some(name) => bail!("provider.name: {name:?} is not supported; it must be openfaas"),
+            None => bail!("provider: missing; it must have `name: openfaas`"),
         }
         let functions = file.functions.unwrap_or_default();
         if functions.is_empty() {
-            bail!("functions: there are none");
+            bail!("functions: none");
         }
         for (name, function) in &functions {
             if !["", NAMESPACE].contains(&function.namespace.as_str()) {
-                bail!("functions.{name}.namespace: {NAMESPACE} is the only one there is, not {}", function.namespace);
+                bail!(
+                    "functions.{name}.namespace: {} does not exist; the only namespace is {NAMESPACE}",
+                    function.namespace
+                );
             }
         }
         let copy = file.configuration.and_then(|configuration| configuration.copy).unwrap_or_default();
@@ -116,7 +119,7 @@ impl Stack {
         self.functions.keys().map(String::as_str)
     }
 
-    /// The function that a deployment means: of this name, or else of this image.
+    /// The function of a deployment: the one of this name, or else of this image.
     pub(crate) fn find(&self, name: &str, image: &str) -> Option<&str> {
         let (found, _) = self.functions.get_key_value(name).or_else(|| {
             self.functions.iter().find(|(_, function)| !image.is_empty() && tagged(&function.image) == tagged(image))
@@ -124,19 +127,19 @@ impl Stack {
         Some(found)
     }
 
-    /// The request that `faas-cli deploy` makes of a function.
+    /// The deployment that `faas-cli deploy` sends for a function.
     pub(crate) fn spec(&self, name: &str) -> anyhow::Result<Spec> {
         let function = self.function(name)?;
         let mut env_vars = strings(&function.environment);
         for file in function.environment_file.iter().flatten() {
             let path = self.project.join(file);
             let text = fs::read_to_string(&path)
-                .with_context(|| format!("functions.{name}.environment_file: {} cannot be read", path.display()))?;
+                .with_context(|| format!("functions.{name}.environment_file: cannot read {}", path.display()))?;
             let file: EnvironmentFile = serde_saphyr::from_str(&text)
-                .with_context(|| format!("functions.{name}.environment_file: {} is not right", path.display()))?;
+                .with_context(|| format!("functions.{name}.environment_file: cannot parse {}", path.display()))?;
             env_vars.extend(strings(&file.environment));
         }
-        // The template's word counts when there is one; a prebuilt function needs no template.
+        // The template's value wins; a prebuilt function needs no template.
         let template = Template::read(&self.project, &function.lang).unwrap_or_default();
         let fprocess = if template.fprocess.is_empty() { function.fprocess.clone() } else { template.fprocess };
         Ok(Spec {
@@ -155,14 +158,35 @@ impl Stack {
         })
     }
 
-    /// What belongs into a function's image, and the arguments of its build.
-    pub(crate) fn context(&self, name: &str) -> anyhow::Result<(Context, Vec<(String, String)>)> {
+    /// Whether there is a function of this name; the error lists those that there are.
+    pub(crate) fn check(&self, name: &str) -> anyhow::Result<()> {
+        self.function(name).map(drop)
+    }
+
+    /// Whether a function's template has a script that builds without Docker; the error is the reason why it has not.
+    pub(crate) fn can_build(&self, name: &str) -> Result<(), String> {
+        let lang = self.functions.get(name).map_or("", |function| function.lang.as_str());
+        let template = self.project.join("template").join(lang);
+        if lang.is_empty() {
+            Err("the stack file does not name its language (lang)".to_owned())
+        } else if !template.is_dir() {
+            Err(format!("there is no template {lang} in {}", self.project.join("template").display()))
+        } else if !template.join(BUILD_SCRIPT).is_file() {
+            Err(format!("its template {lang} has no {BUILD_SCRIPT}; only Rust functions run here"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The build context of a function, and its build arguments.
+    pub(crate) fn context(&self, name: &str, state: &Path) -> anyhow::Result<(Context, Vec<(String, String)>)> {
         let function = self.function(name)?;
         if function.lang.is_empty() {
-            bail!("functions.{name}.lang: it is missing");
+            bail!("functions.{name}.lang: missing");
         }
         let context = Context {
             project: self.project.clone(),
+            state: state.to_owned(),
             name: name.to_owned(),
             lang: function.lang.clone(),
             handler: function.handler.clone(),
@@ -184,7 +208,7 @@ fn strings(values: &Option<Values>) -> BTreeMap<String, String> {
     values.iter().flatten().map(text).collect()
 }
 
-/// faas-cli puts `:latest` behind an image without a tag.
+/// The image with `:latest` where it has no tag, as faas-cli writes it.
 fn tagged(image: &str) -> String {
     let last = image.rsplit('/').next().unwrap_or(image);
     if image.is_empty() || last.contains(':') { image.to_owned() } else { format!("{image}:latest") }

@@ -1,4 +1,4 @@
-//! Answers as broken servers and proxies give them.
+//! Responses as broken servers and proxies send them.
 
 use std::io;
 
@@ -9,12 +9,12 @@ use axum::response::{Html, IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
-use super::faults::{Garbling, Status};
+use super::faults::{Corruption, Status};
 
 const PAGE: &str = "<!doctype html><title>Bad gateway</title><h1>Something went wrong</h1>";
 
-/// `body` with `status`, spoiled in the way asked for.
-pub(super) fn garbled(kind: Garbling, status: StatusCode, body: &Value) -> Response {
+/// `body` with `status`, corrupted in the given way.
+pub(super) fn corrupted(kind: Corruption, status: StatusCode, body: &Value) -> Response {
     let text = body.to_string();
     let half = Bytes::copy_from_slice(&text.as_bytes()[..text.len() / 2]);
     let as_json = |body: Body| {
@@ -23,25 +23,25 @@ pub(super) fn garbled(kind: Garbling, status: StatusCode, body: &Value) -> Respo
         response
     };
     let mut response = match kind {
-        Garbling::Truncated => as_json(half.into()),
-        Garbling::Broken => {
+        Corruption::Truncated => as_json(half.into()),
+        Corruption::Broken => {
             let cut = async {
-                // The server sends what it has when there is no more for now; without this it sends nothing at all.
+                // Lets the server flush the first half; otherwise it sends nothing.
                 tokio::task::yield_now().await;
                 Err(io::Error::from(io::ErrorKind::ConnectionReset))
             };
             let pieces = stream::once(async { Ok(half) }).chain(stream::once(cut));
             as_json(Body::from_stream(pieces))
         }
-        Garbling::Html => Html(PAGE).into_response(),
-        Garbling::Empty => as_json(Body::empty()),
-        Garbling::WrongType => Json(mistyped(body)).into_response(),
+        Corruption::Html => Html(PAGE).into_response(),
+        Corruption::Empty => as_json(Body::empty()),
+        Corruption::WrongType => Json(mistyped(body)).into_response(),
     };
     *response.status_mut() = status;
     response
 }
 
-/// What a switch says to answer.
+/// The response that a switch sets.
 pub(super) fn overridden(status: &Status) -> Response {
     let code = StatusCode::from_u16(status.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = match &status.error {
@@ -54,7 +54,7 @@ pub(super) fn overridden(status: &Status) -> Response {
     response
 }
 
-/// Strings become numbers, everything else strings in a list.
+/// Strings become numbers, anything else a list with a string.
 fn mistyped(value: &Value) -> Value {
     match value {
         Value::Object(members) => members.iter().map(|(name, value)| (name.clone(), mistyped(value))).collect(),

@@ -1,6 +1,6 @@
-//! An extension of the sandbox: a list of as many records as one likes, of a kibibyte each, for whoever copies lists.
+//! A list of any number of records of a kibibyte each, to test and measure bulk copies with.
 //! `GET /records?count=1000000&limit=1000&cursor=0&since=0`: records `since` on, oldest first, and the cursor of the next
-//! page. A record is the same whenever it is asked for.
+//! page. A record never changes.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use serde::Deserialize;
 
 use super::{Shared, api::authorized};
 
-/// A record's size, with the comma after it.
+/// The size of a record in bytes, with the comma after it.
 const SIZE: usize = 1024;
 
-/// What is the same in every record: members of each kind, some nested, as APIs have them.
+/// The constant part of every record: members of each kind, some nested, as in real APIs.
 const MIDDLE: &str = r#","product":{"id":"A-m3wTYdzqp8iqPyvCk0vA==","name":"Pencil kit","url":"https://example.com/l/pencil"},"email":"ada@example.com","full_name":"Ada Example","country":"Peru","zip":"15001","price":2499,"fee":312.4,"currency":"usd","quantity":1,"refunded":false,"referrer":null,"tags":["art","gift"],"variants":{"colour":"\u00e9carlate","size":"M"},"card":{"type":"visa","last4":"4242","expires":[7,2031]},"note":""#;
 
-/// What fills a record up.
+/// Padding of a record.
 const FILL: [u8; SIZE] = [b'x'; SIZE];
 
 #[derive(Debug, Deserialize)]
@@ -30,7 +30,7 @@ pub(super) struct Wanted {
     limit: u64,
     #[serde(default)]
     cursor: u64,
-    /// The first `updated` that is wanted.
+    /// The smallest `updated` to list.
     #[serde(default)]
     since: u64,
 }

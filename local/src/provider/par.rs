@@ -1,4 +1,4 @@
-//! Pushed authorization requests (RFC 9126): the browser carries a reference to what the client has said already.
+//! Pushed authorization requests (RFC 9126): the browser carries a reference to the request that the client has sent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use crate::random;
 const LIFETIME: SignedDuration = SignedDuration::from_secs(90);
 const PREFIX: &str = "urn:ietf:params:oauth:request_uri:";
 
-/// The requests that were pushed and have not come by yet.
+/// The pushed requests that have not been used yet.
 #[derive(Debug, Default)]
-pub(super) struct Pushed(BTreeMap<Digest, Kept>);
+pub(super) struct PushedRequests(BTreeMap<Digest, Kept>);
 
 #[derive(Debug)]
 struct Kept {
@@ -32,7 +32,7 @@ struct Kept {
     ends_at: Timestamp,
 }
 
-impl Pushed {
+impl PushedRequests {
     fn keep(&mut self, client: String, query: String, now: Timestamp) -> anyhow::Result<String> {
         self.0.retain(|_, kept| kept.ends_at > now);
         let reference = format!("{PREFIX}{}", random::token()?);
@@ -40,14 +40,14 @@ impl Pushed {
         Ok(reference)
     }
 
-    /// The query that a reference stands for, where `query` is one. It is good until the person has decided.
+    /// The query that the reference in `query` stands for. It is valid until the person has decided.
     pub(super) fn resolve(&self, query: &str, now: Timestamp) -> Option<String> {
         let get = |name: &str| url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
         let kept = self.0.get(&Digest::of(&get("request_uri")?.1))?;
         (kept.ends_at > now && get("client_id")?.1 == kept.client).then(|| kept.query.clone())
     }
 
-    /// §4: it is good once.
+    /// Ends a reference: it can be used once (§4).
     pub(super) fn forget(&mut self, query: &str) {
         if let Some((_, reference)) =
             url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "request_uri")

@@ -1,5 +1,5 @@
-//! Extensions of the sandbox: the shapes of further APIs, made from their public documentation, with as much behind them as
-//! a client of this project asks for. They take any token of the sandbox, and ask for no scope.
+//! APIs of further vendors, after their public documentation, with as much data as this project's clients need. They accept
+//! any token of the sandbox and require no scope.
 //!
 //! | route | after |
 //! | --- | --- |
@@ -26,7 +26,7 @@ use super::{Shared, api::authorized, authorize, now, salesforce, token};
 const ATHLETE: u64 = 227_615;
 const USER: &str = "2244994945";
 
-/// A page of Salesforce's; the real one has two thousand.
+/// Rows of a page of Salesforce's; the real one has two thousand.
 const ROWS: usize = 3;
 const ACCOUNTS: usize = 7;
 
@@ -41,7 +41,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/services/data/{version}/query/{cursor}", get(query_more))
 }
 
-/// The doors of an authorization server under another's names.
+/// The authorization server under Salesforce's paths.
 pub(super) fn grants() -> Router<Arc<Shared>> {
     Router::new()
         .route("/services/oauth2/authorize", get(authorize::page).post(authorize::decide))
@@ -99,7 +99,7 @@ fn thirty() -> u64 {
     30
 }
 
-/// Sixty rides, one a day, newest first; in each seven one is for the athlete alone, and one for followers.
+/// Sixty rides, one a day, newest first; of each seven one is visible to the athlete only, and one to followers.
 async fn activities(State(shared): Shape, headers: HeaderMap, Query(wanted): Query<PageOf>) -> Response {
     let first = (wanted.page.max(1) - 1) * wanted.per_page;
     let rides: Vec<Value> = (first..(first + wanted.per_page).min(60))
