@@ -14,7 +14,7 @@ use etl_oauth::pages::{
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use token_keeper::token::Owner;
+use token_keeper::token::Subject;
 
 const PROVIDER: &str = "Gumroad";
 
@@ -68,7 +68,7 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         ..done.clone()
     };
     let concerns = [
-        Concern::OtherOwner { from: Owner::new("7", Some("ada")), to: Some(Owner::new("8", Some("bob"))) },
+        Concern::OtherOwner { from: Subject::new("7", Some("ada")), to: Some(Subject::new("8", Some("bob"))) },
         Concern::FewerScopes(vec!["view_sales".into()]),
         Concern::NoRefreshToken,
     ];

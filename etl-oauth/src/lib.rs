@@ -11,7 +11,7 @@ pub mod config;
 mod format;
 pub mod guard;
 pub mod job;
-mod measures;
+mod metrics;
 pub mod pages;
 pub mod routes;
 

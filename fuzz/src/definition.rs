@@ -1,7 +1,7 @@
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use token_keeper::{
-    grant::{self, Client, RawAnswer},
+    grant::{self, Client, HttpResponse},
     provider::{Call, Definition, Overrides, Provider, Source, TokenKind, is_loopback},
     token::Secret,
 };
@@ -25,7 +25,7 @@ pub fn definition(data: &[u8]) {
             asks(&provider);
             let now: Timestamp = "2026-11-21T09:00:00Z".parse().unwrap();
             for (status, body) in ANSWERS {
-                let raw = RawAnswer { status, headers: HeaderMap::new(), body: body.into(), at: now };
+                let raw = HttpResponse { status, headers: HeaderMap::new(), body: body.into(), at: now };
                 crate::token_answer::consequences(&provider, &raw, now);
             }
         }

@@ -3,7 +3,7 @@ use std::sync::LazyLock;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use token_keeper::{
-    grant::{RawAnswer, judge_token},
+    grant::{HttpResponse, judge_token},
     provider::{Definition, Overrides, Provider},
     renewal::Policy,
     token::Record,
@@ -28,12 +28,12 @@ pub fn token_answer(data: &[u8]) {
         headers.insert(header::RETRY_AFTER, value);
     }
     let now: Timestamp = "2026-11-21T09:00:00Z".parse().unwrap();
-    let raw = RawAnswer { status: StatusCode::from_u16(status).unwrap(), headers, body: body.to_vec(), at: now };
+    let raw = HttpResponse { status: StatusCode::from_u16(status).unwrap(), headers, body: body.to_vec(), at: now };
     consequences(&PROVIDER, &raw, now);
 }
 
 /// All that follows from an answer.
-pub(crate) fn consequences(provider: &Provider, raw: &RawAnswer, now: Timestamp) {
+pub(crate) fn consequences(provider: &Provider, raw: &HttpResponse, now: Timestamp) {
     let policy = Policy::of(provider);
     let first = Record::default();
     match judge_token(provider, raw) {

@@ -26,7 +26,7 @@ use jiff::Timestamp;
 use local::provider as sandbox;
 use tests::Browser;
 use token_keeper::{
-    grant::{self, Authority, Client, Credentials, Wire},
+    grant::{self, Authority, Client, Credentials, HttpClient},
     provider::{Definition, Overrides, Provider},
     renewal::{Announcer, Clock, Keeper, Parts, Policy},
     secrets::Secrets,
@@ -83,7 +83,7 @@ async fn measure(store: &Arc<Store>, accounts: usize, folder: &Path) -> (f64, u6
         authority: Authority::new(
             provider.clone(),
             Credentials::fixed(client.clone()),
-            Wire::http(Duration::from_secs(10)).unwrap(),
+            HttpClient::http(Duration::from_secs(10)).unwrap(),
         ),
         store: Arc::clone(store),
         owner: format!("bench in {}", folder.display()),
@@ -132,6 +132,6 @@ async fn tokens(provider: &Provider, client: &Client) -> Answer {
     let page = browser.submit(&consent, &[("decision", "allow")]).await;
     let code = page.url.query_pairs().find(|(name, _)| name == "code").expect("a code").1.into_owned();
     let request = grant::authorization_code(provider, client, &code, redirect_uri.as_str(), Some(&verifier));
-    let answer = Wire::http(Duration::from_secs(10)).unwrap().send(request).await.unwrap();
+    let answer = HttpClient::http(Duration::from_secs(10)).unwrap().send(request).await.unwrap();
     grant::judge_token(provider, &answer).unwrap()
 }

@@ -1,5 +1,4 @@
-use token_keeper::{api::Api, api::ApiError};
-use etl_oauth::{BoxError, Router};
+use etl_oauth::{BoxError, Router, api::Api, api::ApiError};
 
 #[derive(Default, serde::Deserialize)]
 struct Since {

@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use token_keeper::{
-    grant::{self, Client, RawAnswer, TokenRequest},
+    grant::{self, Client, HttpResponse, TokenRequest},
     provider::{Definition, Kind, Overrides, Pkce, Provider, Source, TokenKind, Values, Variable},
     token::{Answer, Secret},
 };
@@ -96,7 +96,7 @@ fn request(out: &mut String, title: &str, request: &TokenRequest) {
 
 fn read(name: &str, provider: &Provider) -> Answer {
     let body = fs::read(folder("tests/providers").join(format!("{name}.json"))).unwrap();
-    let raw = RawAnswer { status: StatusCode::OK, headers: HeaderMap::new(), body, at: Timestamp::UNIX_EPOCH };
+    let raw = HttpResponse { status: StatusCode::OK, headers: HeaderMap::new(), body, at: Timestamp::UNIX_EPOCH };
     grant::judge_token(provider, &raw).unwrap_or_else(|failure| panic!("{name}: {failure}"))
 }
 
@@ -195,7 +195,7 @@ fn the_schema_is_current() {
 #[test]
 fn the_table_of_providers_is_current() {
     let mut table = String::from(
-        "# Providers\n\nOne file each; its first lines say where its facts come from, and what is not known. [The format](FORMAT.md) is \
+        "# Providers\n\nOne file each. Its first lines say where its facts come from, and what is not known. [The format](FORMAT.md) is \
          for yours. A test writes this table.\n\n| `provider` | | variables | access token | refresh token | revoked at the provider |\n| --- | --- | --- | \
          --- | --- | --- |\n",
     );

@@ -15,7 +15,7 @@ pub use retriever::Retriever;
 
 use crate::{
     guard::Allow,
-    job::{Job, Outlets, extract::Plan},
+    job::{Delivery, Job, extract::Plan},
 };
 use parse::Strings;
 use token_keeper::{
@@ -45,7 +45,7 @@ pub struct Config {
     /// What runs.
     pub job: Job,
     /// Whom results are sent to.
-    pub outlets: Outlets,
+    pub outlets: Delivery,
     /// How long a person may take at the provider.
     pub state_lifetime: Duration,
     /// Whether anonymous callers see the job's result.
@@ -121,7 +121,7 @@ impl Config {
         let store = strings.choice("store", &Store::KINDS.map(|kind| (kind, kind))).unwrap_or("gateway");
         let job = job(&mut strings);
         let report_to = [strings.text("report_to"), strings.text("report_from")];
-        let outlets = Outlets::new(secrets.clone(), report_to[0].as_deref(), report_to[1].as_deref())
+        let outlets = Delivery::new(secrets.clone(), report_to[0].as_deref(), report_to[1].as_deref())
             .map_err(|why| strings.mistake(why))
             .ok();
         let renew = strings.choice(

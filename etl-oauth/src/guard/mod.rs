@@ -1,30 +1,30 @@
 //! Who may do what, and how a browser is known again.
 
 mod allow;
+mod coalesce;
 mod cookie;
 mod csrf;
-mod decide;
-mod floor;
+mod grant_diff;
 mod invoke;
 mod key;
-mod once;
+mod oauth_state;
 mod operator;
-mod pending;
-mod regrant;
-mod site;
+mod origin;
+mod policy;
+mod replay_cache;
 mod throttle;
 
 pub use allow::{Allow, ApiPath};
+pub use coalesce::{Coalesce, Landed, Place};
 pub use cookie::CookieJar;
 pub use csrf::Csrf;
-pub use decide::{Credentials, Decision, Door, EnableAuth, Refusal, State, Who, decide};
-pub use floor::{Floor, Landed, Place};
+pub use grant_diff::{Concern, concerns};
 pub use invoke::{Call, Caller, Callers, IamRules, InvokeAuth, Judged, JwtRules};
 pub use key::Key;
 pub(crate) use key::random;
-pub use once::Once;
+pub use oauth_state::{Pending, StateError};
 pub use operator::{Operator, Standing};
-pub use pending::{Pending, StateError};
-pub use regrant::{Concern, concerns};
-pub use site::Site;
+pub use origin::Site;
+pub use policy::{Credentials, Decision, EnableAuth, Endpoint, Refusal, State, Who, decide};
+pub use replay_cache::Once;
 pub use throttle::{Throttle, Try};

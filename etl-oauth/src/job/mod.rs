@@ -5,24 +5,24 @@
 //! result for a machine, a browser and a mail. A job of one's own is a function that is handed to [`crate::with`]; a
 //! built-in one is a file in this folder, a variant of [`Job`] and an arm in [`Job::run`].
 
+mod delivery;
 pub mod extract;
 pub mod gumroad;
-mod ledger;
+mod job_lease;
+mod job_state;
 mod mail;
 mod money;
-mod outlets;
-mod own;
 mod progress;
 pub mod strava;
-mod turn;
+mod user_job;
 pub mod x;
 
-pub use ledger::{Entry, Ledger, open as open_ledgers, options as ledger_options};
+pub use delivery::{Delivery, Message};
+pub use job_lease::Turn;
+pub use job_state::{Entry, JobState, open as open_ledgers, options as ledger_options};
 pub use money::{Currency, Money, Sums};
-pub use outlets::{Message, Outlets};
-pub use own::Own;
 pub use progress::Progress;
-pub use turn::Turn;
+pub use user_job::Own;
 
 use std::sync::Arc;
 
@@ -63,9 +63,9 @@ pub struct Context {
     /// The body of the request that it was called with.
     pub input: Bytes,
     /// What the job remembers of the account.
-    pub ledger: Ledger,
+    pub ledger: JobState,
     /// Whom its results are sent to.
-    pub outlets: Outlets,
+    pub outlets: Delivery,
     /// What it shows while it runs.
     pub progress: Progress,
 }

@@ -30,8 +30,8 @@ fn context(setting: &Setting, store: &Arc<Store>, folder: &std::path::Path) -> C
         api: setting.api.clone(),
         now: NOW,
         input: Bytes::new(),
-        ledger: Ledger::new(Arc::clone(store), "default"),
-        outlets: Outlets::new(Secrets::new(folder, ""), None, None).unwrap(),
+        ledger: JobState::new(Arc::clone(store), "default"),
+        outlets: Delivery::new(Secrets::new(folder, ""), None, None).unwrap(),
         progress: Progress::default(),
     }
 }
@@ -200,7 +200,7 @@ async fn an_outlet_that_fails_does_not_bring_the_other_its_report_again() {
     std::fs::write(folder.path().join("etl-oauth-notify-url"), url).unwrap();
     // Nobody listens there.
     std::fs::write(folder.path().join("etl-oauth-smtp-url"), "smtp://127.0.0.1:1").unwrap();
-    let outlets = Outlets::new(Secrets::new(folder.path(), ""), Some("ann@example.com"), None).unwrap();
+    let outlets = Delivery::new(Secrets::new(folder.path(), ""), Some("ann@example.com"), None).unwrap();
     for hours in [0, 1] {
         let at = context(&s, &store, folder.path());
         let at = Context { now: NOW + SignedDuration::from_hours(hours), outlets: outlets.clone(), ..at };

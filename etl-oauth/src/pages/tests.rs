@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::guard::Concern;
-use token_keeper::token::Owner;
+use token_keeper::token::Subject;
 
 const NOW: &str = "2026-11-21T12:00:00Z";
 
@@ -69,7 +69,7 @@ fn every_page(text: &str) -> Vec<Page> {
         Page::from(&JobResult { base, provider: text, html: "<h1>Result</h1>", at: now(), now: now() }),
         problem(text).page(base),
     ];
-    let owner = |id: &str| Owner { id: format!("{id}{text}"), name: Some(text.into()) };
+    let owner = |id: &str| Subject { id: format!("{id}{text}"), name: Some(text.into()) };
     let concerns = [
         Concern::OtherOwner { from: owner("1"), to: Some(owner("2")) },
         Concern::OtherOwner { from: owner("1"), to: None },

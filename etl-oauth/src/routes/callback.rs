@@ -9,17 +9,17 @@ use jiff::Timestamp;
 
 use super::{
     App, State as AppState, done,
-    reply::{self, Asked, problem},
+    respond::{self, Asked, problem},
 };
 use crate::{
-    guard::{Door, Pending, StateError},
+    guard::{Endpoint, Pending, StateError},
     pages::Problem,
 };
 use token_keeper::{
     grant::is_signed,
     provider::{Definition, Source, Values},
     renewal::Kept,
-    token::{Class, Failure, Secret},
+    token::{Failure, FailureKind, Secret},
 };
 
 /// What the provider may send along (RFC 6749 §4.1.2, RFC 9207 §2). Everything else is passed over.
@@ -83,14 +83,14 @@ pub(super) async fn arrive(
     let now = app.clock.now();
     let pending = Pending::open(&app.key, &app.jar, &app.used, &asked.headers, state, now)
         .map_err(|err| app.stale(&asked, err))?;
-    app.admit(Door::Callback, &asked, pending.account(), "").await?;
+    app.admit(Endpoint::Callback, &asked, pending.account(), "").await?;
     app.use_up(&pending, state, now).await.map_err(|err| app.stale(&asked, err))?;
     let forget = Pending::forget(&app.jar, state);
     let result = app.complete(&asked, (&query, &arrival), &pending).await;
     Ok(match result {
         Ok(kept) => {
             let told = done::told(&app, pending.account(), &kept);
-            reply::see_other(&app.config.page("/done"), forget.into_iter().chain(told))
+            respond::see_other(&app.config.page("/done"), forget.into_iter().chain(told))
         }
         Err(mut response) => {
             response.headers_mut().extend(forget.map(|cookie| (http::header::SET_COOKIE, cookie)));
@@ -197,7 +197,7 @@ impl App {
     /// an address: the code alone is told.
     fn refused(&self, asked: &Asked, error: &str) -> Response {
         let provider = &self.config.provider.title;
-        let failure = Failure::new(Class::Config, format!("{provider} answered")).with_code(error);
+        let failure = Failure::new(FailureKind::Config, format!("{provider} answered")).with_code(error);
         if error == "access_denied" {
             let message = format!("access to {provider} was not allowed (access_denied); nothing was stored");
             let words = ("You did not allow it", &*message, "Begin again when you want to.");
@@ -213,7 +213,7 @@ impl App {
         tracing::warn!(class = failure.class().as_str(), error = %failure, "the code could not be exchanged");
         let message = format!("{failure}; nothing was stored");
         let next = match failure.class() {
-            Class::InvalidGrant => "Begin again: a code is good once, and for minutes.",
+            FailureKind::InvalidGrant => "Begin again: a code is good once, and for minutes.",
             class => class.next_step(),
         };
         let words = ("The provider gave no token", &*message, next);

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     App, State as AppState, done,
-    reply::{self, Asked, problem},
+    respond::{self, Asked, problem},
 };
 use crate::{
-    guard::{Concern, Csrf, Door, concerns},
+    guard::{Concern, Csrf, Endpoint, concerns},
     pages::{Confirm, Page},
 };
 use token_keeper::{
@@ -52,14 +52,14 @@ pub(super) async fn confirm(
     let Confirmed { csrf, grant } = form.map(|Form(confirmed)| confirmed).unwrap_or_default();
     let waiting = app.open(&grant);
     let account = waiting.as_ref().map_or(token_keeper::store::DEFAULT_ACCOUNT, |(waiting, _)| &waiting.account);
-    app.admit(Door::Callback, &asked, account, &csrf).await?;
+    app.admit(Endpoint::Callback, &asked, account, &csrf).await?;
     let (waiting, record) = waiting.ok_or_else(|| app.no_grant(&asked))?;
     if !app.used.consume(&Secret::new(grant).digest(), waiting.ends_at, app.clock.now()) {
         return Err(app.no_grant(&asked));
     }
     let keeper = app.keeper(&asked, &waiting.account)?;
     let kept = app.keep(&keeper, &record).await;
-    Ok(reply::see_other(&app.config.page("/done"), done::told(&app, &waiting.account, &kept)))
+    Ok(respond::see_other(&app.config.page("/done"), done::told(&app, &waiting.account, &kept)))
 }
 
 impl App {
@@ -103,7 +103,7 @@ impl App {
         };
         let provider = self.config.provider.title.as_str();
         let page = Confirm { base: &self.base, provider, concerns, grant: &grant, csrf: &csrf.token };
-        reply::page(Page::from(&page), csrf.cookie)
+        respond::page(Page::from(&page), csrf.cookie)
     }
 
     fn seal(&self, account: &str, record: &Record) -> Option<String> {

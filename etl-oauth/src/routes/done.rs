@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     App, State as AppState, flash,
-    reply::{self, Asked},
+    respond::{self, Asked},
 };
 use crate::pages::{Done, Page, Start};
-use token_keeper::{renewal::Kept, store::DEFAULT_ACCOUNT, token::Owner};
+use token_keeper::{renewal::Kept, store::DEFAULT_ACCOUNT, token::Subject};
 
 const COOKIE: &str = "etl-oauth-done";
 const LIFETIME: Duration = Duration::from_secs(300);
@@ -42,7 +42,7 @@ pub(super) async fn page(State(app): AppState, asked: Asked) -> Response {
     let tokens = record.and_then(|record| record.tokens.as_ref());
     let (provider, base, operated) = (&app.config.provider, &app.base, app.operator.exists());
     let (Some(flash), Some(tokens)) = (flash, tokens) else {
-        return reply::page(
+        return respond::page(
             Page::from(&Start { base, provider: &provider.title, state: keeper.state(), operated }),
             None,
         );
@@ -54,7 +54,7 @@ pub(super) async fn page(State(app): AppState, asked: Asked) -> Response {
     let page = Page::from(&Done {
         base,
         provider: &provider.title,
-        who: record.and_then(|record| record.owner.as_ref()).map(Owner::told),
+        who: record.and_then(|record| record.owner.as_ref()).map(Subject::told),
         account: Some(&*flash.account).filter(|account| *account != DEFAULT_ACCOUNT),
         granted: &granted,
         wanted: &wanted,
@@ -65,5 +65,5 @@ pub(super) async fn page(State(app): AppState, asked: Asked) -> Response {
         operated,
         now: app.clock.now(),
     });
-    reply::page(page, None)
+    respond::page(page, None)
 }

@@ -8,10 +8,10 @@ use http::StatusCode;
 
 use super::{
     App, State as AppState,
-    reply::{self, Asked, Fields, Posted, problem},
+    respond::{self, Asked, Fields, Posted, problem},
 };
 use crate::{
-    guard::{Csrf, Door, EnableAuth, Pending, Who},
+    guard::{Csrf, EnableAuth, Endpoint, Pending, Who},
     pages::{Enable, Page},
 };
 use token_keeper::{grant, provider::Grant, renewal::Keeper, store::DEFAULT_ACCOUNT, token::Failure};
@@ -27,7 +27,7 @@ pub(super) async fn page(
         return app.begin_page(&asked, &named).await;
     }
     let account = named.account();
-    app.admit(Door::Enable, &asked, account, "").await?;
+    app.admit(Endpoint::Enable, &asked, account, "").await?;
     let csrf = Csrf::issue(&app.key, &app.jar, &asked.headers).ok_or_else(|| app.no_randomness(&asked))?;
     let provider = app.authority.ready().await.map_err(|failure| app.not_ready(&asked, &failure))?;
     let Some(authorize_url) = &provider.authorize_url else { return Err(app.no_authorize_url(&asked)) };
@@ -42,13 +42,13 @@ pub(super) async fn page(
         open: app.config.enable_auth == EnableAuth::FirstVisit,
         csrf: &csrf.token,
     });
-    Ok(reply::page(page, csrf.cookie))
+    Ok(respond::page(page, csrf.cookie))
 }
 
 /// `POST`: begins an authorisation and leads to the provider (RFC 6749 §4.1.1).
 pub(super) async fn start(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
-    let (fields, wrong) = reply::fields(&asked, form);
-    let who = app.admit(Door::Enable, &asked, fields.account(), &fields.csrf).await?;
+    let (fields, wrong) = respond::fields(&asked, form);
+    let who = app.admit(Endpoint::Enable, &asked, fields.account(), &fields.csrf).await?;
     asked.refuse_body(&app, wrong)?;
     if app.config.provider.grant != Grant::AuthorizationCode {
         return app.begin(&asked, fields.account(), who).await;
@@ -67,7 +67,7 @@ pub(super) async fn start(State(app): AppState, asked: Asked, form: Posted) -> R
     let not_ready = |failure: Failure| app.not_ready(&asked, &failure);
     let url = app.authority.bind(url, &pending.seed(&app.key)).map_err(not_ready)?;
     let url = app.authority.push(url, who == Who::Operator, now).await.map_err(not_ready)?;
-    Ok(reply::see_other(url.as_str(), cookie))
+    Ok(respond::see_other(url.as_str(), cookie))
 }
 
 /// Whether somebody has authorised it: then only an operator may do so again.

@@ -15,20 +15,20 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
     App, State as AppState,
-    admit::Admitted,
+    authorize::Admitted,
     enable::is_taken,
-    reply::{self, Asked, problem},
+    respond::{self, Asked, problem},
 };
 use crate::{
-    guard::{Door, Landed, Place, Who},
-    job::{Context, JobError, Ledger, Outcome},
+    guard::{Endpoint, Landed, Place, Who},
+    job::{Context, JobError, JobState, Outcome},
     pages::{JobResult, Page, Problem, Ran},
 };
 use token_keeper::{
     api::{Api, ApiError},
     renewal::{Keeper, KeeperError},
     store::DEFAULT_ACCOUNT,
-    token::Class,
+    token::FailureKind,
     trace_context,
 };
 
@@ -38,7 +38,7 @@ const AT_A_TIME: usize = 4;
 /// `GET` and `POST`: what a browser, cron-connector and a caller send alike.
 pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Result<Response, Response> {
     let (signed, body) = app.signed_part(&asked, body).await?;
-    let Admitted { who, once } = app.admit_caller(Door::Job, &asked, &signed, true).await?;
+    let Admitted { who, once } = app.admit_caller(Endpoint::Job, &asked, &signed, true).await?;
     let proved = who != Who::Anyone;
     // Runs of anonymous callers share one outcome, which has to be the same for all of them.
     let input = if app.config.job.takes_input() { app.whole(&asked, body).await? } else { Bytes::new() };
@@ -77,7 +77,7 @@ pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Resul
 
 /// `HEAD` runs nothing: it is a safe method, and link checkers use it.
 pub(super) async fn head(State(app): AppState, asked: Asked) -> Result<StatusCode, Response> {
-    app.admit_caller(Door::Job, &asked, &[], true).await?;
+    app.admit_caller(Endpoint::Job, &asked, &[], true).await?;
     let first = app.keepers.get(DEFAULT_ACCOUNT);
     let ready = |keeper: &Keeper| is_taken(keeper) || keeper.begins_by_itself();
     Ok(if first.as_ref().is_ok_and(ready) { StatusCode::OK } else { StatusCode::CONFLICT })
@@ -160,7 +160,7 @@ impl App {
     }
 
     fn context(&self, api: Api, now: Timestamp, input: Bytes) -> Context {
-        let ledger = Ledger::new(Arc::clone(&self.ledgers), api.keeper().account());
+        let ledger = JobState::new(Arc::clone(&self.ledgers), api.keeper().account());
         Context { api, now, input, ledger, outlets: self.config.outlets.clone(), progress: self.progress.clone() }
     }
 
@@ -189,7 +189,7 @@ impl App {
                 let provider = self.config.provider.title.as_str();
                 Page::from(&JobResult { base, provider, html, at, now }).into_response()
             }
-            (true, false) => reply::json(StatusCode::OK, json),
+            (true, false) => respond::json(StatusCode::OK, json),
             (false, true) => Page::from(&Ran { base, at, now }).into_response(),
             (false, false) => StatusCode::NO_CONTENT.into_response(),
         }
@@ -213,7 +213,7 @@ impl App {
                 self.ran(asked, see, at, &json, &html.collect::<String>())
             }
             Some(err) if asked.is_browser() => self.job_failed(asked, err),
-            Some(err) => reply::json(err.status(), &json),
+            Some(err) => respond::json(err.status(), &json),
         }
     }
 
@@ -221,7 +221,7 @@ impl App {
         let enable = self.config.page("/enable");
         if err.status() == StatusCode::CONFLICT {
             if asked.is_browser() {
-                return reply::redirect(StatusCode::TEMPORARY_REDIRECT, &enable, []);
+                return respond::redirect(StatusCode::TEMPORARY_REDIRECT, &enable, []);
             }
             let body = json!({
                 "error": "needs_authorisation",
@@ -229,7 +229,7 @@ impl App {
                 "next": "Open enable_url in a browser and allow access.",
                 "enable_url": enable,
             });
-            return reply::json(StatusCode::CONFLICT, &body);
+            return respond::json(StatusCode::CONFLICT, &body);
         }
         asked.problem(self, &describe(err))
     }
@@ -249,7 +249,7 @@ fn tell(see: bool, account: &str, result: &Result<Outcome, JobError>) -> Value {
 fn describe(err: &JobError) -> Problem {
     let next = match err {
         JobError::Api(ApiError::Token(KeeperError::Failed { failure, .. }))
-            if failure.class() == Class::StoreUnavailable =>
+            if failure.class() == FailureKind::StoreUnavailable =>
         {
             "Nothing, unless it lasts: the function tries again by itself."
         }

@@ -1,19 +1,19 @@
 //! What the function answers below `/function/NAME`, whose prefix the gateway takes off.
 
-mod admit;
-mod begin;
+mod admin;
+mod authorize;
 mod callback;
 mod confirm;
+mod device;
 mod done;
 mod enable;
 mod flash;
 mod job;
 mod openapi;
-mod operate;
 mod proxy;
-mod reply;
-mod retrieve;
-mod runs;
+mod public_record;
+mod respond;
+mod run_history;
 mod status;
 mod token;
 
@@ -27,16 +27,16 @@ use http::StatusCode;
 
 use crate::{
     config::Config,
-    guard::{Callers, CookieJar, EnableAuth, Floor, Key, Once, Operator, random},
+    guard::{Callers, Coalesce, CookieJar, EnableAuth, Key, Once, Operator, random},
     job::{Progress, open_ledgers},
     pages::Base,
 };
-use reply::{Asked, problem};
-pub use retrieve::retriever;
-use runs::Runs;
+pub use public_record::retriever;
+use respond::{Asked, problem};
+use run_history::Runs;
 use token_keeper::{
     api::{Api, ApiError},
-    grant::{Authority, Credentials, Wire},
+    grant::{Authority, Credentials, HttpClient},
     renewal::{Announcer, Clock, Keeper, Keepers, Parts},
     secrets::Secrets,
     store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
@@ -66,7 +66,7 @@ struct App {
     runs: Runs,
     ledgers: Arc<Store>,
     progress: Progress,
-    floor: Floor<Vec<job::Run>>,
+    floor: Coalesce<Vec<job::Run>>,
     clock: Clock,
 }
 
@@ -78,9 +78,9 @@ impl Function {
     pub async fn new(config: Config) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let secrets = config.secrets.clone();
         let store = Arc::new(open(&config).await?);
-        crate::measures::begin(store.kind(), config.job.name());
+        crate::metrics::begin(store.kind(), config.job.name());
         let credentials = Credentials::mounted(secrets.clone(), config.key_id.clone());
-        let wire = Wire::http(config.policy.token_timeout)?;
+        let wire = HttpClient::http(config.policy.token_timeout)?;
         let authority = Authority::new(config.provider.clone(), credentials, wire);
         let clock = Clock::system();
         let announcer = {
@@ -121,7 +121,7 @@ impl Function {
             runs: Runs::default(),
             ledgers: Arc::new(ledgers(&config).await?),
             progress: Progress::default(),
-            floor: Floor::new(config.min_run_interval),
+            floor: Coalesce::new(config.min_run_interval),
             config,
             keepers,
             api,
@@ -146,9 +146,9 @@ impl Function {
             .route("/oauth2/confirm", routing::post(confirm::confirm))
             .route("/done", routing::get(done::page))
             .route("/status", routing::get(status::show))
-            .route("/refresh", routing::post(operate::refresh))
-            .route("/revoke", routing::post(operate::revoke))
-            .route("/reseal", routing::post(operate::reseal))
+            .route("/refresh", routing::post(admin::refresh))
+            .route("/revoke", routing::post(admin::revoke))
+            .route("/reseal", routing::post(admin::reseal))
             .route("/token", routing::get(token::show))
             .route("/proxy/{*path}", proxy::methods())
             .route("/openapi.json", routing::get(openapi::describe))
@@ -230,7 +230,7 @@ async fn around(
     next: axum::middleware::Next,
 ) -> axum::response::Response {
     let context = Trace::read(request.headers());
-    let mut response = reply::guarded(trace_context::within(context, next.run(request)).await);
+    let mut response = respond::guarded(trace_context::within(context, next.run(request)).await);
     if let Some(work) = app.keepers.unfinished() {
         response.extensions_mut().insert(work);
     }

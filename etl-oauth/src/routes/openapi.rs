@@ -4,7 +4,7 @@ use axum::{extract::State, response::Response};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{State as AppState, reply};
+use super::{State as AppState, respond};
 
 /// Every route, method, parameter, body and answer. A test holds it and the router against each other.
 const DESCRIPTION: &str = include_str!("openapi.json");
@@ -16,7 +16,7 @@ pub(super) async fn describe(State(app): AppState) -> Response {
     if let Some(servers) = description.get_mut("servers") {
         *servers = json!([{ "url": app.base.to_string() }]);
     }
-    reply::json(StatusCode::OK, &description)
+    respond::json(StatusCode::OK, &description)
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 
 use super::{
     App, State as AppState,
-    reply::{Asked, problem},
+    respond::{Asked, problem},
 };
-use crate::guard::{ApiPath, Door};
+use crate::guard::{ApiPath, Endpoint};
 use token_keeper::{
     api::{ApiError, Forward, Payload},
     store::DEFAULT_ACCOUNT,
@@ -82,7 +82,7 @@ async fn never(state: AppState, asked: Asked) -> Response {
 pub(super) async fn pass(State(app): AppState, asked: Asked, request: Request<Body>) -> Result<Response, Response> {
     let (parts, body) = request.into_parts();
     let (signed, body) = app.signed_part(&asked, body).await?;
-    app.admit_caller(Door::Proxy, &asked, &signed, app.config.proxy_allow.proxy()).await?;
+    app.admit_caller(Endpoint::Proxy, &asked, &signed, app.config.proxy_allow.proxy()).await?;
     pass_on(&app, &asked, Request::from_parts(parts, body)).await
 }
 

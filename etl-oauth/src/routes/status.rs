@@ -8,17 +8,17 @@ use serde_json::Value;
 
 use super::{
     App, State as AppState, flash,
-    reply::{self, Asked, problem},
+    respond::{self, Asked, problem},
 };
 use crate::{
     format::count,
-    guard::{Csrf, Door},
+    guard::{Csrf, Endpoint},
     pages::{self, Account, Page, Renewal, Status, StatusPage},
 };
 use token_keeper::{
     renewal::Keeper,
     store::DEFAULT_ACCOUNT,
-    token::{self, Class, jwt},
+    token::{self, FailureKind, jwt},
 };
 
 const NOTICE: &str = "etl-oauth-notice";
@@ -26,16 +26,16 @@ const NOTICE_LIFETIME: Duration = Duration::from_secs(60);
 
 /// Leads a browser to the page, which says there what was just done.
 pub(super) fn lead_back(app: &App, notice: &str) -> Response {
-    reply::see_other(&app.config.page("/status"), flash::leave(app, NOTICE, &notice, NOTICE_LIFETIME))
+    respond::see_other(&app.config.page("/status"), flash::leave(app, NOTICE, &notice, NOTICE_LIFETIME))
 }
 
 /// `GET`: as a page or as JSON.
 pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response, Response> {
-    app.admit(Door::Status, &asked, DEFAULT_ACCOUNT, "").await?;
+    app.admit(Endpoint::Status, &asked, DEFAULT_ACCOUNT, "").await?;
     let status = app.status().await;
     let csrf = Csrf::issue(&app.key, &app.jar, &asked.headers);
     let (Some(csrf), true) = (csrf, asked.wants_html()) else {
-        return Ok(reply::json(StatusCode::OK, &app.with_progress(&status)));
+        return Ok(respond::json(StatusCode::OK, &app.with_progress(&status)));
     };
     let notice: Option<String> = flash::find(&app, &asked.headers, NOTICE);
     let notice = notice.or_else(|| app.progress_words(&status));
@@ -52,7 +52,7 @@ pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response,
         now: app.clock.now(),
     });
     let read = flash::forget(&app, &asked.headers, NOTICE);
-    Ok(reply::page(page, csrf.cookie.into_iter().chain(read)))
+    Ok(respond::page(page, csrf.cookie.into_iter().chain(read)))
 }
 
 impl App {
@@ -102,7 +102,7 @@ impl App {
             Some(problem(class.as_str(), StatusCode::OK, (class.as_str(), &message, class.next_step())))
         });
         let unsaved = (!keeper.is_saved()).then(|| {
-            let class = Class::StoreUnavailable;
+            let class = FailureKind::StoreUnavailable;
             let message = "the newest token is in memory alone; it is being written again and again";
             problem(class.as_str(), StatusCode::OK, (class.as_str(), message, class.next_step()))
         });

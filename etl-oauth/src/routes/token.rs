@@ -10,9 +10,9 @@ use serde_json::json;
 
 use super::{
     State as AppState,
-    reply::{self, Asked},
+    respond::{self, Asked},
 };
-use crate::{format::whole, guard::Door};
+use crate::{format::whole, guard::Endpoint};
 use token_keeper::store::DEFAULT_ACCOUNT;
 
 /// Whose token is meant.
@@ -27,11 +27,11 @@ pub(super) async fn show(
     asked: Asked,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Response> {
-    app.admit_caller(Door::Token, &asked, &[], app.config.proxy_allow.token()).await?;
+    app.admit_caller(Endpoint::Token, &asked, &[], app.config.proxy_allow.token()).await?;
     let keeper = app.keeper(&asked, wanted.account.as_deref().unwrap_or(DEFAULT_ACCOUNT))?;
     let token = keeper.token().await.map_err(|err| app.api_failed(&asked, &err.into()))?;
     let tokens = token.tokens();
-    Ok(reply::json(
+    Ok(respond::json(
         StatusCode::OK,
         &json!({
             "access_token": tokens.access_token.expose(),

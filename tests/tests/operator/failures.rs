@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use token_keeper::token::Class;
+use token_keeper::token::FailureKind;
 
 #[test]
 fn the_readme_says_of_every_class_when_the_next_try_is_and_what_a_person_does() {
@@ -17,8 +17,8 @@ fn the_readme_says_of_every_class_when_the_next_try_is_and_what_a_person_does() 
         .take_while(|line| line.starts_with('|'))
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
         .collect();
-    assert_eq!(rows.len(), Class::ALL.len());
-    for (row, class) in rows.iter().zip(Class::ALL) {
+    assert_eq!(rows.len(), FailureKind::ALL.len());
+    for (row, class) in rows.iter().zip(FailureKind::ALL) {
         let (first, last) = class.backoff();
         let next = format!("{} s to {} s", first.as_secs(), last.as_secs());
         let next = if class.needs_person() { "never" } else { &next };

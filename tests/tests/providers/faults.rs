@@ -9,11 +9,11 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use tests::{Browser, Fault, FaultProxy};
 use token_keeper::{
-    grant::{self, Authority, Client, Credentials, Wire},
+    grant::{self, Authority, Client, Credentials, HttpClient},
     provider::{Definition, Overrides, Provider},
     renewal::{Announcer, Clock, Keeper, KeeperError, Parts, Policy},
     store::{Memory, Store},
-    token::{Answer, Class, Secret, State},
+    token::{Answer, FailureKind, Secret, State},
 };
 
 use crate::server::{Form, Server};
@@ -80,7 +80,7 @@ impl Scene {
         }
         let code = page.url.query_pairs().find(|(name, _)| name == "code").expect("a code").1.into_owned();
         let request = grant::authorization_code(&self.provider, &self.client, &code, &redirect_uri, Some(&verifier));
-        let answer = Wire::http(PATIENCE).unwrap().send(request).await.unwrap();
+        let answer = HttpClient::http(PATIENCE).unwrap().send(request).await.unwrap();
         grant::judge_token(&self.provider, &answer).unwrap()
     }
 
@@ -94,7 +94,7 @@ impl Scene {
         let mut policy = Policy::of(&self.provider);
         policy.token_timeout = PATIENCE;
         let credentials = Credentials::fixed(self.client.clone());
-        let wire = Wire::http(PATIENCE).unwrap();
+        let wire = HttpClient::http(PATIENCE).unwrap();
         let parts = Parts {
             authority: Authority::new(Provider::clone(&self.provider), credentials, wire),
             store: Arc::new(Store::Memory(Memory::default())),
@@ -136,13 +136,13 @@ impl Replica<'_> {
         self.keeper.current().unwrap().record.generation
     }
 
-    fn class(&self) -> Option<Class> {
+    fn class(&self) -> Option<FailureKind> {
         self.keeper.current().unwrap().record.health.class
     }
 
     /// The renewal fails, for now: one request, the old token is handed out, nobody is called, and whoever comes within the
     /// wait costs nothing.
-    async fn falls_back(&self, class: Class) {
+    async fn falls_back(&self, class: FailureKind) {
         let (token, requests) = self.call().await;
         assert!(token.is_ok() && requests == 1, "{token:?} after {requests} requests");
         assert_eq!((self.keeper.state(), self.class(), self.generation()), (State::Degraded, Some(class), 1));
@@ -173,11 +173,11 @@ impl Replica<'_> {
 }
 
 /// Faults after which nobody knows whether the provider has rotated the refresh token. It has.
-const AMBIGUOUS: [(Fault, Class); 4] = [
-    (Fault::LoseAnswer, Class::NetworkAmbiguous),
-    (Fault::Break, Class::NetworkAmbiguous),
-    (Fault::Truncate, Class::MalformedAnswer),
-    (Fault::Delay(PATIENCE.saturating_mul(2)), Class::NetworkAmbiguous),
+const AMBIGUOUS: [(Fault, FailureKind); 4] = [
+    (Fault::LoseAnswer, FailureKind::NetworkAmbiguous),
+    (Fault::Break, FailureKind::NetworkAmbiguous),
+    (Fault::Truncate, FailureKind::MalformedAnswer),
+    (Fault::Delay(PATIENCE.saturating_mul(2)), FailureKind::NetworkAmbiguous),
 ];
 const SOON: SignedDuration = SignedDuration::from_secs(5);
 const LATER: SignedDuration = SignedDuration::from_secs(20);
@@ -195,13 +195,13 @@ async fn c1_where_reuse_ends_the_grant_an_unanswered_renewal_is_sent_once_more_a
     // It never arrived: the second one is the first.
     let replica = scene.due().await;
     scene.road.plan(&[Fault::LoseRequest]);
-    replica.falls_back(Class::NetworkAmbiguous).await;
+    replica.falls_back(FailureKind::NetworkAmbiguous).await;
     replica.pass(SOON);
     replica.renews().await;
     // A second one without an answer is the last, although the grant may live: a person decides.
     let replica = scene.due().await;
     scene.road.plan(&[Fault::LoseRequest, Fault::LoseRequest]);
-    replica.falls_back(Class::NetworkAmbiguous).await;
+    replica.falls_back(FailureKind::NetworkAmbiguous).await;
     replica.pass(SOON);
     assert_eq!(replica.call().await.1, 1);
     replica.pass(SignedDuration::from_hours(24));
@@ -216,7 +216,7 @@ async fn c3_where_reuse_ends_the_grant_a_5xx_is_tried_again_only_when_the_access
     for (fault, lives) in [(Fault::Refuse(503), true), (Fault::Replace(502), false)] {
         let replica = scene.due().await;
         scene.road.plan(&[fault]);
-        replica.falls_back(Class::ProviderUnavailable).await;
+        replica.falls_back(FailureKind::ProviderUnavailable).await;
         replica.pass(LATER);
         assert_eq!(replica.call().await.1, 0, "its token lives, and is all there may be");
         replica.pass(LATER);
@@ -237,14 +237,14 @@ async fn c1_within_a_window_of_grace_every_lost_answer_is_fetched_again() {
     for fault in [Fault::Refuse(503), Fault::Replace(502)] {
         let replica = scene.due().await;
         scene.road.plan(&[fault]);
-        replica.falls_back(Class::ProviderUnavailable).await;
+        replica.falls_back(FailureKind::ProviderUnavailable).await;
         replica.pass(LATER);
         replica.renews().await;
     }
     // Several in a row.
     let replica = scene.due().await;
     scene.road.plan(&[Fault::LoseAnswer, Fault::Break]);
-    replica.falls_back(Class::NetworkAmbiguous).await;
+    replica.falls_back(FailureKind::NetworkAmbiguous).await;
     replica.pass(SOON);
     assert_eq!(replica.call().await.1, 1);
     replica.pass(SOON);

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use token_keeper::{
-    grant::{Authority, Client, Credentials, RawAnswer, Wire},
+    grant::{Authority, Client, Credentials, HttpClient, HttpResponse},
     provider::{Definition, Overrides, Provider},
     renewal::{Announcer, Clock, Keeper, Parts, Policy},
     store::{Memory, Store},
@@ -30,13 +30,13 @@ impl Default for World {
         let (calls, answers) = (Arc::new(AtomicU32::new(0)), Arc::new(Semaphore::new(0)));
         let wire = {
             let (calls, answers) = (Arc::clone(&calls), Arc::clone(&answers));
-            Wire::new(move |_| {
+            HttpClient::new(move |_| {
                 let call = calls.fetch_add(1, Ordering::Relaxed) + 1;
                 let answers = Arc::clone(&answers);
                 async move {
                     answers.acquire().await.expect("never closed").forget();
                     let (status, headers) = (http::StatusCode::OK, http::HeaderMap::new());
-                    Ok(RawAnswer { status, headers, body: body(call, 3600), at: jiff::Timestamp::now() })
+                    Ok(HttpResponse { status, headers, body: body(call, 3600), at: jiff::Timestamp::now() })
                 }
             })
         };

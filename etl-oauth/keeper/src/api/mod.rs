@@ -1,7 +1,7 @@
 //! The client that a job uses: the provider's API with the account's token put on.
 
+mod api_spec;
 mod error;
-mod facts;
 mod forward;
 pub mod json;
 mod pace;
@@ -10,8 +10,8 @@ mod paging;
 mod request;
 mod timing;
 
+pub use api_spec::{Facts, Limits, Windows};
 pub use error::ApiError;
-pub use facts::{Facts, Limits, Windows};
 pub use forward::{Forward, Forwarded, Payload};
 pub use pages::Pages;
 pub use paging::{Bookmark, Paging};

@@ -6,7 +6,7 @@ use std::{
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
-use super::facts::Limits;
+use super::api_spec::Limits;
 use crate::grant::retry_after;
 
 /// Retries in a row that all callers of an account have together.

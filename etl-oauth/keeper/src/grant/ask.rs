@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{Client, KeyError, SigningKey, TokenRequest, assertion::bearer_assertion, request::resources};
 use crate::{
     provider::Provider,
-    token::{Answer, Class, Failure, Secret},
+    token::{Answer, Failure, FailureKind, Secret},
 };
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -71,11 +71,11 @@ pub fn unattended(answer: Result<Answer, Failure>) -> Result<Answer, Failure> {
 
 /// Where no person could end it by authorising, a grant that is refused is a matter of configuration.
 pub(super) fn not_a_persons(failure: Failure) -> Failure {
-    if failure.class() != Class::InvalidGrant {
+    if failure.class() != FailureKind::InvalidGrant {
         return failure;
     }
     let detail = "the provider refuses what is shown to it for a token: who may ask for what is configured there";
-    let plain = Failure::new(Class::Config, detail).with_retry_after(failure.retry_after());
+    let plain = Failure::new(FailureKind::Config, detail).with_retry_after(failure.retry_after());
     match failure.code() {
         Some(code) => plain.with_code(code),
         None => plain,
@@ -161,13 +161,13 @@ mod tests {
     #[test]
     fn a_refused_grant_is_configuration_and_keeps_its_code_and_the_wish_to_be_left_alone() {
         let wait = Some(std::time::Duration::from_secs(7));
-        let refused = Failure::new(Class::InvalidGrant, "x").with_code("invalid_grant").with_retry_after(wait);
+        let refused = Failure::new(FailureKind::InvalidGrant, "x").with_code("invalid_grant").with_retry_after(wait);
         let failure = unattended(Err(refused)).unwrap_err();
         assert_eq!(
             (failure.class(), failure.code(), failure.retry_after()),
-            (Class::Config, Some("invalid_grant"), wait)
+            (FailureKind::Config, Some("invalid_grant"), wait)
         );
-        let away = Failure::new(Class::ProviderUnavailable, "x");
+        let away = Failure::new(FailureKind::ProviderUnavailable, "x");
         assert_eq!(unattended(Err(away.clone())).unwrap_err(), away);
     }
 

@@ -12,12 +12,12 @@ pub(crate) use calls::count;
 use calls::{For, bound};
 
 use super::{
-    Client, Credentials, DeviceCodes, KeyError, Nonces, Polled, Polling, SigningKey, Wire, ask, consented, device,
-    discovery::Known, judge_revocation, judge_userinfo, pushed, request,
+    Client, Credentials, DeviceCodes, HttpClient, KeyError, Nonces, Polled, Polling, SigningKey, ask, consented,
+    device, discovery::Known, judge_revocation, judge_userinfo, par, request,
 };
 use crate::{
     provider::{Grant, Pkce, Provider, TokenKind, Values},
-    token::{Answer, Class, Failure, Owner, Secret, Tokens},
+    token::{Answer, Failure, FailureKind, Secret, Subject, Tokens},
 };
 
 /// The authorization server of one provider. Cheap to clone.
@@ -28,7 +28,7 @@ pub struct Authority(Arc<Inner>);
 struct Inner {
     known: Known,
     credentials: Credentials,
-    wire: Wire,
+    wire: HttpClient,
     nonces: Nonces,
 }
 
@@ -36,7 +36,7 @@ impl Authority {
     /// The server of `provider`, for the client of `credentials`. Where it is to tell its endpoints itself, somebody must
     /// run [`Authority::follow`].
     #[must_use]
-    pub fn new(provider: Provider, credentials: Credentials, wire: Wire) -> Self {
+    pub fn new(provider: Provider, credentials: Credentials, wire: HttpClient) -> Self {
         Self(Arc::new(Inner { known: Known::of(provider), credentials, wire, nonces: Nonces::default() }))
     }
 
@@ -159,17 +159,17 @@ impl Authority {
     ///
     /// # Errors
     /// When an ID token that was asked for is not right.
-    pub async fn owner(&self, answer: &Answer, now: Timestamp) -> Result<Option<Owner>, Failure> {
+    pub async fn owner(&self, answer: &Answer, now: Timestamp) -> Result<Option<Subject>, Failure> {
         let provider = self.provider();
         let provider = provider.with(&answer.kept);
         let asked = provider.scope.iter().any(|scope| scope == "openid");
         let id_token = answer.rest.get("id_token").and_then(serde_json::Value::as_str);
         if let Some(token) = id_token.filter(|_| asked || provider.userinfo_url.is_none()) {
             let id = self.0.credentials.client(&provider, now)?.id;
-            match Owner::of_id_token(token, provider.issuer.as_deref(), &id, now) {
+            match Subject::of_id_token(token, provider.issuer.as_deref(), &id, now) {
                 Ok(owner) => return Ok(Some(owner)),
                 // One that was asked for must be right; one that comes unasked says nothing.
-                Err(err) if asked => return Err(Failure::new(Class::MalformedAnswer, err.to_string())),
+                Err(err) if asked => return Err(Failure::new(FailureKind::MalformedAnswer, err.to_string())),
                 Err(err) => tracing::debug!(error = %err, "an ID token that nobody asked for is passed over"),
             }
         }
@@ -240,9 +240,9 @@ impl Authority {
         if provider.par_url.is_none() || !(known || provider.par_required) {
             return Ok(url);
         }
-        let build = |client: &Client| pushed::pushed(&provider, client, &url).ok_or_else(|| unknown("par_url"));
+        let build = |client: &Client| par::pushed(&provider, client, &url).ok_or_else(|| unknown("par_url"));
         let raw = self.call("par", &provider, None, now, build).await?;
-        pushed::judge_pushed(&provider, &self.client(now)?, &raw)
+        par::judge_pushed(&provider, &self.client(now)?, &raw)
     }
 
     /// Asks for the codes of the device grant (RFC 8628 §3.1).
@@ -296,17 +296,20 @@ fn kept_key(provider: &Provider, tokens: Option<&Tokens>) -> Result<Option<Signi
 
 /// An endpoint that nobody has told.
 fn unknown(variable: &str) -> Failure {
-    Failure::new(Class::Config, format!("where the provider does this is not known: set the variable {variable}"))
+    Failure::new(FailureKind::Config, format!("where the provider does this is not known: set the variable {variable}"))
 }
 
 fn unsigned(err: KeyError) -> Failure {
-    Failure::new(Class::Config, format!("the key {err}"))
+    Failure::new(FailureKind::Config, format!("the key {err}"))
 }
 
 fn subject_token(provider: &Provider) -> Result<Secret, Failure> {
     let file = &provider.exchange.subject_token_file;
     let failed = |why: String| {
-        Failure::new(Class::Config, format!("the subject token in {file} {why}: set the variable subject_token_file"))
+        Failure::new(
+            FailureKind::Config,
+            format!("the subject token in {file} {why}: set the variable subject_token_file"),
+        )
     };
     let text = std::fs::read_to_string(file).map_err(|err| failed(format!("cannot be read ({})", err.kind())))?;
     Some(text.trim()).filter(|text| !text.is_empty()).map(Secret::new).ok_or_else(|| failed("is empty".into()))

@@ -4,8 +4,8 @@ use url::{Url, form_urlencoded};
 
 use super::{
     Client,
-    blanks::Blanks,
     request::{laid_over, resources},
+    template_vars::TemplateVars,
 };
 use crate::{
     provider::{Pkce, Provider},
@@ -37,7 +37,7 @@ pub fn authorize_url(
         fields.extend([("code_challenge", &*challenge), ("code_challenge_method", "S256")]);
     }
     let client = Client { id: client_id.to_owned(), ..Client::default() };
-    let blanks = Blanks::new(provider, &client, &fields);
+    let blanks = TemplateVars::new(provider, &client, &fields);
     let pairs = laid_over(&fields, &provider.authorize.params, &blanks);
     let query: Vec<_> = pairs.iter().map(|(name, value)| pair(name, value, &provider.authorize.raw)).collect();
     let query = query.join("&");

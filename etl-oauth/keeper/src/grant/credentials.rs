@@ -4,7 +4,7 @@ use super::{Certificate, Client, KeyError, SigningKey, assertion::client_asserti
 use crate::{
     provider::{self, ClientAuth, Grant, Provider},
     secrets::Secrets,
-    token::{Class, Failure, Secret},
+    token::{Failure, FailureKind, Secret},
 };
 
 /// What the function has to show for itself, read anew for every call: a rotated secret must not need a restart.
@@ -116,7 +116,7 @@ impl Credentials {
     /// A failure of class `config` that says what is wrong with the secret.
     pub fn key(&self) -> Result<SigningKey, Failure> {
         match &self.0 {
-            Source::Fixed(_) => Err(Failure::new(Class::Config, "there is no private key")),
+            Source::Fixed(_) => Err(Failure::new(FailureKind::Config, "there is no private key")),
             Source::Mounted { secrets, key_id } => {
                 let key = SigningKey::read(&require(secrets, KEY)?).map_err(|err| unusable(secrets, err))?;
                 Ok(key.with_id(key_id.clone()))
@@ -130,25 +130,27 @@ impl Credentials {
     /// A failure of class `config` that names it.
     pub fn secret(&self, name: &str) -> Result<Secret, Failure> {
         match &self.0 {
-            Source::Fixed(client) => client.secret.clone().ok_or_else(|| Failure::new(Class::Config, "there is none")),
+            Source::Fixed(client) => {
+                client.secret.clone().ok_or_else(|| Failure::new(FailureKind::Config, "there is none"))
+            }
             Source::Mounted { secrets, .. } => require(secrets, name),
         }
     }
 }
 
 fn require(secrets: &Secrets, name: &str) -> Result<Secret, Failure> {
-    secrets.require(name).map_err(|err| Failure::new(Class::Config, err.to_string()))
+    secrets.require(name).map_err(|err| Failure::new(FailureKind::Config, err.to_string()))
 }
 
 /// The mounted certificate with its key.
 fn certificate(secrets: &Secrets) -> Result<Certificate, Failure> {
     let (certificate, key) = (require(secrets, CERTIFICATE)?, require(secrets, KEY)?);
     Certificate::read(&certificate, &key)
-        .map_err(|err| Failure::new(Class::Config, format!("secret {} {err}", secrets.name(CERTIFICATE))))
+        .map_err(|err| Failure::new(FailureKind::Config, format!("secret {} {err}", secrets.name(CERTIFICATE))))
 }
 
 fn unusable(secrets: &Secrets, err: KeyError) -> Failure {
-    Failure::new(Class::Config, format!("secret {} {err}", secrets.name(KEY)))
+    Failure::new(FailureKind::Config, format!("secret {} {err}", secrets.name(KEY)))
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use url::Url;
 
-use super::{Client, RawAnswer, TokenRequest, judge_revocation, judge_token, request::resources};
+use super::{Client, HttpResponse, TokenRequest, judge_revocation, judge_token, request::resources};
 use crate::{
     provider::{Call, Provider, checked_url},
-    token::{Answer, Class, Failure, Secret},
+    token::{Answer, Failure, FailureKind, Secret},
 };
 
 /// How often a server is asked that does not say (§3.2).
@@ -53,9 +53,10 @@ pub fn device_codes(provider: &Provider, client: &Client) -> Option<TokenRequest
 ///
 /// # Errors
 /// The [`Failure`], also for an address that a person must not be sent to.
-pub fn judge_device_codes(provider: &Provider, raw: &RawAnswer) -> Result<DeviceCodes, Failure> {
+pub fn judge_device_codes(provider: &Provider, raw: &HttpResponse) -> Result<DeviceCodes, Failure> {
     judge_revocation(provider, raw)?;
-    let malformed = || Failure::new(Class::MalformedAnswer, "the answer of the device authorization endpoint is none");
+    let malformed =
+        || Failure::new(FailureKind::MalformedAnswer, "the answer of the device authorization endpoint is none");
     let fields = crate::token::object(&raw.body).ok_or_else(malformed)?;
     let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     // A link that people are shown: nothing but an address of the web.
@@ -138,7 +139,7 @@ impl Polling {
     }
 
     /// Takes an answer, or its absence, and says how to go on.
-    pub fn judge(&mut self, provider: &Provider, answer: Result<RawAnswer, Failure>, now: Timestamp) -> Polled {
+    pub fn judge(&mut self, provider: &Provider, answer: Result<HttpResponse, Failure>, now: Timestamp) -> Polled {
         let failure = match answer.and_then(|raw| judge_token(provider, &raw)) {
             Ok(answer) => return Polled::Allowed(answer),
             Err(failure) => failure,
@@ -149,7 +150,13 @@ impl Polling {
             (Some("access_denied"), _) => return Polled::Over(over("it was not allowed", "access_denied")),
             (Some("expired_token"), _) => return Polled::Over(Self::expired()),
             // §3.5: after a timeout, slower.
-            (_, Class::NetworkNotSent | Class::NetworkAmbiguous | Class::ProviderUnavailable | Class::RateLimited) => {
+            (
+                _,
+                FailureKind::NetworkNotSent
+                | FailureKind::NetworkAmbiguous
+                | FailureKind::ProviderUnavailable
+                | FailureKind::RateLimited,
+            ) => {
                 self.interval = self.interval.saturating_mul(2).min(LONGEST).max(self.interval);
             }
             _ => return Polled::Over(failure),
@@ -161,7 +168,7 @@ impl Polling {
 }
 
 fn over(detail: &str, code: &str) -> Failure {
-    Failure::new(Class::InvalidGrant, detail).with_code(code)
+    Failure::new(FailureKind::InvalidGrant, detail).with_code(code)
 }
 
 #[cfg(test)]
@@ -182,9 +189,9 @@ mod tests {
         Provider::new("custom", definition, Overrides::default()).unwrap()
     }
 
-    fn raw(status: u16, body: &str) -> RawAnswer {
+    fn raw(status: u16, body: &str) -> HttpResponse {
         let status = StatusCode::from_u16(status).unwrap();
-        RawAnswer { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::UNIX_EPOCH }
+        HttpResponse { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::UNIX_EPOCH }
     }
 
     fn codes() -> DeviceCodes {
@@ -218,7 +225,7 @@ mod tests {
         assert_eq!((codes.user_code.as_str(), codes.interval), ("AB-CD", Duration::from_secs(5)));
         let body = r#"{"device_code":"d","user_code":"A","verification_uri":"javascript:alert(1)","expires_in":60}"#;
         let failure = judge_device_codes(&provider(ClientAuth::None), &raw(200, body)).unwrap_err();
-        assert_eq!(failure.class(), Class::MalformedAnswer);
+        assert_eq!(failure.class(), FailureKind::MalformedAnswer);
         let failure = judge_device_codes(&provider(ClientAuth::None), &raw(400, r#"{"error":"invalid_scope"}"#));
         assert_eq!(failure.unwrap_err().code(), Some("invalid_scope"));
     }
@@ -234,7 +241,9 @@ mod tests {
         assert_eq!(wait(judge("authorization_pending", 20)), 10);
         let Polled::Over(failure) = judge("authorization_pending", 50) else { panic!("it has ended") };
         assert_eq!(failure.code(), Some("expired_token"));
-        for (error, class) in [("access_denied", Class::InvalidGrant), ("expired_token", Class::InvalidGrant)] {
+        for (error, class) in
+            [("access_denied", FailureKind::InvalidGrant), ("expired_token", FailureKind::InvalidGrant)]
+        {
             let Polled::Over(failure) = judge(error, 1) else { panic!("{error}") };
             assert_eq!((failure.class(), failure.code()), (class, Some(error)));
         }
@@ -278,7 +287,7 @@ mod tests {
     #[test]
     fn an_outage_is_waited_out_ever_slower() {
         let (provider, mut polling) = (provider(ClientAuth::None), Polling::of(&codes(), at(0)));
-        let gone = || Err(Failure::new(Class::NetworkAmbiguous, "x"));
+        let gone = || Err(Failure::new(FailureKind::NetworkAmbiguous, "x"));
         for expected in [10, 20, 40] {
             let Polled::Wait(wait) = polling.judge(&provider, gone(), at(1)) else { panic!() };
             assert_eq!(wait.as_secs(), expected);

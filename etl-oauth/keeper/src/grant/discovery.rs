@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::{TokenRequest, Wire, count};
+use super::{HttpClient, TokenRequest, count};
 use crate::{
     provider::{ClientAuth, Metadata, MetadataError, Provider, well_known},
-    token::{Class, Failure},
+    token::{Failure, FailureKind},
 };
 
 /// How long what was read counts as new.
@@ -55,7 +55,7 @@ impl Known {
         }
     }
 
-    pub(super) async fn follow(&self, wire: &Wire, usable: impl Fn(ClientAuth) -> bool) {
+    pub(super) async fn follow(&self, wire: &HttpClient, usable: impl Fn(ClientAuth) -> bool) {
         let mut pause = Duration::from_secs(1);
         let Some(issuer) = self.said.issuer.as_deref().filter(|_| self.said.discovers) else { return };
         loop {
@@ -83,21 +83,26 @@ impl Known {
         }
     }
 
-    async fn look(&self, issuer: &str, wire: &Wire, usable: impl Fn(ClientAuth) -> bool) -> Result<Provider, Failure> {
+    async fn look(
+        &self,
+        issuer: &str,
+        wire: &HttpClient,
+        usable: impl Fn(ClientAuth) -> bool,
+    ) -> Result<Provider, Failure> {
         let metadata = read(issuer, wire).await?;
         self.said.learned(&metadata, usable).map_err(|missing| {
             let grant = self.said.grant.name();
             Failure::new(
-                Class::Config,
+                FailureKind::Config,
                 format!("the metadata of {issuer} names no {missing}, which grant={grant} needs"),
             )
         })
     }
 }
 
-async fn read(issuer: &str, wire: &Wire) -> Result<Metadata, Failure> {
+async fn read(issuer: &str, wire: &HttpClient) -> Result<Metadata, Failure> {
     // Checked by the configuration.
-    let url = issuer.parse().map_err(|_| Failure::new(Class::Config, "issuer is no URL"))?;
+    let url = issuer.parse().map_err(|_| Failure::new(FailureKind::Config, "issuer is no URL"))?;
     let mut worst: Option<Failure> = None;
     for url in well_known(&url) {
         let place = format!("{}{}", url.origin().ascii_serialization(), url.path());
@@ -108,7 +113,7 @@ async fn read(issuer: &str, wire: &Wire) -> Result<Metadata, Failure> {
                 Ok(metadata) => return Ok(metadata),
                 Err(err @ MetadataError::NotADocument) => not_sent(format!("what is at {place} {err}")),
                 // Whoever answers there answers wrongly: the other place is not asked.
-                Err(err) => return Err(Failure::new(Class::Config, format!("the document at {place} {err}"))),
+                Err(err) => return Err(Failure::new(FailureKind::Config, format!("the document at {place} {err}"))),
             },
             Ok(raw) => {
                 let status = raw.status.as_u16();
@@ -118,12 +123,12 @@ async fn read(issuer: &str, wire: &Wire) -> Result<Metadata, Failure> {
         };
         worst = worst.or(Some(failure));
     }
-    Err(worst.unwrap_or_else(|| Failure::new(Class::Config, "issuer is no URL")))
+    Err(worst.unwrap_or_else(|| Failure::new(FailureKind::Config, "issuer is no URL")))
 }
 
 /// Whoever wanted to ask for a token has not done so: that much is sure, and it may be tried again.
 fn not_sent(detail: String) -> Failure {
-    Failure::new(Class::NetworkNotSent, detail)
+    Failure::new(FailureKind::NetworkNotSent, detail)
 }
 
 #[cfg(test)]
@@ -135,23 +140,23 @@ mod tests {
 
     use super::*;
     use crate::{
-        grant::RawAnswer,
+        grant::HttpResponse,
         provider::{Definition, Overrides},
     };
 
     const ISSUER: &str = "https://a.example/tenant";
 
     /// A server with these documents, by path; and what it was asked for.
-    fn server(documents: Arc<Mutex<Vec<(&'static str, String)>>>) -> (Wire, Arc<Mutex<Vec<String>>>) {
+    fn server(documents: Arc<Mutex<Vec<(&'static str, String)>>>) -> (HttpClient, Arc<Mutex<Vec<String>>>) {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);
-        let wire = Wire::new(move |request: TokenRequest| {
+        let wire = HttpClient::new(move |request: TokenRequest| {
             log.lock().unwrap().push(request.url().path().to_owned());
             let body = documents.lock().unwrap().iter().find(|it| it.0 == request.url().path()).map(|it| it.1.clone());
             async move {
                 let status = if body.is_some() { StatusCode::OK } else { StatusCode::NOT_FOUND };
                 let body = body.unwrap_or_default().into();
-                Ok(RawAnswer { status, headers: HeaderMap::new(), body, at: Timestamp::UNIX_EPOCH })
+                Ok(HttpResponse { status, headers: HeaderMap::new(), body, at: Timestamp::UNIX_EPOCH })
             }
         });
         (wire, asked)
@@ -179,7 +184,7 @@ mod tests {
         let follow = known.follow(&wire, |_| true);
         let script = async {
             let failure = known.ready().await.unwrap_err();
-            assert_eq!(failure.class(), Class::NetworkNotSent);
+            assert_eq!(failure.class(), FailureKind::NetworkNotSent);
             assert!(failure.to_string().contains("/tenant/.well-known/openid-configuration (HTTP 404)"), "{failure}");
             let place = "/.well-known/oauth-authorization-server/tenant";
             documents.lock().unwrap().push((place, document("https://a.example/one")));
@@ -208,7 +213,7 @@ mod tests {
             () = known.follow(&wire, |_| true) => panic!("it never ends"),
             ready = known.ready() => {
                 let failure = ready.unwrap_err();
-                assert_eq!((failure.class(), token_url(&known).as_str()), (Class::Config, "https://unknown.invalid/"));
+                assert_eq!((failure.class(), token_url(&known).as_str()), (FailureKind::Config, "https://unknown.invalid/"));
                 assert!(failure.to_string().contains("issuer") && !failure.to_string().contains("evil"), "{failure}");
             }
         }

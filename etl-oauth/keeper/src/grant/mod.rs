@@ -1,5 +1,5 @@
 //! The requests of a grant and the reading of what comes back, without any IO: a request is a value, an answer is judged
-//! by `(status, headers, body)`. [`Authority`] joins them over a [`Wire`].
+//! by `(status, headers, body)`. [`Authority`] joins them over a [`HttpClient`].
 
 pub mod dpop;
 
@@ -7,18 +7,18 @@ mod ask;
 mod assertion;
 mod authority;
 mod authorize;
-mod blanks;
 mod certificate;
 mod client;
 mod credentials;
 mod device;
 mod discovery;
-mod judge;
+mod hmac;
+mod http_client;
 mod key;
-mod pushed;
+mod par;
 mod request;
-mod sign;
-mod wire;
+mod response;
+mod template_vars;
 
 pub use ask::{client_credentials, jwt_bearer, token_exchange, unattended};
 pub use assertion::{bearer_assertion, client_assertion};
@@ -30,10 +30,10 @@ pub use client::Client;
 pub use credentials::Credentials;
 pub use device::{DeviceCodes, Polled, Polling, device_codes, device_token, judge_device_codes};
 pub use dpop::Nonces;
-pub(crate) use judge::retry_after;
-pub use judge::{RawAnswer, consented, judge_introspection, judge_revocation, judge_token, judge_userinfo};
+pub use hmac::is_signed;
+pub use http_client::{HttpClient, SendError};
 pub use key::{KeyError, SigningKey};
-pub use pushed::{judge_pushed, pushed};
+pub use par::{judge_pushed, pushed};
 pub use request::{TokenRequest, authorization_code, introspection, refresh_token, revocation, second, userinfo};
-pub use sign::is_signed;
-pub use wire::{SendError, Wire};
+pub(crate) use response::retry_after;
+pub use response::{HttpResponse, consented, judge_introspection, judge_revocation, judge_token, judge_userinfo};

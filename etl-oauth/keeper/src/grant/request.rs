@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use secrecy::zeroize::Zeroizing;
 use url::{Url, form_urlencoded};
 
-use super::{Certificate, Client, blanks::Blanks, sign::sign};
+use super::{Certificate, Client, hmac::sign, template_vars::TemplateVars};
 use crate::{
     provider::{CLIENT_ID, Call, ClientAuth, Format, Provider, TokenKind, Verb, fill},
     token::{Answer, Secret},
@@ -33,7 +33,7 @@ impl TokenRequest {
         let auth = call.client_auth.unwrap_or(provider.client_auth);
         let proof = if call.bearer { Vec::new() } else { client.fields(auth) };
         let standard: Vec<(&str, &str)> = fields.iter().copied().chain(proof).collect();
-        let blanks = Blanks::new(provider, client, fields);
+        let blanks = TemplateVars::new(provider, client, fields);
         let mut params = laid_over(&standard, &call.params, &blanks);
         if let Some(how) = &call.sign {
             let key = Zeroizing::new(fill(&how.key, |name| blanks.value(name)).unwrap_or_default());
@@ -153,7 +153,7 @@ fn method(call: &Call) -> Method {
     }
 }
 
-fn headers(call: &Call, blanks: &Blanks<'_>) -> HeaderMap {
+fn headers(call: &Call, blanks: &TemplateVars<'_>) -> HeaderMap {
     let header = |(name, text): (&String, &String)| {
         let value = fill(text, |name| blanks.value(name)).filter(|value| !value.is_empty())?;
         Some((HeaderName::try_from(name).ok()?, sensitive(&Secret::new(value))?))
@@ -172,7 +172,7 @@ fn sensitive(value: &Secret) -> Option<HeaderValue> {
 pub(super) fn laid_over(
     standard: &[(&str, &str)],
     params: &BTreeMap<String, String>,
-    blanks: &Blanks<'_>,
+    blanks: &TemplateVars<'_>,
 ) -> Vec<(String, String)> {
     let kept = standard.iter().filter(|(name, _)| !params.contains_key(*name));
     let mut all: Vec<_> = kept.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -208,7 +208,7 @@ pub fn authorization_code(
 #[must_use]
 pub fn userinfo(provider: &Provider, client: &Client, token: &Secret) -> Option<TokenRequest> {
     let facts = &provider.api;
-    let blanks = Blanks::new(provider, client, &[]);
+    let blanks = TemplateVars::new(provider, client, &[]);
     let call = Call { headers: facts.headers.clone(), ..Call::default() };
     let mut headers = headers(&call, &blanks);
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));

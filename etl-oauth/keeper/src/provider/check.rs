@@ -1,14 +1,14 @@
 //! What makes a definition contradictory or unsafe. Each is found before any is told.
 
-mod places;
+mod placement;
 
 use http::HeaderName;
 
 use super::{
     Definition,
-    call::{Call, ClientAuth, Format, Proof, Verb},
     definition::TokenKind,
     grant::Grant,
+    request_spec::{Call, ClientAuth, Format, Proof, Verb},
     variable::{Source, placeholders},
 };
 
@@ -18,9 +18,9 @@ pub(super) type Mistake = (String, String);
 /// Every mistake of a definition.
 pub(super) fn mistakes(definition: &Definition) -> Vec<Mistake> {
     let mut found = Vec::new();
-    places::variables(definition, &mut found);
-    places::urls(definition, &mut found);
-    places::templates(definition, &mut found);
+    placement::variables(definition, &mut found);
+    placement::urls(definition, &mut found);
+    placement::templates(definition, &mut found);
     for (key, call) in definition.calls() {
         self::call(definition, key, call, &mut found);
     }

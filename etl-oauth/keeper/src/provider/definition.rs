@@ -3,9 +3,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    call::{Call, ClientAuth, Sign},
-    facts::ApiFacts,
+    api_spec::ApiFacts,
     grant::{AssertionTerms, ExchangeTerms, Grant},
+    request_spec::{Call, ClientAuth, Sign},
     variable::Variable,
 };
 use crate::token::AnswerShape;

@@ -1,26 +1,26 @@
 //! What a provider is: its endpoints, and where it leaves the RFCs. A provider is data, never code: see the files in
 //! `providers/`, and [`Definition`] for the format.
 
-mod address;
-mod call;
+mod api_spec;
 mod check;
 mod definition;
 mod discovery;
 mod endpoint;
-mod facts;
 mod grant;
+mod load;
 mod overrides;
-mod read;
+mod request_spec;
+mod url_template;
 mod variable;
 
-pub(crate) use address::CLIENT_ID;
-pub use call::{Call, ClientAuth, Encoding, Format, Hash, Sign, Verb};
+pub use api_spec::{ApiFacts, Limits, Paging, ResetUnit};
 pub use definition::{Authorize, Callback, Definition, Pkce, TokenKind};
 pub use discovery::{Metadata, MetadataError, well_known};
 pub use endpoint::{EndpointError, checked_beside, checked_url, is_loopback};
-pub use facts::{ApiFacts, Limits, Paging, ResetUnit};
 pub use grant::{AssertionTerms, ExchangeTerms, Grant};
 pub use overrides::Overrides;
+pub use request_spec::{Call, ClientAuth, Encoding, Format, Hash, Sign, Verb};
+pub(crate) use url_template::CLIENT_ID;
 pub(crate) use variable::fill;
 pub use variable::{Kind, Source, Values, Variable};
 
@@ -31,8 +31,8 @@ use std::{borrow::Cow, ops::Deref, sync::Arc, time::Duration};
 
 use url::Url;
 
-use address::{nowhere, resolve};
 use overrides::{check_values, overlay, sound, with_defaults};
+use url_template::{nowhere, resolve};
 use variable::placeholders;
 
 /// One provider, ready to use: a definition with the overrides of the configuration, checked. What had to be worked out

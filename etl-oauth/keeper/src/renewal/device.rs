@@ -16,7 +16,7 @@ use super::{Keeper, policy::after};
 use crate::{
     grant::{DeviceCodes, Polled, Polling},
     store::{StoreError, Stored, TokenStore},
-    token::{Answer, Class, Device, Failure},
+    token::{Answer, Device, Failure, FailureKind},
 };
 
 /// After a failure nobody asks for codes again for so long, however many want to.
@@ -106,7 +106,7 @@ impl Keeper {
         let invited = match self.0.parts.authority.device_codes(now).await {
             Ok(codes) => self.begin_asking(self.begun(codes, now)).await.map_err(|err| {
                 let detail = format!("the code was not kept: {err}");
-                Failure::new(Class::StoreUnavailable, detail)
+                Failure::new(FailureKind::StoreUnavailable, detail)
             }),
             Err(failure) => Err(failure),
         };
@@ -313,7 +313,7 @@ impl Keeper {
         let known = self.current().and_then(|stored| Some(stored.record.owner.as_ref()?.id.clone()));
         match (&answer.owner, known) {
             (Some(new), Some(known)) if new.id != known => Err(Failure::new(
-                Class::Config,
+                FailureKind::Config,
                 "somebody else allowed it than the one whose this account is: revoke it first, and begin again",
             )),
             _ => Ok(answer),

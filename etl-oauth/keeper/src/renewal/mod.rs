@@ -2,35 +2,34 @@
 //! the store, the provider and the clock.
 
 mod accounts;
+mod authorize;
 mod clock;
-mod current;
 mod device;
+mod dpop;
+mod driver;
 mod error;
-mod flight;
-mod landing;
-mod machine;
 mod notify;
-mod once;
-mod persist;
 mod policy;
-mod proof;
+mod protocol;
+mod replay_guard;
 mod revoke;
-mod step;
-mod tell;
+mod single_flight;
+mod state_machine;
 mod token;
+mod token_cache;
 mod work;
 
 pub use accounts::Keepers;
+pub use authorize::Kept;
 pub use clock::Clock;
 pub use device::Invitation;
+pub(crate) use driver::jitter;
 pub use error::KeeperError;
-pub(crate) use flight::jitter;
-pub use machine::Renewal;
 pub use notify::{Announcement, Announcer};
-pub use persist::Kept;
 pub use policy::{Policy, Renew};
+pub use protocol::{Action, Event, Outcome, Reason};
 pub use revoke::Revoked;
-pub use step::{Event, Need, Outcome, Step};
+pub use state_machine::Renewal;
 pub use token::Token;
 
 use std::{
@@ -43,16 +42,16 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use current::Current;
 use device::Desk;
 use jiff::Timestamp;
-use landing::{Flight, Landing};
+use single_flight::{Flight, Landing};
+use token_cache::Current;
 use work::Work;
 
 use crate::{
     grant::Authority,
     store::{Store, Stored},
-    token::{Class, Failure, Renewal as LastRenewal, State},
+    token::{Failure, FailureKind, Renewal as LastRenewal, State},
 };
 
 /// What a keeper is made of.
@@ -203,7 +202,7 @@ impl Keeper {
         }
         let result = match self.standing() {
             Some(err) => Err(err),
-            None => match self.landing_for(Need::Expiry).await {
+            None => match self.landing_for(Reason::Expiry).await {
                 Landing { fresh: Some(token), .. } => return Ok(token),
                 Landing { result, .. } => result,
             },
@@ -224,7 +223,7 @@ impl Keeper {
         let is_newer = |stored: &Stored| stored.record.generation > generation;
         if !self.current().is_some_and(|stored| is_newer(&stored)) {
             let worked = self.0.worked.load(Ordering::Acquire) == generation;
-            self.renew(Need::Refused { generation, worked }).await?;
+            self.renew(Reason::Refused { generation, worked }).await?;
         }
         self.token_where(|current| is_newer(&current.stored)).ok_or_else(|| self.disabled())
     }
@@ -243,9 +242,9 @@ impl Keeper {
         let policy = &parts.policy;
         let outdated = stored.record.tokens.as_ref().is_some_and(|tokens| parts.authority.is_outdated(tokens));
         let need = if policy.renew == Renew::EachRun || outdated {
-            Need::Run { generation: stored.record.generation }
+            Reason::Run { generation: stored.record.generation }
         } else if policy.idle_at(&stored.record).is_some_and(|at| at <= self.now()) {
-            Need::Idle
+            Reason::Idle
         } else {
             return;
         };
@@ -267,7 +266,7 @@ impl Keeper {
             return Err(self.disabled());
         }
         let generation = stored.map_or(0, |stored| stored.record.generation);
-        self.renew(Need::Asked { generation }).await?;
+        self.renew(Reason::Asked { generation }).await?;
         self.token_where(|_| true).ok_or_else(|| self.disabled())
     }
 
@@ -278,11 +277,11 @@ impl Keeper {
         let health = &stored.record.health;
         let waits = health.next_try_at.is_some_and(|at| now < at);
         if health.needs_authorisation || health.held || waits {
-            let class = health.class.unwrap_or(Class::ProviderUnavailable);
+            let class = health.class.unwrap_or(FailureKind::ProviderUnavailable);
             return Some(self.failed(Failure::new(class, health.detail.clone().unwrap_or_default())));
         }
         (now.as_millisecond() < self.0.store_again_at.load(Ordering::Acquire))
-            .then(|| self.failed(Failure::new(Class::StoreUnavailable, "the store cannot be used; trying on")))
+            .then(|| self.failed(Failure::new(FailureKind::StoreUnavailable, "the store cannot be used; trying on")))
     }
 
     /// After a renewal: its tokens, or the old ones while they live.
@@ -293,9 +292,12 @@ impl Keeper {
             (Some(token), _) => Ok(token),
             (None, Err(err)) => Err(err),
             // A renewal whose second exchange failed leaves a refresh token alone.
-            (None, Ok(())) if self.current().is_some_and(|stored| stored.record.tokens.is_some()) => Err(self.failed(
-                Failure::new(Class::ProviderUnavailable, "the renewal brought no access token that is good for now"),
-            )),
+            (None, Ok(())) if self.current().is_some_and(|stored| stored.record.tokens.is_some()) => {
+                Err(self.failed(Failure::new(
+                    FailureKind::ProviderUnavailable,
+                    "the renewal brought no access token that is good for now",
+                )))
+            }
             (None, Ok(())) => Err(self.disabled()),
         }
     }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     provider::Provider,
-    token::{Class, Failure, Health, Intent, Record},
+    token::{Failure, FailureKind, Health, Intent, Record},
 };
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -137,7 +137,7 @@ impl Policy {
             doubled.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 4.0).max(failure.retry_after().unwrap_or_default().min(DAY));
         let mut next_try_at = after(now, wait);
         // A 5xx may hide a rotation. While the access token lives there is nothing to win by a replay, and it to lose.
-        if class == Class::ProviderUnavailable
+        if class == FailureKind::ProviderUnavailable
             && self.rotates
             && self.replay_window.is_zero()
             && let Some(end) = record.tokens.as_ref().and_then(|tokens| tokens.expires_at)
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest_and_honour_the_providers_wish() {
-        let failure = Failure::new(Class::NetworkNotSent, "x");
+        let failure = Failure::new(FailureKind::NetworkNotSent, "x");
         let mut record = record();
         let waits: Vec<i64> = (0..10)
             .map(|_| {
@@ -215,13 +215,13 @@ mod tests {
             })
             .collect();
         assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        let patient = Failure::new(Class::RateLimited, "x").with_retry_after(Some(Duration::from_secs(5000)));
+        let patient = Failure::new(FailureKind::RateLimited, "x").with_retry_after(Some(Duration::from_secs(5000)));
         assert_eq!(wait(&policy(), &record, &patient), 5000);
     }
 
     #[test]
     fn a_provider_that_asks_to_be_left_alone_for_ever_is_asked_again_after_a_day() {
-        for class in [Class::RateLimited, Class::ProviderUnavailable] {
+        for class in [FailureKind::RateLimited, FailureKind::ProviderUnavailable] {
             let failure = Failure::new(class, "x").with_retry_after(Some(Duration::MAX));
             assert_eq!(wait(&policy(), &record(), &failure), 86_400);
             // Close to the end of the calendar nothing breaks either.
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn jitter_only_ever_lengthens_a_wait() {
-        let failure = Failure::new(Class::NetworkNotSent, "x");
+        let failure = Failure::new(FailureKind::NetworkNotSent, "x");
         let next = |jitter| policy().after_failure(&record(), &failure, at(0), jitter).next_try_at.unwrap();
         assert_eq!(next(0.0), at(2));
         assert!(next(0.5) > at(2) && next(9.0) < at(3));
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn c3_a_5xx_is_not_tried_again_while_the_access_token_lives_unless_a_replay_is_safe() {
-        let failure = Failure::new(Class::ProviderUnavailable, "x");
+        let failure = Failure::new(FailureKind::ProviderUnavailable, "x");
         assert_eq!(wait(&policy(), &record(), &failure), 3600);
         let safe = Policy { replay_window: Duration::from_secs(60), ..policy() };
         assert_eq!(wait(&safe, &record(), &failure), 15);

@@ -21,10 +21,10 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::{
-    grant::{Client, Credentials, RawAnswer, SendError, Wire},
+    grant::{Client, Credentials, HttpClient, HttpResponse, SendError},
     provider::{Definition, Grant, Overrides, Provider},
     store::{Acquired, Memory, TokenStore},
-    token::{AnswerShape, Class, Record, Secret},
+    token::{AnswerShape, FailureKind, Record, Secret},
 };
 
 /// A provider that rotates and revokes the family on reuse.
@@ -58,15 +58,15 @@ enum Act {
 }
 
 impl Sandbox {
-    fn wire(&self) -> Wire {
+    fn wire(&self) -> HttpClient {
         let sandbox = self.clone();
-        Wire::new(move |request| {
+        HttpClient::new(move |request| {
             let sandbox = sandbox.clone();
             async move { sandbox.answer(request.body().to_owned()).await }
         })
     }
 
-    async fn answer(&self, body: String) -> Result<RawAnswer, SendError> {
+    async fn answer(&self, body: String) -> Result<HttpResponse, SendError> {
         let act = self.0.lock().unwrap().script.pop_front();
         if let Some(Act::NotSent) = act {
             return Err(SendError::NotSent);
@@ -79,7 +79,7 @@ impl Sandbox {
         it.posts += 1;
         let say = |status: u16, body: String| {
             let status = StatusCode::from_u16(status).unwrap();
-            Ok(RawAnswer { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::now() })
+            Ok(HttpResponse { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::now() })
         };
         if let Some(Act::Say(status, body)) = act {
             return say(status, body.to_owned());
@@ -87,7 +87,7 @@ impl Sandbox {
         if let Some(Act::Later(seconds)) = act {
             let headers = [(http::header::RETRY_AFTER, http::HeaderValue::from_static(seconds))].into_iter().collect();
             let status = StatusCode::TOO_MANY_REQUESTS;
-            return Ok(RawAnswer { status, headers, body: Vec::new(), at: Timestamp::now() });
+            return Ok(HttpResponse { status, headers, body: Vec::new(), at: Timestamp::now() });
         }
         if it.revoked || token != format!("r{}", it.issued) {
             it.revoked = true;
@@ -154,7 +154,7 @@ impl Setting {
 
     /// A replica of an account that was authorised an hour ago, so that its token has just ended.
     /// With an account of another grant, at the provider behind `wire`.
-    fn of_grant(grant: Grant, wire: Wire) -> Self {
+    fn of_grant(grant: Grant, wire: HttpClient) -> Self {
         let mut it = Self::new();
         let definition = Definition {
             token_url: Some("https://p.example/token".into()),
@@ -194,7 +194,7 @@ fn provider() -> Provider {
     Provider::new("custom", definition, Overrides::default()).unwrap()
 }
 
-fn over(wire: Wire) -> Authority {
+fn over(wire: HttpClient) -> Authority {
     Authority::new(provider(), Credentials::fixed(client()), wire)
 }
 
@@ -211,7 +211,7 @@ fn shown(token: Result<Token, KeeperError>) -> String {
     token.unwrap().tokens().access_token.expose().to_owned()
 }
 
-fn class(error: &KeeperError) -> Option<Class> {
+fn class(error: &KeeperError) -> Option<FailureKind> {
     match error {
         KeeperError::Disabled { .. } => None,
         KeeperError::NeedsAuthorisation { failure, .. } | KeeperError::Failed { failure, .. } => Some(failure.class()),

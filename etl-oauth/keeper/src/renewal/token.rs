@@ -2,7 +2,7 @@ use std::sync::{Arc, LazyLock};
 
 use arc_swap::Guard;
 
-use super::current::Current;
+use super::token_cache::Current;
 use crate::token::Tokens;
 
 /// An access token, with what it was when it was handed out.

@@ -1,16 +1,16 @@
-mod held;
+mod state;
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use held::Held;
 use jiff::Timestamp;
+use state::Held;
 
 use super::{
     Acquired, Capabilities, Codec, DEFAULT_ACCOUNT, GatewayApi, StoreError, StoreOptions, Stored, TokenStore, Version,
-    mounted::Mounted,
+    mounted_secret::MountedSecret,
 };
 use crate::{
     secrets::Secrets,
@@ -166,7 +166,7 @@ impl TokenStore for Gateway {
             self.write(name, value).await?;
             let mut held = self.held();
             if held.mounted.len() < values.len() {
-                held.mounted.resize_with(values.len(), Mounted::default);
+                held.mounted.resize_with(values.len(), MountedSecret::default);
             }
             held.mounted[index].wrote(value);
         }

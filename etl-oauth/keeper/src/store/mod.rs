@@ -3,24 +3,24 @@
 mod codec;
 #[cfg(feature = "file")]
 mod file;
-#[cfg(any(feature = "kubernetes", feature = "nats", feature = "postgres"))]
-mod follow;
 #[cfg(feature = "gateway")]
 mod gateway;
 #[cfg(feature = "gateway")]
 mod gateway_api;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+#[cfg(any(feature = "kubernetes", feature = "nats"))]
+mod lease_expiry;
 mod memory;
 #[cfg(feature = "gateway")]
-mod mounted;
+mod mounted_secret;
 #[cfg(feature = "nats")]
 mod nats;
-#[cfg(any(feature = "kubernetes", feature = "nats"))]
-mod observed;
 mod options;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(any(feature = "kubernetes", feature = "nats", feature = "postgres"))]
+mod watch;
 
 pub use codec::Codec;
 #[cfg(feature = "file")]

@@ -22,8 +22,8 @@ use tokio::sync::OnceCell;
 
 use super::{
     Acquired, Capabilities, Changes, Codec, StoreError, StoreOptions, Stored, TokenStore, Version, check_account,
-    follow::{Told, follow},
-    observed::Observed,
+    lease_expiry::LeaseExpiry,
+    watch::{Told, follow},
 };
 use crate::{
     secrets::Secrets,
@@ -48,7 +48,7 @@ struct Inner {
     bucket: String,
     secrets: Secrets,
     codec: Codec,
-    observed: Observed,
+    observed: LeaseExpiry,
     /// The leases that are held, as they were written last: they are prolonged and given back without being read before.
     held: Mutex<HashMap<String, (Lease, u64)>>,
     jetstream: OnceCell<jetstream::Context>,
@@ -67,7 +67,7 @@ impl Nats {
             bucket: options.nats_bucket.clone(),
             secrets: options.secrets.clone(),
             codec: Codec::sealed(&options.function, options.secrets.clone())?,
-            observed: Observed::default(),
+            observed: LeaseExpiry::default(),
             held: Mutex::default(),
             jetstream: OnceCell::new(),
             kv: Mutex::default(),

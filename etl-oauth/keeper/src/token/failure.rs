@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Why a renewal, or an authorisation, did not bring a token. A closed set: whoever handles one handles all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Class {
+pub enum FailureKind {
     /// Another replica holds the lease, or renewed with the same refresh token before us.
     LostRace,
     /// The provider refused the grant itself (RFC 6749 §5.2), and nobody else has renewed it since.
@@ -28,7 +28,7 @@ pub enum Class {
     Config,
 }
 
-impl Class {
+impl FailureKind {
     /// Every class.
     pub const ALL: [Self; 10] = [
         Self::LostRace,
@@ -109,7 +109,7 @@ impl Class {
     }
 }
 
-impl fmt::Display for Class {
+impl fmt::Display for FailureKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -118,7 +118,7 @@ impl fmt::Display for Class {
 /// One failure: its class, and what is known of it that may be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    class: Class,
+    class: FailureKind,
     code: Option<String>,
     detail: String,
     retry_after: Option<Duration>,
@@ -127,7 +127,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with a sentence on what happened. The sentence is shown to people: no secret, no URL with a query.
     #[must_use]
-    pub fn new(class: Class, detail: impl Into<String>) -> Self {
+    pub fn new(class: FailureKind, detail: impl Into<String>) -> Self {
         Self { class, code: None, detail: detail.into(), retry_after: None }
     }
 
@@ -149,7 +149,7 @@ impl Failure {
 
     /// The class.
     #[must_use]
-    pub fn class(&self) -> Class {
+    pub fn class(&self) -> FailureKind {
         self.class
     }
 

@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Class;
+use super::FailureKind;
 
 /// How an account fares: shared between replicas, so that one's failure spares the others a try.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,7 +11,7 @@ pub struct Health {
     pub failures: u32,
     /// What the last one failed of.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub class: Option<Class>,
+    pub class: Option<FailureKind>,
     /// One sentence on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,

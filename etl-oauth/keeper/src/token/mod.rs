@@ -1,32 +1,32 @@
 //! The token record: what is known of one account's tokens, how a provider's answer becomes one, and the one place that
 //! writes it out.
 
-mod answer;
 mod device;
+mod extra_fields;
 mod failure;
 mod health;
 pub mod jwt;
 mod lifetime;
-mod owner;
+mod pending_notification;
 mod record;
-mod rest;
+mod response;
 #[cfg(test)]
 mod samples;
 mod secret;
+mod serde_impl;
+mod subject;
 mod tokens;
-mod untold;
-mod written;
 
-pub use answer::{Answer, AnswerShape, Malformed, Mark};
-pub(crate) use answer::{at, object, text};
 pub use device::Device;
-pub use failure::{Class, Failure};
+pub use extra_fields::ExtraFields;
+pub use failure::{Failure, FailureKind};
 pub use health::{Health, Refused, Renewal, State};
 pub use lifetime::{Unit, lenient_scope};
-pub use owner::{IdTokenError, Owner};
+pub use pending_notification::PendingNotification;
 pub use record::{Intent, Record};
-pub use rest::Rest;
+pub use response::{Answer, AnswerShape, Malformed, Mark};
+pub(crate) use response::{at, object, text};
 pub use secret::Secret;
+pub use serde_impl::CorruptRecord;
+pub use subject::{IdTokenError, Subject};
 pub use tokens::Tokens;
-pub use untold::Untold;
-pub use written::CorruptRecord;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Answer, Device, Health, Owner, Renewal, State, Tokens, Untold};
+use super::{Answer, Device, Health, PendingNotification, Renewal, State, Subject, Tokens};
 
 /// All that is stored of one account: its tokens, what is being done with them, and how it fares.
 ///
@@ -23,11 +23,11 @@ pub struct Record {
     /// What a job remembers, by its own names. Records that hold this hold no tokens.
     pub notes: Map<String, Value>,
     /// Who granted the tokens, where the provider says.
-    pub owner: Option<Owner>,
+    pub owner: Option<Subject>,
     /// What was used up, by whichever replica, until it would have ended anyway: answers to authorisations are good once.
     pub used: BTreeMap<String, Timestamp>,
     /// A change of the account's state that nobody has been told of yet.
-    pub untold: Option<Untold>,
+    pub untold: Option<PendingNotification>,
     /// How often somebody has authorised the account: what a renewal never changes.
     pub authorisations: u32,
     /// A device authorisation that is under way, for whichever replica goes on with it.
@@ -116,7 +116,12 @@ impl Record {
         self.untold = if self.state() == before.state() {
             before.untold.clone()
         } else {
-            tells.then(|| Untold { from: before.state(), at: now, again_at: now + Untold::PATIENCE, tries: 0 })
+            tells.then(|| PendingNotification {
+                from: before.state(),
+                at: now,
+                again_at: now + PendingNotification::PATIENCE,
+                tries: 0,
+            })
         };
         self
     }

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use super::{Answer, Rest, Secret, jwt};
+use super::{Answer, ExtraFields, Secret, jwt};
 
 /// The tokens of one generation.
 #[derive(Clone, Debug, Deserialize)]
@@ -36,7 +36,7 @@ pub struct Tokens {
     pub bound_to: Option<Secret>,
     /// The whole answer of the provider but for the tokens themselves.
     #[serde(default)]
-    pub answer: Rest,
+    pub answer: ExtraFields,
     /// The values of the provider's variables that its redirect and its answers brought: part of addresses, for one.
     #[serde(default)]
     pub kept: BTreeMap<String, String>,
@@ -113,7 +113,7 @@ impl Tokens {
             expires_at,
             refresh_expires_at: None,
             bound_to: None,
-            answer: Rest::default(),
+            answer: ExtraFields::default(),
             kept: BTreeMap::new(),
         }
     }

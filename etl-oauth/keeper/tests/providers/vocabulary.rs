@@ -8,9 +8,9 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde_json::Value;
 use token_keeper::{
-    grant::{self, Client, RawAnswer, TokenRequest},
+    grant::{self, Client, HttpResponse, TokenRequest},
     provider::{Definition, Overrides, Provider, TokenKind, Values},
-    token::{Class, Record, Secret},
+    token::{FailureKind, Record, Secret},
 };
 
 use super::{REDIRECT, folder, is_current};
@@ -50,8 +50,8 @@ fn renewal(provider: &Provider) -> TokenRequest {
     grant::refresh_token(provider, &client(), &Secret::new("rt"))
 }
 
-fn raw(body: &str) -> RawAnswer {
-    RawAnswer { status: StatusCode::OK, headers: HeaderMap::new(), body: body.into(), at: Timestamp::UNIX_EPOCH }
+fn raw(body: &str) -> HttpResponse {
+    HttpResponse { status: StatusCode::OK, headers: HeaderMap::new(), body: body.into(), at: Timestamp::UNIX_EPOCH }
 }
 
 #[test]
@@ -173,9 +173,9 @@ fn success_by_another_sign() {
     let judge = |body: &str| grant::judge_token(&it, &raw(body));
     assert!(judge(r#"{"result":"0000","access_token":"a"}"#).is_ok());
     for (body, class) in [
-        (r#"{"result":"0001","access_token":"a"}"#, Class::Config),
-        (r#"{"result":"0000","errcode":4001}"#, Class::InvalidGrant),
-        (r#"{"result":"0000"}"#, Class::MalformedAnswer),
+        (r#"{"result":"0001","access_token":"a"}"#, FailureKind::Config),
+        (r#"{"result":"0000","errcode":4001}"#, FailureKind::InvalidGrant),
+        (r#"{"result":"0000"}"#, FailureKind::MalformedAnswer),
     ] {
         assert_eq!(judge(body).unwrap_err().class(), class, "{body}");
     }
@@ -220,7 +220,7 @@ fn kept_values() {
     assert_eq!(account.api_url.as_ref().unwrap().as_str(), "https://eu.a.example/42");
     assert_eq!(renewal(&account).url().as_str(), "https://accounts.a.test/token");
     let evil = r#"{"access_token":"a","org":{"api":{"url":"https://evil.test"}}}"#;
-    assert_eq!(grant::judge_token(&it, &raw(evil)).unwrap_err().class(), Class::MalformedAnswer);
+    assert_eq!(grant::judge_token(&it, &raw(evil)).unwrap_err().class(), FailureKind::MalformedAnswer);
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn every_field_is_documented() {
     const MARK: &str = "## Every field\n";
     let schema = Definition::schema();
     let mut out = String::from(MARK);
-    out.push_str("\nA test writes this list from the types. Lifetimes and windows count seconds.\n");
+    out.push_str("\nA test writes this list from the types. Lifetimes and windows are seconds.\n");
     let head = "\n| key | default | |\n| --- | --- | --- |\n";
     write!(out, "\n### At the top\n{head}").unwrap();
     fields(&schema, &schema, &mut out);

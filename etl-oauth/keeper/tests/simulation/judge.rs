@@ -22,7 +22,7 @@
 use std::collections::BTreeMap;
 
 use token_keeper::{
-    renewal::Need,
+    renewal::Reason,
     token::{Record, Secret},
 };
 
@@ -184,15 +184,15 @@ impl Judge {
     }
 
     /// A flight asks anew, for `need`; `is_fresh` where by any clock the stored access token needs no renewal.
-    pub fn asks(&mut self, flight: u64, need: Need, now: i64, is_fresh: bool) -> Verdict {
-        self.is_let(flight, now, matches!(need, Need::Asked { .. }))?;
+    pub fn asks(&mut self, flight: u64, need: Reason, now: i64, is_fresh: bool) -> Verdict {
+        self.is_let(flight, now, matches!(need, Reason::Asked { .. }))?;
         let others = |sent: &&Sent| sent.flight != flight && self.is_leased(sent.flight, now);
         if self.sent.iter().filter(others).any(|sent| matches!(sent.fate, Fate::Waiting | Fate::Answered)) {
             return Err("the provider is asked while another holder of the lease waits for it, or stores".into());
         }
         let is_met = match need {
-            Need::Expiry | Need::Idle => is_fresh,
-            Need::Refused { generation, .. } | Need::Run { generation } | Need::Asked { generation } => {
+            Reason::Expiry | Reason::Idle => is_fresh,
+            Reason::Refused { generation, .. } | Reason::Run { generation } | Reason::Asked { generation } => {
                 self.generation > generation
             }
         };

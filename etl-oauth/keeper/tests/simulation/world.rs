@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use token_keeper::{
-    grant::RawAnswer,
+    grant::HttpResponse,
     provider::{Definition, Grant, Overrides, Provider},
     renewal::{Event, Policy},
     token::{Secret, State},
@@ -43,9 +43,9 @@ pub fn model_provider(habit: Habit) -> Provider {
     Provider::new("custom", definition, Overrides::default()).expect("an absolute https URL")
 }
 
-pub fn answer(status: u16, body: &str) -> RawAnswer {
+pub fn answer(status: u16, body: &str) -> HttpResponse {
     let status = http::StatusCode::from_u16(status).expect("a status");
-    RawAnswer { status, headers: http::HeaderMap::new(), body: body.into(), at: Timestamp::UNIX_EPOCH }
+    HttpResponse { status, headers: http::HeaderMap::new(), body: body.into(), at: Timestamp::UNIX_EPOCH }
 }
 
 /// Which worlds are made of seeds.

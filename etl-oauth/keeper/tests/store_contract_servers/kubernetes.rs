@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
-use etl_oauth::job::{JobError, Ledger, ledger_options};
+use etl_oauth::job::{JobError, JobState, ledger_options};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, Config, api::PostParams, config::Kubeconfig};
 use token_keeper::store::Kubernetes;
@@ -68,7 +68,7 @@ async fn what_jobs_remember_is_written_under_the_rights_that_deploy_gives() {
     tokens.save("default", &contract::record(1, "a"), None).await.unwrap();
     let options = ledger_options(&it.setting.options, "strava");
     let jobs = Kubernetes::with_config(it.config.clone(), &options).unwrap();
-    let ledger = Ledger::new(Arc::new(Store::Kubernetes(jobs.clone())), "default");
+    let ledger = JobState::new(Arc::new(Store::Kubernetes(jobs.clone())), "default");
     let mut first = ledger.read::<u64>("count").await.unwrap();
     let stale = ledger.read::<u64>("count").await.unwrap();
     first.notes = 1;
@@ -82,7 +82,7 @@ async fn what_jobs_remember_is_written_under_the_rights_that_deploy_gives() {
     assert_eq!(tokens.accounts().await.unwrap(), ["default"]);
     assert_eq!(jobs.accounts().await.unwrap(), ["default"]);
     let Err(JobError::Ledger(StoreError::Refused(why))) =
-        Ledger::new(Arc::new(Store::Kubernetes(jobs)), "other").read::<u64>("count").await
+        JobState::new(Arc::new(Store::Kubernetes(jobs)), "other").read::<u64>("count").await
     else {
         panic!("another account's was read")
     };

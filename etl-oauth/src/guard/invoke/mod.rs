@@ -1,10 +1,10 @@
 //! Who may call the job, by the variable `invoke_auth`.
 
+mod cached_secret;
 mod claims;
 mod digest;
 mod hmac;
 mod jwt;
-mod kept;
 mod keys;
 mod message;
 mod secret;
@@ -17,9 +17,9 @@ use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
 use super::{Once, Throttle};
+use cached_secret::Kept;
 use hmac::Hmac;
 use jwt::Jwt;
-use kept::Kept;
 use signature::Signatures;
 use token_keeper::secrets::Secrets;
 

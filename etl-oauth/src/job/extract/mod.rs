@@ -1,7 +1,7 @@
 //! Copies lists of any API, without code: a TOML file names them ([`Plan`]), and where the records go.
 //!
 //! Nothing is lost and nothing comes twice, whenever the process is killed. A part (a file, an object, a batch) is made of
-//! whole pages; its name follows from the [ledger](super::Ledger) alone; the ledger moves on, by compare-and-swap, after
+//! whole pages; its name follows from the [ledger](super::JobState) alone; the ledger moves on, by compare-and-swap, after
 //! the part is safe. Whoever comes after a crash begins with the page where the ledger stands, and writes what may be
 //! there already once more, to the same name. Runs of an account take [turns](super::Turn), so that no two of them write
 //! side by side.
@@ -9,12 +9,12 @@
 //! Memory holds two pages and two parts, however many records there are.
 
 mod bucket;
+mod checkpoint;
 mod folder;
-mod part;
 mod plan;
-mod position;
 mod sink;
 mod webhook;
+mod writer;
 
 pub use plan::{Cursor, CursorFormat, Plan, Resource};
 
@@ -26,19 +26,19 @@ use tokio::task::JoinHandle;
 
 use super::{Context, Entry, JobError, Outcome, Turn, progress::Step};
 use crate::format::count;
-use part::{Part, text};
+use checkpoint::{Checkpoint, TIED};
 use plan::Format;
-use position::{Position, TIED};
 use sink::Sink;
 use token_keeper::{
     api::{ApiError, Response, json},
     store::DEFAULT_ACCOUNT,
 };
+use writer::{Writer, text};
 
 /// The name of the notes in the ledger.
 const NOTES: &str = "extract";
 
-type Positions = BTreeMap<String, Position>;
+type Positions = BTreeMap<String, Checkpoint>;
 
 /// Copies what is new of every resource of the plan, one after the other.
 ///
@@ -47,7 +47,7 @@ type Positions = BTreeMap<String, Position>;
 pub async fn run(plan: &Plan, context: &Context) -> Result<Outcome, JobError> {
     let sink = Sink::open(plan, context.outlets.secrets())?;
     let turn = context.ledger.turn(context.api.keeper().lease()).await?;
-    let mut idle = Idle { entry: context.ledger.read::<Positions>(NOTES).await?, spare: Part::default() };
+    let mut idle = Idle { entry: context.ledger.read::<Positions>(NOTES).await?, spare: Writer::default() };
     let mut copied = BTreeMap::new();
     for resource in plan.resources() {
         let copy = Copy { resource, context, turn: &turn, sink: &sink, format: plan.target().format() };
@@ -71,7 +71,7 @@ struct Copy<'a> {
 struct Idle {
     entry: Entry<Positions>,
     /// An empty part, whose memory is taken for the next.
-    spare: Part,
+    spare: Writer,
 }
 
 /// A write that goes on while further pages are read.
@@ -85,7 +85,7 @@ impl Copy<'_> {
         let paging = self.resource.paging.clone().or_else(|| self.context.api.paging()).unwrap_or_default();
         let request = self.request(&position);
         let mut pages = request.pages_from(paging, self.resource.max_pages, position.next.clone());
-        let mut part = Part::default();
+        let mut part = Writer::default();
         let mut writing: Result<Writing, Idle> = Err(idle);
         while let Some(page) = pages.next().await {
             let taken = match page {
@@ -128,7 +128,7 @@ impl Copy<'_> {
         self.context.api.keeper().account()
     }
 
-    fn name(&self, position: &Position) -> String {
+    fn name(&self, position: &Checkpoint) -> String {
         let name = position.name(&self.resource.name, self.format.ending());
         match self.account() {
             DEFAULT_ACCOUNT => name,
@@ -136,7 +136,7 @@ impl Copy<'_> {
         }
     }
 
-    fn request(&self, position: &Position) -> token_keeper::api::Request {
+    fn request(&self, position: &Checkpoint) -> token_keeper::api::Request {
         let mut request = self.context.api.get(&self.resource.path);
         for (name, value) in &self.resource.params {
             request = request.query(name, value);
@@ -150,7 +150,7 @@ impl Copy<'_> {
     }
 
     /// Takes what is new of a page into the part.
-    fn take(&self, page: &Response, part: &mut Part, position: &mut Position) -> Result<(), JobError> {
+    fn take(&self, page: &Response, part: &mut Writer, position: &mut Checkpoint) -> Result<(), JobError> {
         let resource = self.resource;
         let mut took = Ok(());
         json::each(&page.body, &resource.records, |record| {
@@ -162,7 +162,7 @@ impl Copy<'_> {
         took
     }
 
-    fn take_record(&self, record: &RawValue, part: &mut Part, position: &mut Position) -> Result<(), JobError> {
+    fn take_record(&self, record: &RawValue, part: &mut Writer, position: &mut Checkpoint) -> Result<(), JobError> {
         let resource = self.resource;
         let wrong = |what: &str| JobError::Refused(format!("a record of {} has no {what}", resource.name));
         if let (Some(cursor), Some(key)) = (&resource.cursor, &resource.key) {
@@ -184,7 +184,7 @@ impl Copy<'_> {
 
     /// Writes a part, and after it the ledger. With the last part the run is over in the same write: a crash between the two
     /// would begin the run again behind its own parts.
-    fn write(&self, mut entry: Entry<Positions>, part: Part, position: &mut Position, last: bool) -> Writing {
+    fn write(&self, mut entry: Entry<Positions>, part: Writer, position: &mut Checkpoint, last: bool) -> Writing {
         let (resource, name, kind) = (self.resource.name.clone(), self.name(position), self.format.media_type());
         position.part += 1;
         position.records += part.records;
@@ -199,7 +199,7 @@ impl Copy<'_> {
             let entry = context.ledger.write(NOTES, entry).await?;
             context.progress.set(context.api.keeper().account(), &resource, step);
             tracing::info!(resource, part = name, records = step.records, "safe");
-            Ok(Idle { entry, spare: Part::reusing(bytes) })
+            Ok(Idle { entry, spare: Writer::reusing(bytes) })
         }))
     }
 }

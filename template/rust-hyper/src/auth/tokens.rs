@@ -13,9 +13,10 @@ use jsonwebtoken::{
 };
 use serde::Deserialize;
 use tokio::{sync::Mutex, time::Instant};
+use tracing::{info, warn};
 
 use super::{Denied, Settings, bearer, matches};
-use crate::{BoxError, log::Log};
+use crate::{BoxError, invocation::with_causes};
 
 /// Only with these a key that everybody may see is of no use for making tokens.
 const ALGORITHMS: [Algorithm; 9] = [
@@ -44,7 +45,6 @@ const DOCUMENT_LIMIT: usize = 1 << 20;
 /// Checks tokens.
 pub(crate) struct Auth {
     settings: Settings,
-    log: Log,
     client: reqwest::Client,
     keys: RwLock<Arc<Keys>>,
     /// When the keys were looked up last.
@@ -80,29 +80,30 @@ struct Function {
 
 impl Auth {
     /// Looks the keys up, again and again until it has them: a gateway that starts a moment later is no reason to end.
-    pub(crate) async fn load(settings: Settings, log: Log) -> Self {
+    pub(crate) async fn load(settings: Settings) -> Self {
         let client = client();
         let mut pause = RETRY;
         let keys = loop {
             match Keys::look_up(&client, &settings.url).await {
                 Ok(keys) => break keys,
-                Err(error) => log.say(format_args!(
-                    "jwt_auth: cannot get the keys of {}, trying again in {pause:?}: {}",
+                Err(error) => warn!(
+                    target: "watchdog",
+                    "jwt_auth: cannot fetch the issuer's keys from {}, retrying in {pause:?}: {}",
                     settings.url,
-                    told(&*error)
-                )),
+                    with_causes(&*error)
+                ),
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY_LIMIT);
         };
         if settings.debug {
-            log.say(format_args!("[JWT Auth] Issuer: {}\tJWKS URI: {}", keys.issuer, keys.uri));
+            info!(target: "watchdog", "[JWT Auth] Issuer: {}\tJWKS URI: {}", keys.issuer, keys.uri);
             for id in keys.by_id.keys() {
-                log.say(format_args!("[JWT Auth] Key: {id}"));
+                info!(target: "watchdog", "[JWT Auth] Key: {id}");
             }
         }
         let keys = RwLock::new(Arc::new(keys));
-        Self { settings, log, client, keys, looked_up: Mutex::new(Instant::now()) }
+        Self { settings, client, keys, looked_up: Mutex::new(Instant::now()) }
     }
 
     /// Lets a call in, or says why not.
@@ -110,7 +111,7 @@ impl Auth {
         let token = bearer(headers)?;
         let claims = self.claims(token).await.map_err(|error| {
             if self.settings.debug {
-                self.log.say(format_args!("jwt_auth: {}", told(&*error)));
+                info!(target: "watchdog", "jwt_auth: {}", with_causes(&*error));
             }
             Denied::Invalid
         })?;
@@ -120,7 +121,7 @@ impl Auth {
             return Ok(());
         }
         if self.settings.debug {
-            self.log.say(format_args!("jwt_auth: the token does not permit {}", self.settings.function));
+            info!(target: "watchdog", "jwt_auth: the token does not permit {}", self.settings.function);
         }
         Err(Denied::NotPermitted)
     }
@@ -160,7 +161,9 @@ impl Auth {
             match Keys::look_up(&self.client, &self.settings.url).await {
                 Ok(keys) => *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys),
                 // The known ones stay good.
-                Err(error) => self.log.say(format_args!("jwt_auth: cannot get new keys: {}", told(&*error))),
+                Err(error) => {
+                    warn!(target: "watchdog", "jwt_auth: cannot fetch the issuer's keys anew: {}", with_causes(&*error));
+                }
             }
         }
         self.keys()
@@ -208,16 +211,4 @@ async fn get(client: &reqwest::Client, url: &str) -> Result<Vec<u8>, BoxError> {
         }
     }
     Ok(document)
-}
-
-/// An error with its causes, on one line.
-fn told(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        message.push_str(": ");
-        message.push_str(&error.to_string());
-        cause = error.source();
-    }
-    message
 }

@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use token_keeper::{
     api::{Api, ApiOptions, Facts, Timing},
-    grant::{Authority, Client, Credentials, RawAnswer, Wire},
+    grant::{Authority, Client, Credentials, HttpClient, HttpResponse},
     provider::{Definition, Overrides, Provider},
     renewal::{Announcer, Clock, Keeper, Parts, Policy},
     store::{Memory, Store, TokenStore},
@@ -69,10 +69,10 @@ impl Setting {
         let record = Record::default().authorised(AnswerShape::default().read(first).unwrap(), Timestamp::now(), None);
         memory.save("default", &record, None).await.unwrap();
         let count = Arc::clone(&renewals);
-        let wire = Wire::new(move |_| {
+        let wire = HttpClient::new(move |_| {
             let n = count.fetch_add(1, Ordering::SeqCst) + 1;
             let body = format!(r#"{{"access_token":"a{n}","expires_in":86400}}"#).into();
-            std::future::ready(Ok(RawAnswer {
+            std::future::ready(Ok(HttpResponse {
                 status: StatusCode::OK,
                 headers: HeaderMap::new(),
                 body,

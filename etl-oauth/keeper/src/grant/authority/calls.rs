@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{Authority, unknown, unsigned};
 use crate::{
     grant::{
-        Client, RawAnswer, SendError, SigningKey, TokenRequest, ask, dpop, judge_introspection, judge_token, request,
+        Client, HttpResponse, SendError, SigningKey, TokenRequest, ask, dpop, judge_introspection, judge_token, request,
     },
     provider::Provider,
     token::{Answer, Failure, Secret},
@@ -71,7 +71,7 @@ impl Authority {
         key: Option<&SigningKey>,
         now: Timestamp,
         build: impl Fn(&Client) -> Result<TokenRequest, Failure>,
-    ) -> Result<RawAnswer, Failure> {
+    ) -> Result<HttpResponse, Failure> {
         self.send(endpoint, provider, key.map(|key| (key, None)), now, build).await
     }
 
@@ -84,7 +84,7 @@ impl Authority {
         proof: Option<(&SigningKey, Option<&Secret>)>,
         now: Timestamp,
         build: impl Fn(&Client) -> Result<TokenRequest, Failure>,
-    ) -> Result<RawAnswer, Failure> {
+    ) -> Result<HttpResponse, Failure> {
         let mut again = proof.is_some();
         loop {
             let client = self.0.credentials.client(provider, now)?;
@@ -130,7 +130,7 @@ pub(super) fn bound(answer: Answer, key: Option<&SigningKey>) -> Answer {
     Answer { bound_to: key.and_then(SigningKey::to_text), ..answer }
 }
 
-impl RawAnswer {
+impl HttpResponse {
     /// Whether the server refuses the proof for want of its nonce (RFC 9449 §8, §9).
     fn wants_nonce(&self) -> bool {
         dpop::asks_for_nonce(self.status, &self.headers)

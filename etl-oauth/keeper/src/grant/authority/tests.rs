@@ -4,7 +4,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::*;
 use crate::{
-    grant::{RawAnswer, SendError, TokenRequest, dpop},
+    grant::{HttpResponse, SendError, TokenRequest, dpop},
     provider::{ClientAuth, Definition, Overrides},
 };
 
@@ -12,8 +12,8 @@ use crate::{
 type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
 
 /// A server that wants a nonce in every proof, and gives it once it is asked without.
-fn server(seen: Seen) -> Wire {
-    Wire::new(move |request: TokenRequest| {
+fn server(seen: Seen) -> HttpClient {
+    HttpClient::new(move |request: TokenRequest| {
         let mut seen = seen.lock().unwrap();
         seen.push((request.body().to_owned(), request.headers().clone()));
         let mut headers = HeaderMap::new();
@@ -22,7 +22,7 @@ fn server(seen: Seen) -> Wire {
             1 => (StatusCode::BAD_REQUEST, r#"{"error":"use_dpop_nonce"}"#),
             _ => (StatusCode::OK, r#"{"access_token":"a","token_type":"DPoP"}"#),
         };
-        std::future::ready(Ok(RawAnswer { status, headers, body: body.into(), at: Timestamp::UNIX_EPOCH }))
+        std::future::ready(Ok(HttpResponse { status, headers, body: body.into(), at: Timestamp::UNIX_EPOCH }))
     })
 }
 
@@ -65,14 +65,14 @@ async fn with_second(status: u16, body: &'static str, purpose: For) -> (Result<A
     let provider = Provider::new("acme", definition, Overrides::default()).unwrap();
     let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let seen = Arc::clone(&calls);
-    let wire = Wire::new(move |request: TokenRequest| {
+    let wire = HttpClient::new(move |request: TokenRequest| {
         seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let first = r#"{"access_token":"short","refresh_token":"r2","expires_in":60}"#;
         let second = request.url().path() == "/long";
         assert!(!second || request.body() == "short=short", "{}", request.body());
         let (status, body) = if second { (status, body) } else { (200, first) };
         let status = StatusCode::from_u16(status).unwrap();
-        async move { Ok(RawAnswer { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::now() }) }
+        async move { Ok(HttpResponse { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::now() }) }
     });
     let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() };
     let authority = Authority::new(provider, Credentials::fixed(client), wire);
@@ -101,7 +101,7 @@ async fn a_second_exchange_that_fails_loses_no_refresh_token() {
     assert_eq!((answer.access_token.expose(), answer.refresh_token.unwrap().expose()), ("", "r2"));
     assert_eq!((answer.expires_at, calls), (Some(Timestamp::UNIX_EPOCH), 2));
     let (answer, _) = with_second(503, "", For::Code).await;
-    assert_eq!(answer.unwrap_err().class(), Class::ProviderUnavailable, "the person is still here");
+    assert_eq!(answer.unwrap_err().class(), FailureKind::ProviderUnavailable, "the person is still here");
 }
 
 /// A server whose tokens are bound, and that says whose they are; what it saw.
@@ -117,7 +117,7 @@ fn binding(kind: &'static str) -> (Authority, Seen) {
     let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
     let seen = Seen::default();
     let calls = Arc::clone(&seen);
-    let wire = Wire::new(move |request: TokenRequest| {
+    let wire = HttpClient::new(move |request: TokenRequest| {
         let mut calls = calls.lock().unwrap();
         calls.push((request.url().path().to_owned(), request.headers().clone()));
         let mut headers = HeaderMap::new();
@@ -134,7 +134,7 @@ fn binding(kind: &'static str) -> (Authority, Seen) {
             }
             _ => (StatusCode::OK, r#"{"id":7}"#.to_owned()),
         };
-        std::future::ready(Ok(RawAnswer { status, headers, body: body.into(), at: Timestamp::UNIX_EPOCH }))
+        std::future::ready(Ok(HttpResponse { status, headers, body: body.into(), at: Timestamp::UNIX_EPOCH }))
     });
     let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() };
     (Authority::new(provider, Credentials::fixed(client), wire), seen)
@@ -188,7 +188,7 @@ async fn end_of(told: &'static str, introspection: Option<(u16, &'static str)>) 
     let provider = Provider::new("acme", Definition::read("acme.toml", text).unwrap(), Overrides::default()).unwrap();
     let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let seen = Arc::clone(&calls);
-    let wire = Wire::new(move |request: TokenRequest| {
+    let wire = HttpClient::new(move |request: TokenRequest| {
         seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let asked = request.url().path() == "/introspect";
         assert!(!asked || request.body() == "token=a&token_type_hint=access_token", "{}", request.body());
@@ -199,7 +199,7 @@ async fn end_of(told: &'static str, introspection: Option<(u16, &'static str)>) 
                 _ => (200, told),
             };
             let status = StatusCode::from_u16(status).unwrap();
-            Ok(RawAnswer { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::UNIX_EPOCH })
+            Ok(HttpResponse { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::UNIX_EPOCH })
         }
     });
     let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() };
@@ -224,12 +224,12 @@ async fn f2_introspection_tells_the_end_of_a_token_and_loses_none() {
 async fn a_revocation_at_a_server_that_has_told_nothing_yet_has_failed_and_is_not_impossible() {
     let definition = Definition { issuer: Some("https://p.example".into()), ..Definition::default() };
     let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
-    let away = Wire::new(|_| std::future::ready(Err(SendError::NotSent)));
+    let away = HttpClient::new(|_| std::future::ready(Err(SendError::NotSent)));
     let authority = Authority::new(provider, Credentials::fixed(Client::default()), away);
     let (token, kept) = (Secret::new("r"), Values::new());
     let revoked = tokio::select! {
         revoked = authority.revoke(&token, TokenKind::RefreshToken, &kept, Timestamp::now()) => revoked,
         () = authority.follow() => unreachable!("it tries on"),
     };
-    assert_eq!(revoked.unwrap().unwrap_err().class(), Class::NetworkNotSent);
+    assert_eq!(revoked.unwrap().unwrap_err().class(), FailureKind::NetworkNotSent);
 }

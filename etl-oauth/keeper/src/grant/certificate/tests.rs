@@ -11,10 +11,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::{
-    grant::{Authority, Credentials, Wire},
+    grant::{Authority, Credentials, HttpClient},
     provider::{ClientAuth, Definition, Overrides, Provider},
     secrets::Secrets,
-    token::{Answer, Class, Failure},
+    token::{Answer, Failure, FailureKind},
 };
 
 /// An authority, and what it has signed.
@@ -89,7 +89,9 @@ impl Signer {
         };
         let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
         let root = reqwest::Certificate::from_pem(self.root.pem().as_bytes()).unwrap();
-        let wire = Wire::over(move || Wire::builder(Duration::from_secs(60)).tls_certs_only([root.clone()])).unwrap();
+        let wire =
+            HttpClient::over(move || HttpClient::builder(Duration::from_secs(60)).tls_certs_only([root.clone()]))
+                .unwrap();
         let authority = Authority::new(provider, Credentials::mounted(Secrets::new(folder.path(), ""), None), wire);
         authority.refresh(&Secret::new("r"), None, Timestamp::now()).await
     }
@@ -109,10 +111,10 @@ async fn a_server_that_demands_a_certificate_gets_it_and_no_other_proof() {
     let (pem, key) = (stranger.pem(), key.serialize_pem());
     let mounted = [("oauth2-client-certificate", &*pem), ("oauth2-private-key", &*key)];
     let refused = signer.renewed(&url, &mounted).await.unwrap_err();
-    assert!(matches!(refused.class(), Class::NetworkAmbiguous | Class::NetworkNotSent), "{refused}");
+    assert!(matches!(refused.class(), FailureKind::NetworkAmbiguous | FailureKind::NetworkNotSent), "{refused}");
 
     let missing = signer.renewed(&url, &mounted[..1]).await.unwrap_err();
-    assert_eq!(missing.class(), Class::Config);
+    assert_eq!(missing.class(), FailureKind::Config);
     assert!(missing.to_string().contains("oauth2-private-key"), "{missing}");
 }
 

@@ -15,11 +15,11 @@ async fn renewals_and_revocations_go_where_the_redirect_and_the_answer_have_said
     let asked = Arc::new(Mutex::new(Vec::new()));
     let wire = {
         let asked = Arc::clone(&asked);
-        Wire::new(move |request| {
+        HttpClient::new(move |request| {
             asked.lock().unwrap().push(request.url().to_string());
             let body = r#"{"access_token":"a1","refresh_token":"r1","expires_in":3600,"home":"https://two.p.example"}"#;
             let (status, headers) = (StatusCode::OK, HeaderMap::new());
-            async move { Ok(RawAnswer { status, headers, body: body.into(), at: Timestamp::now() }) }
+            async move { Ok(HttpResponse { status, headers, body: body.into(), at: Timestamp::now() }) }
         })
     };
     let it = Setting::new();
@@ -48,12 +48,12 @@ async fn an_answer_that_names_a_foreign_host_brings_no_token() {
     let judge = |home: &str| {
         let body = format!(r#"{{"access_token":"a","home":"{home}"}}"#);
         let (status, headers) = (StatusCode::OK, HeaderMap::new());
-        crate::grant::judge_token(&provider, &RawAnswer { status, headers, body: body.into(), at: Timestamp::now() })
+        crate::grant::judge_token(&provider, &HttpResponse { status, headers, body: body.into(), at: Timestamp::now() })
     };
     assert_eq!(judge("https://eu.p.example").unwrap().kept["home"], "https://eu.p.example");
     for evil in ["https://p.example.evil.com", "http://eu.p.example", "https://eu.p.example@evil.com", "x"] {
         let failure = judge(evil).unwrap_err();
-        assert_eq!(failure.class(), Class::MalformedAnswer, "{evil}");
+        assert_eq!(failure.class(), FailureKind::MalformedAnswer, "{evil}");
         assert!(!failure.to_string().contains(evil) || evil == "x", "{failure}");
     }
 }

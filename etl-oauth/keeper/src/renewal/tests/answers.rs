@@ -7,7 +7,7 @@ async fn c1_a_lost_answer_without_a_replay_window_is_sent_once_more_and_then_a_p
     let it = Setting::new();
     let keeper = it.expired().await;
     it.sandbox.plan(&[Act::LoseAnswer]);
-    assert_eq!(class(&keeper.token().await.unwrap_err()), Some(Class::NetworkAmbiguous));
+    assert_eq!(class(&keeper.token().await.unwrap_err()), Some(FailureKind::NetworkAmbiguous));
     it.pass(10);
     // The rotation had happened: the replay tells, and only now is it certain.
     let err = keeper.token().await.unwrap_err();
@@ -52,15 +52,17 @@ fn c1_a_replay_whose_intent_outlasts_the_window_in_the_writing_is_not_sent() {
     let digest = record.tokens.as_ref().unwrap().refresh_token.as_ref().unwrap().digest();
     record.intent = Some(crate::token::Intent { digest, owner: "one".into(), first_at: begin, at: begin, attempt: 2 });
     for (written, is_sent) in [(after(49), true), (after(55), false)] {
-        let mut machine = Renewal::new(Need::Run { generation: 1 }, it.parts.policy.clone(), "two", 0.0, after(45));
+        let mut machine = Renewal::new(Reason::Run { generation: 1 }, it.parts.policy.clone(), "two", 0.0, after(45));
         machine.on(Event::Begin, after(45));
         machine.on(Event::Lease(Ok(Acquired::Until(after(75)))), after(45));
         let stored = crate::store::Stored { record: record.clone(), version: crate::store::Version::new(1) };
-        let Step::Save(intent, _) = machine.on(Event::Loaded(Ok(Some(stored))), after(45)) else { panic!("no intent") };
+        let Action::Save(intent, _) = machine.on(Event::Loaded(Ok(Some(stored))), after(45)) else {
+            panic!("no intent")
+        };
         assert_eq!(intent.intent.unwrap().attempt, 3);
         match machine.on(Event::Saved(Ok(crate::store::Version::new(2))), written) {
-            Step::Send(_) => assert!(is_sent, "the window has closed"),
-            Step::Save(noted, _) => {
+            Action::Send(_) => assert!(is_sent, "the window has closed"),
+            Action::Save(noted, _) => {
                 assert!(!is_sent && noted.health.held && noted.intent.unwrap().attempt == 2);
             }
             step => panic!("{step:?}"),
@@ -74,7 +76,7 @@ async fn c2_a_request_that_was_never_sent_is_sent_again_however_often() {
     let keeper = it.expired().await;
     for _ in 0..20 {
         it.sandbox.plan(&[Act::NotSent]);
-        assert_eq!(class(&keeper.token().await.unwrap_err()), Some(Class::NetworkNotSent));
+        assert_eq!(class(&keeper.token().await.unwrap_err()), Some(FailureKind::NetworkNotSent));
         it.pass(600);
     }
     assert_eq!(shown(keeper.token().await), "a1");

@@ -21,15 +21,15 @@ impl Desk {
         self.script.lock().unwrap().push_back(act);
     }
 
-    fn wire(&self) -> Wire {
+    fn wire(&self) -> HttpClient {
         let desk = self.clone();
-        Wire::new(move |request| {
+        HttpClient::new(move |request| {
             let desk = desk.clone();
             async move { desk.answer(request.body()).await }
         })
     }
 
-    async fn answer(&self, body: &str) -> Result<RawAnswer, SendError> {
+    async fn answer(&self, body: &str) -> Result<HttpResponse, SendError> {
         assert!(body.starts_with("grant_type=client_credentials"), "{body}");
         let act = self.script.lock().unwrap().pop_front();
         let n = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
@@ -46,7 +46,7 @@ impl Desk {
             }
         };
         let status = StatusCode::from_u16(status).unwrap();
-        Ok(RawAnswer { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::now() })
+        Ok(HttpResponse { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::now() })
     }
 }
 
@@ -120,9 +120,10 @@ async fn a_living_token_is_served_while_the_server_is_away() {
 async fn a_refused_client_is_named_as_configuration_and_never_asks_for_a_person() {
     let (it, desk) = setting();
     let keeper = it.replica("one");
-    for (body, expected) in
-        [(r#"{"error":"invalid_grant"}"#, Class::Config), (r#"{"error":"invalid_client"}"#, Class::InvalidClient)]
-    {
+    for (body, expected) in [
+        (r#"{"error":"invalid_grant"}"#, FailureKind::Config),
+        (r#"{"error":"invalid_client"}"#, FailureKind::InvalidClient),
+    ] {
         desk.plan(Act::Say(400, body));
         assert_eq!(class(&keeper.token().await.unwrap_err()), Some(expected));
         assert_ne!(keeper.state(), State::NeedsAuthorisation);
@@ -169,7 +170,7 @@ async fn a_token_that_was_made_by_hand_is_kept_as_any_other_and_a_rotated_secret
     let mut it = Setting::new();
     it.parts.policy = Policy::of(&provider);
     let credentials = Credentials::mounted(crate::secrets::Secrets::new(folder.path(), ""), None);
-    it.parts.authority = Authority::new(provider, credentials, Wire::new(|_| async { Err(SendError::NotSent) }));
+    it.parts.authority = Authority::new(provider, credentials, HttpClient::new(|_| async { Err(SendError::NotSent) }));
     let keeper = it.replica("one");
     let failure = keeper.token().await.unwrap_err();
     assert!(failure.to_string().contains("secret api-token is missing"), "{failure}");
@@ -193,7 +194,7 @@ async fn a_user_and_a_password_are_a_token_of_their_own_kind() {
     let mut it = Setting::new();
     it.parts.policy = Policy::of(&provider);
     let credentials = Credentials::mounted(crate::secrets::Secrets::new(folder.path(), ""), None);
-    it.parts.authority = Authority::new(provider, credentials, Wire::new(|_| async { Err(SendError::NotSent) }));
+    it.parts.authority = Authority::new(provider, credentials, HttpClient::new(|_| async { Err(SendError::NotSent) }));
     let token = it.replica("one").token().await.unwrap();
     assert_eq!(
         (token.tokens().token_type.as_str(), shown(Ok(token.clone())).as_str()),

@@ -19,9 +19,9 @@ struct Typed {
 const TOKENS: (u16, &str) = (200, r#"{"access_token":"a1","refresh_token":"r1","expires_in":3600}"#);
 
 impl Desk {
-    fn wire(&self) -> Wire {
+    fn wire(&self) -> HttpClient {
         let desk = self.clone();
-        Wire::new(move |request| {
+        HttpClient::new(move |request| {
             let mut it = desk.0.lock().unwrap();
             let (status, body) = if request.url().path() == "/device" {
                 it.codes += 1;
@@ -43,7 +43,7 @@ impl Desk {
             let status = StatusCode::from_u16(status).unwrap();
             let later = it.retry_after.map(|wait| (http::header::RETRY_AFTER, http::HeaderValue::from_static(wait)));
             let headers = later.into_iter().collect();
-            let answer = RawAnswer { status, headers, body: body.into(), at: Timestamp::now() };
+            let answer = HttpResponse { status, headers, body: body.into(), at: Timestamp::now() };
             std::future::ready(Ok(answer))
         })
     }

@@ -98,7 +98,7 @@ async fn e6_an_error_names_the_account_and_never_a_token() {
     let keeper = it.expired().await;
     it.sandbox.plan(&[Act::Say(401, r#"{"error":"invalid_client"}"#)]);
     let err = keeper.token().await.unwrap_err();
-    assert_eq!(class(&err), Some(Class::InvalidClient));
+    assert_eq!(class(&err), Some(FailureKind::InvalidClient));
     let text = format!("{err} {err:?}");
     assert!(text.contains("default") && text.contains("invalid_client") && !text.contains("r0"), "{text}");
 }
@@ -108,11 +108,11 @@ async fn e3_a_providers_wish_to_be_left_alone_holds_for_replicas_that_never_hear
     let it = Setting::new();
     let keeper = it.expired().await;
     it.sandbox.plan(&[Act::Later("600")]);
-    assert_eq!(class(&keeper.token().await.unwrap_err()), Some(Class::RateLimited));
+    assert_eq!(class(&keeper.token().await.unwrap_err()), Some(FailureKind::RateLimited));
     for _ in 0..6 {
         it.pass(99);
         let late = it.replica("started later");
-        assert_eq!(class(&late.token().await.unwrap_err()), Some(Class::RateLimited));
+        assert_eq!(class(&late.token().await.unwrap_err()), Some(FailureKind::RateLimited));
     }
     assert_eq!(it.sandbox.posts(), 1);
     it.pass(6);
@@ -128,7 +128,7 @@ async fn an_exchange_after_the_renewal_that_fails_again_and_again_is_waited_out_
     let calls = Arc::new(Mutex::new((0, 0)));
     let counted = Arc::clone(&calls);
     it.parts.policy = Policy::of(&provider);
-    let wire = Wire::new(move |request| {
+    let wire = HttpClient::new(move |request| {
         let mut calls = counted.lock().unwrap();
         let (status, body) = if request.url().path() == "/long" {
             calls.1 += 1;
@@ -144,7 +144,12 @@ async fn an_exchange_after_the_renewal_that_fails_again_and_again_is_waited_out_
             (200, format!(r#"{{"access_token":"short","refresh_token":"r{n}","expires_in":60}}"#))
         };
         let status = StatusCode::from_u16(status).unwrap();
-        std::future::ready(Ok(RawAnswer { status, headers: HeaderMap::new(), body: body.into(), at: Timestamp::now() }))
+        std::future::ready(Ok(HttpResponse {
+            status,
+            headers: HeaderMap::new(),
+            body: body.into(),
+            at: Timestamp::now(),
+        }))
     });
     it.parts.authority = Authority::new(provider, Credentials::fixed(client()), wire);
     let keeper = it.replica("one");
@@ -160,7 +165,7 @@ async fn an_exchange_after_the_renewal_that_fails_again_and_again_is_waited_out_
     let token = loop {
         match keeper.token().await {
             Ok(token) => break token,
-            Err(err) => assert_eq!(class(&err), Some(Class::ProviderUnavailable)),
+            Err(err) => assert_eq!(class(&err), Some(FailureKind::ProviderUnavailable)),
         }
         it.pass(1);
         waited += 1;
@@ -181,25 +186,25 @@ fn e3_a_failure_is_noted_over_what_was_written_beside_it_and_not_over_a_renewal(
     };
     // Up to the refused note: the machine, and the record with its intent.
     let refused = || {
-        let mut machine = Renewal::new(Need::Run { generation: 1 }, it.parts.policy.clone(), "one", 0.0, now);
+        let mut machine = Renewal::new(Reason::Run { generation: 1 }, it.parts.policy.clone(), "one", 0.0, now);
         machine.on(Event::Begin, now);
         machine.on(Event::Lease(Ok(Acquired::Until(now + jiff::SignedDuration::from_secs(30)))), now);
-        let Step::Save(written, _) = machine.on(stored(&record, 1), now) else { panic!("no intent") };
+        let Action::Save(written, _) = machine.on(stored(&record, 1), now) else { panic!("no intent") };
         machine.on(Event::Saved(Ok(Version::new(2))), now);
-        let failure = Failure::new(Class::NetworkNotSent, "nobody there");
-        let Step::Save(note, _) = machine.on(Event::Answered(Err(failure)), now) else { panic!("no note") };
-        assert!(matches!(machine.on(Event::Saved(Err(StoreError::Conflict)), now), Step::Load));
+        let failure = Failure::new(FailureKind::NetworkNotSent, "nobody there");
+        let Action::Save(note, _) = machine.on(Event::Answered(Err(failure)), now) else { panic!("no note") };
+        assert!(matches!(machine.on(Event::Saved(Err(StoreError::Conflict)), now), Action::Load));
         (machine, *written, note.health)
     };
 
     let (mut machine, mut there, health) = refused();
     there.used.insert("a state".into(), now);
-    let Step::Save(again, over) = machine.on(stored(&there, 3), now) else { panic!("it is not noted again") };
+    let Action::Save(again, over) = machine.on(stored(&there, 3), now) else { panic!("it is not noted again") };
     assert_eq!((over, &again.health, again.used.len()), (Some(Version::new(3)), &health, 1));
     assert!(again.intent.is_none(), "what was never sent does not count");
 
     let (mut machine, mut there, _) = refused();
     there.intent.as_mut().unwrap().owner = "two".into();
     let step = machine.on(stored(&there, 3), now);
-    assert!(matches!(&step, Step::Done(outcome) if matches!(**outcome, Outcome::Failed(..))), "{step:?}");
+    assert!(matches!(&step, Action::Done(outcome) if matches!(**outcome, Outcome::Failed(..))), "{step:?}");
 }

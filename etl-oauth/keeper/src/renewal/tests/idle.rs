@@ -38,7 +38,7 @@ async fn a_living_token_without_a_refresh_token_is_not_condemned_for_being_asked
     let bare = AnswerShape::default().read(br#"{"access_token":"a0"}"#).unwrap();
     keeper.authorise(bare, it.now()).await;
     keeper.begin_run().await;
-    assert_eq!(class(&keeper.refresh().await.unwrap_err()), Some(Class::Config));
+    assert_eq!(class(&keeper.refresh().await.unwrap_err()), Some(FailureKind::Config));
     assert_eq!(shown(keeper.token().await), "a0");
     assert_eq!(it.record().await.state(), State::Enabled);
 }

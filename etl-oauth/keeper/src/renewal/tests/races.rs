@@ -51,7 +51,7 @@ async fn overtaken(body: &'static str) {
     let it = Setting::new();
     let keeper = it.expired().await;
     let (store, sandbox, now) = (it.store.clone(), it.sandbox.clone(), it.now());
-    let wire = Wire::new(move |request| {
+    let wire = HttpClient::new(move |request| {
         let (store, sandbox) = (store.clone(), sandbox.clone());
         async move {
             let there = store.load("default").await.unwrap().unwrap();
@@ -100,7 +100,7 @@ async fn a7_an_unrelated_write_does_not_make_the_new_tokens_lose() {
     let keeper = it.expired().await;
     let store = it.store.clone();
     let sandbox = it.sandbox.clone();
-    let wire = Wire::new(move |request| {
+    let wire = HttpClient::new(move |request| {
         let (store, sandbox) = (store.clone(), sandbox.clone());
         async move {
             let mut there = store.load("default").await.unwrap().unwrap();
@@ -170,7 +170,7 @@ async fn a3_a_provider_slower_than_the_lease_is_called_by_one_replica_alone() {
     assert_eq!(it.record().await.tokens.unwrap().access_token.expose(), "a1");
     match second {
         Ok(token) => assert_eq!(token.tokens().access_token.expose(), "a1"),
-        Err(err) => assert_eq!(class(&err), Some(Class::LostRace)),
+        Err(err) => assert_eq!(class(&err), Some(FailureKind::LostRace)),
     }
 }
 
@@ -184,7 +184,7 @@ async fn a4_a_waiter_whose_patience_ends_sends_nothing() {
     let clock = Clock::new(move || started.1 + started.0.elapsed());
     let waiter = Keeper::new("default", Parts { owner: "waiter".into(), clock: clock.clone(), ..it.parts.clone() });
     let err = waiter.token().await.unwrap_err();
-    assert_eq!(class(&err), Some(Class::LostRace));
+    assert_eq!(class(&err), Some(FailureKind::LostRace));
     assert_eq!(it.sandbox.posts(), 0);
     assert!(clock.now() < until);
 }

@@ -8,7 +8,7 @@ async fn b1_a_failed_write_keeps_the_rotated_token_in_use_and_is_tried_until_it_
     let keeper = it.expired().await;
     let store = it.store.clone();
     let sandbox = it.sandbox.clone();
-    let wire = Wire::new(move |request| {
+    let wire = HttpClient::new(move |request| {
         store.fail(true);
         let sandbox = sandbox.clone();
         async move { sandbox.answer(request.body().to_owned()).await }
@@ -77,7 +77,7 @@ async fn a_store_that_is_away_is_tried_again_and_loses_nothing() {
     let fresh = it.replica("late");
     assert!(fresh.token().await.is_err());
     let err = keeper.token().await.unwrap_err();
-    assert_eq!(class(&err), Some(Class::StoreUnavailable));
+    assert_eq!(class(&err), Some(FailureKind::StoreUnavailable));
     assert_eq!(it.sandbox.posts(), 0);
     it.store.fail(false);
     it.pass(2);
@@ -158,7 +158,7 @@ async fn b5_a_damaged_record_is_a_store_that_fails_and_no_account_that_nobody_au
     std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     let keeper = it.replica("two");
     let err = keeper.token().await.unwrap_err();
-    assert_eq!(class(&err), Some(Class::StoreUnavailable), "{err}");
+    assert_eq!(class(&err), Some(FailureKind::StoreUnavailable), "{err}");
     assert!(matches!(err, KeeperError::Failed { .. }) && !keeper.is_store_ok());
     assert!(keeper.refresh().await.is_err());
     assert_eq!(it.sandbox.posts(), 0);

@@ -21,7 +21,7 @@ use kube::{
 
 use super::{
     Acquired, Capabilities, Changes, Codec, StoreError, StoreOptions, Stored, TokenStore, Version, check_account,
-    follow::follow, observed::Observed,
+    lease_expiry::LeaseExpiry, watch::follow,
 };
 use crate::token::Record;
 
@@ -47,7 +47,7 @@ struct Inner {
     /// All of a name but the account.
     prefix: String,
     codec: Codec,
-    observed: Observed,
+    observed: LeaseExpiry,
 }
 
 impl std::fmt::Debug for Inner {
@@ -89,7 +89,7 @@ impl Kubernetes {
             namespace,
             prefix: options.secrets.name(&format!("{}-token-", options.function)),
             codec: Codec::optional(&options.function, options.secrets.clone())?,
-            observed: Observed::default(),
+            observed: LeaseExpiry::default(),
         })))
     }
 }

@@ -2,7 +2,7 @@ use futures_util::{StreamExt, stream::select_all};
 use kube::api::{WatchEvent, WatchParams};
 
 use super::{Failed, Inner};
-use crate::store::{StoreError, follow::Told};
+use crate::store::{StoreError, watch::Told};
 
 /// One round: until the first of its watches ends, which the server does every few minutes. Each begins with the Secrets as
 /// they are, so that nothing that happened between two rounds is missed.

@@ -11,7 +11,7 @@ use tokio_postgres::types::{ToSql, Type};
 use self::link::{Link, Told};
 use super::{
     Acquired, Capabilities, Changes, Codec, StoreError, StoreOptions, Stored, TokenStore, Version, check_account,
-    follow::{self, follow},
+    watch::{self, follow},
 };
 use crate::token::Record;
 
@@ -76,7 +76,7 @@ impl Inner {
     }
 
     /// Tells of every account, then of those that are written, until the connection ends.
-    async fn watch(&self, sender: &follow::Told) -> Result<(), StoreError> {
+    async fn watch(&self, sender: &watch::Told) -> Result<(), StoreError> {
         let mut told = self.link.listen();
         for account in self.accounts().await? {
             let _ = sender.send(account).await;

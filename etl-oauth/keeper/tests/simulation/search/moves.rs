@@ -2,7 +2,7 @@
 
 use token_keeper::{
     grant::{SendError, judge_token, unattended},
-    renewal::{Event, Need, Outcome, Renewal, Step},
+    renewal::{Action, Event, Outcome, Reason, Renewal},
     store::{Acquired, StoreError, Stored},
     token::Record,
 };
@@ -37,7 +37,7 @@ impl Search {
         let replica = &mut it.replicas[n];
         replica.flights += 1;
         replica.flight += 10;
-        let mut machine = Renewal::new(Need::Expiry, self.policy.clone(), &replica.owner, 0.0, stamp(it.now));
+        let mut machine = Renewal::new(Reason::Expiry, self.policy.clone(), &replica.owner, 0.0, stamp(it.now));
         let step = machine.on(Event::Begin, stamp(it.now));
         replica.machine = Some(machine);
         self.take(it, n, step)?;
@@ -151,23 +151,23 @@ impl Search {
         self.take(it, n, step)
     }
 
-    fn take(&self, it: &mut Everything, n: usize, step: Step) -> Judged {
+    fn take(&self, it: &mut Everything, n: usize, step: Action) -> Judged {
         it.replicas[n].stage = match step {
-            Step::Acquire => Stage::Asked(Request::Acquire),
-            Step::Load => Stage::Asked(Request::Load),
-            Step::Save(record, was) => Stage::Asked(Request::Save(record, was)),
-            Step::Send(token) => {
+            Action::Acquire => Stage::Asked(Request::Acquire),
+            Action::Load => Stage::Asked(Request::Load),
+            Action::Save(record, was) => Stage::Asked(Request::Save(record, was)),
+            Action::Send(token) => {
                 it.judge.sends(it.replicas[n].flight, token.expose(), it.now, false)?;
                 Stage::Asked(Request::Send(token.expose().to_owned()))
             }
-            Step::Ask if it.case.habit != Habit::Asks => return Err("a grant with refresh tokens asked anew".into()),
-            Step::Ask => {
+            Action::Ask if it.case.habit != Habit::Asks => return Err("a grant with refresh tokens asked anew".into()),
+            Action::Ask => {
                 let is_fresh = it.slot.record().is_some_and(|record| self.policy.is_fresh(record, stamp(it.now)));
-                it.judge.asks(it.replicas[n].flight, Need::Expiry, it.now, is_fresh)?;
+                it.judge.asks(it.replicas[n].flight, Reason::Expiry, it.now, is_fresh)?;
                 Stage::Asked(Request::Ask)
             }
-            Step::Wait(_) => Stage::Waiting,
-            Step::Done(outcome) => {
+            Action::Wait(_) => Stage::Waiting,
+            Action::Done(outcome) => {
                 if it.case.habit == Habit::Asks && matches!(*outcome, Outcome::Disabled(_)) {
                     return Err("an account that nobody has to authorise counts as not authorised".into());
                 }

@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use jiff::Timestamp;
 use token_keeper::{
-    grant::{RawAnswer, SendError, judge_token, unattended},
+    grant::{HttpResponse, SendError, judge_token, unattended},
     renewal::Event,
     store::{Acquired, StoreError, Version},
     token::Record,
@@ -199,7 +199,7 @@ impl World {
     }
 
     /// What the provider says to a client that it lets do `what`.
-    fn said(&mut self, account: usize, luck: Luck, what: impl FnOnce(&mut Grants) -> Option<String>) -> RawAnswer {
+    fn said(&mut self, account: usize, luck: Luck, what: impl FnOnce(&mut Grants) -> Option<String>) -> HttpResponse {
         if self.now < TROUBLE && self.chance(self.trouble.barred) {
             let until = self.now + self.rng.i64(1000..300_000);
             self.grants[account].bar(until);

@@ -1,7 +1,7 @@
 //! What people do: they authorise an account that asks for it, and try again where it was held.
 
 use token_keeper::{
-    renewal::Need,
+    renewal::Reason,
     token::{AnswerShape, Health},
 };
 
@@ -37,7 +37,7 @@ impl World {
             if it.up && it.asleep_until <= now && it.desks[account].is_free(now) {
                 let generation = self.slots[account].record().map_or(0, |record| record.generation);
                 self.judges[account].person();
-                self.start(replica, account, Need::Asked { generation });
+                self.start(replica, account, Reason::Asked { generation });
             }
         }
         let later = if self.now < TROUBLE { 60_000..300_000 } else { 300_000..600_000 };

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use token_keeper::{
-    renewal::{Event, Need, Outcome, Renewal, Step},
+    renewal::{Action, Event, Outcome, Reason, Renewal},
     store::{Acquired, Stored, Version},
 };
 
@@ -14,7 +14,7 @@ use crate::{judge::Fate, provider::Habit};
 
 struct Flight {
     id: u64,
-    need: Need,
+    need: Reason,
     machine: Renewal,
     leased: bool,
 }
@@ -68,7 +68,7 @@ impl World {
             let known = desk.known.as_ref().map(|stored| &stored.record);
             let fresh = known.filter(|record| self.policy.is_fresh(record, now));
             let need = match fresh {
-                None => Some(Need::Expiry),
+                None => Some(Reason::Expiry),
                 Some(record) => {
                     let generation = record.generation;
                     let access = record.tokens.as_ref().map(|tokens| tokens.access_token.expose().to_owned());
@@ -77,11 +77,11 @@ impl World {
                     }
                     let idle = self.policy.idle_at(record).is_some_and(|at| at <= now);
                     if self.now < TROUBLE && self.rng.f64() < self.trouble.unauthorised {
-                        Some(Need::Refused { generation, worked: self.rng.bool() })
+                        Some(Reason::Refused { generation, worked: self.rng.bool() })
                     } else if idle {
-                        Some(Need::Idle)
+                        Some(Reason::Idle)
                     } else if self.rng.f64() < self.runs {
-                        Some(Need::Run { generation })
+                        Some(Reason::Run { generation })
                     } else {
                         None
                     }
@@ -106,7 +106,7 @@ impl World {
         self.after(next, Happening::Poll { replica, account, life });
     }
 
-    pub(super) fn start(&mut self, replica: usize, account: usize, need: Need) {
+    pub(super) fn start(&mut self, replica: usize, account: usize, need: Reason) {
         self.flights += 1;
         let (id, now, jitter) = (self.flights, self.clock(replica), self.rng.f64());
         let owner = self.replicas[replica].owner.clone();
@@ -150,25 +150,25 @@ impl World {
     }
 
     /// Does what a driver does with a step.
-    fn take(&mut self, to: To, step: Step) {
+    fn take(&mut self, to: To, step: Action) {
         let (replica, account) = (to.replica, to.account);
         if self.now < TROUBLE && self.chance(self.trouble.crash) {
             let soon = self.rng.i64(0..60);
             self.after(soon, Happening::Crash(replica));
         }
         match step {
-            Step::Acquire => self.request(to, Op::Acquire(self.clock(replica))),
-            Step::Load => self.request(to, Op::Load),
-            Step::Save(record, was) => self.request(to, Op::Save(record, was)),
-            Step::Send(token) => {
+            Action::Acquire => self.request(to, Op::Acquire(self.clock(replica))),
+            Action::Load => self.request(to, Op::Load),
+            Action::Save(record, was) => self.request(to, Op::Save(record, was)),
+            Action::Send(token) => {
                 let asked = self.asked(to);
                 self.trace(|_| format!("{to:?} sends {}", token.expose()));
                 let verdict = self.judges[account].sends(to.flight, token.expose(), self.now, asked);
                 self.hold(verdict);
                 self.request(to, Op::Send(token.expose().to_owned()));
             }
-            Step::Ask if self.habit != Habit::Asks => self.hold(Err("a grant with refresh tokens asked anew".into())),
-            Step::Ask => {
+            Action::Ask if self.habit != Habit::Asks => self.hold(Err("a grant with refresh tokens asked anew".into())),
+            Action::Ask => {
                 let Some(need) = self.flight(to).map(|flight| flight.need) else { return };
                 self.trace(|_| format!("{to:?} asks"));
                 let latest = stamp(self.now + SKEW);
@@ -177,7 +177,7 @@ impl World {
                 self.hold(verdict);
                 self.request(to, Op::Ask);
             }
-            Step::Wait(pause) => {
+            Action::Wait(pause) => {
                 let Some(flight) = self.flight(to) else { return };
                 if let Some(record) = flight.machine.unsaved() {
                     let stored = Stored { record: record.clone(), version: Version::new("unsaved") };
@@ -185,7 +185,7 @@ impl World {
                 }
                 self.after(pause.as_millis() as i64, Happening::Deliver(to, Box::new(Event::Woke)));
             }
-            Step::Done(outcome) => self.land(to, &outcome),
+            Action::Done(outcome) => self.land(to, &outcome),
         }
     }
 
@@ -275,7 +275,7 @@ impl World {
     }
 
     pub(super) fn asked(&mut self, to: To) -> bool {
-        self.flight(to).is_some_and(|flight| matches!(flight.need, Need::Asked { .. }))
+        self.flight(to).is_some_and(|flight| matches!(flight.need, Reason::Asked { .. }))
     }
 
     pub(super) fn clock(&self, replica: usize) -> Timestamp {

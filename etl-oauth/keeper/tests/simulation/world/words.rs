@@ -2,7 +2,7 @@
 
 use token_keeper::{
     renewal::{Event, Outcome},
-    token::{Class, Record, Secret},
+    token::{FailureKind, Record, Secret},
 };
 
 /// A record in a line.
@@ -12,7 +12,7 @@ pub fn noted(record: &Record) -> String {
     let token = token.map_or("-", Secret::expose);
     let intent = record.intent.as_ref().map(|intent| format!("{} #{}", intent.owner, intent.attempt));
     let health = &record.health;
-    let (class, held, dead) = (health.class.map(Class::as_str), health.held, health.needs_authorisation);
+    let (class, held, dead) = (health.class.map(FailureKind::as_str), health.held, health.needs_authorisation);
     format!("g{} {token} intent {intent:?} {class:?} held {held} dead {dead}", record.generation)
 }
 

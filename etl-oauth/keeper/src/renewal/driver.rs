@@ -1,0 +1,238 @@
+//! One renewal at a time in a process, in a task of its own.
+
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    Keeper, KeeperError, Policy,
+    protocol::{Action, Event, Outcome, Reason},
+    single_flight::{Flight, Landing},
+    state_machine::Renewal,
+};
+use crate::{
+    store::{Acquired, StoreError, Stored, TokenStore, Version},
+    token::{Renewal as LastRenewal, State},
+};
+
+/// How many renewals are remembered for the status page.
+const HISTORY: usize = 50;
+
+/// Ends a flight, also where its task goes without a word: the runtime is shutting down.
+struct Ending {
+    keeper: Keeper,
+    flight: Arc<Flight>,
+}
+
+impl Drop for Ending {
+    /// Whoever comes from here on begins the next one.
+    fn drop(&mut self) {
+        let mut current = self.keeper.0.flight.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &self.flight)) {
+            *current = None;
+        }
+        drop(current);
+        self.flight.end(self.keeper.landed(Err(self.keeper.disabled())));
+    }
+}
+
+impl Keeper {
+    /// Renews for `need`, or waits for the renewal that is under way and looks again.
+    pub(super) async fn renew(&self, need: Reason) -> Result<(), KeeperError> {
+        self.landing_for(need).await.result
+    }
+
+    /// The same, with the token where that is fresh.
+    pub(super) async fn landing_for(&self, need: Reason) -> Landing {
+        loop {
+            let (flight, ours) = self.board(need);
+            // One that landed before served others: what was fresh for them may have ended since.
+            let late = !ours && flight.has_landed();
+            let landing = flight.landing().await;
+            let fresh = landing.fresh.as_ref().filter(|_| need == Reason::Expiry && !late);
+            let told = !late && (fresh.is_some() || ours || landing.result.is_err());
+            // Somebody else's renewal may have been for something else.
+            if told || !self.still_wants(need) || !self.is_saved() {
+                return Landing { result: landing.result.clone(), fresh: fresh.cloned() };
+            }
+            flight.over().await;
+        }
+    }
+
+    fn landed(&self, result: Result<(), KeeperError>) -> Landing {
+        Landing { result, fresh: self.fresh() }
+    }
+
+    fn still_wants(&self, need: Reason) -> bool {
+        let Some(current) = &*self.0.current.load() else { return false };
+        let (stored, policy) = (&current.stored, &self.0.parts.policy);
+        match need {
+            Reason::Expiry => self.now() >= current.fresh_until,
+            Reason::Idle => policy.idle_at(&stored.record).is_some_and(|at| at <= self.now()),
+            Reason::Refused { generation, .. } | Reason::Run { generation } | Reason::Asked { generation } => {
+                stored.record.generation <= generation
+            }
+        }
+    }
+
+    /// Joins the renewal that is under way, or starts one in a task that no caller's leaving can cancel.
+    fn board(&self, need: Reason) -> (Arc<Flight>, bool) {
+        let mut current = self.0.flight.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = &*current {
+            return (Arc::clone(flight), false);
+        }
+        let flight = Arc::new(Flight::default());
+        *current = Some(Arc::clone(&flight));
+        let ending = Ending { keeper: self.clone(), flight: Arc::clone(&flight) };
+        let work = self.0.work.begin();
+        tokio::spawn(crate::trace_context::carry(async move {
+            let _unfinished = work;
+            ending.keeper.fly(need, &ending.flight).await;
+            drop(ending);
+        }));
+        (flight, true)
+    }
+
+    async fn fly(&self, need: Reason, flight: &Flight) {
+        let started = self.now();
+        let (outcome, changed) = tokio::select! {
+            landed = self.drive(need, flight) => landed,
+            () = self.prolong() => unreachable!("a lease is prolonged for ever"),
+        };
+        let now = self.now();
+        // Where nobody has authorised anything, nothing was renewed, and nothing failed.
+        if !matches!(outcome, Outcome::Disabled(_)) {
+            let last = outcome.as_last_renewal(now);
+            metrics::counter!("etl_oauth_renewals_total", "outcome" => last.outcome.clone()).increment(1);
+            metrics::histogram!("etl_oauth_renewal_duration_seconds").record(now.duration_since(started).as_secs_f64());
+            self.remember(last);
+        }
+        self.0.unsaved.store(false, Ordering::Release);
+        let before = self.current();
+        if let Some(stored) = outcome.stored() {
+            self.publish(stored.clone());
+        }
+        if let (Some((from, _)), Some(stored)) = (changed, outcome.stored()) {
+            self.announce(from, &stored.record);
+        }
+        // Before the lease goes back: nobody waits for that.
+        flight.land(self.landed(self.result_of(outcome, before.as_deref(), now)));
+        if self.0.leased.swap(false, Ordering::AcqRel) {
+            // A release that does not arrive costs the others the rest of the lease, no more.
+            let _ = self.0.parts.store.release(self.account(), &self.0.parts.owner).await;
+        }
+    }
+
+    /// What came of a renewal, as the log and its callers hear it.
+    fn result_of(&self, outcome: Outcome, before: Option<&Stored>, now: Timestamp) -> Result<(), KeeperError> {
+        let account = self.account();
+        match outcome {
+            Outcome::Renewed(stored) => {
+                tracing::info!(account, generation = stored.record.generation, "renewed the token");
+                let before = before.filter(|before| before.record.generation < stored.record.generation);
+                if let (Some(tokens), Some(before)) =
+                    (&stored.record.tokens, before.and_then(|before| before.record.tokens.as_ref()))
+                    && let Some(end) = tokens.final_end(before, now)
+                {
+                    tracing::warn!(account, %end, "the refresh token ends, and no renewal puts it off: authorise again before");
+                }
+                Ok(())
+            }
+            Outcome::Adopted(stored) => {
+                tracing::info!(account, generation = stored.record.generation, "adopted a token renewed elsewhere");
+                Ok(())
+            }
+            Outcome::Disabled(_) => Err(self.disabled()),
+            Outcome::Failed(failure, _) => {
+                let (class, next) = (failure.class().as_str(), failure.class().next_step());
+                tracing::warn!(account, class, next, error = %failure, "the token could not be renewed");
+                Err(self.failed(failure))
+            }
+        }
+    }
+
+    fn remember(&self, last: LastRenewal) {
+        let mut history = self.0.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.truncate(HISTORY - 1);
+        history.push_front(last);
+    }
+
+    async fn drive(&self, need: Reason, flight: &Flight) -> (Outcome, Option<(State, State)>) {
+        let parts = &self.0.parts;
+        let policy = Policy { tells: parts.announcer.is_heard(), ..parts.policy.clone() };
+        let mut machine = Renewal::new(need, policy, &parts.owner, jitter(), self.now());
+        let mut step = machine.on(Event::Begin, self.now());
+        loop {
+            let event = match step {
+                Action::Acquire => {
+                    let lease = self.acquire().await;
+                    self.0.leased.store(matches!(lease, Ok(Acquired::Until(_))), Ordering::Release);
+                    Event::Lease(lease)
+                }
+                Action::Load => Event::Loaded(self.load().await),
+                Action::Save(record, was) => {
+                    let result = parts.store.save(self.account(), &record, was.as_ref()).await;
+                    self.note_store(result.as_ref().err());
+                    Event::Saved(result)
+                }
+                Action::Send(token) => {
+                    Event::Answered(parts.authority.refresh(&token, machine.renewing(), self.now()).await)
+                }
+                Action::Ask => Event::Answered(parts.authority.ask(machine.renewing(), self.now()).await),
+                Action::Wait(pause) => {
+                    if let Some(record) = machine.unsaved() {
+                        // The callers need not wait for the store: memory is as good for them.
+                        if !self.0.unsaved.swap(true, Ordering::AcqRel) {
+                            let account = self.account();
+                            tracing::error!(
+                                account,
+                                "the renewed tokens are not saved yet and live in memory; trying on"
+                            );
+                        }
+                        self.publish(Stored { record: record.clone(), version: Version::new("unsaved") });
+                        flight.land(self.landed(Ok(())));
+                    }
+                    tokio::time::sleep(pause).await;
+                    Event::Woke
+                }
+                Action::Done(outcome) => return (*outcome, machine.changed()),
+            };
+            step = machine.on(event, self.now());
+        }
+    }
+
+    async fn acquire(&self) -> Result<Acquired, StoreError> {
+        let parts = &self.0.parts;
+        let result = parts.store.acquire(self.account(), &parts.owner, parts.policy.lease, self.now()).await;
+        self.note_store(result.as_ref().err());
+        result
+    }
+
+    /// Prolongs the lease while the renewal lasts: also while new tokens wait to be written, when another replica would
+    /// still find the spent refresh token in the store.
+    async fn prolong(&self) {
+        let mut ticks = tokio::time::interval(prolong_every(self.0.parts.policy.lease));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if self.0.leased.load(Ordering::Acquire) {
+                let _ = self.acquire().await;
+            }
+        }
+    }
+}
+
+/// A random number from 0 to 1. Without randomness everybody waits equally long, which is no more than a pity.
+pub(crate) fn jitter() -> f64 {
+    let mut bytes = [0; 4];
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
+}
+
+/// How often a lease is prolonged while a renewal lasts.
+fn prolong_every(lease: Duration) -> Duration {
+    (lease / 3).max(Duration::from_millis(10))
+}

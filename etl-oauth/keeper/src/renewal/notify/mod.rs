@@ -1,0 +1,6 @@
+//! Notifications of account state changes: the outbox that delivers each change at least once, and the webhook it goes to.
+
+mod outbox;
+mod webhook;
+
+pub use webhook::{Announcement, Announcer};

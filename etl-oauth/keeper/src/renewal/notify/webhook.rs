@@ -1,0 +1,223 @@
+//! The news of a change of an account's state: a log event, a counter, and a message to whoever was named as the one to be
+//! told.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_core::future::BoxFuture;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    provider::checked_url,
+    token::{Failure, Secret, State},
+};
+
+/// A change of an account's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Announcement {
+    /// The account.
+    pub account: String,
+    /// Its state before.
+    pub from: State,
+    /// Its state now.
+    pub to: State,
+    /// What it came of, where that was a failure.
+    pub failure: Option<Failure>,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Announcement {
+    /// Writes it to the log, and counts it.
+    pub(in crate::renewal) fn log(&self) {
+        let (account, from, to) = (&self.account, self.from.as_str(), self.to.as_str());
+        let failure = self.failure.as_ref().map(tracing::field::display);
+        let next = self.failure.as_ref().map(|failure| failure.class().next_step());
+        if self.to == State::NeedsAuthorisation {
+            tracing::error!(account, from, to, failure, next, "the account's state changed");
+        } else {
+            tracing::info!(account, from, to, failure, next, "the account's state changed");
+        }
+        metrics::counter!("etl_oauth_state_changes_total", "account" => account.clone(), "to" => to).increment(1);
+    }
+
+    /// What happened and what to do next, for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let (account, from, to) = (&self.account, self.from.as_str(), self.to.as_str());
+        match &self.failure {
+            Some(failure) => {
+                let next = failure.class().next_step();
+                format!("etl-oauth: account {account} is {to} (was {from}): {failure}. {next}")
+            }
+            None => format!("etl-oauth: account {account} is {to} (was {from})."),
+        }
+    }
+
+    /// The body of a webhook: `text` is what Slack shows, `content` what Discord does; the rest is for programs.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let text = self.text();
+        // Slack reads `<!channel>` and links out of a text, Discord `@everyone`: an error code comes from outside.
+        let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        json!({
+            "text": escaped,
+            "content": text,
+            "allowed_mentions": { "parse": [] },
+            "account": self.account,
+            "from": self.from,
+            "to": self.to,
+            "class": self.failure.as_ref().map(|failure| failure.class().as_str()),
+            "next": self.failure.as_ref().map(|failure| failure.class().next_step()),
+            "at": self.at,
+        })
+    }
+}
+
+/// Who is told of changes; by default nobody.
+#[derive(Clone, Default)]
+pub struct Announcer(Option<Arc<Ear>>);
+
+struct Ear {
+    is_open: Box<dyn Fn() -> bool + Send + Sync>,
+    deliver: Box<dyn Fn(Announcement) -> BoxFuture<'static, bool> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Announcer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Announcer(..)")
+    }
+}
+
+impl Announcer {
+    /// Delivers every change by `deliver`, whose answer is whether it has arrived: else it is tried again later, by whatever
+    /// replica. That disturbs no renewal.
+    pub fn new<F, R>(deliver: F) -> Self
+    where
+        F: Fn(Announcement) -> R + Send + Sync + 'static,
+        R: Future<Output = bool> + Send + 'static,
+    {
+        Self::with(|| true, deliver)
+    }
+
+    fn with<F, R>(is_open: impl Fn() -> bool + Send + Sync + 'static, deliver: F) -> Self
+    where
+        F: Fn(Announcement) -> R + Send + Sync + 'static,
+        R: Future<Output = bool> + Send + 'static,
+    {
+        let deliver = Box::new(move |news| -> BoxFuture<'static, bool> { Box::pin(deliver(news)) });
+        Self(Some(Arc::new(Ear { is_open: Box::new(is_open), deliver })))
+    }
+
+    /// Posts every change to the webhook whose URL `source` reads, anew each time; nowhere while there is none. The URL must
+    /// be https, or http on a loopback host. What fails there is logged.
+    ///
+    /// # Errors
+    /// When the TLS library does not start.
+    pub fn webhook(source: impl Fn() -> Option<Secret> + Send + Sync + 'static) -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(10))
+            .user_agent(concat!("etl-oauth/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        let source = Arc::new(source);
+        let is_open = {
+            let source = Arc::clone(&source);
+            move || source().is_some()
+        };
+        Ok(Self::with(is_open, move |news| {
+            let (client, secret) = (client.clone(), source());
+            async move {
+                // The path of such a URL is a password: no part of it is ever logged.
+                match secret.map(|secret| checked_url(secret.expose())) {
+                    Some(Ok(url)) => post(client, url, news.to_json()).await,
+                    Some(Err(err)) => {
+                        tracing::warn!("the secret etl-oauth-notify-url {err}; nobody is told");
+                        false
+                    }
+                    None => false,
+                }
+            }
+        }))
+    }
+
+    /// Whether anybody is to be told.
+    pub(in crate::renewal) fn is_heard(&self) -> bool {
+        self.0.as_ref().is_some_and(|ear| (ear.is_open)())
+    }
+
+    /// Tells them; whether they have heard.
+    pub(in crate::renewal) fn deliver(&self, news: Announcement) -> BoxFuture<'static, bool> {
+        match &self.0 {
+            Some(ear) => (ear.deliver)(news),
+            None => Box::pin(std::future::ready(false)),
+        }
+    }
+}
+
+async fn post(client: reqwest::Client, url: url::Url, body: Value) -> bool {
+    let mut why = String::new();
+    for pause in [0, 1, 5] {
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+        why = match client.post(url.clone()).json(&body).send().await {
+            Ok(answer) if answer.status().is_success() => return true,
+            Ok(answer) => format!("it answers {}", answer.status()),
+            Err(err) => err.without_url().to_string(),
+        };
+    }
+    tracing::warn!(reason = why, "the webhook of etl-oauth-notify-url did not take the news; it is asked again later");
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::FailureKind;
+
+    fn news() -> Announcement {
+        Announcement {
+            account: "default".into(),
+            from: State::Enabled,
+            to: State::NeedsAuthorisation,
+            failure: Some(Failure::new(FailureKind::InvalidGrant, "refused").with_code("<!channel>&@everyone")),
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn slack_and_discord_both_find_the_text_and_nothing_in_it_calls_people() {
+        let body = news().to_json();
+        let text = body["text"].as_str().unwrap();
+        assert!(text.contains("account default is needs_authorisation (was enabled)"), "{text}");
+        assert!(text.contains("Authorise again") && text.contains("&lt;!channel&gt;&amp;"), "{text}");
+        assert!(body["content"].as_str().unwrap().contains("Authorise again"));
+        assert_eq!(body["allowed_mentions"]["parse"], json!([]));
+        assert_eq!((&body["to"], &body["class"]), (&json!("needs_authorisation"), &json!("invalid_grant")));
+    }
+
+    #[tokio::test]
+    async fn a_webhook_gets_the_news_once_it_can_take_them_and_an_unsafe_url_nothing() {
+        let (sender, mut bodies) = tokio::sync::mpsc::unbounded_channel();
+        let busy = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let take = move |body: axum::Json<Value>| {
+            let first = busy.swap(false, std::sync::atomic::Ordering::Relaxed);
+            if !first {
+                sender.send(body.0).unwrap();
+            }
+            std::future::ready(if first { http::StatusCode::TOO_MANY_REQUESTS } else { http::StatusCode::NO_CONTENT })
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook/marker", listener.local_addr().unwrap());
+        let app = axum::Router::new().route("/hook/marker", axum::routing::post(take));
+        let server = tokio::spawn(async move { axum::serve(listener, app).await });
+        let unsafe_one = Announcer::webhook(|| Some(Secret::new("http://example.com/hook"))).unwrap();
+        assert!(!unsafe_one.deliver(news()).await);
+        let none = Announcer::webhook(|| None).unwrap();
+        assert!(!none.is_heard() && !none.deliver(news()).await);
+        let hook = Announcer::webhook(move || Some(Secret::new(url.clone()))).unwrap();
+        assert!(hook.is_heard() && hook.deliver(news()).await);
+        assert_eq!(bodies.recv().await, Some(news().to_json()));
+        server.abort();
+    }
+}

@@ -1,0 +1,78 @@
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{
+    Map, Value,
+    value::{RawValue, to_raw_value},
+};
+
+/// What a provider's answer says besides the two tokens: some APIs need a field of it.
+///
+/// Kept as a text, and read when somebody asks: as a tree it would be the largest part of an account that nobody uses.
+#[derive(Clone, Default)]
+pub struct ExtraFields(Option<Box<RawValue>>);
+
+impl ExtraFields {
+    /// All of it.
+    #[must_use]
+    pub fn fields(&self) -> Map<String, Value> {
+        // It was written from such a map.
+        self.0.as_ref().and_then(|text| serde_json::from_str(text.get()).ok()).unwrap_or_default()
+    }
+
+    /// The value of one field.
+    #[must_use]
+    pub fn get(&self, field: &str) -> Option<Value> {
+        self.fields().remove(field)
+    }
+}
+
+impl From<Map<String, Value>> for ExtraFields {
+    fn from(fields: Map<String, Value>) -> Self {
+        // A map whose keys are strings always serialises.
+        Self(if fields.is_empty() { None } else { to_raw_value(&fields).ok() })
+    }
+}
+
+/// Shows the names alone: an ID token may be among the values.
+impl fmt::Debug for ExtraFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.fields().keys()).finish()
+    }
+}
+
+impl Serialize for ExtraFields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Some(text) => text.serialize(serializer),
+            None => Map::new().serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ExtraFields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Map::deserialize(deserializer).map(Self::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_read_back_and_debug_shows_its_name_alone() {
+        let rest: ExtraFields =
+            serde_json::from_str(r#"{ "url": "https://a.example", "id_token": "marker" }"#).unwrap();
+        assert_eq!(rest.get("url"), Some(Value::from("https://a.example")));
+        assert_eq!(rest.get("other"), None);
+        assert_eq!(format!("{rest:?}"), r#"{"id_token", "url"}"#);
+    }
+
+    #[test]
+    fn nothing_is_an_empty_object_and_what_is_no_object_is_an_error() {
+        assert_eq!(serde_json::to_string(&ExtraFields::default()).unwrap(), "{}");
+        assert!(serde_json::from_str::<ExtraFields>("{}").unwrap().fields().is_empty());
+        assert!(serde_json::from_str::<ExtraFields>("[]").is_err());
+    }
+}

@@ -1,0 +1,341 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{
+    Failure, Secret, Subject, jwt,
+    lifetime::{self, Unit, lenient_scope},
+};
+
+/// Where a provider's answer keeps what RFC 6749 §5.1 names: for each the fields that it may stand in, of which the first
+/// that is there counts. A field is a path with dots (`data.access_token`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct AnswerShape {
+    /// The access token.
+    pub access_token: Vec<String>,
+    /// The refresh token. Where the access token itself is exchanged for the next one, it is the same field.
+    pub refresh_token: Vec<String>,
+    /// The token type; none, or one that is missing, means bearer.
+    pub token_type: Vec<String>,
+    /// How long until the access token ends.
+    pub expires_in: Vec<String>,
+    /// When the access token ends, for answers without a lifetime.
+    pub expires_at: Vec<String>,
+    /// How long until the refresh token ends.
+    pub refresh_expires_in: Vec<String>,
+    /// When the refresh token ends, for answers without its lifetime.
+    pub refresh_expires_at: Vec<String>,
+    /// The granted scope.
+    pub scope: Vec<String>,
+    /// What a lifetime counts.
+    pub unit: Unit,
+    /// What tells an error, whatever the HTTP status says.
+    pub error: Vec<String>,
+    /// What tells a success, where the HTTP status is not enough.
+    pub success: Option<Mark>,
+}
+
+/// A sign in the body of an answer: what a field of it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Mark {
+    /// The field; a path with dots.
+    pub at: String,
+    /// What it says then, as a text: `true`, `0`, `OK`.
+    pub is: Vec<String>,
+}
+
+impl Mark {
+    /// Whether these fields bear it.
+    fn is_on(&self, fields: &Map<String, Value>) -> bool {
+        at(fields, &self.at).is_some_and(|value| self.is.contains(&text(value)))
+    }
+
+    /// Whether a body does.
+    #[must_use]
+    pub fn is_in(&self, body: &[u8]) -> bool {
+        object(body).is_some_and(|fields| self.is_on(&fields))
+    }
+}
+
+impl Default for AnswerShape {
+    fn default() -> Self {
+        fn paths<const N: usize>(paths: [&str; N]) -> Vec<String> {
+            paths.map(String::from).into()
+        }
+        Self {
+            access_token: paths(["access_token"]),
+            refresh_token: paths(["refresh_token"]),
+            token_type: paths(["token_type"]),
+            expires_in: paths(["expires_in"]),
+            expires_at: paths(["expires_at"]),
+            refresh_expires_in: paths(["refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"]),
+            refresh_expires_at: paths(["refresh_token_expires_at"]),
+            scope: paths(["scope", "scopes"]),
+            unit: Unit::Seconds,
+            error: paths(["error"]),
+            success: None,
+        }
+    }
+}
+
+/// A token endpoint's answer, read leniently.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The new access token; empty only in an [unfinished](Self::unfinished()) answer.
+    pub access_token: Secret,
+    /// The new refresh token. `None` means that the old one stays (RFC 6749 §6).
+    pub refresh_token: Option<Secret>,
+    /// The token type as sent; `Bearer` when nothing was.
+    pub token_type: String,
+    /// The granted scope, separated by spaces. `None` means what was asked for (RFC 6749 §5.1).
+    pub scope: Option<String>,
+    /// How long the access token lives.
+    pub lifetime: Option<Duration>,
+    /// When the access token ends, where the provider says so instead.
+    pub expires_at: Option<Timestamp>,
+    /// How long the refresh token lives.
+    pub refresh_lifetime: Option<Duration>,
+    /// The key that was shown with the request (RFC 9449): the tokens are bound to it where the server binds tokens.
+    pub bound_to: Option<Secret>,
+    /// When the refresh token ends, where the provider says so instead.
+    pub refresh_expires_at: Option<Timestamp>,
+    /// The whole answer but for the two tokens: some APIs need a field of it later.
+    pub rest: Map<String, Value>,
+    /// Why the access token is missing that this answer should have led to.
+    pub unfinished: Option<Failure>,
+    /// Who granted it; whoever asks the provider for that puts it here.
+    pub owner: Option<Subject>,
+    /// The values that the provider's definition wants kept with the tokens, by the names of its variables.
+    pub kept: BTreeMap<String, String>,
+}
+
+/// Why a body is no token answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// Neither a JSON object nor a form.
+    #[error("the token endpoint's answer is neither a JSON object nor a form")]
+    NotAnObject,
+    /// No access token in it.
+    #[error("the token endpoint's answer holds no access token")]
+    NoAccessToken,
+    /// RFC 6749 §7.1: a client must not use a token of a type that it does not know.
+    #[error("the token endpoint's answer is of a token type that this client cannot use")]
+    UnknownType,
+}
+
+impl AnswerShape {
+    /// Reads the body of a token endpoint's answer: JSON whatever its Content-Type says, else a form.
+    ///
+    /// # Errors
+    /// [`Malformed`] when there is no usable access token in it.
+    pub fn read(&self, body: &[u8]) -> Result<Answer, Malformed> {
+        let mut fields = object(body).ok_or(Malformed::NotAnObject)?;
+        let secret = |paths: &[String]| {
+            first(&fields, paths, |value| value.as_str().filter(|token| !token.is_empty()).map(Secret::new))
+        };
+        let access_token = secret(&self.access_token).ok_or(Malformed::NoAccessToken)?;
+        let refresh_token = secret(&self.refresh_token);
+        let token_type = match first(&fields, &self.token_type, Some) {
+            None | Some(Value::Null) => "Bearer".to_owned(),
+            Some(Value::String(kind)) if kind.is_empty() => "Bearer".to_owned(),
+            Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") || kind.eq_ignore_ascii_case("dpop") => {
+                kind.clone()
+            }
+            // RFC 8693 §2.2.1: what was exchanged for is no access token by its own name, and shown as one all the same.
+            Some(Value::String(kind)) if kind == "N_A" && fields.contains_key("issued_token_type") => {
+                "Bearer".to_owned()
+            }
+            Some(_) => return Err(Malformed::UnknownType),
+        };
+        let lifetime = |paths: &[String]| first(&fields, paths, |value| lifetime::seconds(value, self.unit));
+        let answer = Answer {
+            access_token,
+            refresh_token,
+            token_type,
+            scope: first(&fields, &self.scope, lenient_scope),
+            lifetime: lifetime(&self.expires_in),
+            expires_at: first(&fields, &self.expires_at, lifetime::instant),
+            refresh_lifetime: lifetime(&self.refresh_expires_in),
+            bound_to: None,
+            refresh_expires_at: first(&fields, &self.refresh_expires_at, lifetime::instant),
+            rest: Map::new(),
+            unfinished: None,
+            owner: None,
+            kept: BTreeMap::new(),
+        };
+        for path in self.access_token.iter().chain(&self.refresh_token) {
+            take(&mut fields, path);
+        }
+        Ok(Answer { rest: fields, ..answer })
+    }
+
+    /// When a token ends, as its introspection says (RFC 7662 §2.2): in `exp`, or where a token answer says it. One that is
+    /// not active has no end to wait for.
+    #[must_use]
+    pub fn end(&self, body: &[u8], now: Timestamp) -> Option<Timestamp> {
+        let fields = object(body).filter(|fields| fields.get("active") != Some(&Value::Bool(false)))?;
+        let told = || first(&fields, &self.expires_at, lifetime::instant);
+        let lifetime = || first(&fields, &self.expires_in, |value| lifetime::seconds(value, self.unit));
+        fields
+            .get("exp")
+            .and_then(lifetime::instant)
+            .or_else(told)
+            .or_else(|| lifetime().and_then(|lifetime| now.checked_add(lifetime).ok()))
+    }
+
+    /// The error that a body tells, whatever its HTTP status: as RFC 6749 §5.2 has it, or by another sign. Some write a
+    /// code, some a number, some an object around it, and some only `ok: false`.
+    #[must_use]
+    pub fn error(&self, body: &[u8]) -> Option<String> {
+        let fields = object(body)?;
+        let code = first(&fields, &self.error, |value| match value {
+            Value::String(code) => Some(code.clone()).filter(|code| !code.is_empty()),
+            Value::Number(code) => Some(code.to_string()).filter(|code| code != "0"),
+            Value::Bool(true) => Some("error".to_owned()),
+            Value::Object(inner) => Some(
+                ["code", "status", "type"]
+                    .iter()
+                    .find_map(|name| inner.get(*name).and_then(Value::as_str))
+                    .unwrap_or("error")
+                    .to_owned(),
+            ),
+            _ => None,
+        });
+        let not_ok = || match &self.success {
+            None => fields.get("ok") == Some(&Value::Bool(false)),
+            Some(success) => !success.is_on(&fields),
+        };
+        code.or_else(|| not_ok().then(|| "not_ok".to_owned()))
+    }
+}
+
+impl Answer {
+    /// A token that nobody had to be asked for.
+    pub(crate) fn made(access_token: Secret, token_type: &str) -> Self {
+        Self {
+            access_token,
+            refresh_token: None,
+            token_type: token_type.to_owned(),
+            scope: None,
+            lifetime: None,
+            expires_at: None,
+            refresh_lifetime: None,
+            refresh_expires_at: None,
+            bound_to: None,
+            unfinished: None,
+            owner: None,
+            rest: Map::new(),
+            kept: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the end of the access token is known: the answer tells it, or the token itself.
+    pub(crate) fn tells_its_end(&self) -> bool {
+        self.lifetime.is_some() || self.expires_at.is_some() || jwt::expires_at(&self.access_token).is_some()
+    }
+
+    /// This answer without its access token, which was to be exchanged and was not: what it says of the refresh token
+    /// counts, and a later use renews.
+    #[must_use]
+    pub fn unfinished(self, why: Failure) -> Self {
+        let expires_at = Some(Timestamp::UNIX_EPOCH);
+        Self { access_token: Secret::new(""), lifetime: None, expires_at, unfinished: Some(why), ..self }
+    }
+
+    /// Whether the access token is of use only with the key that it is [bound to](Self::bound_to).
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.token_type.eq_ignore_ascii_case("dpop")
+    }
+
+    /// What a second exchange makes of this answer: what it says counts, and what it leaves out stays.
+    #[must_use]
+    pub fn followed_by(self, second: Self) -> Self {
+        let mut rest = self.rest;
+        rest.extend(second.rest);
+        let mut kept = self.kept;
+        kept.extend(second.kept);
+        Self {
+            access_token: second.access_token,
+            refresh_token: second.refresh_token.or(self.refresh_token),
+            token_type: second.token_type,
+            scope: second.scope.or(self.scope),
+            // The first one's lifetime is that of a token that is no longer used.
+            lifetime: second.lifetime,
+            expires_at: second.expires_at,
+            refresh_lifetime: second.refresh_lifetime.or(self.refresh_lifetime),
+            bound_to: second.bound_to,
+            refresh_expires_at: second.refresh_expires_at.or(self.refresh_expires_at),
+            rest,
+            unfinished: None,
+            owner: second.owner.or(self.owner),
+            kept,
+        }
+    }
+}
+
+/// What the first of these paths has that `read` takes.
+fn first<'a, T>(fields: &'a Map<String, Value>, paths: &[String], read: impl Fn(&'a Value) -> Option<T>) -> Option<T> {
+    paths.iter().find_map(|path| at(fields, path).and_then(&read))
+}
+
+/// A value as a text: a string without its quotes.
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The body as a JSON object, or a form read as one. The last of two fields of one name counts, as `JSON.parse` has it.
+pub(crate) fn object(body: &[u8]) -> Option<Map<String, Value>> {
+    if let Ok(value) = serde_json::from_slice::<Value>(body) {
+        return match value {
+            Value::Object(fields) => Some(fields),
+            _ => None,
+        };
+    }
+    let text = std::str::from_utf8(body).ok()?.trim();
+    // Every text parses as a form of one field without a value; a page of HTML must not.
+    if !text.contains('=') || text.contains(['<', '\n', ' ']) {
+        return None;
+    }
+    Some(url::form_urlencoded::parse(text.as_bytes()).map(|(k, v)| (k.into_owned(), v.into_owned().into())).collect())
+}
+
+/// The value at a path with dots; a field whose very name has dots is found, too.
+pub(crate) fn at<'a>(fields: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+    if let Some(value) = fields.get(path) {
+        return Some(value);
+    }
+    let mut names = path.split('.');
+    let mut value = fields.get(names.next()?)?;
+    for name in names {
+        value = match value {
+            Value::Object(inner) => inner.get(name)?,
+            Value::Array(items) => items.get(name.parse::<usize>().ok()?)?,
+            _ => return None,
+        };
+    }
+    Some(value)
+}
+
+fn take(fields: &mut Map<String, Value>, path: &str) {
+    match path.split_once('.') {
+        None => {
+            fields.remove(path);
+        }
+        Some((name, rest)) => {
+            if let Some(Value::Object(inner)) = fields.get_mut(name) {
+                take(inner, rest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::plan::{Format, Resource};
+use token_keeper::api::json;
+
+/// A part is closed after the page that makes it this long.
+const FULL: usize = 8 << 20;
+
+/// A file in the making.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    pub(super) bytes: Vec<u8>,
+    pub(super) records: u64,
+}
+
+impl Format {
+    pub(super) fn ending(self) -> &'static str {
+        match self {
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+        }
+    }
+
+    pub(super) fn media_type(self) -> &'static str {
+        match self {
+            Self::Jsonl => "application/x-ndjson",
+            Self::Csv => "text/csv",
+        }
+    }
+}
+
+impl Writer {
+    /// An empty part in the memory of one that was written: what is given back to the system for each and taken again tears
+    /// holes into it.
+    pub(super) fn reusing(mut written: Bytes) -> Self {
+        written.clear();
+        Self { bytes: written.into(), records: 0 }
+    }
+
+    /// Whether it is long enough to be written.
+    pub(super) fn is_full(&self, batch: Option<u64>) -> bool {
+        self.bytes.len() >= FULL || batch.is_some_and(|batch| self.records >= batch)
+    }
+
+    /// Adds a record.
+    pub(super) fn add(&mut self, record: &RawValue, resource: &Resource, format: Format) -> Result<(), String> {
+        self.records += 1;
+        if self.bytes.capacity() == 0 {
+            // Once, and with room for a last page: no growing by copies.
+            self.bytes.reserve(FULL + FULL / 4);
+        }
+        match format {
+            Format::Jsonl => self.line(record.get()),
+            Format::Csv => self.row(record, resource),
+        }
+    }
+
+    /// The record as it came, unless line breaks stand between its members: in a string there are none.
+    fn line(&mut self, record: &str) -> Result<(), String> {
+        if memchr::memchr2(b'\n', b'\r', record.as_bytes()).is_some() {
+            let value: Box<RawValue> = compact(record).map_err(|err| err.to_string())?;
+            self.bytes.extend_from_slice(value.get().as_bytes());
+        } else {
+            self.bytes.extend_from_slice(record.as_bytes());
+        }
+        self.bytes.push(b'\n');
+        Ok(())
+    }
+
+    fn row(&mut self, record: &RawValue, resource: &Resource) -> Result<(), String> {
+        let mut writer = csv::Writer::from_writer(&mut self.bytes);
+        let failed = |err: csv::Error| err.to_string();
+        if self.records == 1 {
+            writer.write_record(&resource.columns).map_err(failed)?;
+        }
+        for column in &resource.columns {
+            let field = json::at(record.get().as_bytes(), column).map_err(|err| err.to_string())?;
+            let text = match field.map(RawValue::get) {
+                None => String::new(),
+                Some(text) if text.starts_with('"') => serde_json::from_str(text).map_err(|err| err.to_string())?,
+                Some(text) => text.to_owned(),
+            };
+            writer.write_field(text).map_err(failed)?;
+        }
+        writer.write_record(None::<&[u8]>).map_err(failed)?;
+        writer.flush().map_err(|err| err.to_string())
+    }
+}
+
+/// The same JSON on one line. Line breaks within strings are escapes, so that only white space goes.
+fn compact(record: &str) -> serde_json::Result<Box<RawValue>> {
+    let line: String = record.chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }).collect();
+    RawValue::from_string(line)
+}
+
+/// What a record says of its cursor and its key.
+pub(super) fn text(record: &RawValue, field: &str) -> Option<String> {
+    json::text(record.get().as_bytes(), field).ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn resource(columns: &[&str]) -> Resource {
+        let mut resource: Resource = toml::from_str("name = 'a'\npath = '/a'").unwrap();
+        resource.columns = columns.iter().map(|column| (*column).to_owned()).collect();
+        resource
+    }
+
+    fn part(format: Format, columns: &[&str], records: &[&str]) -> String {
+        let (resource, mut part) = (resource(columns), Writer::default());
+        for record in records {
+            part.add(serde_json::from_str(record).unwrap(), &resource, format).unwrap();
+        }
+        String::from_utf8(part.bytes).unwrap()
+    }
+
+    #[test]
+    fn a_record_is_a_line_and_its_numbers_stay_as_they_are() {
+        let lines =
+            part(Format::Jsonl, &[], &["{\"a\": 1.10}", "{\n  \"a\": \"x\\n\",\r\n  \"b\": 12345678901234567890\n}"]);
+        let (one, two) = lines.trim_end().split_once('\n').unwrap();
+        assert_eq!(one, "{\"a\": 1.10}");
+        assert!(!two.contains('\n') && two.contains("12345678901234567890"));
+        assert_eq!(serde_json::from_str::<Value>(two).unwrap()["a"], "x\n");
+    }
+
+    #[test]
+    fn a_row_has_the_columns_quoted_where_they_must_be() {
+        let rows = part(
+            Format::Csv,
+            &["id", "who.name", "tags", "gone"],
+            &[r#"{"id":1,"who":{"name":"a \"b\", c"},"tags":[1,2]}"#, r#"{"id":2,"gone":null}"#],
+        );
+        assert_eq!(rows, "id,who.name,tags,gone\n1,\"a \"\"b\"\", c\",\"[1,2]\",\n2,,,\n");
+    }
+}

@@ -1,0 +1,43 @@
+//! What each metric means, for whoever scrapes them at the watchdog's metrics port. The rooms count by these names.
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
+
+use token_keeper::token::FailureKind;
+
+/// Tells the recorder what each one is, and begins those counters at zero whose first event must not be missed: the
+/// increase of a counter that was not there before is none.
+pub(crate) fn begin(store: &'static str, job: &'static str) {
+    describe();
+    for outcome in ["renewed", "adopted"].into_iter().chain(FailureKind::ALL.map(FailureKind::as_str)) {
+        counter!("etl_oauth_renewals_total", "outcome" => outcome).increment(0);
+    }
+    for outcome in ["ok", "conflict", "error"] {
+        counter!("etl_oauth_store_writes_total", "store" => store, "outcome" => outcome).increment(0);
+    }
+    counter!("etl_oauth_job_runs_total", "job" => job, "outcome" => "ok").increment(0);
+}
+
+fn describe() {
+    describe_gauge!("etl_oauth_account_state", "1 for the state that an account is in, 0 for the others.");
+    describe_gauge!(
+        "etl_oauth_token_expiry_timestamp_seconds",
+        "When an account's access token ends, in Unix time; NaN where nobody knows, or there is none."
+    );
+    describe_gauge!(
+        "etl_oauth_refresh_token_expiry_timestamp_seconds",
+        "When an account's refresh token ends, in Unix time; NaN where nobody knows, or there is none."
+    );
+    describe_counter!(
+        "etl_oauth_renewals_total",
+        "Renewals by outcome: renewed, adopted, or the class of the failure."
+    );
+    describe_histogram!("etl_oauth_renewal_duration_seconds", "How long renewals took, whatever came of them.");
+    describe_counter!("etl_oauth_state_changes_total", "Changes of an account's state that this replica made.");
+    describe_counter!("etl_oauth_store_writes_total", "Writes to the store by outcome: ok, conflict, error.");
+    describe_counter!("etl_oauth_job_runs_total", "Runs of the job by outcome: ok, or the error's name.");
+    describe_histogram!("etl_oauth_job_duration_seconds", "How long runs of the job took, whatever came of them.");
+    describe_counter!(
+        "etl_oauth_provider_requests_total",
+        "Calls to the provider by endpoint and status; the status none means that no answer came."
+    );
+}

@@ -1,0 +1,116 @@
+//! `/refresh`, `/revoke` and `/reseal`: what an operator does by hand.
+
+use axum::{extract::State, response::Response};
+use http::StatusCode;
+use serde_json::json;
+
+use super::{
+    App, State as AppState,
+    respond::{self, Asked, Posted, problem},
+    status,
+};
+use crate::{format::whole, guard::Endpoint};
+use token_keeper::{api::ApiError, renewal::Keeper};
+
+/// `POST /refresh`: one renewal now, whatever waits stand.
+pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
+    let keeper = app.may_operate(&asked, form).await?;
+    let refreshed = keeper.refresh().await;
+    app.floor.forget();
+    match refreshed {
+        Ok(token) => {
+            if asked.wants_html() {
+                return Ok(status::lead_back(&app, "the token was renewed"));
+            }
+            let body = json!({
+                "refreshed": true,
+                "account": keeper.account(),
+                "generation": token.generation(),
+                "expires_at": token.tokens().expires_at.map(whole),
+            });
+            Ok(respond::json(StatusCode::OK, &body))
+        }
+        Err(err) => {
+            let err = ApiError::from(err);
+            let words = ("The token was not renewed", &*err.to_string(), err.next_step());
+            Err(asked.problem(&app, &problem(err.code(), err.status(), words).with_link("/status", "To the status")))
+        }
+    }
+}
+
+/// `POST /revoke`: at the provider, then here; says which half worked.
+pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
+    let keeper = app.may_operate(&asked, form).await?;
+    let revoked = keeper.revoke().await;
+    // What the last run has read is not for those who come after it.
+    app.floor.forget();
+    let provider = match &revoked.provider {
+        None => "not_supported".to_owned(),
+        Some(Ok(())) => "revoked".to_owned(),
+        Some(Err(failure)) => format!("failed: {failure}"),
+    };
+    let store = match &revoked.store {
+        Ok(()) => "deleted".to_owned(),
+        Err(err) => format!("failed: {err}"),
+    };
+    let whole = !matches!(revoked.provider, Some(Err(_))) && revoked.store.is_ok();
+    if asked.wants_html() {
+        let title = &app.config.provider.title;
+        let there = match &revoked.provider {
+            None => format!("{title} offers no way to revoke them: take the permission back in your account there"),
+            Some(Ok(())) => format!("{title} has revoked the tokens"),
+            Some(Err(failure)) => format!("{title} did not revoke the tokens: {failure}"),
+        };
+        let here = match &revoked.store {
+            Ok(()) => "Here they are deleted".to_owned(),
+            Err(err) => format!("Here they could not be deleted: {err}"),
+        };
+        let message = format!("{there}. {here}");
+        if whole {
+            return Ok(status::lead_back(&app, &message));
+        }
+        let next = match revoked.store {
+            Ok(()) => "Take the permission back in your account at the provider.",
+            Err(_) => "Try again, once the store can be used.",
+        };
+        let words = ("Not all of it worked", &*message, next);
+        let problem = problem("revoked_in_part", StatusCode::BAD_GATEWAY, words).with_link("/status", "To the status");
+        return Err(asked.problem(&app, &problem));
+    }
+    let status = if whole { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
+    Ok(respond::json(status, &json!({ "account": keeper.account(), "provider": provider, "store": store })))
+}
+
+/// `POST /reseal`: every record written anew, sealed with the key that is now the first.
+pub(super) async fn reseal(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
+    app.may_operate(&asked, form).await?;
+    match app.keepers.reseal().await {
+        Ok(written) if asked.wants_html() => {
+            tracing::info!(written, "resealed the records");
+            let records = crate::format::count(u64::try_from(written).unwrap_or(u64::MAX), "record");
+            Ok(status::lead_back(&app, &format!("sealed anew: {records}")))
+        }
+        Ok(written) => {
+            tracing::info!(written, "resealed the records");
+            Ok(respond::json(StatusCode::OK, &json!({ "resealed": written })))
+        }
+        Err(err) => {
+            let words = (
+                "Not all records were sealed anew",
+                &*err.to_string(),
+                "Check the store and the secret etl-oauth-seal-keys, and try again: what was written stays written.",
+            );
+            Err(asked.problem(&app, &problem("store_unavailable", StatusCode::BAD_GATEWAY, words)))
+        }
+    }
+}
+
+impl App {
+    /// Lets the operator pass, and gives the keeper of the account that the form names.
+    async fn may_operate(&self, asked: &Asked, form: Posted) -> Result<Keeper, Response> {
+        let (fields, wrong) = respond::fields(asked, form);
+        self.admit(Endpoint::Operate, asked, fields.account(), &fields.csrf).await?;
+        asked.refuse_body(self, wrong)?;
+        self.keeper(asked, fields.account())
+    }
+}

@@ -1,0 +1,125 @@
+//! `/enable` for the grants that send nobody to an authorization endpoint: a code for any device, or no person at all.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::json;
+
+use super::{
+    App,
+    respond::{self, Asked, Fields, problem},
+};
+use crate::{
+    format::whole,
+    guard::{Csrf, EnableAuth, Endpoint, Who},
+    pages::{Begin, Device, Page},
+};
+use token_keeper::{
+    api::ApiError,
+    provider::Grant,
+    renewal::{Invitation, Keeper},
+    store::DEFAULT_ACCOUNT,
+};
+
+/// How often the page with the code looks again, in seconds.
+const LOOK_AGAIN: u32 = 5;
+
+impl App {
+    /// The page with the button, or with the code that somebody asked for.
+    pub(super) async fn begin_page(&self, asked: &Asked, named: &Fields) -> Result<Response, Response> {
+        let account = named.account();
+        if named.waits() {
+            // Who waits has asked before. When it is done, the page for everybody says so.
+            let keeper = self.keeper(asked, account)?;
+            // It may be another replica that asks the provider.
+            keeper.sync().await;
+            let Some(invitation) = keeper.invitation() else {
+                return Ok(respond::see_other(&self.config.page("/done"), None));
+            };
+            self.admit(Endpoint::Enable, asked, account, "").await?;
+            return Ok(self.device_page(account, &invitation));
+        }
+        self.admit(Endpoint::Enable, asked, account, "").await?;
+        let csrf = Csrf::issue(&self.key, &self.jar, &asked.headers).ok_or_else(|| self.no_randomness(asked))?;
+        let provider = &self.config.provider;
+        let page = Page::from(&Begin {
+            base: &self.base,
+            provider: &provider.title,
+            scopes: &provider.scope.iter().map(String::as_str).collect::<Vec<_>>(),
+            account: Some(account).filter(|account| *account != DEFAULT_ACCOUNT),
+            device: provider.grant == Grant::DeviceCode,
+            state: self.state(account),
+            open: self.config.enable_auth == EnableAuth::FirstVisit,
+            csrf: &csrf.token,
+        });
+        Ok(respond::page(page, csrf.cookie))
+    }
+
+    /// The button was pressed, or a command line asks.
+    pub(super) async fn begin(&self, asked: &Asked, account: &str, who: Who) -> Result<Response, Response> {
+        let keeper = self.keeper(asked, account)?;
+        if self.config.provider.grant == Grant::DeviceCode {
+            return self.invite(asked, &keeper).await;
+        }
+        // Only an operator is let through the waits that earlier failures have set.
+        let result = if who == Who::Operator { keeper.refresh().await } else { keeper.token().await };
+        let token = result.map_err(|err| {
+            let err = ApiError::from(err);
+            let words = ("It could not be connected", &*err.to_string(), err.next_step());
+            asked.problem(self, &problem(err.code(), err.status(), words).with_link("/enable", "Try again"))
+        })?;
+        if asked.wants_html() {
+            return Ok(respond::see_other(&self.config.page("/done"), None));
+        }
+        let body = json!({
+            "refreshed": true,
+            "account": account,
+            "generation": token.generation(),
+            "expires_at": token.tokens().expires_at.map(whole),
+        });
+        Ok(respond::json(StatusCode::OK, &body))
+    }
+
+    async fn invite(&self, asked: &Asked, keeper: &Keeper) -> Result<Response, Response> {
+        let account = keeper.account();
+        let invitation = keeper.invite().await.map_err(|failure| {
+            let words = ("The provider gave no code", &*failure.to_string(), failure.class().next_step());
+            let error = failure.code().unwrap_or(failure.class().as_str()).to_owned();
+            let problem = problem(&error, StatusCode::BAD_GATEWAY, words);
+            asked.problem(self, &problem.with_link("/enable", "Try again"))
+        })?;
+        if asked.wants_html() {
+            return Ok(self.device_page(account, &invitation));
+        }
+        let body = json!({
+            "account": account,
+            "user_code": invitation.user_code,
+            "verification_uri": invitation.verification_uri,
+            "verification_uri_complete": invitation.verification_uri_complete,
+            "ends_at": whole(invitation.ends_at),
+        });
+        Ok(respond::json(StatusCode::ACCEPTED, &body))
+    }
+
+    fn device_page(&self, account: &str, invitation: &Invitation) -> Response {
+        let page = Page::from(&Device {
+            base: &self.base,
+            provider: &self.config.provider.title,
+            account: Some(account).filter(|account| *account != DEFAULT_ACCOUNT),
+            user_code: &invitation.user_code,
+            verification_uri: &invitation.verification_uri,
+            verification_uri_complete: invitation.verification_uri_complete.as_ref(),
+            ends_at: invitation.ends_at,
+            failure: invitation.failure.as_deref(),
+            now: self.clock.now(),
+        });
+        let mut response = page.into_response();
+        if invitation.failure.is_none() {
+            // The name of an account has nothing in it that a query would read.
+            let next = self.config.page(&format!("/enable?wait=1&account={account}"));
+            if let Ok(refresh) = HeaderValue::from_str(&format!("{LOOK_AGAIN}; url={next}")) {
+                response.headers_mut().insert(header::REFRESH, refresh);
+            }
+        }
+        response
+    }
+}
