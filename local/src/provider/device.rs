@@ -106,7 +106,7 @@ impl Devices {
 /// Letters that form no words and are not confused with one another (§6.1).
 fn user_code() -> anyhow::Result<String> {
     const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
-    let letters = random::bytes()?.map(|byte| char::from(LETTERS[usize::from(byte) % LETTERS.len()]));
+    let letters = random::bytes::<8>()?.map(|byte| char::from(LETTERS[usize::from(byte) % LETTERS.len()]));
     let half = |from: usize| letters[from..from + 4].iter().collect::<String>();
     Ok(format!("{}-{}", half(0), half(4)))
 }
