@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use etl_oauth::guard::Concern;
 use etl_oauth::job::gumroad;
 use etl_oauth::pages::{
-    Account, Base, Confirm, Done, Enable, JobResult, Page, Problem, Ran, Renewal, Run, Start, State, Status,
-    StatusPage, Store,
+    Account, Base, Confirm, Done, Enable, JobResult, Page, Problem, Ran, RenewalRow, Run, Start, State, Status,
+    StatusPage, Store, Verdict,
 };
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
@@ -82,10 +82,10 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         link: Some(("/enable", "Try again".into())),
     };
     let outcome = gumroad::sum_up(&sales(now), now).outcome()?;
-    let healthy = Status { provider: "gumroad".into(), store: store(true), accounts: vec![healthy(now)] };
-    let ill = Status { provider: "gumroad".into(), store: store(false), accounts: vec![ill(now), fresh()] };
-    let degraded = Status { provider: "gumroad".into(), store: store(true), accounts: vec![degraded(now)] };
-    let none = Status { provider: "gumroad".into(), store: store(true), accounts: vec![fresh()] };
+    let healthy = status(store(true), vec![healthy(now)], now);
+    let ill = status(store(false), vec![ill(now), fresh()], now);
+    let degraded = status(store(true), vec![degraded(now)], now);
+    let none = status(store(true), vec![fresh()], now);
     let status = |status| StatusPage {
         base,
         provider: PROVIDER,
@@ -140,6 +140,10 @@ fn sales(now: Timestamp) -> Vec<Value> {
     ]
 }
 
+fn status(store: Store, accounts: Vec<Account>, now: Timestamp) -> Status {
+    Status { verdict: Verdict::of(&store, &accounts, false, now), provider: "gumroad".into(), store, accounts }
+}
+
 fn store(ok: bool) -> Store {
     Store { kind: "gateway".into(), ok }
 }
@@ -164,6 +168,7 @@ fn healthy(now: Timestamp) -> Account {
         last_renewal: renewals.first().cloned(),
         next_renewal_at: Some(now + SignedDuration::from_mins(94)),
         last_run: runs.first().cloned(),
+        unsaved: false,
         error: None,
         renewals,
         runs,
@@ -235,6 +240,7 @@ fn fresh() -> Account {
         last_renewal: None,
         next_renewal_at: None,
         last_run: None,
+        unsaved: false,
         error: None,
         renewals: vec![],
         runs: vec![],
@@ -243,8 +249,8 @@ fn fresh() -> Account {
     }
 }
 
-fn renewal(now: Timestamp, minutes: i64, outcome: &str) -> Renewal {
-    Renewal { at: now - SignedDuration::from_mins(minutes), outcome: outcome.into() }
+fn renewal(now: Timestamp, minutes: i64, outcome: &str) -> RenewalRow {
+    RenewalRow { at: now - SignedDuration::from_mins(minutes), outcome: outcome.into() }
 }
 
 fn run(now: Timestamp, minutes: i64, outcome: &str) -> Run {
