@@ -9,6 +9,7 @@
 #
 # PROFILE    release (default), fat-lto (slower to build, smaller), dev, or a profile of the function's own
 # FEATURES   features of the watchdog, and the function's as handler/NAME, separated by commas; default: none
+# BACKTRACE  true: keeps what backtraces need; default: false
 # TARGET     what to build for; default: this machine
 # BUILD_ENV  lines NAME=VALUE: variables for build scripts and `env!`
 # CARGO_TARGET_DIR is honoured, and may be shared by several contexts.
@@ -183,7 +184,12 @@ settings() {
         option release opt-level 2
         option release lto thin
         option release codegen-units 4
-        option release strip symbols
+        if [ "${BACKTRACE:-false}" = true ]; then
+            option release debug line-tables-only
+            option release strip none
+        else
+            option release strip symbols
+        fi
         ;;
     esac
     if [ "$profile" = fat-lto ]; then
