@@ -87,8 +87,8 @@ fn first_value(name: &str, function: &str) -> anyhow::Result<Option<String>> {
         USER => DEFAULT_USER.to_owned(),
         CLIENT_SECRET | PASSWORD | OPERATOR => random::token()?,
         // In the format of Standard Webhooks; other callers use it as any secret.
-        "etl-oauth-invoke" => format!("whsec_{}", STANDARD.encode(random::bytes()?)),
-        "etl-oauth-seal-keys" => format!("local:{}", STANDARD.encode(random::bytes()?)),
+        "etl-oauth-invoke" => format!("whsec_{}", STANDARD.encode(random::bytes::<32>()?)),
+        "etl-oauth-seal-keys" => format!("local:{}", STANDARD.encode(random::bytes::<32>()?)),
         _ => return Ok(None),
     }))
 }

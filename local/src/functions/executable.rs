@@ -187,3 +187,21 @@ fn put(built: &Path, program: &Path) -> anyhow::Result<()> {
         .and_then(|_| std::fs::rename(&new, program))
         .with_context(|| format!("cannot copy {} to {}", built.display(), program.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_are_built_with_the_profile_of_the_workspace() {
+        let workspace = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).unwrap();
+        let section = |text: &str, name: &str| -> Vec<String> {
+            let lines = text.lines().skip_while(|line| *line != name).skip(1).take_while(|line| !line.starts_with('['));
+            lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+        };
+        for name in ["[profile.dev]", "[profile.dev.package.\"*\"]"] {
+            assert!(!section(CARGO_CONFIG, name).is_empty(), "{name}");
+            assert_eq!(section(CARGO_CONFIG, name), section(&workspace, name), "{name}");
+        }
+    }
+}

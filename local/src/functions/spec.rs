@@ -115,9 +115,9 @@ impl Spec {
             }
         }
         let paid = ["zero", "zero-duration", "target", "type"].map(|name| format!("com.openfaas.scale.{name}"));
-        // `scale.zero: "false"` asks for what the community edition does anyway.
+        // Only "true" turns scaling to zero on.
         let refused =
-            |name: &str| self.labels.get(name).is_some_and(|value| !(name.ends_with(".zero") && value == "false"));
+            |name: &str| self.labels.get(name).is_some_and(|value| !name.ends_with(".zero") || value == "true");
         if let Some(name) = paid.iter().find(|name| refused(name)) {
             return Err(format!("label {name}: the community edition refuses it"));
         }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::Shared;
 use super::invoke::text;
 use crate::functions::{NAMESPACE, Refused, Spec};
+use crate::secrets::Dialect;
 
 /// `?namespace=` of every route of the REST API.
 #[derive(Debug, Deserialize)]
@@ -97,7 +98,13 @@ pub(super) async fn scale(State(shared): State<Arc<Shared>>, Path(name): Path<St
         Ok(Scale { replicas: 0 }) => {
             text(StatusCode::BAD_REQUEST, "replicas: the community edition does not scale to zero; the smallest is 1")
         }
-        Ok(scale) => answer(shared.functions.scale(&name, scale.replicas), &name),
+        Ok(scale) => match (shared.functions.scale(&name, scale.replicas), shared.secrets.dialect()) {
+            // As the Kubernetes provider answers when it cannot read the deployment.
+            (Err(Refused::Missing), Dialect::FaasNetes) => {
+                text(StatusCode::INTERNAL_SERVER_ERROR, &format!("cannot find the deployment of function {name}"))
+            }
+            (outcome, _) => answer(outcome, &name),
+        },
         Err(_) => StatusCode::BAD_REQUEST.into_response(),
     }
 }

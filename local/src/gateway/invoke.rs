@@ -12,12 +12,12 @@ use bytes::BytesMut;
 use futures_util::{StreamExt as _, stream};
 use hyper::body::Body as _;
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use super::path::{Call, Route, route};
 use super::{RELEASE, Shared, build_page};
 use crate::functions::NAMESPACE;
 use crate::http::send;
+use crate::random;
 use crate::server::{Lost, Peer};
 
 pub(super) const CALL_ID: &str = "x-call-id";
@@ -82,7 +82,7 @@ fn stamp(headers: &mut HeaderMap) -> Option<HeaderValue> {
     if headers.contains_key(CALL_ID) {
         return None;
     }
-    let id = HeaderValue::try_from(Uuid::new_v4().to_string()).ok()?;
+    let id = HeaderValue::try_from(random::uuid().ok()?.to_string()).ok()?;
     headers.insert(CALL_ID, id.clone());
     Some(id)
 }

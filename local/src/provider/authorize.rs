@@ -10,27 +10,8 @@ use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
 use url::{Host, Url};
 
-use super::grants::{Bound, Consent, Refused};
-use super::{Shared, broken, now};
-
-/// The scopes, and what each allows.
-pub(super) const SCOPES: [(&str, &str); 11] = [
-    ("view_sales", "See your sales"),
-    ("view_profile", "See your name and e-mail address"),
-    ("edit_products", "Create and change your products"),
-    ("view_public", "See your public profile and products"),
-    // Of the vendors' APIs, which require none.
-    ("read", "See your public profile (Strava)"),
-    ("activity:read", "See your activities (Strava)"),
-    ("tweet.read", "See posts (X)"),
-    ("users.read", "See your profile (X)"),
-    ("offline.access", "Stay signed in (X)"),
-    ("api", "Use the API (Salesforce)"),
-    ("refresh_token", "Stay signed in (Salesforce)"),
-];
-
-/// Gumroad's default.
-const DEFAULT_SCOPE: &str = "view_public";
+use super::grants::{Bound, Consent};
+use super::{Shared, broken, now, scopes};
 
 pub(super) const DEFAULT_USER: &str = "ada@example.com";
 
@@ -169,35 +150,10 @@ impl Asked {
             return Err(sent("invalid_request", "code_challenge_method must be S256"));
         }
         // Strava's come with commas between them.
-        let scope = wanted(get("scope").0.map(|scope| scope.replace(',', " ")).as_deref())
+        let scope = scopes::requested(get("scope").0.map(|scope| scope.replace(',', " ")).as_deref())
             .map_err(|refused| sent(refused.error, refused.description))?;
         let bound = Bound { challenge, key: get("dpop_jkt").0 };
         Ok(Self { client, redirect_uri, redirect_uri_text, state, scope, bound })
-    }
-}
-
-/// The requested scope, or the default one.
-pub(super) fn wanted(scope: Option<&str>) -> Result<String, Refused> {
-    let scope = scope.unwrap_or(DEFAULT_SCOPE);
-    if scope.split(' ').any(|wanted| SCOPES.iter().all(|(name, _)| *name != wanted)) {
-        return Err(Refused::new("invalid_scope", "A scope is unknown"));
-    }
-    Ok(scope.to_owned())
-}
-
-/// A description of a scope for people.
-pub(super) fn may(scope: &str) -> Markup {
-    html! {
-        ul {
-            @for scope in scope.split(' ') {
-                li {
-                    @match SCOPES.iter().find(|(name, _)| *name == scope) {
-                        Some((_, meaning)) => { (meaning) " " code { "(" (scope) ")" } }
-                        None => code { (scope) }
-                    }
-                }
-            }
-        }
     }
 }
 
@@ -259,7 +215,7 @@ fn consent_page(asked: &Asked) -> Response {
         &html! {
             h1 { "Allow access?" }
             p { "The application " strong { (asked.client) } " asks for permission to:" }
-            (may(&asked.scope))
+            (scopes::describe(&asked.scope))
             // No action: the form goes back to this very address, request and all.
             form method="post" {
                 p {

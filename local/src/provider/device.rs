@@ -13,13 +13,13 @@ use maud::html;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::authorize::{DEFAULT_USER, html_page, may, wanted};
+use super::authorize::{DEFAULT_USER, html_page};
 use super::digest::Digest;
 use super::faults::Faults;
 use super::grants::{Consent, Refused};
 use super::log::Entry;
 use super::request::{Problem, Request};
-use super::{Shared, broken, now};
+use super::{Shared, broken, now, scopes};
 use crate::random;
 
 /// What `slow_down` adds (§3.5).
@@ -106,7 +106,7 @@ impl Devices {
 /// Letters that form no words and are not confused with one another (§6.1).
 fn user_code() -> anyhow::Result<String> {
     const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
-    let letters = random::bytes()?.map(|byte| char::from(LETTERS[usize::from(byte) % LETTERS.len()]));
+    let letters = random::bytes::<8>()?.map(|byte| char::from(LETTERS[usize::from(byte) % LETTERS.len()]));
     let half = |from: usize| letters[from..from + 4].iter().collect::<String>();
     Ok(format!("{}-{}", half(0), half(4)))
 }
@@ -115,7 +115,7 @@ fn user_code() -> anyhow::Result<String> {
 pub(super) async fn begin(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     let asked = Request::read(&headers, &body).and_then(|request| {
         let client = request.client(&shared, &mut Entry::default())?.to_owned();
-        Ok((client, wanted(request.optional("scope"))?))
+        Ok((client, scopes::requested(request.optional("scope"))?))
     });
     let (client, scope) = match asked {
         Ok(asked) => asked,
@@ -166,7 +166,7 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>, Query(typed): Query<
             h1 { "Connect a device?" }
             p { "Only go on if your device shows the code " strong { (device.user_code) } "." }
             p { "The application " strong { (device.client) } " asks for permission to:" }
-            (may(&device.scope))
+            (scopes::describe(&device.scope))
             form method="post" action="/device" {
                 input type="hidden" name="user_code" value=(device.user_code);
                 p {

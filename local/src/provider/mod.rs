@@ -20,6 +20,7 @@ mod api;
 mod assertion;
 mod authorize;
 mod bulk_api;
+mod client;
 mod corrupt_response;
 mod device;
 mod digest;
@@ -32,6 +33,7 @@ mod par;
 mod request;
 mod sales;
 mod salesforce;
+mod scopes;
 mod token;
 mod vendor_apis;
 
@@ -53,57 +55,15 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::key::private_pem;
-use self::{device::Devices, digest::Digest, dpop::Proofs, key::Key, par::PushedRequests};
+use self::{device::Devices, dpop::Proofs, par::PushedRequests};
 
+pub use self::client::Client;
 pub use self::faults::{Corruption, Delay, Faults, Malformed, Status, Times};
 use self::grants::Grants;
 use self::log::Log;
 use crate::host::AllowedHosts;
 use crate::random;
 use crate::server::{Server, bind, url};
-
-/// A registered application.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct Client {
-    id: String,
-    secret: Option<String>,
-    key: Option<Key>,
-}
-
-impl Client {
-    /// An application with a secret; its redirect URI may be any loopback address.
-    pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self { secret: Some(secret.into()), ..Self::without_secret(id) }
-    }
-
-    /// An application that authenticates with a key, or not at all.
-    pub fn without_secret(id: impl Into<String>) -> Self {
-        Self { id: id.into(), secret: None, key: None }
-    }
-
-    /// The same with the public half of a private P-256 key in PEM, which its signatures are checked with. Keys of other
-    /// kinds are ignored.
-    #[must_use]
-    pub fn with_key(self, private: &str) -> Self {
-        Self { key: Key::of_private(private), ..self }
-    }
-
-    fn has_secret(&self, secret: &str) -> bool {
-        // Digests, so that the time of the comparison reveals nothing.
-        self.secret.as_ref().is_some_and(|own| Digest::of(own) == Digest::of(secret))
-    }
-
-    fn is_public(&self) -> bool {
-        self.secret.is_none() && self.key.is_none()
-    }
-}
-
-impl std::fmt::Debug for Client {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("id", &self.id).finish_non_exhaustive()
-    }
-}
 
 /// How to start a [`Provider`].
 #[derive(Debug)]
@@ -304,7 +264,7 @@ async fn metadata(State(shared): State<Arc<Shared>>) -> Json<Value> {
         "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
         "dpop_signing_alg_values_supported": ["ES256"],
         "code_challenge_methods_supported": ["S256"],
-        "scopes_supported": authorize::SCOPES.map(|(scope, _)| scope),
+        "scopes_supported": scopes::SCOPES.map(|(scope, _)| scope),
         "authorization_response_iss_parameter_supported": true,
     }))
 }

@@ -16,7 +16,7 @@ use super::faults::{Delay, Malformed, Status};
 use super::grants::{Consent, Issued, Refused, Shown};
 use super::log::Entry;
 use super::request::{Problem, Request};
-use super::{Book, Shared, assertion, authorize, broken, dpop, now, salesforce};
+use super::{Book, Shared, assertion, broken, dpop, now, salesforce, scopes};
 use crate::server::Lost;
 
 const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -210,7 +210,7 @@ impl Request {
                     let why = "A client that proves nothing has nothing to ask for by itself";
                     return Err(Refused::new("unauthorized_client", why).into());
                 }
-                let scope = authorize::wanted(self.optional("scope"))?;
+                let scope = scopes::requested(self.optional("scope"))?;
                 let consent = Consent { client: client.to_owned(), user: client.to_owned(), scope };
                 return Ok(book.grants.give(consent, false, &mut book.faults, now())?);
             }
@@ -242,7 +242,7 @@ impl Request {
         let user = claims["sub"].as_str().filter(|user| !user.is_empty());
         let user = user.ok_or_else(|| Refused::new("invalid_grant", "The assertion has no subject: sub"))?;
         entry.client = Some(client.id.clone());
-        let scope = authorize::wanted(self.optional("scope").or(claims["scope"].as_str()))?;
+        let scope = scopes::requested(self.optional("scope").or(claims["scope"].as_str()))?;
         let consent = Consent { client: client.id.clone(), user: user.to_owned(), scope };
         Ok(book.grants.give(consent, false, &mut book.faults, now())?)
     }

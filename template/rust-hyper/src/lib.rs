@@ -20,7 +20,8 @@
 //! - Each request runs to its end even when its caller hangs up; a panic is a 500, `exec_timeout` a 504.
 //! - A constructor that returns a service and a future, `(service, shutdown)`, has the future run after the last call is
 //!   answered and before the process exits: see [`IntoFunction`].
-//! - [`main`] is all that a function needs. [`Watchdog`] is the same server for tests and other programs.
+//! - [`main`] is all that a function needs. [`test`] calls a function in a test, [`start`] starts one on a free port, and
+//!   [`Watchdog`] is the same server for other programs.
 
 mod access_log;
 mod auth;
@@ -40,6 +41,7 @@ mod process;
 mod response;
 mod server;
 mod service;
+mod testing;
 mod tracing;
 
 use std::future::{Future, Ready, ready};
@@ -48,6 +50,7 @@ pub use body::Body;
 pub use config::{Config, ConfigError};
 pub use process::main;
 pub use server::{BindError, Watchdog};
+pub use testing::{Running, Tested, start, test};
 
 /// Any error: what a handler's constructor and its service may fail with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -18,8 +18,6 @@ use crate::{
 
 /// How long a scraper's connection may be idle, as of-watchdog has it, and how long an answer may take.
 const LIMITS: Limits = Limits { idle: Duration::from_millis(500), call: Duration::from_secs(10) };
-/// How often samples of histograms are sorted into their buckets.
-const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Serves `/metrics` until it is dropped.
 pub(crate) async fn serve(listener: Listener, context: Arc<Context>) {
@@ -40,15 +38,6 @@ pub(crate) async fn serve(listener: Listener, context: Arc<Context>) {
                 ready(Ok::<_, Infallible>(response))
             })
         }));
-    }
-}
-
-/// Keeps the metrics small until it is dropped, whether or not anything reads them.
-pub(crate) async fn upkeep(context: Arc<Context>) {
-    let mut ticks = tokio::time::interval(UPKEEP);
-    loop {
-        ticks.tick().await;
-        context.metrics.run_upkeep();
     }
 }
 

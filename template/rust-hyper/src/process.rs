@@ -1,13 +1,17 @@
 //! A process that is nothing but one function.
 
 use std::{
+    collections::BTreeSet,
     error::Error,
+    fs,
     future::Future,
     io,
     panic::{self, AssertUnwindSafe},
     process::ExitCode,
+    time::Duration,
 };
 
+use rustix::process::{Pid, WaitOptions, waitpid};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{Dispatch, dispatcher, error, warn};
 use tracing_appender::non_blocking::NonBlocking;
@@ -92,6 +96,9 @@ where
     };
     // of-watchdog is not ended by this one; nor should a stray one end a function.
     let _ignored = signal(SignalKind::user_defined1())?;
+    if std::process::id() == 1 {
+        tokio::spawn(reap_orphans());
+    }
     let metrics = crate::metrics::Metrics::new(out.error_counter());
     // Fails only where the process has one already, and then that one was the author's wish.
     let _ = metrics::set_global_recorder(metrics.recorder());
@@ -128,6 +135,41 @@ where
     Ok(())
 }
 
+/// How long a child may be a zombie before it counts as an orphan.
+const ORPHANED: Duration = Duration::from_secs(30);
+
+/// Collects children that nothing waits for. Those of a process that has ended become children of PID 1, which a function
+/// is in its container. One that the function has started itself and waits for is gone long before.
+async fn reap_orphans() {
+    let mut known = BTreeSet::new();
+    loop {
+        tokio::time::sleep(ORPHANED).await;
+        known = reap(&known, zombies());
+    }
+}
+
+/// Collects those of `zombies` that were known before; the others are to be known next time.
+fn reap(known: &BTreeSet<i32>, zombies: BTreeSet<i32>) -> BTreeSet<i32> {
+    for pid in zombies.intersection(known).filter_map(|&pid| Pid::from_raw(pid)) {
+        // One that was waited for meanwhile is gone.
+        let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+    }
+    &zombies - known
+}
+
+/// The children of this process that have ended.
+fn zombies() -> BTreeSet<i32> {
+    let own = std::process::id().to_string();
+    let is_zombie = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // After the command, which may hold anything: state and parent.
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().take(2).collect();
+        fields == ["Z", own.as_str()]
+    };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|process| process.file_name().to_str()?.parse().ok()).filter(is_zombie).collect()
+}
+
 /// One line for a panic, with its place, in the form of the others.
 fn log_panics(log: Dispatch) {
     panic::set_hook(Box::new(move |panic| {
@@ -145,4 +187,27 @@ fn is_misconfiguration(error: &(dyn Error + Send + Sync + 'static)) -> bool {
 fn fail(error: &(dyn Error + 'static), code: u8) -> ExitCode {
     eprintln!("{}", with_causes(error));
     ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn an_orphan_is_collected_when_it_is_seen_a_second_time() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let is_zombie = || zombies().contains(&pid);
+        while !is_zombie() {
+            std::thread::yield_now();
+        }
+        let own = || BTreeSet::from([pid]);
+        let known = reap(&BTreeSet::new(), own());
+        assert!(is_zombie() && known.contains(&pid), "it may still be waited for");
+        assert!(reap(&known, own()).is_empty());
+        assert!(!is_zombie());
+        assert!(child.wait().is_err());
+    }
 }

@@ -35,6 +35,9 @@ use crate::{
     tracing::writer,
 };
 
+/// How often samples of histograms are sorted into their buckets.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// What all calls of a watchdog share.
 pub(crate) struct Context {
     pub(crate) config: Config,
@@ -199,7 +202,7 @@ impl Watchdog {
         info!(target: "watchdog", "Listening on port: {}", listener.address.port());
 
         let mut aside = JoinSet::new();
-        aside.spawn(metrics_server::upkeep(Arc::clone(&context)));
+        aside.spawn(upkeep(Arc::clone(&context)));
         if let Some(listener) = metrics {
             aside.spawn(metrics_server::serve(listener, Arc::clone(&context)));
         }
@@ -241,6 +244,21 @@ impl Watchdog {
             warn!(target: "watchdog", "write_timeout is over, what is left is cut");
         }
         info!(target: "watchdog", "Exiting. Active connections: {}", context.limit.inside());
+    }
+}
+
+/// Keeps the metrics small and the keys of function auth fresh until it is dropped, whether or not anything asks for them.
+async fn upkeep(context: Arc<Context>) {
+    let metrics = async {
+        let mut ticks = tokio::time::interval(UPKEEP);
+        loop {
+            ticks.tick().await;
+            context.metrics.run_upkeep();
+        }
+    };
+    match &context.auth {
+        None => metrics.await,
+        Some(auth) => tokio::select! { () = metrics => {}, () = auth.keep_fresh() => {} },
     }
 }
 

@@ -1,7 +1,4 @@
-//! The functions as they are deployed: build contexts laid out as faas-cli does, built in release mode by the commands of
-//! the Dockerfile, and started behind `local`. Minutes of compiling, so `tests/e2e.sh` runs this.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+//! Functions built in release mode and started behind `local`. Minutes of compiling.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,58 +8,19 @@ use local::{Console, Local, Options};
 use reqwest::Client;
 use tests::Browser;
 
-fn checkout() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
-
-/// Everything of a folder but what no repository holds.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_file() {
-            fs::copy(entry.path(), to).unwrap();
-        } else if entry.file_name() != "target" {
-            copy(&entry.path(), &to);
-        }
-    }
-}
-
-fn write(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-}
-
-/// A clone of this checkout, with the crate as it is here.
-fn repository(folder: &Path) -> PathBuf {
-    let clone = folder.join("repository");
-    run("git", folder, &["clone", "--quiet", checkout().to_str().unwrap(), clone.to_str().unwrap()]);
-    copy(&checkout().join("etl-oauth"), &clone.join("etl-oauth"));
-    let author = ["-c", "user.name=test", "-c", "user.email=test@example.com"];
-    run("git", &clone, &["add", "--all"]);
-    run("git", &clone, &[&author[..], &["commit", "--quiet", "--allow-empty", "--message", "as it is here"]].concat());
-    clone
-}
-
-#[track_caller]
-fn run(program: &str, folder: &Path, arguments: &[&str]) {
-    let mut command = std::process::Command::new(program);
-    // Of the git that may run this, as a hook does.
-    command.env_remove("GIT_DIR").env_remove("GIT_INDEX_FILE");
-    let output = command.args(arguments).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
+use crate::context::{checkout, copy, run, write};
+use crate::private::repository;
 
 /// A project of its own, with the template of this checkout: `hello` is new from the starter; `etl-oauth` is the
-/// function as it is here; `messy` is the same with a name that the template has too, a workspace, and what a folder
-/// gathers; `orders` is the example of a job of one's own, which has the crate from a repository, as the README says.
+/// function as it is here; `messy` is the same with all its features, a name that the template has too, a workspace, and
+/// what a folder gathers; `orders` is the example of a job of one's own, which has the crates from a repository, as the
+/// README says.
 fn project(folder: &Path) {
     copy(&checkout().join("template"), &folder.join("template"));
     copy(&checkout().join("template/rust-hyper/function"), &folder.join("hello"));
     copy(&checkout().join("etl-oauth"), &folder.join("etl-oauth"));
     let messy = folder.join("messy");
     copy(&folder.join("etl-oauth"), &messy);
-    assert!(!messy.join("Cargo.lock").exists(), "it is built without one");
     let manifest = fs::read_to_string(messy.join("Cargo.toml")).unwrap();
     let (named, library) =
         ("name = \"etl-oauth\"", "\n[workspace]\n\n[lib]\nname = \"handler_of_mine\"\npath = \"code/lib.rs\"\n");
@@ -82,13 +40,25 @@ fn project(folder: &Path) {
     let example = fs::read_to_string(checkout().join("etl-oauth/examples/orders/lib.rs")).unwrap();
     write(&orders.join("src/lib.rs"), &example);
     let address = format!("file://{}", repository(folder).display());
-    for arguments in [&["etl-oauth", "--git", &address][..], &["serde", "--features", "derive"], &["serde_json"]] {
+    for arguments in [
+        &["etl-oauth", "--git", &address][..],
+        &["token-keeper", "--git", &address, "--no-default-features"],
+        &["serde", "--features", "derive"],
+        &["serde_json"],
+    ] {
         run("cargo", &orders, &[&["add", "--quiet"], arguments].concat());
     }
+    // The versions that the crates were tested with, and that the function beside this one is built of.
+    fs::copy(checkout().join("etl-oauth/Cargo.lock"), orders.join("Cargo.lock")).unwrap();
 
     let stack = fs::read_to_string(checkout().join("stack.yaml")).unwrap();
     let (head, etl_oauth) = stack.split_once("  etl-oauth:\n").expect("stack.yaml has the function");
     let messy = etl_oauth.replace("./etl-oauth", "./messy").replace("/function/etl-oauth", "/function/messy");
+    let features =
+        ["file", "nats", "postgres", "mail", "s3", "gcs", "azure"].map(|feature| format!("handler/{feature}"));
+    let test = "      TEST: \"false\"\n";
+    assert!(messy.contains(test));
+    let messy = messy.replace(test, &format!("{test}      FEATURES: jwt,{}\n", features.join(",")));
     let orders = etl_oauth
         .replace("./etl-oauth", "./orders")
         .replace("/function/etl-oauth", "/function/orders")
