@@ -4,6 +4,7 @@
 #   sh build.sh                 builds the function; the last line printed is the path of the binary
 #   sh build.sh test            runs the function's tests
 #   sh build.sh dependencies    builds all dependencies from the manifests alone, for a layer that stays when code changes
+#   sh build.sh fetch           of that step only the first part: settles the versions and downloads them
 #   sh build.sh manifests       writes to `manifests` what that step needs: manifests, and empty sources
 #
 # PROFILE    release (default), fat-lto (slower to build, smaller), dev, or a profile of the function's own
@@ -100,11 +101,17 @@ bind() {
     ! [ -f manifests/function/Cargo.lock ] || cp manifests/function/Cargo.lock function/Cargo.lock
 }
 
-# Manifests without the targets whose sources are not there, and a library that is empty.
+# The template with a program that does nothing; of the function and its crates, manifests without the targets whose
+# sources are not there, and libraries that are empty.
 manifests() {
     bind
     rm -rf manifests
-    for manifest in Cargo.toml $(crates); do
+    mkdir -p manifests/src
+    cp Cargo.toml manifests/
+    : >manifests/src/lib.rs
+    # A program, as it will be: what link-time optimisation takes from the dependencies is not what a library does.
+    echo 'fn main() {}' >manifests/src/main.rs
+    for manifest in $(crates); do
         folder=manifests/$(dirname "$manifest")
         mkdir -p "$folder/src"
         awk '{ sub("\r$", "") }
@@ -131,7 +138,12 @@ packages() {
 # Completes the lock file and downloads what it names.
 fetch() {
     packages Cargo.lock >"$context/locked"
-    cargo fetch $targets >&2
+    cargo fetch $targets >&2 || {
+        name=$(value name <Cargo.toml)
+        [ "$(cd .. && grep -l "^ *name *= *[\"']${name}[\"']" $(crates) | wc -l)" -lt 2 ] ||
+            fail "two packages are called $name. Give each function a name of its own in its Cargo.toml: any will do."
+        exit 1
+    }
     packages Cargo.lock | comm -13 "$context/locked" - >"$context/new"
     if [ -s "$context/new" ]; then
         echo "build.sh: in no lock file, so the newest of today: $(tr '\n' ',' <"$context/new" | sed 's/,$//; s/,/, /g')" >&2
@@ -171,9 +183,9 @@ settings() {
     fi
     # glibc in the binary, at any address: it runs in an empty root, and still resolves names as glibc does. Joins the flags
     # that the function's .cargo/config.toml has for the target.
-    targets=
+    targets='' tests=''
     if [ -n "$target" ]; then
-        targets="--target $target"
+        targets="--target $target" tests="--target $host"
         flags=CARGO_TARGET_$(echo "$target" | tr 'a-z-' 'A-Z_')_RUSTFLAGS
         eval "export $flags=\"\${$flags:-} -C target-feature=+crt-static\""
     fi
@@ -201,15 +213,16 @@ case ${1:-build} in
 manifests)
     manifests
     ;;
-dependencies)
+fetch | dependencies)
     [ -d manifests ] || manifests
     cd manifests/function
     settings
     fetch
+    [ "$1" = dependencies ] || exit 0
     # Only saves time: what cannot be built without its sources is built with the function.
-    cargo build --locked --profile "$profile" $targets --manifest-path ../Cargo.toml --lib \
+    cargo build --locked --profile "$profile" $targets --manifest-path ../Cargo.toml --bins \
         --no-default-features --features "${FEATURES:-}" >&2 || true
-    [ "${TEST:-true}" != true ] || cargo test --locked --quiet --no-run >&2 || true
+    [ "${TEST:-true}" != true ] || cargo test --locked $tests --quiet --no-run >&2 || true
     : >../built
     ;;
 test)
@@ -218,7 +231,7 @@ test)
     cd function
     settings
     fetch
-    cargo test --locked >&2
+    cargo test --locked $tests >&2
     ;;
 build)
     bind
