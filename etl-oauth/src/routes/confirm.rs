@@ -10,15 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     App, State as AppState, done,
+    enable::is_taken,
     respond::{self, Asked, problem},
 };
 use crate::{
-    guard::{Concern, Csrf, Endpoint, concerns},
+    guard::{Concern, Csrf, Endpoint, Refusal, Who, concerns},
     pages::{Confirm, Page},
 };
 use token_keeper::{
     renewal::{Keeper, Kept},
-    token::{Answer, Record, Secret},
+    token::{Answer, Record},
 };
 
 const PURPOSE: &str = "grant";
@@ -52,9 +53,9 @@ pub(super) async fn confirm(
     let Confirmed { csrf, grant } = form.map(|Form(confirmed)| confirmed).unwrap_or_default();
     let waiting = app.open(&grant);
     let account = waiting.as_ref().map_or(token_keeper::store::DEFAULT_ACCOUNT, |(waiting, _)| &waiting.account);
-    app.admit(Endpoint::Callback, &asked, account, &csrf).await?;
+    let who = app.admit(Endpoint::Callback, &asked, account, &csrf).await?;
     let (waiting, record) = waiting.ok_or_else(|| app.no_grant(&asked))?;
-    if !app.used.consume(&Secret::new(grant).digest(), waiting.ends_at, app.clock.now()) {
+    if !app.used.consume(who == Who::Operator, &grant, waiting.ends_at, app.clock.now()) {
         return Err(app.no_grant(&asked));
     }
     let keeper = app.keeper(&asked, &waiting.account)?;
@@ -67,12 +68,17 @@ impl App {
     pub(super) async fn settle(
         &self,
         asked: &Asked,
+        who: Who,
         keeper: &Keeper,
         answer: Answer,
         sent_at: Timestamp,
     ) -> Result<Kept, Response> {
         let new = keeper.grant(answer, sent_at);
         keeper.sync().await;
+        // A stranger's grant is stored only where none is.
+        if who == Who::Anyone && is_taken(keeper) {
+            return Err(self.refuse(Endpoint::Callback, asked, Refusal::Taken));
+        }
         let now = self.clock.now();
         let wanted = &self.config.provider.scope;
         let concerns = keeper.current().map(|old| concerns(&old.record, &new, wanted, now)).unwrap_or_default();
