@@ -56,6 +56,7 @@ impl Stage {
             dir: folder.path().to_owned(),
             project: Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned(),
             stack: stack.map(Path::to_owned),
+            show_result: true,
             executables: BTreeMap::from([(NAME.to_owned(), program.into())]),
             environment: BTreeMap::from([(NAME.to_owned(), environment.iter().map(own).collect())]),
             ..Options::default()
@@ -69,7 +70,8 @@ impl Stage {
         let Self { local, folder, mut options } = self;
         let address = |url: &str| url.strip_prefix("http://").unwrap().parse().unwrap();
         let urls = local.urls();
-        (options.gateway, options.provider) = (address(&urls.gateway), address(&urls.provider));
+        options.gateway = address(&urls.gateway);
+        options.provider = address(urls.provider.as_ref().expect("the sandbox runs"));
         local.stop().await;
         let local = Local::start(options.clone()).await.expect("local starts again");
         Self { local, folder, options }
@@ -90,7 +92,7 @@ impl Stage {
     /// The sandbox provider.
     #[must_use]
     pub fn provider(&self) -> &Provider {
-        self.local.provider()
+        self.local.provider().expect("the sandbox runs")
     }
 
     /// How often the provider's log counts `what`, such as `refresh_token issued`.

@@ -225,6 +225,12 @@ async fn a_flood_of_anonymous_runs_is_one_run_at_the_provider_and_the_operator_r
     stage.stop().await;
 }
 
+#[test]
+fn s23_the_stack_file_that_is_shipped_shows_no_results() {
+    let stack = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../stack.yaml")).unwrap();
+    assert!(!stack.contains("show_result"), "{stack}");
+}
+
 #[tokio::test]
 async fn without_show_result_anonymous_callers_learn_that_it_ran_and_the_operator_what_came_of_it() {
     let stage = Stage::with(PROGRAM, &[("show_result", "false")], |_| {}).await;
@@ -275,7 +281,7 @@ async fn closed(invoke_auth: &str, invoke: &str) -> Stage {
     let stack =
         shipped.replace("      - etl-oauth-operator\n", "      - etl-oauth-operator\n      - etl-oauth-invoke\n");
     let stack = stack.replace("    environment:\n", &format!("    environment:\n      invoke_auth: {invoke_auth}\n"));
-    let stack = stack.replace("show_result: \"true\"", "show_result: \"false\"").replace("val: 10s", "val: 1h");
+    let stack = stack.replace("val: 10s", "val: 1h\n      show_result: \"false\"");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("stack.yaml");
     std::fs::write(&file, stack).unwrap();

@@ -78,6 +78,12 @@ impl App {
         Ok(self.decide(door, asked, csrf, (operator, pause), Caller::Anonymous, state).await)
     }
 
+    /// Whether a request bears the operator's credentials, whatever they let it do: for what is decided before the door.
+    pub(super) async fn recognises(&self, asked: &Asked) -> bool {
+        let outcome = self.operator.recognise(&asked.headers, self.clock.now());
+        is_operator(self.or_session(outcome, asked).await)
+    }
+
     /// Lets a caller in, by the rules of `invoke_auth`. `opened` says whether the configuration opens this door at all. The
     /// body is read beforehand only where its signature is the one proof, and then up to 64 KiB.
     pub(super) async fn admit_caller(

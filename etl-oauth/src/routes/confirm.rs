@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use axum::{Form, extract::State, extract::rejection::FormRejection, response::Response};
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::StatusCode;
 use jiff::Timestamp;
@@ -11,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     App, State as AppState, done,
     enable::is_taken,
-    respond::{self, Asked, problem},
+    respond::{self, Asked, FORM_LIMIT, Posted, problem},
 };
 use crate::{
     guard::{Concern, Csrf, Endpoint, Refusal, Who, concerns},
@@ -44,13 +47,13 @@ struct Waiting {
     record: String,
 }
 
+/// The longest form, from the operator: it holds a sealed record. Others may post no more than any form of ours is long.
+const LIMIT: usize = 1 << 20;
+
 /// `POST`: the person wants it.
-pub(super) async fn confirm(
-    State(app): AppState,
-    asked: Asked,
-    form: Result<Form<Confirmed>, FormRejection>,
-) -> Result<Response, Response> {
-    let Confirmed { csrf, grant } = form.map(|Form(confirmed)| confirmed).unwrap_or_default();
+pub(super) async fn confirm(State(app): AppState, asked: Asked, request: Request) -> Result<Response, Response> {
+    let limit = if app.recognises(&asked).await { LIMIT } else { FORM_LIMIT };
+    let (Confirmed { csrf, grant }, _) = respond::fields(Posted::read(request, limit).await);
     let waiting = app.open(&grant);
     let account = waiting.as_ref().map_or(token_keeper::store::DEFAULT_ACCOUNT, |(waiting, _)| &waiting.account);
     let who = app.admit(Endpoint::Callback, &asked, account, &csrf).await?;

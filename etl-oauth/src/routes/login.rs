@@ -1,11 +1,7 @@
 //! `/login` and `/logout`: the operator signs in on a form and gets a session, so that no browser holds the secret itself.
 
 use axum::{
-    Form,
-    extract::{
-        Query, State,
-        rejection::{FormRejection, QueryRejection},
-    },
+    extract::{Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
@@ -46,15 +42,10 @@ pub(super) async fn page(
 }
 
 /// `POST /login`: the operator's secret for a session.
-pub(super) async fn sign_in(
-    State(app): AppState,
-    asked: Asked,
-    form: Result<Form<SignIn>, FormRejection>,
-) -> Result<Response, Response> {
+pub(super) async fn sign_in(State(app): AppState, asked: Asked, form: Posted<SignIn>) -> Result<Response, Response> {
     app.admit(Endpoint::Login, &asked, DEFAULT_ACCOUNT, "").await?;
-    let wrong = form.as_ref().err().map(FormRejection::status);
-    asked.refuse_body(&app, wrong.filter(|_| asked.headers.contains_key(header::CONTENT_TYPE)))?;
-    let SignIn { password, next } = form.map(|Form(fields)| fields).unwrap_or_default();
+    let (SignIn { password, next }, wrong) = respond::fields(form);
+    asked.refuse_body(&app, wrong)?;
     let now = app.clock.now();
     let (status, words, wait) = match app.operator.sign_in(&Secret::new(password), &asked.headers, now) {
         Guess::Right => {
@@ -88,7 +79,7 @@ pub(super) async fn sign_in(
 
 /// `POST /logout`: ends the session, for every replica where the store can be read back.
 pub(super) async fn sign_out(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
-    let (fields, wrong) = respond::fields(&asked, form);
+    let (fields, wrong) = respond::fields(form);
     app.admit(Endpoint::Operate, &asked, DEFAULT_ACCOUNT, &fields.csrf).await?;
     asked.refuse_body(&app, wrong)?;
     if let Some(session) = app.sealed_session(&asked) {

@@ -20,10 +20,10 @@ mod token;
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
-use axum::{Router, extract::DefaultBodyLimit, routing};
+use axum::{Router, routing};
 use http::StatusCode;
 use tokio::sync::Semaphore;
 
@@ -35,7 +35,7 @@ use crate::{
 };
 pub use public_record::retriever;
 use respond::{Asked, problem};
-use run_history::Runs;
+use run_history::Histories;
 use token_keeper::{
     api::{Api, ApiError},
     grant::{Authority, Credentials, HttpClient},
@@ -48,8 +48,6 @@ use token_keeper::{
 
 /// How many sessions that the operator has ended are remembered at a time.
 const SESSIONS: usize = 1000;
-/// The longest form: who posts it is not known before it is read.
-const FORM_LIMIT: usize = 16 << 10;
 
 /// The function: configuration, keeper and API, ready to be routed to.
 #[derive(Clone, Debug)]
@@ -69,10 +67,11 @@ struct App {
     ended: ReplayCache,
     operator: Operator,
     callers: Callers,
-    runs: Runs,
+    histories: Histories,
     ledgers: Arc<Store>,
     progress: Progress,
     floor: Coalesce<Vec<job::Run>>,
+    description: OnceLock<openapi::Description>,
     /// Places for callers who wait for a run of others.
     waiting: Semaphore,
     clock: Clock,
@@ -120,6 +119,7 @@ impl Function {
         if operator.is_weak() {
             tracing::warn!("the secret etl-oauth-operator is short enough to be guessed: take 24 random bytes");
         }
+        let ledgers = Arc::new(ledgers(&config).await?);
         let app = Arc::new(App {
             base: Base::new(&config.public_url),
             jar: CookieJar::new(&config.public_url),
@@ -127,10 +127,11 @@ impl Function {
             ended: ReplayCache::new(SESSIONS),
             operator,
             callers,
-            runs: Runs::default(),
-            ledgers: Arc::new(ledgers(&config).await?),
+            histories: Histories::new(Arc::clone(&ledgers)),
+            ledgers,
             progress: Progress::default(),
             floor: Coalesce::new(config.min_run_interval),
+            description: OnceLock::new(),
             waiting: Semaphore::new(config.max_waiting),
             config,
             keepers,
@@ -141,6 +142,8 @@ impl Function {
         });
         let follower = Arc::clone(&app);
         tokio::spawn(async move { follower.keepers.follow().await });
+        let rememberer = Arc::clone(&app);
+        tokio::spawn(async move { rememberer.show_last_success(DEFAULT_ACCOUNT).await });
         let authority = app.authority.clone();
         tokio::spawn(async move { authority.follow().await });
         Ok(Self(app))
@@ -166,7 +169,6 @@ impl Function {
             .route("/openapi.json", routing::get(openapi::describe))
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
-            .layer(DefaultBodyLimit::max(FORM_LIMIT))
             .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), around))
             .with_state(app)
     }

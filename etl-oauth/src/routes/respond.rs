@@ -4,15 +4,13 @@ use std::convert::Infallible;
 
 use axum::{
     Form,
-    extract::{
-        FromRequestParts, Query,
-        rejection::{FormRejection, QueryRejection},
-    },
+    body::Body,
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::App;
 use crate::pages::{Page, Problem};
@@ -57,15 +55,45 @@ impl Fields {
     }
 }
 
-/// A posted form, or none.
-pub(super) type Posted = Result<Form<Fields>, FormRejection>;
+/// The longest form of ours, in bytes.
+pub(super) const FORM_LIMIT: usize = 16 << 10;
+
+/// A posted form, or what is wrong with the body. An empty body is an empty form, whatever its `Content-Type` says: clients
+/// set one by habit.
+#[derive(Debug)]
+pub(super) struct Posted<T = Fields>(Result<T, StatusCode>);
+
+impl<T: Default + DeserializeOwned> Posted<T> {
+    /// Reads a form of at most `limit` bytes.
+    pub(super) async fn read(request: Request, limit: usize) -> Self {
+        let (parts, body) = request.into_parts();
+        let Ok(body) = axum::body::to_bytes(body, limit).await else {
+            return Self(Err(StatusCode::PAYLOAD_TOO_LARGE));
+        };
+        if body.is_empty() {
+            return Self(Ok(T::default()));
+        }
+        // The limit is checked already, and the extractor's own is another.
+        let mut request = Request::from_parts(parts, Body::from(body));
+        DefaultBodyLimit::disable().apply(&mut request);
+        let form = Form::from_request(request, &()).await;
+        Self(form.map(|Form(fields)| fields).map_err(|rejection| rejection.status()))
+    }
+}
+
+impl<T: Default + DeserializeOwned, S: Send + Sync> FromRequest<S> for Posted<T> {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::read(request, FORM_LIMIT).await)
+    }
+}
 
 /// The fields of a posted form, and what is wrong with a body that is none. Without a body there are no fields.
-pub(super) fn fields(asked: &Asked, form: Posted) -> (Fields, Option<StatusCode>) {
+pub(super) fn fields<T: Default>(Posted(form): Posted<T>) -> (T, Option<StatusCode>) {
     match form {
-        Ok(Form(fields)) => (fields, None),
-        Err(_) if !asked.headers.contains_key(header::CONTENT_TYPE) => (Fields::default(), None),
-        Err(rejection) => (Fields::default(), Some(rejection.status())),
+        Ok(fields) => (fields, None),
+        Err(status) => (T::default(), Some(status)),
     }
 }
 

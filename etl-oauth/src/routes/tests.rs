@@ -1,6 +1,7 @@
 //! Authorising again, at a provider that says whose a token is.
 
 mod admission;
+mod operation;
 mod session;
 
 use std::sync::{
@@ -37,9 +38,11 @@ async fn provider() -> String {
         let (person, scope) = code.split_once(':').unwrap();
         let claims = json!({ "iss": issuer, "aud": "client", "sub": person, "exp": 4_000_000_000_u64 });
         let id_token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
-        Json(json!({
-            "access_token": person, "refresh_token": "r", "expires_in": 3600, "scope": scope, "id_token": id_token,
-        }))
+        let mut answer = json!({ "access_token": person, "expires_in": 3600, "scope": scope, "id_token": id_token });
+        if person != "guest" {
+            answer["refresh_token"] = "r".into();
+        }
+        Json(answer)
     };
     let me = |headers: http::HeaderMap| async move {
         let person = headers[header::AUTHORIZATION].to_str().unwrap().replace("Bearer ", "");
@@ -117,7 +120,21 @@ impl Scene {
     /// With further secrets.
     async fn prepared(job: Job, definition: &str, variables: &[(&str, &str)], secrets: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        for (name, value) in secrets {
+            std::fs::write(folder.path().join(name), value).unwrap();
+        }
         let url = provider().await;
+        Self::start(job, definition, variables, folder, url).await
+    }
+
+    /// The function in that folder, where another one may have been before.
+    async fn start(
+        job: Job,
+        definition: &str,
+        variables: &[(&str, &str)],
+        folder: tempfile::TempDir,
+        url: String,
+    ) -> Self {
         for (name, value) in [
             ("oauth2-client-id", "client"),
             ("oauth2-client-secret", "value"),
@@ -125,9 +142,6 @@ impl Scene {
             ("etl-oauth-seal-keys", "1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
             ("here.toml", &definition.replace("URL", &url)),
         ] {
-            std::fs::write(folder.path().join(name), value).unwrap();
-        }
-        for (name, value) in secrets {
             std::fs::write(folder.path().join(name), value).unwrap();
         }
         let router = Self::router(folder.path(), &url, job, variables).await;
