@@ -3,7 +3,11 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 use url::Url;
 
-use crate::{grant::network_error::describe, renewal::KeeperError, text};
+use crate::{
+    grant::network_error::describe,
+    renewal::{KeeperError, RECORD_DAMAGED},
+    text,
+};
 
 /// Why a call to the API brought nothing. No variant shows a query: the API may put anything into one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -164,6 +168,7 @@ impl ApiError {
         match self {
             Self::Token(KeeperError::Disabled { .. }) => "disabled",
             Self::Token(KeeperError::NeedsAuthorisation { .. }) => "needs_authorisation",
+            Self::Token(err) if err.is_damage() => RECORD_DAMAGED,
             Self::Token(KeeperError::Failed { failure, .. }) => failure.class().as_str(),
             Self::NotConfigured | Self::NoTls => "config",
             Self::Limited { .. } => "rate_limited",
@@ -183,10 +188,7 @@ impl ApiError {
     #[must_use]
     pub fn next_step(&self) -> &'static str {
         match self {
-            Self::Token(KeeperError::Disabled { .. } | KeeperError::NeedsAuthorisation { .. }) => {
-                "Authorise at the enable page."
-            }
-            Self::Token(KeeperError::Failed { failure, .. }) => failure.class().next_step(),
+            Self::Token(err) => err.next_step(),
             Self::Refused { .. } => "Compare the granted scope with what the API needs, and authorise again.",
             Self::InsufficientScope { .. } => {
                 "Add the scope to the variable scope, where the provider allows this client it, and authorise again."

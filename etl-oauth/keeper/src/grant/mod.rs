@@ -25,7 +25,7 @@ pub use ask::{client_credentials, jwt_bearer, token_exchange, unattended};
 pub use assertion::{bearer_assertion, client_assertion};
 pub use authority::Authority;
 pub(crate) use authority::count;
-pub use authorize::authorize_url;
+pub use authorize::{authorize_url, judge_redirect_error};
 pub use certificate::{Certificate, CertificateError};
 pub use client::Client;
 pub use credentials::Credentials;

@@ -46,12 +46,21 @@ impl Keeper {
 
     async fn forget(&self) -> Result<(), StoreError> {
         loop {
-            let Some(there) = self.load().await? else { return Ok(()) };
+            let (before, version) = match self.load().await {
+                Ok(Some(there)) => (there.record, there.version),
+                Ok(None) => return Ok(()),
+                // What cannot be read is what the operator wants gone. What this replica knew of it stays in the count.
+                Err(StoreError::Damaged { version, .. }) => {
+                    (self.current().map(|known| known.record.clone()).unwrap_or_default(), version)
+                }
+                Err(err) => return Err(err),
+            };
             let heard = self.0.parts.announcer.is_heard();
-            let record = there.record.revoked().over(&there.record, heard, self.now());
-            match self.0.parts.store.save(self.account(), &record, Some(&there.version)).await {
+            let record = before.revoked().over(&before, heard, self.now());
+            match self.0.parts.store.save(self.account(), &record, Some(&version)).await {
                 Ok(version) => {
-                    self.announce(there.record.state(), &record);
+                    self.0.damage.store(None);
+                    self.announce(before.state(), &record);
                     self.publish(Stored { record, version });
                     return Ok(());
                 }

@@ -10,6 +10,10 @@ use crate::{
     token::State,
 };
 
+/// What a person does about a damaged record.
+pub const DAMAGED: &str = "Restore the record from a backup, or mount the key that it is sealed with; or clear it by POST \
+                                  /revoke, and authorise again.";
+
 /// The newest record, with what every call asks of it worked out once.
 #[derive(Debug)]
 pub(super) struct Current {
@@ -27,6 +31,9 @@ impl Keeper {
     /// The state of the newest record that this replica knows of.
     #[must_use]
     pub fn state(&self) -> State {
+        if self.0.damage.load().is_some() {
+            return State::Degraded;
+        }
         let state = self.current().map_or(State::Disabled, |stored| stored.record.state());
         if state == State::Enabled && !self.is_saved() { State::Degraded } else { state }
     }
@@ -47,14 +54,14 @@ impl Keeper {
     /// Reads the store and takes what is newer there. A store that cannot be read changes nothing but
     /// [`Keeper::is_store_ok`].
     pub async fn sync(&self) {
-        if self.is_saved()
-            && let Ok(stored) = self.load().await
-        {
-            match stored {
-                Some(stored) => self.publish(stored),
-                // Nothing is known of it, and that is a state to be seen, too.
-                None => self.show(self.state()),
-            }
+        if !self.is_saved() {
+            return;
+        }
+        match self.load().await {
+            Ok(Some(stored)) => self.publish(stored),
+            // Nothing is known of it, or it cannot be read, and that is a state to be seen, too.
+            Ok(None) | Err(StoreError::Damaged { .. }) => self.show(self.state()),
+            Err(_) => {}
         }
     }
 
@@ -64,12 +71,25 @@ impl Keeper {
             stored.record.release(self.0.parts.policy.any_type);
         }
         self.note_store(result.as_ref().err());
+        match &result {
+            Ok(_) => self.0.damage.store(None),
+            Err(damage @ StoreError::Damaged { .. }) => {
+                if self.0.damage.swap(Some(Arc::new(damage.clone()))).is_none() {
+                    let next = DAMAGED;
+                    tracing::error!(account = self.account(), error = %damage, next, "the account's record is damaged");
+                }
+            }
+            Err(_) => {}
+        }
         result
     }
 
     pub(super) fn note_store(&self, err: Option<&StoreError>) {
         match err {
-            None | Some(StoreError::Conflict) => self.0.store_ok.store(true, Ordering::Release),
+            // The store works; it is the record that does not.
+            None | Some(StoreError::Conflict | StoreError::Damaged { .. }) => {
+                self.0.store_ok.store(true, Ordering::Release)
+            }
             Some(err) => {
                 if self.0.store_ok.swap(false, Ordering::AcqRel) {
                     tracing::warn!(account = self.account(), error = %err, "the store cannot be used; trying on");
@@ -110,6 +130,7 @@ impl Keeper {
         for (name, end) in [
             ("etl_oauth_token_expiry_timestamp_seconds", tokens.and_then(|tokens| tokens.expires_at)),
             ("etl_oauth_refresh_token_expiry_timestamp_seconds", tokens.and_then(|tokens| tokens.refresh_expires_at)),
+            ("etl_oauth_grant_expiry_timestamp_seconds", self.grant_ends_at()),
         ] {
             // A gauge cannot be taken away; NaN compares with nothing, so that an alert passes it over.
             #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]

@@ -152,7 +152,11 @@ impl TokenStore for Files {
         let account = account.to_owned();
         self.blocking(move |inner| {
             let Some(bytes) = inner.read(&account)? else { return Ok(None) };
-            Ok(Some(Stored { record: inner.codec.decode(&account, &bytes)?, version: version(&bytes) }))
+            let version = version(&bytes);
+            match inner.codec.decode(&account, &bytes) {
+                Ok(record) => Ok(Some(Stored { record, version })),
+                Err(err) => Err(err.at(version)),
+            }
         })
         .await
     }
