@@ -7,6 +7,7 @@ mod authorisation;
 mod floods;
 mod pages;
 mod secrets;
+mod strangers;
 
 use std::collections::BTreeSet;
 use std::path::Path;
