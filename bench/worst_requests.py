@@ -125,7 +125,7 @@ class Function:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        # Nobody listens at port 1: what gets as far as the provider fails there, and at once.
+        # Port 1 refuses connections: calls to the provider fail at once.
         environment = {
             "provider": "gumroad", "job": "none", "store": "file", "store_path": self.store, "allow_ephemeral_store": "true",
             "authorize_url": "http://127.0.0.1:1/a", "token_url": "http://127.0.0.1:1/t", "api_url": "http://127.0.0.1:1",

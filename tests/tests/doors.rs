@@ -1,4 +1,4 @@
-//! Who may do what, over real sockets: the operator, whoever comes first, anonymous runs, and callers who prove who they are.
+//! Authentication over real sockets: the operator, the first visitor, anonymous runs, and authenticated callers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be set up fails its test")]
 

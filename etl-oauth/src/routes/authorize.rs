@@ -24,14 +24,14 @@ use crate::{
 };
 use token_keeper::store::DEFAULT_ACCOUNT;
 
-/// The longest body that is held for a caller who was admitted.
+/// The longest body that is held for an authenticated caller.
 const BODY_LIMIT: usize = 1 << 20;
-/// The longest body that is held for a caller whom nobody knows.
+/// The longest body that is held for a stranger.
 const STRANGERS_BODY_LIMIT: usize = 16 << 10;
 
-/// A caller who was let in.
+/// An admitted call.
 pub(super) struct Admitted {
-    /// As whom.
+    /// Its role.
     pub(super) who: Who,
     /// Under which name the call is remembered, where it may come only once.
     pub(super) once: Option<String>,
@@ -40,7 +40,7 @@ pub(super) struct Admitted {
 }
 
 impl App {
-    /// Lets a request for `account` in, as whom, or gives the answer that it gets instead. `csrf` is what its form says.
+    /// Admits a request for `account` in a role, or returns its answer. `csrf` is the token that its form holds.
     pub(super) async fn admit(
         &self,
         door: Endpoint,
@@ -201,18 +201,18 @@ impl App {
         decision
     }
 
-    /// Whether somebody has authorised the account, also by another replica. Asked only where it decides.
+    /// Whether the account is authorised, by this replica or another one. Read only where it decides.
     async fn is_taken(&self, door: Endpoint, asked: &Asked, account: &str) -> Result<bool, Response> {
         if account != DEFAULT_ACCOUNT || !matches!(door, Endpoint::Enable | Endpoint::Callback) {
             return Ok(false);
         }
         let keeper = self.keeper(asked, account)?;
         keeper.sync().await;
-        // What cannot be read may be somebody's: a damaged record is not an account that nobody has authorised.
+        // A record that cannot be read may hold tokens: the account does not count as free.
         if keeper.current().is_none() && !keeper.is_store_ok() {
             let words = (
                 "The function cannot be connected just now",
-                "the store cannot be read, so nobody knows whether it is connected already",
+                "the store cannot be read, so it is unknown whether an account is connected already",
                 "Try again later; if it lasts, the operator finds the reason in the log.",
             );
             return Err(asked.problem(self, &problem("store_unavailable", StatusCode::SERVICE_UNAVAILABLE, words)));
@@ -274,7 +274,7 @@ impl App {
             Refusal::Caller(why) => problem(
                 "unauthorised",
                 StatusCode::UNAUTHORIZED,
-                ("Not everybody may call this function", why, "Prove who you are, as invoke_auth wants it."),
+                ("This call is not authenticated", why, "Send the credentials that invoke_auth asks for."),
             ),
             Refusal::Forbidden => problem(
                 "forbidden",
@@ -289,8 +289,8 @@ impl App {
                 "keys_unavailable",
                 StatusCode::SERVICE_UNAVAILABLE,
                 (
-                    "Nobody can be checked just now",
-                    "what callers are checked with cannot be had",
+                    "Callers cannot be checked just now",
+                    "the secret or the keys that callers are checked with cannot be read",
                     "Try again; if it lasts, look at the log, and at the secret or the issuer that invoke_auth relies on.",
                 ),
             ),
@@ -326,7 +326,7 @@ impl App {
                 StatusCode::FORBIDDEN,
                 (
                     "This function is already connected",
-                    "it has a token, and without an operator nobody can replace it from outside",
+                    "it has a token, and without an operator it cannot be replaced from outside",
                     "To connect it again, mount the secret etl-oauth-operator, or set its token secrets to `empty`.",
                 ),
             ),

@@ -91,7 +91,7 @@ impl App {
         Err(self.ask(asked, keeper.account(), &concerns, &new))
     }
 
-    /// Stores a grant: the operator's over whatever is there, a stranger's only where none is. Of two strangers who were
+    /// Stores a grant: the operator's over any other, a stranger's only where none is. Of two strangers who were
     /// let in while the account was free, the first one wins, and the other one is refused.
     async fn keep(&self, asked: &Asked, who: Who, keeper: &Keeper, grant: &Record) -> Result<Kept, Response> {
         let kept = match who {
