@@ -286,7 +286,10 @@ fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provid
     let grant = provider.map_or(Grant::default(), |provider| provider.grant);
     // Where nobody says how the client proves who it is, the server does, when it is asked.
     let auth = provider.map_or(Some(ClientAuth::default()), Provider::said_client_auth);
-    let client = Credentials::needed(grant, auth);
+    let client = match provider {
+        Some(provider) => Credentials::needed_by(provider.definition(), auth),
+        None => Credentials::needed(grant, auth),
+    };
     let named = provider.map(Credentials::named).into_iter().flatten();
     for name in client.iter().copied().chain(named).chain(password.iter().copied()).chain(tokens.iter().copied()) {
         if let Err(err) = secrets.require(name) {

@@ -16,7 +16,7 @@ use crate::{
     pages::Problem,
 };
 use token_keeper::{
-    grant::is_signed,
+    grant::{is_signed, judge_redirect_error},
     provider::{Definition, Source, Values},
     renewal::Kept,
     token::{Failure, FailureKind, Secret},
@@ -198,13 +198,18 @@ impl App {
     /// put any text into a link: only the code is shown.
     fn refused(&self, asked: &Asked, error: &str) -> Response {
         let provider = &self.config.provider.title;
-        let failure = Failure::new(FailureKind::Config, format!("{provider} answered")).with_code(error);
         if error == "access_denied" {
             let message = format!("access to {provider} was not allowed (access_denied); nothing was stored");
             let words = ("You did not allow it", &*message, "Begin again when you want to.");
             return asked.problem(self, &again(problem("access_denied", StatusCode::FORBIDDEN, words)));
         }
+        let failure = judge_redirect_error(error);
         let message = format!("{failure}; nothing was stored");
+        if failure.class() == FailureKind::ProviderUnavailable {
+            let next = "Begin again in some minutes: nothing is wrong here.";
+            let words = ("The provider cannot answer just now", &*message, next);
+            return asked.problem(self, &again(problem(error, StatusCode::SERVICE_UNAVAILABLE, words)));
+        }
         let words =
             ("The provider refused", &*message, "Compare the client, its redirect URI and scopes with the provider.");
         asked.problem(self, &again(problem("provider_refused", StatusCode::BAD_GATEWAY, words)))
