@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::{
-    body::{Body, Bytes},
+    body::{Body, Bytes, HttpBody as _},
     response::Response,
 };
 use http::{HeaderValue, StatusCode, header};
@@ -93,6 +93,10 @@ impl App {
         body: Body,
         opened: bool,
     ) -> Result<Admitted, Response> {
+        // A longer body is refused by its declared length, before any of it is read.
+        if opened && self.callers.signs_body() && body.size_hint().lower() > BODY_LIMIT as u64 {
+            return Err(self.too_large(asked, BODY_LIMIT));
+        }
         let now = self.clock.now();
         let (signed, body) = match self.callers.needs_body(&asked.headers, now).filter(|_| opened) {
             Some(limit) => {
@@ -170,11 +174,13 @@ impl App {
 
     /// A body of at most `limit` bytes.
     async fn whole(&self, asked: &Asked, body: Body, limit: usize) -> Result<Bytes, Response> {
-        axum::body::to_bytes(body, limit).await.map_err(|_| {
-            let message = format!("the body is larger than {} KiB, or broke off", limit >> 10);
-            let words = ("That is too much", &*message, "Send less.");
-            asked.problem(self, &problem("too_large", StatusCode::PAYLOAD_TOO_LARGE, words))
-        })
+        axum::body::to_bytes(body, limit).await.map_err(|_| self.too_large(asked, limit))
+    }
+
+    fn too_large(&self, asked: &Asked, limit: usize) -> Response {
+        let message = format!("the body is larger than {} KiB, or broke off", limit >> 10);
+        let words = ("That is too much", &*message, "Send less.");
+        asked.problem(self, &problem("too_large", StatusCode::PAYLOAD_TOO_LARGE, words))
     }
 
     async fn decide(
@@ -225,8 +231,6 @@ impl App {
         let problem = match refusal {
             Refusal::Hidden => return self.hidden(asked, door),
             Refusal::Operator if asked.is_browser() => return self.to_login(door, asked),
-            // The operator may authorise again, and has not signed in yet.
-            Refusal::Taken if asked.is_browser() && self.operator.exists() => return self.to_login(door, asked),
             // Senders of webhooks stop at a 2xx alone.
             Refusal::Duplicate(Progress::Done)
                 if door == Endpoint::Job && matches!(self.config.invoke_auth, InvokeAuth::Hmac(_)) =>
@@ -321,15 +325,17 @@ impl App {
                     "Open the page again and press the button there.",
                 ),
             ),
-            Refusal::Taken => problem(
-                "already_enabled",
-                StatusCode::FORBIDDEN,
-                (
-                    "This function is already connected",
-                    "it has a token, and without an operator it cannot be replaced from outside",
-                    "To connect it again, mount the secret etl-oauth-operator, or set its token secrets to `empty`.",
-                ),
-            ),
+            Refusal::Taken => {
+                let next = if self.operator.exists() {
+                    "Only the operator can connect it again: sign in first."
+                } else {
+                    "To connect it again, mount the secret etl-oauth-operator, or set its token secrets to `empty`."
+                };
+                let message = "it has a token, and without an operator it cannot be replaced from outside";
+                let words = ("This function is already connected", message, next);
+                let problem = problem("already_enabled", StatusCode::FORBIDDEN, words);
+                if self.operator.exists() { problem.with_link("/login?next=/enable", "Sign in") } else { problem }
+            }
         };
         let mut response = asked.problem(self, &linked(problem, door, refusal));
         let headers = response.headers_mut();
@@ -374,7 +380,7 @@ fn linked(problem: Problem, door: Endpoint, refusal: Refusal) -> Problem {
     match (refusal, door) {
         (Refusal::Operator, _) => problem.with_link("/login", "Sign in"),
         (Refusal::CrossSite, Endpoint::Login) => problem.with_link("/login", "Open the page again"),
-        (Refusal::Taken, _) => problem.with_link("/", "Run the job"),
+        (Refusal::Taken, _) if problem.link.is_none() => problem.with_link("/", "Run the job"),
         (Refusal::Forged | Refusal::CrossSite, Endpoint::Operate) => {
             problem.with_link("/status", "Open the page again")
         }

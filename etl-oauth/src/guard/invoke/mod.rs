@@ -192,6 +192,12 @@ impl Callers {
         }
     }
 
+    /// Whether a call's signature covers its body.
+    #[must_use]
+    pub fn signs_body(&self) -> bool {
+        matches!(self.kind, Kind::Hmac(..) | Kind::PublicKey(..))
+    }
+
     /// Judges a call. One that may come only once is remembered by that.
     pub async fn judge(&self, call: Call<'_>, now: Timestamp) -> Judged {
         let mut pause = Duration::ZERO;
