@@ -20,7 +20,7 @@ mod token_cache;
 mod work;
 
 pub use accounts::Keepers;
-pub use authorize::Kept;
+pub use authorize::{Kept, Taken};
 pub use clock::Clock;
 pub use device::Invitation;
 pub(crate) use driver::jitter;

@@ -238,7 +238,7 @@ mod tests {
             (format!("{folder}{one}cursor = {{ field = 'at', parameter = 'since' }}"), "no key"),
             (format!("[sink]\nkind = 'folder'\npath = '/d'\nformat = 'csv'\n{one}"), "columns"),
             (format!("[sink]\nkind = 'tape'\n{one}"), "tape"),
-            (format!("[sink]\nkind = 'webhook'\nformulas = 'run'\n{one}"), "formulas"),
+            (format!("[sink]\nkind = 'webhook'\nformulas = 'run'\n{one}"), "escape"),
         ] {
             let err = Plan::read(&text).unwrap_err();
             assert!(err.contains(why), "{text}: {err}");
