@@ -113,6 +113,7 @@ builds() {
 }
 
 install go golang-go
+run 10 tests/h2spec.sh
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || install initdb postgresql
 # The fleets mostly wait, the builds mostly compile on one processor.
 beside builds servers
