@@ -28,11 +28,16 @@ fn describe() {
     describe_gauge!("etl_oauth_account_state", "1 for the state that an account is in, 0 for the others.");
     describe_gauge!(
         "etl_oauth_token_expiry_timestamp_seconds",
-        "When an account's access token ends, in Unix time; NaN where nobody knows, or there is none."
+        "When an account's access token ends, in Unix time; NaN where that is not known, or there is none."
     );
     describe_gauge!(
         "etl_oauth_refresh_token_expiry_timestamp_seconds",
-        "When an account's refresh token ends, in Unix time; NaN where nobody knows, or there is none."
+        "When an account's refresh token ends, in Unix time; NaN where that is not known, or there is none."
+    );
+    describe_gauge!(
+        "etl_oauth_grant_expiry_timestamp_seconds",
+        "When an account stops unless a person authorises it again, in Unix time: the end of its refresh token, or of its \
+         access token where there is nothing to renew it with; NaN where that is not known."
     );
     describe_counter!(
         "etl_oauth_renewals_total",
