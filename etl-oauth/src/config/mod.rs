@@ -1,5 +1,5 @@
 //! The configuration: strings from the environment and mounted secrets, to values that are checked. Every mistake is found
-//! before any is told.
+//! before any is reported.
 
 pub(crate) mod duration;
 mod invoke;
@@ -31,7 +31,7 @@ use token_keeper::{
 /// The watchdog's default of `exec_timeout`.
 const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// All that the function is told.
+/// The whole configuration of the function.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
@@ -49,7 +49,7 @@ pub struct Config {
     pub secrets: Secrets,
     /// What runs.
     pub job: Job,
-    /// Whom results are sent to.
+    /// The receivers of results.
     pub outlets: Delivery,
     /// How long a person may take at the provider.
     pub state_lifetime: Duration,
@@ -269,7 +269,7 @@ fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provid
     };
     let password: &[&str] = if store == "gateway" { &["basic-auth-password"] } else { &[] };
     let grant = provider.map_or(Grant::default(), |provider| provider.grant);
-    // Where nobody says how the client proves who it is, the server does, when it is asked.
+    // Where the configuration does not say how the client authenticates, the server's metadata does.
     let auth = provider.map_or(Some(ClientAuth::default()), Provider::said_client_auth);
     let client = Credentials::needed(grant, auth);
     let named = provider.map(Credentials::named).into_iter().flatten();

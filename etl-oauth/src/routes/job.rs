@@ -1,4 +1,4 @@
-//! `/`: runs the job, for every account that somebody has authorised.
+//! `/`: runs the job, for every authorised account.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -47,7 +47,7 @@ pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Resul
     match app.floor.enter(proved, started_at) {
         Place::Run(landed) => {
             let outcome = Arc::new(app.run_all(&input, app.time_for(&asked)).await);
-            // Who only heard that nobody has authorised it has cost nobody anything, and the next may hear better news.
+            // A run that failed only because no account is authorised made no API call; it is not shared.
             if outcome.iter().all(|(_, result)| result.as_ref().is_err_and(|err| err.status() == StatusCode::CONFLICT))
             {
                 app.floor.forget();

@@ -37,7 +37,7 @@ use run_history::Histories;
 use token_keeper::{
     api::{Api, ApiError},
     grant::{Authority, Credentials, HttpClient},
-    renewal::{Announcer, Clock, Keeper, Keepers, Parts},
+    renewal::{Announcer, Clock, Keeper, Keepers, Origin, Parts},
     secrets::Secrets,
     store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
     token::Secret,
@@ -85,7 +85,13 @@ impl Function {
         let clock = Clock::system();
         let announcer = {
             let secrets = secrets.clone();
-            Announcer::webhook(move || secrets.read("etl-oauth-notify-url").ok().flatten())?
+            let origin = Origin {
+                function: config.store_options.function.clone(),
+                connection: "default".into(),
+                provider: config.provider.name.clone(),
+                url: config.page("/status"),
+            };
+            Announcer::webhook(origin, move || secrets.read("etl-oauth-notify-url").ok().flatten())?
         };
         let keepers = Keepers::new(Parts {
             authority: authority.clone(),
@@ -107,7 +113,7 @@ impl Function {
         }
         let operator = Operator::new(secrets);
         if config.enable_auth == EnableAuth::FirstVisit {
-            tracing::warn!("whoever comes first may authorise this function: mount the secret etl-oauth-operator");
+            tracing::warn!("the first visitor may authorise this function: mount the secret etl-oauth-operator");
         }
         if operator.is_weak() {
             tracing::warn!("the secret etl-oauth-operator is short enough to be guessed: take 24 random bytes");
@@ -177,9 +183,7 @@ fn sealing(secrets: &Secrets) -> Result<Secret, Box<dyn std::error::Error + Send
     if let Some(secret) = shared.iter().find_map(|name| secrets.require(name).ok()) {
         return Ok(secret);
     }
-    tracing::warn!(
-        "whoever begins an authorisation must end it in the same replica: mount the secret etl-oauth-seal-keys"
-    );
+    tracing::warn!("an authorisation must begin and end in the same replica: mount the secret etl-oauth-seal-keys");
     Ok(Secret::new(random().map_err(|_| "there is no randomness")?))
 }
 
@@ -220,12 +224,12 @@ async fn ledgers(config: &Config) -> Result<Store, Box<dyn std::error::Error + S
 fn owner() -> String {
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "function".into());
     // Apart is all that two processes of one host have to be. The first randomness of the cryptographic library costs the
-    // start 40 ms, for it measures the processor's jitter; whoever needs it pays then.
+    // start 40 ms, for it measures the processor's jitter; the first use pays then.
     let salt = RandomState::new().build_hasher().finish();
     format!("{host}-{:08x}", salt >> 32)
 }
 
-/// What a request sets going belongs to the trace that it came with; and its answer tells the watchdog of a renewal or a write
+/// What a request sets going belongs to the trace that it came with; and its answer names to the watchdog a renewal or a write
 /// that goes on after it: the process ends after that.
 async fn around(
     axum::extract::State(app): State,

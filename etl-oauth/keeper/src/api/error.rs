@@ -3,7 +3,7 @@ use std::time::Duration;
 use http::StatusCode;
 use url::Url;
 
-use crate::renewal::{KeeperError, RECORD_DAMAGED};
+use crate::renewal::KeeperError;
 
 /// Why a call to the API brought nothing. No variant shows a query: the API may put anything into one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -133,7 +133,7 @@ impl ApiError {
         match self {
             Self::Token(KeeperError::Disabled { .. }) => "disabled",
             Self::Token(KeeperError::NeedsAuthorisation { .. }) => "needs_authorisation",
-            Self::Token(err) if err.is_damage() => RECORD_DAMAGED,
+            Self::Token(err) if err.is_damage() => "record_damaged",
             Self::Token(KeeperError::Failed { failure, .. }) => failure.class().as_str(),
             Self::NotConfigured | Self::NoTls => "config",
             Self::Limited { .. } => "rate_limited",

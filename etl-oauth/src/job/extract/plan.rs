@@ -98,7 +98,7 @@ pub struct Resource {
     pub max_pages: usize,
     /// The field that is another one for each record.
     pub key: Option<String>,
-    /// What tells new records from those of before; without it each run copies all.
+    /// What distinguishes new records from those of before; without it each run copies all.
     pub cursor: Option<Cursor>,
     /// The fields of a CSV row, with dots.
     #[serde(default)]
@@ -173,7 +173,9 @@ impl Plan {
                 return Err(format!("the path of {name} does not begin with a slash"));
             }
             if resource.cursor.is_some() && resource.key.is_none() {
-                return Err(format!("{name} has a cursor and no key: records of one moment could not be told apart"));
+                return Err(format!(
+                    "{name} has a cursor and no key: records of one moment could not be distinguished"
+                ));
             }
             if plan.sink.format() == Format::Csv && resource.columns.is_empty() {
                 return Err(format!("{name} has no columns, which CSV needs"));
