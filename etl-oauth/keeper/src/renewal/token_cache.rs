@@ -66,7 +66,10 @@ impl Keeper {
     }
 
     pub(super) async fn load(&self) -> Result<Option<Stored>, StoreError> {
-        let result = self.0.parts.store.load(self.account()).await;
+        let mut result = self.0.parts.store.load(self.account()).await;
+        if let Ok(Some(stored)) = &mut result {
+            stored.record.release(self.0.parts.policy.any_type);
+        }
         self.note_store(result.as_ref().err());
         match &result {
             Ok(_) => self.0.damage.store(None),

@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::FailureKind;
+use super::{Failure, FailureKind};
 
 /// How an account fares: shared between replicas, so that one's failure spares the others a try.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,21 @@ pub struct Health {
     /// The last renewal, whatever came of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_renewal: Option<Renewal>,
+}
+
+impl Health {
+    /// After an authorisation that brought tokens and no access token to use: the grant is there, and a renewal may end it.
+    pub(super) fn unfinished(failure: &Failure, at: Timestamp) -> Self {
+        let (wait, _) = failure.class().backoff();
+        Self {
+            failures: 1,
+            class: Some(failure.class()),
+            detail: Some(failure.to_string()),
+            next_try_at: at.checked_add(wait).ok(),
+            last_renewal: Some(Renewal { at, outcome: failure.class().as_str().into() }),
+            ..Self::default()
+        }
+    }
 }
 
 /// New tokens that the API would not take: forced renewals are spaced out until some token works.

@@ -15,6 +15,7 @@ mod samples;
 mod secret;
 mod serde_impl;
 mod subject;
+mod token_type;
 mod tokens;
 
 pub use device::Device;
