@@ -2,21 +2,31 @@
 //! the OAuth tokens of an unattended job, and runs that job.
 //!
 //! Deployed with the template `rust-hyper`, [`handler`] is all of it; [`with`] runs a job of your own in the place of a
-//! built-in one. Rooms from the ground floor up: [`token`] and [`secrets`], [`provider`], [`seal`], [`grant`], [`store`], [`keeper`],
-//! [`api`], [`job`], [`guard`], [`pages`], [`config`], [`routes`]; each knows only those before it. Behind the feature `cli` stands the command line `etl-oauth`.
+//! built-in one. What the author of a function needs is [`handler`], [`with`], [`job`], [`api`], [`Router`] and [`BoxError`];
+//! the other modules are public for the command line and the tests, and change without notice.
+//!
+//! Rooms from the ground up, each of which knows only those before it: `job`, `guard`, `pages`, `config`, `routes`, on top of
+//! the crate `token-keeper`. Behind the feature `cli` stands the command line `etl-oauth`.
 
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod config;
 mod format;
+#[doc(hidden)]
 pub mod guard;
 pub mod job;
 mod metrics;
+#[doc(hidden)]
 pub mod pages;
+#[doc(hidden)]
 pub mod routes;
 
 pub use axum::Router;
+#[doc(hidden)]
 pub use config::Config;
+#[doc(hidden)]
 pub use routes::Function;
 pub use token_keeper::api;
 
@@ -53,6 +63,8 @@ pub async fn handler() -> Result<Handler, BoxError> {
 ///
 /// This is the whole of a function. `faas-cli new --lang rust-hyper orders` makes its folder; `cargo add` brings in
 /// `etl-oauth` (`--git`, with the repository's address), `serde` (with `derive`) and `serde_json`; the variables and secrets are those of `stack.yaml`.
+/// Set `secret_prefix` to `orders-`: the functions of a namespace share its secrets, and two of them without a prefix would use
+/// the same client and overwrite each other's token.
 ///
 /// ```no_run
 #[doc = include_str!("../examples/orders/lib.rs")]
@@ -61,7 +73,7 @@ pub async fn handler() -> Result<Handler, BoxError> {
 ///
 /// The input is the body of the call as JSON, its default where that is empty; one that cannot be read is a 400 that names
 /// the field. The output is the answer. An error is never a 2xx, so that a queue tries again: the API's own says what it is,
-/// within a [`BoxError`] too, and any other is a 502. The job runs for each account that somebody has authorised; a run that
+/// within a [`BoxError`] too, and any other is a 502. The job runs for each authorised account; a run that
 /// takes longer than `exec_timeout` is dropped where it awaits. Events that it logs with `tracing` bear the call's `trace_id`.
 ///
 /// A job that has to remember something takes the whole [`job::Context`] in the place of the [`api::Api`]: its

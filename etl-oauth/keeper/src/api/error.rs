@@ -5,11 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 use url::Url;
 
-use crate::{
-    grant::network_error::describe,
-    renewal::{KeeperError, RECORD_DAMAGED},
-    text,
-};
+use crate::{grant::network_error::describe, renewal::KeeperError, text};
 
 /// Why a call to the API brought nothing. No variant shows a query: the API may put anything into one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -170,7 +166,7 @@ impl ApiError {
         match self {
             Self::Token(KeeperError::Disabled { .. }) => "disabled",
             Self::Token(KeeperError::NeedsAuthorisation { .. }) => "needs_authorisation",
-            Self::Token(err) if err.is_damage() => RECORD_DAMAGED,
+            Self::Token(err) if err.is_damage() => "record_damaged",
             Self::Token(KeeperError::Failed { failure, .. }) => failure.class().as_str(),
             Self::NotConfigured | Self::NoTls => "config",
             Self::Limited { .. } => "rate_limited",

@@ -24,7 +24,7 @@ pub use clock::Clock;
 pub use device::Invitation;
 pub(crate) use driver::jitter;
 pub use error::{KeeperError, RECORD_DAMAGED};
-pub use notify::{Announcement, Announcer};
+pub use notify::{Announcement, Announcer, Origin};
 pub use policy::{Policy, Renew};
 pub use protocol::{Action, Event, Outcome, Reason};
 pub use revoke::Revoked;
@@ -45,6 +45,7 @@ use arc_swap::ArcSwapOption;
 use device::Desk;
 use jiff::Timestamp;
 use single_flight::{Flight, Landing};
+use state_machine::store_failure;
 use token_cache::Current;
 use tokio_util::task::TaskTracker;
 
@@ -298,8 +299,12 @@ impl Keeper {
             let class = health.class.unwrap_or(FailureKind::ProviderUnavailable);
             return Some(self.failed(Failure::new(class, health.detail.clone().unwrap_or_default())));
         }
-        (now.as_millisecond() < self.0.store_again_at.load(Ordering::Acquire))
-            .then(|| self.failed(Failure::new(FailureKind::StoreUnavailable, "the store cannot be used; trying on")))
+        (now.as_millisecond() < self.0.store_again_at.load(Ordering::Acquire)).then(|| {
+            self.failed(match self.damage() {
+                Some(damage) => store_failure(&damage),
+                None => Failure::new(FailureKind::StoreUnavailable, "the store cannot be used; trying on"),
+            })
+        })
     }
 
     /// After a renewal: its tokens, or the old ones while they live.
