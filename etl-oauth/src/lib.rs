@@ -30,28 +30,32 @@ pub use config::Config;
 pub use routes::Function;
 pub use token_keeper::api;
 
-use std::io;
+use std::{future::ready, io, pin::Pin};
 
 /// An error of whatever kind.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the template serves: the routes, and a future that it runs after the last call and before the process exits. It waits
+/// for renewals and writes of tokens.
+pub type Handler = (Router, Pin<Box<dyn Future<Output = ()> + Send>>);
 
 /// The function, configured from the environment: what the template calls at start. With the variable `record_of` it is
 /// one that shows what another function's job wrote, and does nothing else.
 ///
 /// ```no_run
 /// # async fn f() -> Result<(), etl_oauth::BoxError> {
-/// let function: etl_oauth::Router = etl_oauth::handler().await?;
+/// let (router, finished): etl_oauth::Handler = etl_oauth::handler().await?;
 /// # Ok(()) }
 /// ```
 ///
 /// # Errors
 /// A [`std::io::Error`] of kind `InvalidInput` that lists every mistake of the configuration (the template exits with
 /// 64), or whatever else keeps the function from starting. A store or a provider that is away does not.
-pub async fn handler() -> Result<Router, BoxError> {
+pub async fn handler() -> Result<Handler, BoxError> {
     if let Some(config) = config::Retriever::of_environment().map_err(wrong)? {
-        return routes::retriever(&config).await;
+        return Ok((routes::retriever(&config).await?, Box::pin(ready(()))));
     }
-    Ok(Function::new(Config::of_environment().map_err(wrong)?).await?.router())
+    serve(Config::of_environment().map_err(wrong)?).await
 }
 
 /// The function with a job of one's own in the place of a built-in one: an async function from the [`api::Api`] of an account
@@ -77,7 +81,7 @@ pub async fn handler() -> Result<Router, BoxError> {
 ///
 /// # Errors
 /// As [`handler`].
-pub async fn with<C, I, O, E, F>(job: impl Fn(C, I) -> F + Send + Sync + 'static) -> Result<Router, BoxError>
+pub async fn with<C, I, O, E, F>(job: impl Fn(C, I) -> F + Send + Sync + 'static) -> Result<Handler, BoxError>
 where
     C: From<job::Context>,
     I: serde::de::DeserializeOwned + Default + Send + 'static,
@@ -87,7 +91,13 @@ where
 {
     let mut config = Config::of_environment().map_err(wrong)?;
     config.job = job::Job::Own(job::Own::new(job));
-    Ok(Function::new(config).await?.router())
+    serve(config).await
+}
+
+async fn serve(config: Config) -> Result<Handler, BoxError> {
+    let function = Function::new(config).await?;
+    let finished = Box::pin(function.finished());
+    Ok((function.router(), finished))
 }
 
 fn wrong(mistakes: config::Mistakes) -> io::Error {

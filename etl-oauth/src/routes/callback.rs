@@ -194,8 +194,8 @@ impl App {
         asked.problem(self, &again(problem(error, StatusCode::BAD_REQUEST, (title, &err.to_string(), next))))
     }
 
-    /// The provider's error (RFC 6749 §4.1.2.1). Its description is for its own developers, and anybody can write one into
-    /// an address: the code alone is told.
+    /// The provider's error (RFC 6749 §4.1.2.1). Its description is for developers, and a stranger can
+    /// put any text into a link: only the code is shown.
     fn refused(&self, asked: &Asked, error: &str) -> Response {
         let provider = &self.config.provider.title;
         if error == "access_denied" {

@@ -155,6 +155,11 @@ impl Function {
         Ok(Self(app))
     }
 
+    /// Waits for renewals and writes of tokens that go on after the last call: the function's shutdown hook.
+    pub fn finished(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.0.keepers.finished()
+    }
+
     /// The routes that `/openapi.json` describes, as the service that the template runs.
     pub fn router(self) -> Router {
         let app = self.0;
@@ -175,7 +180,7 @@ impl Function {
             .route("/openapi.json", routing::get(openapi::describe))
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
-            .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), around))
+            .layer(axum::middleware::from_fn(around))
             .with_state(app)
     }
 }
@@ -240,19 +245,10 @@ fn owner() -> String {
     format!("{host}-{:08x}", salt >> 32)
 }
 
-/// What a request sets going belongs to the trace that it came with; and its answer names to the watchdog a renewal or a write
-/// that goes on after it: the process ends after that.
-async fn around(
-    axum::extract::State(app): State,
-    request: axum::extract::Request,
-    next: axum::middleware::Next,
-) -> axum::response::Response {
+/// What a request begins belongs to the trace that it came with.
+async fn around(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
     let context = Trace::read(request.headers());
-    let mut response = respond::guarded(trace_context::within(context, next.run(request)).await);
-    if let Some(work) = app.keepers.unfinished() {
-        response.extensions_mut().insert(work);
-    }
-    response
+    respond::guarded(trace_context::within(context, next.run(request)).await)
 }
 
 type State = axum::extract::State<Arc<App>>;

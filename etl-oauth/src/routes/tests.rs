@@ -28,6 +28,8 @@ async fn provider() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let issuer = url.clone();
+    // Rivals get their tokens at the same moment.
+    let rivals = Arc::new(tokio::sync::Barrier::new(2));
     let token = |body: String| async move {
         let field = |name: &str| {
             let mut fields = url::form_urlencoded::parse(body.as_bytes());
@@ -36,6 +38,9 @@ async fn provider() -> String {
         // A machine shows its own credentials and no code.
         let code = field("code").unwrap_or_else(|| "machine:read write".to_owned());
         let (person, scope) = code.split_once(':').unwrap();
+        if person.starts_with("rival") {
+            rivals.wait().await;
+        }
         let claims = json!({ "iss": issuer, "aud": "client", "sub": person, "exp": 4_000_000_000_u64 });
         let id_token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
         let mut answer = json!({ "access_token": person, "expires_in": 3600, "scope": scope, "id_token": id_token });

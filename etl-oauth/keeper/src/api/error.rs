@@ -1,3 +1,5 @@
+//! Errors of calls to the API.
+
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
@@ -9,7 +11,7 @@ use crate::{grant::network_error::describe, renewal::KeeperError, text};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
-    /// Nobody said where it is.
+    /// Its URL is not configured.
     #[error("the API's address is not known: set the variable api_url")]
     NotConfigured,
     /// There is no token to call it with.
@@ -144,7 +146,7 @@ impl ApiError {
         }
     }
 
-    /// The status for whoever ran the job: a failure that may pass is 502, 503 or 504; 409 says that a person must act.
+    /// The status for the caller that runs the job: a failure that may pass is 502, 503 or 504; 409 says that a person must act.
     /// Never a success: a scheduler that retries must see it (case E7).
     #[must_use]
     pub fn status(&self) -> StatusCode {
