@@ -158,5 +158,5 @@ impl Verdict {
 }
 
 #[cfg(test)]
-#[path = "verdict_tests.rs"]
+#[path = "tests/verdict.rs"]
 mod tests;
