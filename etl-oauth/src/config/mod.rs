@@ -1,5 +1,5 @@
 //! The configuration: strings from the environment and mounted secrets, to values that are checked. Every mistake is found
-//! before any is told.
+//! before any is reported.
 
 pub(crate) mod duration;
 mod invoke;
@@ -31,7 +31,7 @@ use token_keeper::{
 /// The watchdog's default of `exec_timeout`.
 const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// All that the function is told.
+/// The whole configuration of the function.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
@@ -49,7 +49,7 @@ pub struct Config {
     pub secrets: Secrets,
     /// What runs.
     pub job: Job,
-    /// Whom results are sent to.
+    /// The receivers of results.
     pub outlets: Delivery,
     /// How long a person may take at the provider.
     pub state_lifetime: Duration,
@@ -240,6 +240,13 @@ impl Config {
         redirect_uri(&self.public_url)
     }
 
+    /// The same, parsed.
+    pub(crate) fn redirect_url(&self) -> Url {
+        let mut url = self.public_url.clone();
+        url.set_path(&format!("{}/oauth2/callback", self.public_url.path().trim_end_matches('/')));
+        url
+    }
+
     /// A URL below the function's own.
     #[must_use]
     pub fn page(&self, path: &str) -> String {
@@ -284,7 +291,7 @@ fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provid
     };
     let password: &[&str] = if store == "gateway" { &["basic-auth-password"] } else { &[] };
     let grant = provider.map_or(Grant::default(), |provider| provider.grant);
-    // Where nobody says how the client proves who it is, the server does, when it is asked.
+    // Where the configuration does not say how the client authenticates, the server's metadata does.
     let auth = provider.map_or(Some(ClientAuth::default()), Provider::said_client_auth);
     let client = match provider {
         Some(provider) => Credentials::needed_by(provider.definition(), auth),

@@ -41,13 +41,13 @@ pub struct Store {
 pub struct Account {
     /// Its name.
     pub account: String,
-    /// Whom the provider knows its owner as, where that is known.
+    /// The account that granted the tokens, as the provider identifies it.
     pub who: Option<String>,
     /// Where it stands.
     pub state: State,
     /// How often its tokens were written.
     pub generation: u64,
-    /// The scopes that were granted, separated by spaces; none when nobody said.
+    /// The scopes that were granted, separated by spaces; none where the provider did not say.
     pub scope: Option<String>,
     /// The scopes that were asked for.
     pub wanted_scope: Option<String>,
@@ -75,7 +75,7 @@ pub struct Account {
     pub renewals: Vec<RenewalRow>,
     /// The last runs that this replica knows of, newest first.
     pub runs: Vec<Run>,
-    /// How often somebody has authorised it: what no renewal changes.
+    /// How often a person has authorised it. A renewal does not change it.
     pub authorisations: u32,
     /// What the access token says of itself, where it is a JWT. Never the token.
     #[serde(skip_serializing_if = "Option::is_none")]

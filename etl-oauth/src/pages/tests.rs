@@ -85,7 +85,8 @@ fn every_page(text: &str) -> Vec<Page> {
             base,
             provider: text,
             scopes,
-            redirect_uri: text,
+            registered: Registered::Uri,
+            register: text,
             authorize_url,
             account: account_name,
             state,
@@ -245,7 +246,8 @@ fn only_pages_that_lead_to_the_provider_name_it_in_their_policy() {
         base: &base,
         provider: "Gumroad",
         scopes: &[],
-        redirect_uri: "http://127.0.0.1:8080/function/etl-oauth/oauth2/callback",
+        registered: Registered::Uri,
+        register: "http://127.0.0.1:8080/function/etl-oauth/oauth2/callback",
         authorize_url: &authorize_url,
         account: None,
         state: State::Disabled,
@@ -385,4 +387,32 @@ fn o11_numbers_of_neighbouring_columns_do_not_touch_on_a_narrow_page() {
     let padding = rule.split(';').find_map(|line| line.trim().strip_prefix("padding:")).unwrap();
     let sides: Vec<&str> = padding.split_whitespace().collect();
     assert!(sides.len() == 4 && sides[3] != "0", "the cell's left side keeps its distance: {padding}");
+}
+
+#[test]
+fn o7_the_enable_page_says_what_this_provider_wants_registered() {
+    let base = Base::new(&"https://gateway.example/function/strava".parse().unwrap());
+    let authorize_url: Url = "https://provider.example/oauth/authorize".parse().unwrap();
+    for (registered, register, said) in [
+        (Registered::Uri, "https://gateway.example/function/strava/oauth2/callback", "Register this redirect URI"),
+        (Registered::Domain, "gateway.example", "Register this callback domain"),
+        (Registered::Origin, "https://gateway.example", "Register this origin"),
+    ] {
+        let html = Page::from(&Enable {
+            base: &base,
+            provider: "Strava",
+            scopes: &[],
+            registered,
+            register,
+            authorize_url: &authorize_url,
+            account: None,
+            state: State::Disabled,
+            open: false,
+            csrf: "t",
+        })
+        .html;
+        assert!(html.contains(said), "{html}");
+        assert!(html.contains(&format!("<code class=\"copy\">{register}</code>")), "{html}");
+        assert_eq!(html.contains("redirect URI"), registered == Registered::Uri, "{html}");
+    }
 }

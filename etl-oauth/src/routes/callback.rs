@@ -89,7 +89,7 @@ pub(super) async fn arrive(
     let result = app.complete(&asked, who, (&query, &arrival), &pending).await;
     Ok(match result {
         Ok(kept) => {
-            let told = done::told(&app, pending.account(), &kept);
+            let told = done::flash(&app, pending.account(), &kept);
             respond::see_other(&app.config.page("/done"), forget.into_iter().chain(told))
         }
         Err(mut response) => {

@@ -63,7 +63,7 @@ pub(super) async fn confirm(State(app): AppState, asked: Asked, request: Request
     }
     let keeper = app.keeper(&asked, &waiting.account)?;
     let kept = app.keep(&asked, who, &keeper, &record).await?;
-    Ok(respond::see_other(&app.config.page("/done"), done::told(&app, &waiting.account, &kept)))
+    Ok(respond::see_other(&app.config.page("/done"), done::flash(&app, &waiting.account, &kept)))
 }
 
 impl App {

@@ -1,4 +1,4 @@
-//! `/`: runs the job, for every account that somebody has authorised.
+//! `/`: runs the job, for every authorised account.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

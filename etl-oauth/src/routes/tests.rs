@@ -266,7 +266,7 @@ async fn a_poorer_grant_replaces_a_better_one_when_it_is_wanted_and_a_dead_one_a
     let asked = scene.authorise("ada:read").await;
     assert!(asked.status == StatusCode::OK && asked.body.contains("<code>write</code>"), "{}", asked.body);
     assert_eq!(scene.confirm(&asked).await.status, StatusCode::SEE_OTHER);
-    // A revoked grant is no better one, and pins nobody.
+    // A revoked grant is no better one, and binds no person.
     let revoked = scene.send(Method::POST, "/revoke", "", &[]).await;
     assert_eq!(revoked.status, StatusCode::SEE_OTHER, "{}", revoked.body);
     assert_eq!(scene.authorise("babbage:read").await.status, StatusCode::SEE_OTHER);
@@ -290,7 +290,7 @@ async fn a_token_of_the_issuer_or_of_the_gateway_opens_the_job() {
             answer.status().as_u16()
         };
         let right = audience.unwrap_or(&scene.provider);
-        // Behind the door: nobody has authorised the function yet.
+        // Behind the door: the function is not authorised yet.
         assert_eq!(run(right, "fn:f").await, 409, "{variables:?}");
         assert_eq!(run("other", "fn:f").await, 401);
         assert_eq!(run(right, "fn:g").await, if audience.is_some() { 409 } else { 403 });
@@ -337,7 +337,7 @@ async fn g1_a_revocation_ends_the_refresh_token_first_then_deletes_and_says_whic
     );
     assert_eq!(scene.who().await, "nobody");
 
-    // The provider knows of no such place: what is here goes all the same, and the person is told.
+    // The provider knows of no such place: what is here goes all the same, and the page says so.
     let scene = Scene::new(&format!("{BY_USERINFO}revoke_url = 'URL/elsewhere'")).await;
     scene.authorise("ada:read write").await;
     let half = scene.send(Method::POST, "/revoke", "", &[]).await;

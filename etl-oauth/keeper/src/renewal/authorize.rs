@@ -60,7 +60,7 @@ impl Keeper {
                 self.0.unsaved.store(true, Ordering::Release);
                 self.publish(Stored { record: record.clone(), version: Version::new("unsaved") });
                 let keeper = self.clone();
-                let work = self.0.work.begin();
+                let work = self.0.work.token();
                 tokio::spawn(async move {
                     let _unfinished = work;
                     keeper.put_until_done(record).await;
