@@ -7,6 +7,7 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
+//! | [`backoff`] | growing pauses between tries |
 //! | [`token`] | the token record: lenient reading of real answers, expiry, failures |
 //! | [`secrets`] | secrets mounted as files |
 //! | [`seal`] | authenticated encryption with a key ring |
@@ -21,6 +22,7 @@
 extern crate self as token_keeper;
 
 pub mod api;
+pub mod backoff;
 pub mod grant;
 pub mod provider;
 pub mod renewal;

@@ -139,7 +139,7 @@ impl App {
         let keeper = self.keeper(asked, account)?;
         keeper.sync().await;
         // What cannot be read may be somebody's: a damaged record is not an account that nobody has authorised.
-        if keeper.current().is_none() && !keeper.is_store_ok() {
+        if keeper.current().is_none() && !keeper.is_store_readable() {
             let words = (
                 "The function cannot be connected just now",
                 "the store cannot be read, so nobody knows whether it is connected already",

@@ -119,7 +119,11 @@ impl ApiError {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Token(KeeperError::Disabled { .. } | KeeperError::NeedsAuthorisation { .. }) => StatusCode::CONFLICT,
+            Self::Token(
+                KeeperError::Disabled { .. }
+                | KeeperError::NeedsAuthorisation { .. }
+                | KeeperError::NoRefreshToken { .. },
+            ) => StatusCode::CONFLICT,
             Self::Token(_) | Self::Limited { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unreachable { reason: "does not answer in time", .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => StatusCode::SERVICE_UNAVAILABLE,
@@ -133,6 +137,7 @@ impl ApiError {
         match self {
             Self::Token(KeeperError::Disabled { .. }) => "disabled",
             Self::Token(KeeperError::NeedsAuthorisation { .. }) => "needs_authorisation",
+            Self::Token(KeeperError::NoRefreshToken { .. }) => "no_refresh_token",
             Self::Token(KeeperError::Failed { failure, .. }) => failure.class().as_str(),
             Self::NotConfigured | Self::NoTls => "config",
             Self::Limited { .. } => "rate_limited",
@@ -153,6 +158,9 @@ impl ApiError {
         match self {
             Self::Token(KeeperError::Disabled { .. } | KeeperError::NeedsAuthorisation { .. }) => {
                 "Authorise at the enable page."
+            }
+            Self::Token(KeeperError::NoRefreshToken { .. }) => {
+                "Nothing now: authorise again when the access token has ended."
             }
             Self::Token(KeeperError::Failed { failure, .. }) => failure.class().next_step(),
             Self::Refused { .. } => "Compare the granted scope with what the API needs, and authorise again.",

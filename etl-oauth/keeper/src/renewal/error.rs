@@ -18,6 +18,12 @@ pub enum KeeperError {
         /// What the provider said.
         failure: Failure,
     },
+    /// The account is healthy, and there is nothing to renew it with.
+    #[error("account {account} has no refresh token: its access token cannot be renewed, and is good until it ends")]
+    NoRefreshToken {
+        /// The account.
+        account: String,
+    },
     /// There is no token just now.
     #[error("account {account} has no usable token just now: {failure}")]
     Failed {

@@ -1,11 +1,7 @@
 //! Revocation: at the provider first, then here.
 
-use super::Keeper;
-use crate::{
-    provider::TokenKind,
-    store::{StoreError, Stored, TokenStore},
-    token::Failure,
-};
+use super::{Keeper, account_store::Updated};
+use crate::{provider::TokenKind, store::StoreError, token::Failure};
 
 /// What a revocation did. Each half may fail alone.
 #[derive(Clone, Debug)]
@@ -45,19 +41,12 @@ impl Keeper {
     }
 
     async fn forget(&self) -> Result<(), StoreError> {
-        loop {
-            let Some(there) = self.load().await? else { return Ok(()) };
-            let heard = self.0.parts.announcer.is_heard();
-            let record = there.record.revoked().over(&there.record, heard, self.now());
-            match self.0.parts.store.save(self.account(), &record, Some(&there.version)).await {
-                Ok(version) => {
-                    self.announce(there.record.state(), &record);
-                    self.publish(Stored { record, version });
-                    return Ok(());
-                }
-                Err(StoreError::Conflict) => {}
-                Err(err) => return Err(err),
-            }
+        let (heard, now) = (self.0.parts.announcer.is_heard(), self.now());
+        let updated = self.update_any(|there| there.map(|there| there.revoked(now).over(there, heard, now)));
+        if let Updated::Written(before, stored) = updated.await? {
+            self.announce(before.condition(), &stored.record);
+            self.publish(stored);
         }
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The token record: what is known of one account's tokens, how a provider's answer becomes one, and the one place that
 //! writes it out.
 
+mod client_ref;
 mod device;
 mod extra_fields;
 mod failure;
@@ -17,6 +18,7 @@ mod serde_impl;
 mod subject;
 mod tokens;
 
+pub use client_ref::ClientRef;
 pub use device::Device;
 pub use extra_fields::ExtraFields;
 pub use failure::{Failure, FailureKind};

@@ -3,4 +3,4 @@
 mod outbox;
 mod webhook;
 
-pub use webhook::{Announcement, Announcer};
+pub use webhook::{Announcement, Announcer, Severity};
