@@ -14,7 +14,7 @@ if [ -z "$cli" ]; then
     exit 0
 fi
 
-cd "$root" && cargo build --quiet --package local || exit 1
+cd "$root" && cargo build --quiet --bin local || exit 1
 local=${CARGO_TARGET_DIR:-$root/target}/debug/local
 # The functions of this script share the workspace's folder of built functions: nothing is compiled twice.
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target}"
@@ -82,7 +82,12 @@ export OPENFAAS_URL="$gateway"
 sed -i "s#gateway: .*#gateway: $gateway#" stack.yaml
 
 # The same context; the build itself writes into it.
-different() { diff -rq shrinkwrapped/walk build/walk | grep -v -e '^Only in build/walk' -e 'Cargo\.[a-z]* differ$'; }
+different() { diff -rq shrinkwrapped/walk .local/build/walk | grep -v -e '^Only in .local/build/walk' -e 'Cargo\.[a-z]* differ$'; }
+expect 1 '' different </dev/null
+# faas-cli builds in the same folder while `local` runs: neither touches the other's files.
+expect 1 '' test -e build </dev/null
+expect 0 'shrink-wrapped' "$cli" build --shrinkwrap </dev/null
+expect 0 '' diff -r shrinkwrapped build </dev/null
 expect 1 '' different </dev/null
 
 expect 0 'gateway is ready' "$cli" ready --attempts 5 --interval 200ms </dev/null

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use etl_oauth::guard::Concern;
 use etl_oauth::job::gumroad;
 use etl_oauth::pages::{
-    Account, Base, Confirm, Done, Enable, JobResult, Page, Problem, Ran, Renewal, Run, Start, State, Status,
+    Account, Base, Confirm, Done, Enable, JobResult, Page, Problem, Ran, RenewalRow, Run, Start, State, Status,
     StatusPage, Store,
 };
 use http::StatusCode;
@@ -164,6 +164,7 @@ fn healthy(now: Timestamp) -> Account {
         last_renewal: renewals.first().cloned(),
         next_renewal_at: Some(now + SignedDuration::from_mins(94)),
         last_run: runs.first().cloned(),
+        unsaved: false,
         error: None,
         renewals,
         runs,
@@ -235,6 +236,7 @@ fn fresh() -> Account {
         last_renewal: None,
         next_renewal_at: None,
         last_run: None,
+        unsaved: false,
         error: None,
         renewals: vec![],
         runs: vec![],
@@ -243,8 +245,8 @@ fn fresh() -> Account {
     }
 }
 
-fn renewal(now: Timestamp, minutes: i64, outcome: &str) -> Renewal {
-    Renewal { at: now - SignedDuration::from_mins(minutes), outcome: outcome.into() }
+fn renewal(now: Timestamp, minutes: i64, outcome: &str) -> RenewalRow {
+    RenewalRow { at: now - SignedDuration::from_mins(minutes), outcome: outcome.into() }
 }
 
 fn run(now: Timestamp, minutes: i64, outcome: &str) -> Run {

@@ -38,10 +38,10 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A [`std::io::Error`] of kind `InvalidInput` that lists every mistake of the configuration (the template exits with
 /// 64), or whatever else keeps the function from starting. A store or a provider that is away does not.
 pub async fn handler() -> Result<Router, BoxError> {
-    if let Some(config) = config::Retriever::read(variable).map_err(wrong)? {
+    if let Some(config) = config::Retriever::of_environment().map_err(wrong)? {
         return routes::retriever(&config).await;
     }
-    Ok(Function::new(Config::read(variable).map_err(wrong)?).await?.router())
+    Ok(Function::new(Config::of_environment().map_err(wrong)?).await?.router())
 }
 
 /// The function with a job of one's own in the place of a built-in one: an async function from the [`api::Api`] of an account
@@ -73,13 +73,9 @@ where
     E: Into<job::JobError> + Send + 'static,
     F: Future<Output = Result<O, E>> + Send + 'static,
 {
-    let mut config = Config::read(variable).map_err(wrong)?;
+    let mut config = Config::of_environment().map_err(wrong)?;
     config.job = job::Job::Own(job::Own::new(job));
     Ok(Function::new(config).await?.router())
-}
-
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
 }
 
 fn wrong(mistakes: config::Mistakes) -> io::Error {

@@ -2,6 +2,7 @@
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
 
+use crate::job::JobError;
 use token_keeper::token::FailureKind;
 
 /// Tells the recorder what each one is, and begins those counters at zero whose first event must not be missed: the
@@ -14,7 +15,13 @@ pub(crate) fn begin(store: &'static str, job: &'static str) {
     for outcome in ["ok", "conflict", "error"] {
         counter!("etl_oauth_store_writes_total", "store" => store, "outcome" => outcome).increment(0);
     }
-    counter!("etl_oauth_job_runs_total", "job" => job, "outcome" => "ok").increment(0);
+    // An API's failures have codes of their own.
+    let of_api =
+        ["api_error", "api_unreachable", "needs_authorisation", "other_origin", "token_refused", "unsendable_token"];
+    let failures = JobError::CODES.into_iter().chain(of_api).chain(FailureKind::ALL.map(FailureKind::as_str));
+    for outcome in ["ok"].into_iter().chain(failures) {
+        counter!("etl_oauth_job_runs_total", "job" => job, "outcome" => outcome).increment(0);
+    }
 }
 
 fn describe() {
@@ -34,7 +41,14 @@ fn describe() {
     describe_histogram!("etl_oauth_renewal_duration_seconds", "How long renewals took, whatever came of them.");
     describe_counter!("etl_oauth_state_changes_total", "Changes of an account's state that this replica made.");
     describe_counter!("etl_oauth_store_writes_total", "Writes to the store by outcome: ok, conflict, error.");
-    describe_counter!("etl_oauth_job_runs_total", "Runs of the job by outcome: ok, or the error's name.");
+    describe_counter!(
+        "etl_oauth_job_runs_total",
+        "Runs of the job by outcome: ok, or the error's name. A call without an account to run for is no run."
+    );
+    describe_gauge!(
+        "etl_oauth_job_last_success_timestamp_seconds",
+        "When the job last succeeded for an account, in Unix time."
+    );
     describe_histogram!("etl_oauth_job_duration_seconds", "How long runs of the job took, whatever came of them.");
     describe_counter!(
         "etl_oauth_provider_requests_total",

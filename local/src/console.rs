@@ -1,8 +1,8 @@
-//! Where lines for the person at the terminal go.
+//! The terminal's lines.
 
 use std::io::Write as _;
 
-/// The terminal, or nothing in tests.
+/// Where lines go.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub enum Console {
@@ -16,10 +16,10 @@ pub enum Console {
 }
 
 impl Console {
-    /// One line, after the name of whoever says it.
+    /// Writes a line after the name of its source.
     pub(crate) fn say(self, who: &str, line: &str) {
         let text = format!("{who} | {line}\n");
-        // Whoever closed the terminal does not want to hear of it.
+        // The terminal may have been closed.
         let _ = match self {
             Self::Stdout => std::io::stdout().write_all(text.as_bytes()),
             Self::Stderr => std::io::stderr().write_all(text.as_bytes()),

@@ -1,7 +1,7 @@
 //! OpenFaaS on a laptop, in one process and without Docker: the gateway's public behaviour, functions as processes, and
 //! a sandbox OAuth provider with a small API to try them on.
 //!
-//! Everything binds where it is told, port 0 included, so that tests start as many as they like:
+//! Every address is an option, with port 0 for a free port, so that tests can start any number of instances:
 //!
 //! ```
 //! use local::provider::{Client, Options, Provider};
@@ -20,19 +20,25 @@
 //! # }
 //! ```
 
+mod build_context;
 mod console;
-mod context;
+mod default_secrets;
+mod event;
 mod functions;
 mod gateway;
+mod host;
 mod http;
+mod options;
 pub mod provider;
 mod random;
+mod run;
 mod secrets;
-mod seed;
 mod server;
 mod stack;
-mod up;
+mod watch;
 
 pub use self::console::Console;
+pub use self::event::{Answer, Event};
+pub use self::options::Options;
+pub use self::run::{Local, Urls, build};
 pub use self::secrets::Dialect;
-pub use self::up::{Local, Options, Urls, build};

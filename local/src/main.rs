@@ -1,68 +1,16 @@
 //! The command line of `local`.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+mod arguments;
+mod invoke;
+
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
-use local::{Console, Dialect, Local, Options};
+use clap::Parser as _;
+use local::{Console, Local, Options};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// OpenFaaS on a laptop, without Docker: the gateway, the functions of stack.yaml, and a sandbox OAuth provider.
-#[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    up: Up,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Builds and starts everything (what happens without a command, too)
-    Up(Up),
-    /// Builds functions in release mode, laid out as faas-cli does, and prints the paths of the programs
-    Build(Build),
-}
-
-#[derive(Debug, Args)]
-struct Up {
-    /// Where the gateway listens
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    gateway: SocketAddr,
-    /// Where the sandbox provider listens
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
-    provider: SocketAddr,
-    /// The provider that the gateway behaves like
-    #[arg(long, value_enum, default_value_t)]
-    dialect: Dialect,
-    /// Prints one line of JSON when all is ready; logs go to standard error
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    place: Place,
-}
-
-#[derive(Debug, Args)]
-struct Build {
-    /// The functions; all when none is named
-    #[arg(value_name = "NAME")]
-    names: Vec<String>,
-    #[command(flatten)]
-    place: Place,
-}
-
-#[derive(Debug, Args)]
-struct Place {
-    /// The folder of .secrets/ and of the state
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    dir: PathBuf,
-    /// The stack file [default: stack.yaml]
-    #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
-}
+use self::arguments::{Arguments, Build, Command, Up};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -70,47 +18,39 @@ fn main() -> ExitCode {
     let outcome = runtime.and_then(|runtime| {
         runtime.block_on(async {
             match arguments.command.unwrap_or(Command::Up(arguments.up)) {
-                Command::Up(options) => up(options).await,
-                Command::Build(options) => build(options).await,
+                Command::Up(options) => up(options).await.map(|()| ExitCode::SUCCESS),
+                Command::Build(options) => build(options).await.map(|()| ExitCode::SUCCESS),
+                Command::Invoke(options) => invoke::invoke(options).await,
             }
         })
     });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("local: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome.unwrap_or_else(|error| {
+        eprintln!("local: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 async fn up(arguments: Up) -> anyhow::Result<()> {
     let json = arguments.json;
-    let options = Options {
-        gateway: arguments.gateway,
-        provider: arguments.provider,
-        dialect: arguments.dialect,
-        console: if json { Console::Stderr } else { Console::Stdout },
-        ..arguments.place.options()
-    };
+    let options = arguments.options()?;
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let told = async {
+    let stop = async {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
     };
-    tokio::pin!(told);
-    let dir = options.dir.clone();
+    tokio::pin!(stop);
+    let (dir, watch) = (options.dir.clone(), options.watch);
     let local = tokio::select! {
         local = Local::start(options) => local?,
         // What was started ends with this process.
-        () = &mut told => return Ok(()),
+        () = &mut stop => return Ok(()),
     };
     let urls = local.urls();
-    print(&if json { serde_json::to_string(&urls)? } else { welcome(&local, &dir) });
-    told.await;
-    eprintln!("local: stopping; once more stops at once");
+    print(&if json { serde_json::to_string(&urls)? } else { welcome(&local, &dir, watch) });
+    stop.await;
+    eprintln!("local: stopping; press ctrl-c again to stop at once");
     let mut again = signal(SignalKind::interrupt())?;
     tokio::select! {
         () = local.stop() => {}
@@ -127,20 +67,16 @@ async fn build(arguments: Build) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Place {
-    fn options(self) -> Options {
-        Options { dir: self.dir, stack: self.file, ..Options::default() }
-    }
-}
-
-fn welcome(local: &Local, dir: &std::path::Path) -> String {
+fn welcome(local: &Local, dir: &std::path::Path, watch: bool) -> String {
     let urls = local.urls();
     let secret = dir.join(".secrets/basic-auth-password");
     let mut text = String::from("\nReady. Open in a browser:\n\n");
     for (name, url) in &urls.functions {
         text += &format!("  {url}    the function {name}\n");
     }
-    text += &format!("  {}    the sandbox provider\n", urls.provider);
+    if let Some(provider) = &urls.provider {
+        text += &format!("  {provider}    the sandbox provider\n");
+    }
     for (function, file) in local.operators() {
         // A sandbox's: it opens nothing elsewhere.
         let password = std::fs::read_to_string(&file).unwrap_or_default();
@@ -151,9 +87,20 @@ fn welcome(local: &Local, dir: &std::path::Path) -> String {
         );
         text += &format!("  any user name, and the password {} (from {})\n", password.trim(), file.display());
     }
-    text += &format!("\nThe gateway is {}, its user admin, its password in {}:\n\n", urls.gateway, secret.display());
-    text += &format!("  faas-cli login -g {} --password-stdin < {}\n", urls.gateway, secret.display());
+    text += &format!("\nThe gateway is {}, its user admin, its password in {}.\n", urls.gateway, secret.display());
+    text += "To use faas-cli with it, in a terminal of its own:\n\n";
+    let gateway = &urls.gateway;
+    // The variables of the stack file: with them `faas-cli deploy` keeps this gateway and this sandbox.
+    text += &format!("  export OPENFAAS_URL={gateway} GATEWAY_URL={gateway} SANDBOX_URL={}\n", sandbox(&urls));
+    text += &format!("  faas-cli login --password-stdin < {}\n", secret.display());
+    if watch {
+        text += "\nA function is built again when a file of its folder changes.\n";
+    }
     text + "\nctrl-c stops everything.\n"
+}
+
+fn sandbox(urls: &local::Urls) -> &str {
+    urls.provider.as_deref().unwrap_or_default()
 }
 
 #[allow(clippy::print_stdout, reason = "it is what the command is asked for")]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
 
-/// Which provider the gateway behaves like.
+/// The OpenFaaS provider that the gateway behaves like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 #[non_exhaustive]
 pub enum Dialect {
@@ -31,7 +31,7 @@ pub(crate) struct Secrets {
 pub(crate) enum Problem {
     Exists,
     Missing,
-    /// The name is none.
+    /// The name is invalid.
     Name(&'static str),
     Io(io::Error),
 }
@@ -47,7 +47,7 @@ impl From<io::Error> for Problem {
 }
 
 impl Secrets {
-    /// Opens the folder, and makes it when it is not there, for this user alone.
+    /// Opens the folder, or creates it, readable by this user only.
     pub(crate) fn open(folder: &Path, dialect: Dialect) -> anyhow::Result<Self> {
         DirBuilder::new()
             .mode(0o700)
@@ -63,7 +63,7 @@ impl Secrets {
         self.dialect
     }
 
-    /// Where the secret of this name is, or would be.
+    /// The file of a secret, whether it exists or not.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -72,7 +72,7 @@ impl Secrets {
         self.check(name).is_ok() && self.path(name).is_file()
     }
 
-    /// Its text, trimmed, as every reader trims it.
+    /// The text of a secret, trimmed.
     pub(crate) fn read(&self, name: &str) -> io::Result<String> {
         fs::read_to_string(self.path(name)).map(|text| text.trim().to_owned())
     }
@@ -87,22 +87,22 @@ impl Secrets {
         Ok(names)
     }
 
-    /// Makes a new secret; nobody else's is ever overwritten.
+    /// Creates a secret; an existing one is never overwritten.
     pub(crate) fn create(&self, name: &str, value: &[u8]) -> Result<(), Problem> {
         self.check(name)?;
         let mut file = private().create_new(true).open(self.path(name))?;
         Ok(file.write_all(value)?)
     }
 
-    /// Changes a secret as the provider in question does.
+    /// Changes a secret as the chosen provider does.
     pub(crate) fn replace(&self, name: &str, value: &[u8]) -> Result<(), Problem> {
         self.check(name)?;
         let path = self.path(name);
         match self.dialect {
             Dialect::FaasNetes if !path.is_file() => Err(Problem::Missing),
-            // A reader sees the old value or the new one.
+            // Readers see the old value or the new one.
             Dialect::FaasNetes => {
-                // One file a writer: two that write at once must not mix.
+                // One file for each writer: two concurrent ones must not mix.
                 static WRITER: AtomicU64 = AtomicU64::new(0);
                 let writer = WRITER.fetch_add(1, Ordering::Relaxed);
                 let new = self.path(&format!("..{name}.{}.{writer}", std::process::id()));
@@ -110,7 +110,7 @@ impl Secrets {
                 file.write_all(value)?;
                 Ok(fs::rename(&new, &path)?)
             }
-            // The same file, emptied and written: a reader may see a part of it.
+            // Writes in place: readers may see a part of the value.
             Dialect::Faasd => Ok(private().create(true).truncate(true).open(&path)?.write_all(value)?),
         }
     }
@@ -126,9 +126,9 @@ impl Secrets {
         for name in names {
             let (secret, mounted) = (self.path(name), folder.join(name));
             match self.dialect {
-                // A projected volume follows the name: what is made anew under it is seen.
+                // A projected volume follows the name: a new secret of that name is seen.
                 Dialect::FaasNetes => std::os::unix::fs::symlink(&secret, &mounted),
-                // A bind mount follows the file: writes are seen, a file made anew under the name is not.
+                // A bind mount follows the file: writes are seen, a new file of that name is not.
                 Dialect::Faasd => fs::hard_link(&secret, &mounted),
             }
             .with_context(|| format!("cannot give the function its secret {name}"))?;

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server for a router, which may break a connection instead of answering.
+//! An HTTP/1.1 server for a router, which can break a connection in place of a response.
 
 use std::convert::Infallible;
 use std::io;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
-/// Where the request came from.
+/// The client's address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
@@ -34,14 +34,16 @@ impl IntoResponse for Lost {
     }
 }
 
-/// Binds a listener, and says what to do when the address is taken.
+/// Binds a listener; the error names the option to change if the address is in use.
 pub(crate) async fn bind(what: &str, option: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
-        format!("the {what} cannot listen on {address}; stop what does, or choose another address with {option}")
+        format!(
+            "the {what} cannot listen on {address}; stop the program that does, or set another address with {option}"
+        )
     })
 }
 
-/// The address of a listener as a URL without a slash at the end; one that listens everywhere is met at this machine.
+/// The URL of a listener, without a slash at the end; with the loopback address for one that listens everywhere.
 pub(crate) fn url(listener: &TcpListener) -> anyhow::Result<String> {
     let mut address = listener.local_addr()?;
     match address {
@@ -61,7 +63,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves `router` on `listener`. `stop` tells long answers that they should end, too.
+    /// Serves `router` on `listener` until `stop`, which long responses observe, too.
     pub(crate) fn start(listener: TcpListener, router: axum::Router, stop: CancellationToken) -> Self {
         let (kill, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn({
@@ -78,7 +80,7 @@ impl Server {
                             let kill = kill.clone();
                             tasks.spawn(async move { kill.run_until_cancelled(connection).await });
                         }
-                        // Out of descriptors: the listener stays readable, so that without a pause this loop spins.
+                        // Out of file descriptors: the listener stays readable, and the loop would spin.
                         Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                     }
                 }
@@ -99,7 +101,7 @@ impl Server {
 }
 
 async fn serve(stream: TcpStream, peer: SocketAddr, router: axum::Router, stop: CancellationToken) {
-    // Small answers go out at once; a socket that refuses the option works all the same.
+    // Small responses are sent at once; a failure only costs time.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
@@ -114,11 +116,11 @@ async fn serve(stream: TcpStream, peer: SocketAddr, router: axum::Router, stop: 
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // Go writes header names in this way, and people compare what they see.
+        // As Go writes header names.
         .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    // A connection that breaks is the client's affair: it sees the same thing.
+    // The client sees a broken connection by itself.
     tokio::select! {
         _ = connection.as_mut() => {}
         () = stop.cancelled() => {

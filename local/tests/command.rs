@@ -75,10 +75,11 @@ async fn up_builds_starts_and_says_where_then_stops_all_when_told() {
     let pid = pid(&urls).await;
     assert!(urls["provider"].as_str().unwrap().starts_with("http://127.0.0.1:"));
     assert!(urls["metrics"]["echo"].as_str().unwrap().ends_with("/metrics"));
-    let called = std::fs::read_to_string(place.path().join("build/echo/called")).unwrap();
+    let called = std::fs::read_to_string(place.path().join(".local/build/echo/called")).unwrap();
     let root = place.path().canonicalize().unwrap();
-    let expected = format!("dev|{}|tea|{}", root.join("target/functions").display(), root.join("build/echo").display());
-    assert_eq!(called, expected);
+    let context = root.join(".local/build/echo");
+    assert_eq!(called, format!("dev|{}|tea|{}", root.join("target").display(), context.display()));
+    assert!(!root.join("build").exists(), "that folder is faas-cli's");
     let id = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
     rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
     assert!(child.wait().await.unwrap().success());
@@ -107,7 +108,7 @@ async fn a_function_that_does_not_compile_is_one_message_after_the_compilers() {
 
 #[tokio::test]
 async fn told_to_stop_while_it_builds_it_takes_the_build_along() {
-    let place = project("echo $$ >../../building\nsleep 1000000\n");
+    let place = project("echo $$ >../../../building\nsleep 1000000\n");
     let mut child = command(place.path(), &UP).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let file = place.path().join("building");
     support::until(async || std::fs::read_to_string(&file).is_ok_and(|text| text.ends_with('\n'))).await;
@@ -121,7 +122,7 @@ async fn told_to_stop_while_it_builds_it_takes_the_build_along() {
 #[tokio::test]
 async fn a_newer_deployment_ends_the_build_of_the_one_before_it() {
     // The first build of this test's making never ends by itself.
-    let endless = "if [ -f ../../wait ]; then rm ../../wait; echo $$ >../../waiting; sleep 1000000; fi\n";
+    let endless = "if [ -f ../../../wait ]; then rm ../../../wait; echo $$ >../../../waiting; sleep 1000000; fi\n";
     let place = project(&BUILD.replacen("set -e\n", &format!("set -e\n{endless}"), 1));
     let (mut child, urls) = up(place.path()).await;
     let before = pid(&urls).await;
@@ -153,7 +154,7 @@ async fn build_makes_a_release_and_prints_its_path() {
     let printed = String::from_utf8(output.stdout).unwrap();
     let [program] = printed.lines().collect::<Vec<_>>()[..] else { panic!("{printed}") };
     assert!(Path::new(program).is_file(), "{program}");
-    assert!(std::fs::read_to_string(place.path().join("build/echo/called")).unwrap().starts_with("release|"));
+    assert!(std::fs::read_to_string(place.path().join(".local/build/echo/called")).unwrap().starts_with("release|"));
     let (output, stderr) = run(place.path(), &["build", "nope"]).await;
     assert!(!output.status.success() && stderr.contains("nope") && stderr.contains("echo"), "{stderr}");
 }
@@ -175,4 +176,73 @@ async fn bad_input_is_one_message_and_a_failure() {
         let (output, stderr) = run(folder, arguments).await;
         assert!(!output.status.success() && stderr.contains(part), "{arguments:?}: {stderr}");
     }
+}
+
+#[tokio::test]
+async fn a_recorded_event_is_sent_and_its_answer_printed() {
+    let place = project(BUILD);
+    let (mut child, urls) = up(place.path()).await;
+    let gateway = urls["gateway"].as_str().unwrap().replace("http://", "");
+    let invoke =
+        async |event: &str| run(place.path(), &["invoke", "echo", "--event", event, "--gateway", &gateway]).await;
+    let (output, stderr) = invoke("cron").await;
+    assert!(output.status.success() && stderr.starts_with("200\n"), "{stderr}");
+    let seen = support::Seen(serde_json::from_slice(&output.stdout).unwrap());
+    assert_eq!((&seen.0["method"], &seen.0["target"], &seen.0["body"]), (&"POST".into(), &"/".into(), &"".into()));
+    // To the byte what the connector was recorded to send.
+    for (name, value) in [
+        ("user-agent", "Go-http-client/1.1"),
+        ("content-length", "0"),
+        ("x-connector", "cron-connector"),
+        ("x-topic", "cron-function"),
+        ("accept-encoding", "gzip"),
+    ] {
+        assert_eq!(seen.headers(name), [value], "{name}");
+    }
+    assert!(seen.headers("content-type").is_empty());
+    let own = serde_json::json!({"method": "PUT", "path": "/status?418", "headers": {"x-own": "1"}, "body": {"a": 1}});
+    std::fs::write(place.path().join("own.json"), own.to_string()).unwrap();
+    let (output, stderr) = invoke("own.json").await;
+    assert_eq!((output.status.code(), stderr.starts_with("418\n")), (Some(1), true), "{stderr}");
+    let (output, stderr) = invoke("nope.json").await;
+    assert!(!output.status.success() && stderr.contains("nope.json") && stderr.contains("cron"), "{stderr}");
+    child.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_lines_for_faas_cli_keep_gateway_and_sandbox() {
+    let place = project(BUILD);
+    let arguments = ["up", "--gateway", "127.0.0.1:0", "--provider", "127.0.0.1:0"];
+    let mut child = command(place.path(), &arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut exports = String::new();
+    while !exports.contains("export ") {
+        exports = lines.next_line().await.unwrap().unwrap();
+    }
+    let value = |name: &str| {
+        let words: Vec<_> = exports.split_whitespace().collect();
+        words.iter().find_map(|word| word.strip_prefix(&format!("{name}="))).unwrap().to_owned()
+    };
+    let gateway = value("OPENFAAS_URL");
+    assert_eq!(value("GATEWAY_URL"), gateway);
+    assert_eq!(support::get(format!("{gateway}/healthz")).await.unwrap().status(), 200);
+    let metadata = format!("{}/.well-known/oauth-authorization-server", value("SANDBOX_URL"));
+    assert_eq!(support::get(metadata).await.unwrap().status(), 200);
+    assert!(lines.next_line().await.unwrap().unwrap().contains("faas-cli login --password-stdin < "));
+    child.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unchanged_function_is_not_laid_out_again() {
+    let place = project(BUILD);
+    for _ in 0..2 {
+        let (mut child, _) = up(place.path()).await;
+        child.kill().await.unwrap();
+        let built = place.path().join(".local/build/echo/function/program");
+        std::fs::File::options().append(true).open(&built).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    }
+    let (mut child, _) = up(place.path()).await;
+    let built = std::fs::metadata(place.path().join(".local/build/echo/function/program")).unwrap();
+    assert_eq!(built.modified().unwrap(), std::time::UNIX_EPOCH);
+    child.kill().await.unwrap();
 }

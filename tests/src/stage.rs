@@ -69,7 +69,8 @@ impl Stage {
         let Self { local, folder, mut options } = self;
         let address = |url: &str| url.strip_prefix("http://").unwrap().parse().unwrap();
         let urls = local.urls();
-        (options.gateway, options.provider) = (address(&urls.gateway), address(&urls.provider));
+        options.gateway = address(&urls.gateway);
+        options.provider = address(urls.provider.as_ref().expect("the sandbox runs"));
         local.stop().await;
         let local = Local::start(options.clone()).await.expect("local starts again");
         Self { local, folder, options }
@@ -90,7 +91,7 @@ impl Stage {
     /// The sandbox provider.
     #[must_use]
     pub fn provider(&self) -> &Provider {
-        self.local.provider()
+        self.local.provider().expect("the sandbox runs")
     }
 
     /// How often the provider's log counts `what`, such as `refresh_token issued`.

@@ -36,9 +36,12 @@ async fn every_mistake_is_told_at_once_and_the_exit_code_is_64() {
     ])
     .await;
     assert_eq!(code, Some(64), "{text}");
-    for wanted in
-        ["provider=nobody", "public_url must begin with https://", "lease is not a duration", "oauth2-client-id"]
-    {
+    for wanted in [
+        "provider=nobody",
+        "public_url must begin with https://",
+        "lease is not a duration such as 10s, 1m30s or 90, but `long`",
+        "oauth2-client-id",
+    ] {
         assert!(text.contains(wanted), "{wanted}\n--\n{text}");
     }
     assert!(!text.contains("marker"));
@@ -91,8 +94,8 @@ fn the_readme_lists_every_variable_that_is_read_and_no_other() {
     };
     read(&[("provider", "okta"), ("job", "extract"), ("invoke_auth", "jwt"), ("record_of", "strava")]);
     let mut asked = asked.into_inner();
-    // The platform's own, and the one that the definition of Okta asks for: a row of `provider_<name>`.
-    asked.retain(|name| !name.starts_with("OPENFAAS_"));
+    // The platform's own and the watchdog's, and the one that the definition of Okta asks for: a row of `provider_<name>`.
+    asked.retain(|name| !name.starts_with("OPENFAAS_") && name != "exec_timeout");
     assert!(asked.remove("provider_domain"), "{asked:?}");
 
     let section = README.split("\n## Configuration\n").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();

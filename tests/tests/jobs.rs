@@ -120,7 +120,7 @@ async fn one_function_reads_with_the_token_and_another_shows_it_without() {
     let at = |path: &str| format!("{}/function/{path}", local.urls().gateway);
     let http = Client::new();
     let asked = || {
-        let log = local.provider().log();
+        let log = local.provider().unwrap().log();
         (log["outcomes"].clone(), log["api_requests"].clone())
     };
 
@@ -167,7 +167,7 @@ async fn one_function_reads_with_the_token_and_another_shows_it_without() {
         assert_eq!(http.get(at(&format!("strava-public/{other}"))).send().await.unwrap().status(), 404, "{other}");
     }
     // With the token gone the one fails, and the other goes on: it asks nobody but the store.
-    local.provider().revoke_all(true, true);
+    local.provider().unwrap().revoke_all(true, true);
     assert_eq!(http.get(at("strava-public")).send().await.unwrap().text().await.unwrap(), text);
     assert_eq!(asked(), before);
     assert_eq!(http.post(at("strava")).send().await.unwrap().status(), 409);

@@ -195,7 +195,7 @@ fn the_schema_is_current() {
 #[test]
 fn the_table_of_providers_is_current() {
     let mut table = String::from(
-        "# Providers\n\nOne file each; its first lines say where its facts come from, and what is not known. [The format](FORMAT.md) is \
+        "# Providers\n\nOne file each. Its first lines say where its facts come from, and what is not known. [The format](FORMAT.md) is \
          for yours. A test writes this table.\n\n| `provider` | | variables | access token | refresh token | revoked at the provider |\n| --- | --- | --- | \
          --- | --- | --- |\n",
     );

@@ -2,7 +2,6 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
-use jiff::SignedDuration;
 use url::Url;
 
 use token_keeper::{provider::checked_url, store::DEFAULT_ACCOUNT};
@@ -138,8 +137,7 @@ fn url(text: &str) -> Result<Url, String> {
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {
-    let duration: SignedDuration = text.parse().map_err(|err: jiff::Error| err.to_string())?;
-    std::time::Duration::try_from(duration).map_err(|_| "a wait is not negative".into())
+    crate::config::duration::parse(text).ok_or_else(|| "not a duration such as 10s, 1m30s or 90".into())
 }
 
 /// Prints the completions of that shell.

@@ -39,9 +39,12 @@ pub(super) fn exit(account: &Value) -> Exit {
 
 fn worst(status: &Value) -> Exit {
     let exits = accounts(status).map(exit);
-    exits
-        .max_by_key(|exit| [Exit::Done, Exit::Degraded, Exit::NeedsPerson].iter().position(|one| one == exit))
-        .unwrap_or(Exit::NeedsPerson)
+    // A function that works and will not for long, or whose store takes nothing, is not well.
+    let well = status["store"]["ok"] != false && matches!(status["verdict"]["level"].as_str(), None | Some("ok"));
+    let exits = exits.chain((!well).then_some(Exit::Degraded));
+    let worst =
+        exits.max_by_key(|exit| [Exit::Done, Exit::Degraded, Exit::NeedsPerson].iter().position(|one| one == exit));
+    worst.filter(|_| accounts(status).next().is_some()).unwrap_or(Exit::NeedsPerson)
 }
 
 fn accounts(status: &Value) -> impl Iterator<Item = &Value> {
@@ -64,8 +67,16 @@ fn words(status: &Value, now: Timestamp) -> String {
     let word = |value: &Value| crate::format::cut(value.as_str().unwrap_or("-"), crate::format::LONGEST);
     let time = |value: &Value| value.as_str().and_then(|at| at.parse().ok()).map(|at| when(at, now));
     let store = &status["store"];
-    let health = if store["ok"] == true { "works" } else { "in trouble: a token may not be saved" };
-    let mut lines = vec![format!("{}, tokens kept in {} ({health})", word(&status["provider"]), word(&store["kind"]))];
+    let health = if store["ok"] == true {
+        "works"
+    } else {
+        "in trouble: do not restart the function, a token may be in memory alone"
+    };
+    let mut lines = Vec::new();
+    if status["verdict"]["message"].is_string() {
+        lines.push(word(&status["verdict"]["message"]));
+    }
+    lines.push(format!("{}, tokens kept in {} ({health})", word(&status["provider"]), word(&store["kind"])));
     for account in accounts(status) {
         lines.push(format!("\n{}: {}", word(&account["account"]), word(&account["state"]).replace('_', " ")));
         let mut fact = |name: &str, value: String| lines.push(format!("  {name:<14} {value}"));
@@ -120,8 +131,25 @@ mod tests {
     }
 
     #[test]
+    fn o1_a_store_that_takes_nothing_is_no_success_and_neither_is_a_grant_that_ends() {
+        let accounts = json!([{ "state": "enabled" }]);
+        for (status, exit) in [
+            (json!({ "store": { "ok": true }, "verdict": { "level": "ok" }, "accounts": accounts }), Exit::Done),
+            (json!({ "store": { "ok": false }, "accounts": accounts }), Exit::Degraded),
+            (
+                json!({ "store": { "ok": true }, "verdict": { "level": "warning" }, "accounts": accounts }),
+                Exit::Degraded,
+            ),
+            (json!({ "store": { "ok": false }, "accounts": [{ "state": "disabled" }] }), Exit::NeedsPerson),
+        ] {
+            assert_eq!(worst(&status), exit, "{status}");
+        }
+    }
+
+    #[test]
     fn the_words_say_what_the_page_says() {
         let status = json!({
+            "verdict": {"level": "critical", "message": "Nothing runs until a person authorises it again."},
             "provider": "gumroad", "store": {"kind": "file", "ok": true},
             "accounts": [{
                 "account": "default", "who": null, "state": "needs_authorisation", "scope": "view_sales",
@@ -134,7 +162,8 @@ mod tests {
         let now = "2026-11-21T12:00:00Z".parse().unwrap();
         assert_eq!(
             words(&status, now),
-            "gumroad, tokens kept in file (works)\n\
+            "Nothing runs until a person authorises it again.\n\
+             gumroad, tokens kept in file (works)\n\
              \n\
              default: needs authorisation\n  \
                allowed to     view_sales\n  \

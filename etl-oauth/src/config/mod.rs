@@ -1,7 +1,9 @@
 //! The configuration: strings from the environment and mounted secrets, to values that are checked. Every mistake is found
 //! before any is told.
 
+pub(crate) mod duration;
 mod invoke;
+mod misspelt;
 mod parse;
 mod provider;
 mod retriever;
@@ -25,6 +27,9 @@ use token_keeper::{
     secrets::Secrets,
     store::{Store, StoreOptions},
 };
+
+/// The watchdog's default of `exec_timeout`.
+const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// All that the function is told.
 #[derive(Clone, Debug)]
@@ -58,6 +63,8 @@ pub struct Config {
     pub proxy_allow: Allow,
     /// How callers prove who they are.
     pub invoke_auth: InvokeAuth,
+    /// The watchdog's limit of a call, which it ends with 504; none where the variable `exec_timeout` is `0`.
+    pub exec_timeout: Option<Duration>,
     /// Anonymous runs closer together than this share one run's outcome; zero: none do.
     pub min_run_interval: Duration,
 }
@@ -112,14 +119,28 @@ impl Config {
     /// # Errors
     /// [`Mistakes`], all at once.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
-        let mut strings = Strings::new(&get);
+        Self::of(&mut Strings::new(&get), [])
+    }
+
+    /// Reads the variables of this process's environment, and the secrets that they point to. A variable that is set, that
+    /// nothing reads, and whose name is nearly that of one of ours is a mistake as well.
+    ///
+    /// # Errors
+    /// [`Mistakes`], all at once.
+    pub fn of_environment() -> Result<Self, Mistakes> {
+        let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        Self::of(&mut Strings::new(&|name| std::env::var(name).ok()), set)
+    }
+
+    /// Reads the variables of `strings`; `set` are the names of all that are set.
+    fn of(strings: &mut Strings<'_>, set: impl IntoIterator<Item = String>) -> Result<Self, Mistakes> {
         let secrets = Secrets::new(
             strings.text("secret_mount_path").unwrap_or_else(|| Secrets::FOLDER.into()),
             strings.text("secret_prefix").unwrap_or_default(),
         );
         let gateway_url = strings.parsed("gateway_url", gateway_url);
         let store = strings.choice("store", &Store::KINDS.map(|kind| (kind, kind))).unwrap_or("gateway");
-        let job = job(&mut strings);
+        let job = job(strings);
         let report_to = [strings.text("report_to"), strings.text("report_from")];
         let outlets = Delivery::new(secrets.clone(), report_to[0].as_deref(), report_to[1].as_deref())
             .map_err(|why| strings.mistake(why))
@@ -136,8 +157,8 @@ impl Config {
         let enable_auth = strings
             .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
         let key_id = strings.text("key_id");
-        let (provider, public_url) = provider::provider(&mut strings, &secrets, gateway_url.as_ref());
-        let invoke_auth = invoke::invoke(&mut strings, &secrets, public_url.as_ref(), gateway_url.as_ref());
+        let (provider, public_url) = provider::provider(strings, &secrets, gateway_url.as_ref());
+        let invoke_auth = invoke::invoke(strings, &secrets, public_url.as_ref(), gateway_url.as_ref());
 
         let operator = secrets.is_mounted("etl-oauth-operator");
         if enable_auth == Some(EnableAuth::Operator) && !operator {
@@ -150,7 +171,7 @@ impl Config {
                 "token_timeout must be shorter than lease: a call may not outlast the lease that guards it".into(),
             );
         }
-        needed(&mut strings, &secrets, provider.as_ref(), store);
+        needed(strings, &secrets, provider.as_ref(), store);
         let bound = provider.as_ref().is_some_and(|provider| provider.dpop);
         if bound && store == "gateway" && !secrets.is_mounted("oauth2-token") {
             strings.mistake(
@@ -158,9 +179,11 @@ impl Config {
                     .into(),
             );
         }
-        let store_options = store_options(&mut strings, &secrets, public_url.as_ref(), gateway_url);
+        let store_options = store_options(strings, &secrets, public_url.as_ref(), gateway_url);
+        let exec_timeout = strings.duration("exec_timeout").unwrap_or(EXEC_TIMEOUT);
+        misspelt::misspelt(set, strings.known()).into_iter().for_each(|line| strings.mistake(line));
 
-        let mistakes = strings.into_mistakes();
+        let mistakes = strings.take_mistakes();
         match (provider, public_url, outlets) {
             (Some(provider), Some(public_url), Some(outlets)) if mistakes.is_empty() => {
                 let mut policy = Policy::of(&provider);
@@ -183,6 +206,7 @@ impl Config {
                     key_id,
                     proxy_allow: proxy_allow.unwrap_or_default(),
                     invoke_auth,
+                    exec_timeout: Some(exec_timeout).filter(|limit| !limit.is_zero()),
                     min_run_interval: min_run_interval.unwrap_or(Duration::from_secs(10)),
                     enable_auth: enable_auth.unwrap_or(if operator {
                         EnableAuth::Operator

@@ -1,22 +1,35 @@
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use jiff::SignedDuration;
 use serde::de::{DeserializeOwned, IntoDeserializer, value::StrDeserializer};
+
+use super::duration;
+use crate::format::cut;
+
+/// How much of a wrong value a mistake quotes, in characters.
+const QUOTED: usize = 64;
 
 /// Reads variables one by one and collects what is wrong with them. A variable that is empty counts as not set, as an
 /// unset `${…}` of a stack file leaves it.
 pub(super) struct Strings<'a> {
     get: &'a dyn Fn(&str) -> Option<String>,
+    /// The names that were asked for, set or not.
+    known: BTreeSet<String>,
     mistakes: Vec<String>,
 }
 
 impl<'a> Strings<'a> {
     pub(super) fn new(get: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { get, mistakes: Vec::new() }
+        Self { get, known: BTreeSet::new(), mistakes: Vec::new() }
     }
 
-    pub(super) fn into_mistakes(self) -> Vec<String> {
-        self.mistakes
+    /// The names that were asked for, set or not.
+    pub(super) fn known(&self) -> &BTreeSet<String> {
+        &self.known
+    }
+
+    /// What is wrong, of what was read until now.
+    pub(super) fn take_mistakes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.mistakes)
     }
 
     pub(super) fn mistake(&mut self, line: String) {
@@ -24,6 +37,7 @@ impl<'a> Strings<'a> {
     }
 
     pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        self.known.insert(name.to_owned());
         (self.get)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
@@ -50,7 +64,7 @@ impl<'a> Strings<'a> {
             Some((_, value)) => Ok(value.clone()),
             None => {
                 let names: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
-                Err(format!("must be {}", names.join(" or ")))
+                Err(format!("must be one of {}, and is `{}`", names.join(", "), cut(text, QUOTED)))
             }
         })
     }
@@ -67,16 +81,11 @@ impl<'a> Strings<'a> {
         self.choice(name, &[("true", true), ("1", true), ("false", false), ("0", false)])
     }
 
-    /// A duration as of-watchdog's: Go's (`1m30s`), or bare seconds. As in Go there is none beyond 292 years: added to a
-    /// date, a longer one would leave the calendar.
+    /// A duration, or bare seconds.
     pub(super) fn duration(&mut self, name: &str) -> Option<Duration> {
         self.parsed(name, |text| {
-            text.parse::<u32>()
-                .map(|seconds| Duration::from_secs(seconds.into()))
-                .ok()
-                .or_else(|| text.parse::<SignedDuration>().ok()?.try_into().ok())
-                .filter(|duration: &Duration| i64::try_from(duration.as_nanos()).is_ok())
-                .ok_or_else(|| "is not a duration such as 10s, 1m30s or 90".to_owned())
+            let wrong = || format!("is not a duration such as 10s, 1m30s or 90, but `{}`", cut(text, QUOTED));
+            duration::parse(text).ok_or_else(wrong)
         })
     }
 }

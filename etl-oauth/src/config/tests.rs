@@ -77,12 +77,12 @@ fn every_mistake_is_told_at_once_and_names_its_variable_or_secret() {
         "provider=nobody is not known",
         "public_url must begin with https://",
         "token_url is not an absolute URL",
-        "lease is not a duration such as",
-        "renew must be before_expiry or each_run or on_401",
-        "show_result must be true or 1 or false or 0",
+        "lease is not a duration such as 10s, 1m30s or 90, but `5 parsecs`",
+        "renew must be one of before_expiry, each_run, on_401, and is `sometimes`",
+        "show_result must be one of true, 1, false, 0, and is `yes`",
         "client_auth is set to `magic`, expected one of `basic`",
-        "job must be none or gumroad",
-        "store must be gateway or kubernetes or nats or postgres or file",
+        "job must be one of none, gumroad, strava, x, extract, and is `nothing`",
+        "store must be one of gateway, kubernetes, nats, postgres, file, and is `paper`",
         "secret oauth2-client-id is missing",
         "secret oauth2-client-secret is empty",
         "secret oauth2-refresh-token is missing",
@@ -218,7 +218,7 @@ fn what_cannot_go_together_is_told() {
         "no device authorization endpoint: set the variable device_url, or issuer",
     );
     told(base().set("grant", "client_credentials").set("dpop", "true"), "list the secret oauth2-token");
-    told(base().set("grant", "password"), "grant must be authorization_code or device_code or");
+    told(base().set("grant", "password"), "grant must be one of authorization_code, device_code,");
     let it = base().set("grant", "client_credentials").set("client_auth", "private_key_jwt");
     it.mount("oauth2-private-key", "marker");
     told(it, "secret oauth2-private-key is no private key");
@@ -293,4 +293,26 @@ fn the_platforms_own_exchange_is_a_route_of_its_gateway_within_the_cluster() {
             assert!(wrong.iter().any(|line| line.starts_with(&told)), "{grant}: {wrong:?}");
         }
     }
+}
+
+#[test]
+fn o11_a_misspelt_variable_is_a_mistake_with_the_nearest_name() {
+    let it = Setting::new();
+    let folder = it.folder.path().display().to_string();
+    let get =
+        |name: &str| if name == "secret_mount_path" { Some(folder.clone()) } else { it.variables.get(name).cloned() };
+    let read = |set: &[&str]| Config::of(&mut Strings::new(&get), set.iter().map(|name| (*name).to_owned()));
+    let mistakes = read(&["min_run_intervall", "HOSTNAME", "fprocess", "database_url"]).unwrap_err();
+    assert_eq!(mistakes.lines(), ["min_run_intervall is not known: is it min_run_interval that is meant?"]);
+    assert!(read(&["min_run_interval", "exec_timeout", "record_of", "extract_file"]).is_ok());
+}
+
+#[test]
+fn durations_are_those_of_go_and_of_the_template() {
+    for (text, millis) in [(".5s", 500), ("1.s", 1000), ("1m30s", 90_000), ("90", 90_000)] {
+        let config = Setting::new().set("state_lifetime", text).read().unwrap();
+        assert_eq!(config.state_lifetime, Duration::from_millis(millis), "{text}");
+    }
+    let mistakes = Setting::new().set("state_lifetime", "1m 30s").mistakes();
+    assert_eq!(mistakes, ["state_lifetime is not a duration such as 10s, 1m30s or 90, but `1m 30s`"]);
 }

@@ -1,6 +1,7 @@
 use std::sync::{Arc, Once};
 
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::JobError;
 use token_keeper::{
@@ -21,8 +22,13 @@ pub struct JobState {
 pub struct Entry<T> {
     /// The job's own notes.
     pub notes: T,
+    /// The notes as they were stored.
+    read: Option<Value>,
     stored: Option<(Record, Version)>,
 }
+
+/// How often a write gives way to writes of notes under other names.
+const TRIES: u32 = 8;
 
 /// The options of the store of ledgers, for the function whose tokens live in a store with these.
 #[must_use]
@@ -65,20 +71,22 @@ impl JobState {
     /// When the store fails, or holds something else there.
     pub async fn read<T: DeserializeOwned + Default>(&self, name: &str) -> Result<Entry<T>, JobError> {
         let Some(Stored { record, version }) = self.store.load(&self.account).await? else {
-            return Ok(Entry { notes: T::default(), stored: None });
+            return Ok(Entry { notes: T::default(), read: None, stored: None });
         };
-        let notes = match record.notes.get(name) {
+        let read = record.notes.get(name).cloned();
+        let notes = match &read {
             Some(notes) => serde_json::from_value(notes.clone())
                 .map_err(|_| StoreError::Refused(format!("the notes of {name} are not this job's")))?,
             None => T::default(),
         };
-        Ok(Entry { notes, stored: Some((record, version)) })
+        Ok(Entry { notes, read, stored: Some((record, version)) })
     }
 
-    /// Writes the notes under `name` if nobody wrote since `was` was read.
+    /// Writes the notes under `name` if they are still as they were when `was` was read. Notes under other names stay as
+    /// they are.
     ///
     /// # Errors
-    /// [`JobError::Overtaken`] where somebody did; else when the store fails.
+    /// [`JobError::Overtaken`] where they changed; else when the store fails.
     pub async fn write<T: Serialize>(&self, name: &str, was: Entry<T>) -> Result<Entry<T>, JobError> {
         // Within a process it is of use, so that this is no error; who needs more finds out before a restart shows it.
         if matches!(*self.store, Store::Memory(_)) {
@@ -90,17 +98,26 @@ impl JobState {
             });
         }
         let notes = serde_json::to_value(&was.notes).map_err(|err| JobError::Failed(err.to_string()))?;
-        let (mut record, version) = match was.stored {
-            Some((record, version)) => (record, Some(version)),
-            None => (Record::default(), None),
-        };
-        record.generation += 1;
-        record.notes.insert(name.to_owned(), notes);
-        match self.store.save(&self.account, &record, version.as_ref()).await {
-            Ok(version) => Ok(Entry { notes: was.notes, stored: Some((record, version)) }),
-            Err(StoreError::Conflict) => Err(JobError::Overtaken),
-            Err(err) => Err(err.into()),
+        let mut stored = was.stored;
+        for _ in 0..TRIES {
+            let (mut record, version) = stored.unzip();
+            let mut record = record.take().unwrap_or_default();
+            record.generation += 1;
+            record.notes.insert(name.to_owned(), notes.clone());
+            match self.store.save(&self.account, &record, version.as_ref()).await {
+                Ok(version) => {
+                    return Ok(Entry { notes: was.notes, read: Some(notes), stored: Some((record, version)) });
+                }
+                Err(StoreError::Conflict) => {}
+                Err(err) => return Err(err.into()),
+            }
+            let there = self.store.load(&self.account).await?;
+            if there.as_ref().and_then(|there| there.record.notes.get(name)) != was.read.as_ref() {
+                break;
+            }
+            stored = there.map(|there| (there.record, there.version));
         }
+        Err(JobError::Overtaken)
     }
 }
 
@@ -118,7 +135,13 @@ mod tests {
         one.notes.push(7);
         let one = ledger.write("one", one).await.unwrap();
         assert!(matches!(ledger.write("one", other).await, Err(JobError::Overtaken)));
+        // Notes under another name are no obstacle.
+        let mut other: Entry<u32> = ledger.read("other").await.unwrap();
+        other.notes = 3;
+        let one = ledger.write("one", one).await.unwrap();
+        ledger.write("other", other).await.unwrap();
         ledger.write("one", one).await.unwrap();
+        assert_eq!(ledger.read::<u32>("other").await.unwrap().notes, 3);
         let two: Entry<String> = ledger.read("two").await.unwrap();
         ledger.write("two", two).await.unwrap();
         assert_eq!(ledger.read::<Vec<u8>>("one").await.unwrap().notes, [7]);

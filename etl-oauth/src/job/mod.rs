@@ -12,6 +12,7 @@ mod job_lease;
 mod job_state;
 mod mail;
 mod money;
+mod none;
 mod progress;
 pub mod strava;
 mod user_job;
@@ -24,7 +25,7 @@ pub use money::{Currency, Money, Sums};
 pub use progress::Progress;
 pub use user_job::Own;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -32,6 +33,7 @@ use jiff::Timestamp;
 
 use token_keeper::{
     api::{Api, ApiError},
+    renewal::KeeperError,
     store::StoreError,
 };
 
@@ -39,7 +41,7 @@ use token_keeper::{
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Job {
-    /// Runs nothing: the function only keeps the token alive.
+    /// Runs nothing: each call keeps the token alive, and says whether it is.
     None,
     /// Reports the sales of the last seven days on Gumroad ([`gumroad`]).
     Gumroad,
@@ -147,6 +149,12 @@ pub enum JobError {
     /// A mistake in the job.
     #[error("the job panicked")]
     Panicked,
+    /// The job ran for longer than a call may last.
+    #[error("the job did not end within {:.1} s", limit.as_secs_f64())]
+    TimedOut {
+        /// How long it had.
+        limit: Duration,
+    },
 }
 
 impl From<Box<dyn std::error::Error + Send + Sync>> for JobError {
@@ -172,6 +180,7 @@ impl JobError {
             Self::Input(_) => StatusCode::BAD_REQUEST,
             Self::Ledger(_) | Self::Overtaken | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::BAD_GATEWAY,
         }
     }
@@ -191,7 +200,30 @@ impl JobError {
             Self::Sink(_) => "sink",
             Self::Failed(_) => "job_failed",
             Self::Panicked => "job_panicked",
+            Self::TimedOut { .. } => "job_timed_out",
         }
+    }
+
+    /// The codes of failures that are the job's own; those of the API and of tokens come on top.
+    pub(crate) const CODES: [&str; 11] = [
+        "api_refused",
+        "bad_input",
+        "busy",
+        "job_failed",
+        "job_panicked",
+        "job_timed_out",
+        "ledger",
+        "not_shown",
+        "overtaken",
+        "paging",
+        "sink",
+    ];
+
+    /// Whether the job did not run because there is no account to run it for: nothing was asked of any provider or API,
+    /// and nothing failed.
+    #[must_use]
+    pub fn wants_an_account(&self) -> bool {
+        matches!(self, Self::Api(ApiError::Token(KeeperError::Disabled { .. })))
     }
 
     /// What a person should do about it.
@@ -203,6 +235,9 @@ impl JobError {
             Self::Ledger(_) => "Look at the store; the next run goes on where this one got to.",
             Self::Overtaken | Self::Busy => "Nothing: that run does the work.",
             Self::Panicked => "Look at the log, which has the place and the words.",
+            Self::TimedOut { .. } => {
+                "Give the function more time (exec_timeout, and write_timeout with it), or the job less to do."
+            }
             Self::Sink(_) => "Look at where the data goes; the next run goes on where this one got to.",
             Self::Failed(_) => "Look at the log, and run the job again.",
             _ => "Look at the provider's status page, and run the job again.",
@@ -245,11 +280,7 @@ impl Job {
     /// What the API says, and what the job can't make sense of.
     pub async fn run(&self, context: Context) -> Result<Outcome, JobError> {
         match self {
-            Self::None => Ok(Outcome {
-                json: serde_json::json!({ "job": "none" }),
-                html: "<h1>Nothing to run</h1><p>This function keeps its token alive and runs no job.</p>".into(),
-                text: "This function keeps its token alive and runs no job.\n".into(),
-            }),
+            Self::None => none::run(&context).await,
             Self::Gumroad => gumroad::weekly(&context).await,
             Self::Strava => strava::run(&context).await,
             Self::X => x::run(&context).await,

@@ -37,13 +37,11 @@ impl Currency {
         letters.iter().all(u8::is_ascii_alphabetic).then(|| Self(letters.map(|letter| letter.to_ascii_uppercase())))
     }
 
-    /// Decimal places: 2, but 0 for the currencies that ISO 4217 gives no smaller unit.
+    /// Decimal places as ISO 4217 has them: 2 for most currencies, 0 for the yen, 3 for the Kuwaiti dinar; 2 for a code that
+    /// it does not list.
     fn places(self) -> u32 {
-        const WHOLE: [&[u8; 3]; 16] = [
-            b"BIF", b"CLP", b"DJF", b"GNF", b"ISK", b"JPY", b"KMF", b"KRW", b"PYG", b"RWF", b"UGX", b"UYI", b"VND",
-            b"VUV", b"XAF", b"XPF",
-        ];
-        if WHOLE.contains(&&self.0) { 0 } else { 2 }
+        let listed = iso_currency::Currency::from_code(&self.to_string());
+        listed.and_then(iso_currency::Currency::exponent).map_or(2, u32::from)
     }
 }
 
@@ -105,7 +103,10 @@ impl fmt::Display for Money {
         let minor = self.minor.unsigned_abs();
         match self.currency.places() {
             0 => write!(f, "{sign}{minor} {}", self.currency),
-            _ => write!(f, "{sign}{}.{:02} {}", minor / 100, minor % 100, self.currency),
+            places => {
+                let (one, width) = (10_u64.pow(places), places as usize);
+                write!(f, "{sign}{}.{:0width$} {}", minor / one, minor % one, self.currency)
+            }
         }
     }
 }
@@ -179,6 +180,21 @@ mod tests {
     #[test]
     fn a_currency_without_cents_has_no_point() {
         assert_eq!(Money::new(1500, in_("JPY")).to_string(), "1500 JPY");
+    }
+
+    #[test]
+    fn dinars_have_three_decimal_places() {
+        for (words, code, minor, shown) in [
+            ("1.250", "KWD", 1250, "1.250 KWD"),
+            ("0.005", "BHD", 5, "0.005 BHD"),
+            ("12", "KWD", 12_000, "12.000 KWD"),
+            ("3", "ISK", 3, "3 ISK"),
+            ("3", "XYZ", 300, "3.00 XYZ"),
+        ] {
+            let money = Money::read(words, in_(code)).unwrap();
+            assert_eq!((money.minor(), &*money.to_string()), (minor, shown), "{words} {code}");
+        }
+        assert_eq!(Money::read("1.2505", in_("KWD")), None);
     }
 
     #[test]

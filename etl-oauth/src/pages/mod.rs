@@ -23,6 +23,7 @@ mod notice;
 mod problem;
 mod status;
 mod timeline;
+mod verdict;
 
 pub use begin::{Begin, Device};
 pub use confirm::Confirm;
@@ -31,8 +32,9 @@ pub use enable::Enable;
 pub use notice::{JobResult, Ran, Start};
 pub use problem::Problem;
 use status::Words;
-pub use status::{Account, Invitation, Renewal, Run, Status, StatusPage, Store};
+pub use status::{Account, Invitation, RenewalRow, Run, Status, StatusPage, Store};
 pub use token_keeper::token::State;
+pub use verdict::{Level, Verdict};
 
 use std::fmt;
 use std::sync::LazyLock;

@@ -2,12 +2,12 @@
 
 use askama::Template;
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::timeline::Timeline;
-use super::{Base, Page, Problem, STYLE};
+use super::{Base, Page, Problem, STYLE, Verdict};
 use crate::format::{filters, span, whole};
 use token_keeper::token::State;
 
@@ -17,6 +17,8 @@ const ROWS: usize = 10;
 /// The JSON of `/status`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
+    /// The whole in one line.
+    pub verdict: Verdict,
     /// The provider's name in the configuration ("gumroad").
     pub provider: String,
     /// Where the tokens are kept.
@@ -58,16 +60,19 @@ pub struct Account {
     #[serde(serialize_with = "seconds")]
     pub refresh_expires_at: Option<Timestamp>,
     /// The last renewal, whether it went well or not.
-    pub last_renewal: Option<Renewal>,
+    pub last_renewal: Option<RenewalRow>,
     /// When the next one is due, where that is known.
     #[serde(serialize_with = "seconds")]
     pub next_renewal_at: Option<Timestamp>,
     /// The last run of the job.
     pub last_run: Option<Run>,
+    /// The newest token is in memory alone.
+    #[serde(skip)]
+    pub unsaved: bool,
     /// What is wrong, and what to do about it.
     pub error: Option<Problem>,
     /// The last renewals that this replica knows of, newest first.
-    pub renewals: Vec<Renewal>,
+    pub renewals: Vec<RenewalRow>,
     /// The last runs that this replica knows of, newest first.
     pub runs: Vec<Run>,
     /// How often somebody has authorised it: what no renewal changes.
@@ -97,8 +102,8 @@ pub struct Invitation {
 }
 
 /// A renewal of the token.
-#[derive(Debug, Clone, Serialize)]
-pub struct Renewal {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewalRow {
     /// When.
     #[serde(serialize_with = "second")]
     pub at: Timestamp,
@@ -107,7 +112,7 @@ pub struct Renewal {
 }
 
 /// A run of the job.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// When it started.
     #[serde(serialize_with = "second")]
@@ -179,7 +184,7 @@ impl Words for State {
     fn words(self) -> &'static str {
         match self {
             Self::Disabled => "No account is connected, so the function can do nothing.",
-            Self::Enabled => "The function has a token and keeps it alive.",
+            Self::Enabled => "An account is connected.",
             Self::Degraded => {
                 "There is a token, but renewing or saving it failed the last time. The function tries again by itself."
             }
@@ -235,7 +240,7 @@ impl Account {
     }
 }
 
-impl Renewal {
+impl RenewalRow {
     fn ok(&self) -> bool {
         matches!(self.outcome.as_str(), "renewed" | "adopted")
     }
@@ -247,12 +252,13 @@ impl Renewal {
 }
 
 impl Run {
-    fn ok(&self) -> bool {
+    /// Whether it succeeded.
+    pub(crate) fn ok(&self) -> bool {
         self.outcome == "ok"
     }
 
     /// "ok", "provider unavailable"
-    fn words(&self) -> String {
+    pub(super) fn words(&self) -> String {
         self.outcome.replace('_', " ")
     }
 
@@ -279,12 +285,14 @@ fn seconds<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pages::Level;
 
     #[test]
     fn the_json_is_the_promised_one() {
-        let renewal = Renewal { at: "2026-01-31T10:27:38.25Z".parse().unwrap(), outcome: "renewed".into() };
+        let renewal = RenewalRow { at: "2026-01-31T10:27:38.25Z".parse().unwrap(), outcome: "renewed".into() };
         let run = Run { at: "2026-01-31T11:00:00Z".parse().unwrap(), outcome: "ok".into(), duration_ms: 412 };
         let status = Status {
+            verdict: Verdict { level: Level::Critical, code: "needs_authorisation", message: "Nothing runs.".into() },
             provider: "gumroad".into(),
             store: Store { kind: "gateway".into(), ok: true },
             accounts: vec![Account {
@@ -300,6 +308,7 @@ mod tests {
                 last_renewal: Some(renewal),
                 next_renewal_at: None,
                 last_run: Some(run),
+                unsaved: false,
                 error: None,
                 renewals: vec![],
                 runs: vec![],
@@ -310,7 +319,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&status).unwrap(),
-            r#"{"provider":"gumroad","store":{"kind":"gateway","ok":true},"accounts":[{"account":"default","who":null,"state":"needs_authorisation","generation":7,"scope":"view_sales","wanted_scope":"view_sales","expires_at":"2026-01-31T11:27:38Z","refresh_token":true,"refresh_expires_at":null,"last_renewal":{"at":"2026-01-31T10:27:38Z","outcome":"renewed"},"next_renewal_at":null,"last_run":{"at":"2026-01-31T11:00:00Z","outcome":"ok","duration_ms":412},"error":null,"renewals":[],"runs":[],"authorisations":2}]}"#
+            r#"{"verdict":{"level":"critical","code":"needs_authorisation","message":"Nothing runs."},"provider":"gumroad","store":{"kind":"gateway","ok":true},"accounts":[{"account":"default","who":null,"state":"needs_authorisation","generation":7,"scope":"view_sales","wanted_scope":"view_sales","expires_at":"2026-01-31T11:27:38Z","refresh_token":true,"refresh_expires_at":null,"last_renewal":{"at":"2026-01-31T10:27:38Z","outcome":"renewed"},"next_renewal_at":null,"last_run":{"at":"2026-01-31T11:00:00Z","outcome":"ok","duration_ms":412},"error":null,"renewals":[],"runs":[],"authorisations":2}]}"#
         );
     }
 }

@@ -14,7 +14,7 @@ fn now() -> Timestamp {
 }
 
 fn account(state: State, text: &str) -> Account {
-    let renewal = Renewal { at: "2026-11-21T11:00:00Z".parse().unwrap(), outcome: text.into() };
+    let renewal = RenewalRow { at: "2026-11-21T11:00:00Z".parse().unwrap(), outcome: text.into() };
     let run = Run { at: "2026-11-21T11:30:00Z".parse().unwrap(), outcome: text.into(), duration_ms: 412 };
     Account {
         account: text.into(),
@@ -29,6 +29,7 @@ fn account(state: State, text: &str) -> Account {
         last_renewal: Some(renewal.clone()),
         next_renewal_at: Some("2026-11-21T13:29:00Z".parse().unwrap()),
         last_run: Some(run.clone()),
+        unsaved: false,
         error: Some(problem(text)),
         renewals: vec![renewal],
         runs: vec![run],
@@ -91,11 +92,10 @@ fn every_page(text: &str) -> Vec<Page> {
             open: true,
             csrf: text,
         }));
-        let status = Status {
-            provider: text.into(),
-            store: Store { kind: text.into(), ok: state == State::Enabled },
-            accounts: vec![account(state, text), account(State::Enabled, text)],
-        };
+        let store = Store { kind: text.into(), ok: state == State::Enabled };
+        let accounts = vec![account(state, text), account(State::Enabled, text)];
+        let verdict = Verdict::of(&store, &accounts, false, now());
+        let status = Status { verdict, provider: text.into(), store, accounts };
         pages.push(Page::from(&StatusPage {
             base,
             provider: text,
@@ -293,11 +293,9 @@ fn the_status_says_so_too_as_long_as_the_token_lives() {
         (State::NeedsAuthorisation, false, false),
     ] {
         let account = Account { refresh_token, ..account(state, "word") };
-        let status = Status {
-            provider: "google".into(),
-            store: Store { kind: "file".into(), ok: true },
-            accounts: vec![account],
-        };
+        let (store, accounts) = (Store { kind: "file".into(), ok: true }, vec![account]);
+        let verdict = Verdict::of(&store, &accounts, false, now());
+        let status = Status { verdict, provider: "google".into(), store, accounts };
         let page = StatusPage {
             base: &Base::new(&"https://gateway.example/function/etl-oauth".parse().unwrap()),
             provider: "Google",
@@ -366,4 +364,25 @@ fn the_buttons_are_those_that_make_sense_in_the_state() {
         assert_eq!(has("/refresh"), matches!(state, State::Enabled | State::Degraded), "{state:?}");
         assert_eq!(has("/revoke"), state != State::Disabled, "{state:?}");
     }
+}
+
+#[test]
+fn o8_the_first_thing_on_the_status_page_is_the_verdict() {
+    for (page, state) in every_page("word").iter().filter(|page| page.html.contains("Status of")).zip(STATES) {
+        let after_notice = page.html.split("role=\"status\"").nth(1).unwrap();
+        let first = after_notice.split("<div class=\"note ").nth(1).unwrap();
+        assert!(
+            first.starts_with("bad\"><p><strong>") || first.starts_with("warn\"><p><strong>"),
+            "{state:?}: {first}"
+        );
+        assert!(!page.html.contains("keeps it alive"), "{state:?}");
+    }
+}
+
+#[test]
+fn o11_numbers_of_neighbouring_columns_do_not_touch_on_a_narrow_page() {
+    let rule = STYLE.split(".number {").nth(1).unwrap().split('}').next().unwrap();
+    let padding = rule.split(';').find_map(|line| line.trim().strip_prefix("padding:")).unwrap();
+    let sides: Vec<&str> = padding.split_whitespace().collect();
+    assert!(sides.len() == 4 && sides[3] != "0", "the cell's left side keeps its distance: {padding}");
 }

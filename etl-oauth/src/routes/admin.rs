@@ -9,12 +9,19 @@ use super::{
     respond::{self, Asked, Posted, problem},
     status,
 };
-use crate::{format::whole, guard::Endpoint};
+use crate::{
+    format::{moment, whole},
+    guard::Endpoint,
+    pages::Problem,
+};
 use token_keeper::{api::ApiError, renewal::Keeper};
 
 /// `POST /refresh`: one renewal now, whatever waits stand.
 pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
     let keeper = app.may_operate(&asked, form).await?;
+    if let Some(problem) = app.nothing_to_renew_with(&keeper).await {
+        return Err(asked.problem(&app, &problem));
+    }
     let refreshed = keeper.refresh().await;
     app.floor.forget();
     match refreshed {
@@ -106,9 +113,31 @@ pub(super) async fn reseal(State(app): AppState, asked: Asked, form: Posted) -> 
 }
 
 impl App {
+    /// The problem of an account whose token works, and that has no refresh token.
+    async fn nothing_to_renew_with(&self, keeper: &Keeper) -> Option<Problem> {
+        keeper.sync().await;
+        let (stored, now) = (keeper.current()?, self.clock.now());
+        let tokens = stored.record.tokens.as_ref().filter(|tokens| tokens.is_alive(now))?;
+        if tokens.refresh_token.is_some() || self.config.provider.grant.asks_again() {
+            return None;
+        }
+        let end = match tokens.expires_at {
+            Some(at) => format!("works until {}", moment(at)),
+            None => "works, and has no known end".to_owned(),
+        };
+        let message = format!("account {} has no refresh token; its access token {end}", keeper.account());
+        let next = match &self.config.provider.refresh_token_remedy {
+            Some(remedy) => format!("Nothing, while it works. For a refresh token: {remedy}"),
+            None => "Nothing, while it works. When it ends, authorise again at the enable page.".to_owned(),
+        };
+        let words = ("There is no refresh token to renew with", &*message, &*next);
+        let problem = problem("no_refresh_token", StatusCode::UNPROCESSABLE_ENTITY, words);
+        Some(problem.with_link("/status", "To the status"))
+    }
+
     /// Lets the operator pass, and gives the keeper of the account that the form names.
     async fn may_operate(&self, asked: &Asked, form: Posted) -> Result<Keeper, Response> {
-        let (fields, wrong) = respond::fields(asked, form);
+        let (fields, wrong) = respond::fields(form);
         self.admit(Endpoint::Operate, asked, fields.account(), &fields.csrf).await?;
         asked.refuse_body(self, wrong)?;
         self.keeper(asked, fields.account())

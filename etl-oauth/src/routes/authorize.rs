@@ -150,7 +150,7 @@ impl App {
         Ok(is_taken(&keeper))
     }
 
-    fn refuse(&self, door: Endpoint, asked: &Asked, refusal: Refusal) -> Response {
+    pub(super) fn refuse(&self, door: Endpoint, asked: &Asked, refusal: Refusal) -> Response {
         let problem = match refusal {
             Refusal::Hidden => return self.hidden(asked, door),
             Refusal::Forwarded => problem(

@@ -12,7 +12,7 @@ use super::{
     respond::{self, Asked, problem},
 };
 use crate::{
-    guard::{Endpoint, Pending, StateError},
+    guard::{Endpoint, Pending, StateError, Who},
     pages::Problem,
 };
 use token_keeper::{
@@ -83,10 +83,10 @@ pub(super) async fn arrive(
     let now = app.clock.now();
     let pending = Pending::open(&app.key, &app.jar, &app.used, &asked.headers, state, now)
         .map_err(|err| app.stale(&asked, err))?;
-    app.admit(Endpoint::Callback, &asked, pending.account(), "").await?;
+    let who = app.admit(Endpoint::Callback, &asked, pending.account(), "").await?;
     app.use_up(&pending, state, now).await.map_err(|err| app.stale(&asked, err))?;
     let forget = Pending::forget(&app.jar, state);
-    let result = app.complete(&asked, (&query, &arrival), &pending).await;
+    let result = app.complete(&asked, (&query, &arrival), &pending, who).await;
     Ok(match result {
         Ok(kept) => {
             let told = done::told(&app, pending.account(), &kept);
@@ -130,6 +130,7 @@ impl App {
         asked: &Asked,
         (query, arrival): (&str, &Arrival),
         pending: &Pending,
+        who: Who,
     ) -> Result<Kept, Response> {
         if self.config.provider.callback.sign.is_some() {
             let client =
@@ -166,7 +167,7 @@ impl App {
         let mut answer = answer.map_err(|failure| self.not_exchanged(asked, &failure))?;
         let owner = self.authority.owner(&answer, sent_at).await;
         answer.owner = owner.map_err(|failure| self.not_exchanged(asked, &failure))?;
-        self.settle(asked, &keeper, answer, sent_at).await
+        self.settle(asked, (&keeper, who), answer, sent_at).await
     }
 
     fn bad(&self, asked: &Asked, message: &str) -> Response {

@@ -13,7 +13,7 @@ use super::{
     respond::{self, Asked, problem},
 };
 use crate::{
-    guard::{Concern, Csrf, Endpoint, concerns},
+    guard::{Concern, Csrf, Endpoint, Refusal, Who, concerns},
     pages::{Confirm, Page},
 };
 use token_keeper::{
@@ -52,13 +52,13 @@ pub(super) async fn confirm(
     let Confirmed { csrf, grant } = form.map(|Form(confirmed)| confirmed).unwrap_or_default();
     let waiting = app.open(&grant);
     let account = waiting.as_ref().map_or(token_keeper::store::DEFAULT_ACCOUNT, |(waiting, _)| &waiting.account);
-    app.admit(Endpoint::Callback, &asked, account, &csrf).await?;
+    let who = app.admit(Endpoint::Callback, &asked, account, &csrf).await?;
     let (waiting, record) = waiting.ok_or_else(|| app.no_grant(&asked))?;
     if !app.used.consume(&Secret::new(grant).digest(), waiting.ends_at, app.clock.now()) {
         return Err(app.no_grant(&asked));
     }
     let keeper = app.keeper(&asked, &waiting.account)?;
-    let kept = app.keep(&keeper, &record).await;
+    let kept = app.keep(&asked, (&keeper, who), &record).await?;
     Ok(respond::see_other(&app.config.page("/done"), done::told(&app, &waiting.account, &kept)))
 }
 
@@ -67,7 +67,7 @@ impl App {
     pub(super) async fn settle(
         &self,
         asked: &Asked,
-        keeper: &Keeper,
+        (keeper, who): (&Keeper, Who),
         answer: Answer,
         sent_at: Timestamp,
     ) -> Result<Kept, Response> {
@@ -77,18 +77,24 @@ impl App {
         let wanted = &self.config.provider.scope;
         let concerns = keeper.current().map(|old| concerns(&old.record, &new, wanted, now)).unwrap_or_default();
         if concerns.is_empty() {
-            return Ok(self.keep(keeper, &new).await);
+            return self.keep(asked, (keeper, who), &new).await;
         }
         Err(self.ask(asked, keeper.account(), &concerns, &new))
     }
 
-    async fn keep(&self, keeper: &Keeper, grant: &Record) -> Kept {
+    /// Stores a grant. One that anyone may have sent is written only where none is stored, by compare-and-swap: of two
+    /// that were admitted while the account was free, the first one stays.
+    async fn keep(&self, asked: &Asked, (keeper, who): (&Keeper, Who), grant: &Record) -> Result<Kept, Response> {
         let owner = grant.owner.as_ref().map_or("unknown", |owner| &owner.id);
+        let kept = match who {
+            Who::Anyone => keeper.take_where_free(grant).await,
+            Who::Caller | Who::Operator => Ok(keeper.take(grant).await),
+        };
+        let kept = kept.map_err(|_| self.refuse(Endpoint::Callback, asked, Refusal::Taken))?;
         tracing::info!(account = keeper.account(), owner, "authorised");
-        let kept = keeper.take(grant).await;
         // What the last run found out is news no more.
         self.floor.forget();
-        kept
+        Ok(kept)
     }
 
     fn ask(&self, asked: &Asked, account: &str, concerns: &[Concern], new: &Record) -> Response {

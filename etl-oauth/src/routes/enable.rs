@@ -47,7 +47,7 @@ pub(super) async fn page(
 
 /// `POST`: begins an authorisation and leads to the provider (RFC 6749 §4.1.1).
 pub(super) async fn start(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
-    let (fields, wrong) = respond::fields(&asked, form);
+    let (fields, wrong) = respond::fields(form);
     let who = app.admit(Endpoint::Enable, &asked, fields.account(), &fields.csrf).await?;
     asked.refuse_body(&app, wrong)?;
     if app.config.provider.grant != Grant::AuthorizationCode {

@@ -1,6 +1,6 @@
 //! `/`: runs the job, for every account that somebody has authorised.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -18,19 +18,16 @@ use super::{
     authorize::Admitted,
     enable::is_taken,
     respond::{self, Asked, problem},
+    run_history::History,
 };
 use crate::{
+    config::duration,
+    format::whole,
     guard::{Endpoint, Landed, Place, Who},
     job::{Context, JobError, JobState, Outcome},
-    pages::{JobResult, Page, Problem, Ran},
+    pages::{JobResult, Page, Problem, Ran, Run as RunRow},
 };
-use token_keeper::{
-    api::{Api, ApiError},
-    renewal::{Keeper, KeeperError},
-    store::DEFAULT_ACCOUNT,
-    token::FailureKind,
-    trace_context,
-};
+use token_keeper::{api::Api, renewal::Keeper, store::DEFAULT_ACCOUNT, trace_context};
 
 /// How many accounts are served at a time.
 const AT_A_TIME: usize = 4;
@@ -49,7 +46,7 @@ pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Resul
     let started_at = app.clock.now();
     match app.floor.enter(proved, started_at) {
         Place::Run(landed) => {
-            let outcome = Arc::new(app.run_all(&input).await);
+            let outcome = Arc::new(app.run_all(&input, app.time_for(&asked)).await);
             // Who only heard that nobody has authorised it has cost nobody anything, and the next may hear better news.
             if outcome.iter().all(|(_, result)| result.as_ref().is_err_and(|err| err.status() == StatusCode::CONFLICT))
             {
@@ -89,7 +86,7 @@ pub(super) type Run = (String, Result<Outcome, JobError>);
 impl App {
     /// Runs the job for every authorised account, a few at a time; one that fails stops no other. Where there is none, that
     /// is the failure of the account `default`. In the order of the accounts' names.
-    async fn run_all(self: &Arc<Self>, input: &Bytes) -> Vec<Run> {
+    async fn run_all(self: &Arc<Self>, input: &Bytes, limit: Option<Duration>) -> Vec<Run> {
         let mut keepers = self.keepers.all().await;
         keepers.retain(is_taken);
         if keepers.is_empty() {
@@ -101,9 +98,22 @@ impl App {
             let (app, places, input) = (Arc::clone(self), Arc::clone(&places), input.clone());
             let account = keeper.account().to_owned();
             let task = tasks.spawn(trace_context::carry(async move {
-                // The semaphore is never closed.
-                let _place = places.acquire_owned().await;
-                app.run_one(keeper, input).await
+                let (account, begun) = (keeper.account().to_owned(), app.clock.now());
+                let run = async {
+                    // The semaphore is never closed.
+                    let _place = places.acquire_owned().await;
+                    app.run_one(keeper, input).await
+                };
+                let Some(limit) = limit else { return run.await };
+                // The watchdog would cut the whole call off, without an answer, an event or an entry.
+                match tokio::time::timeout(limit, run).await {
+                    Ok(result) => result,
+                    Err(_) => {
+                        let late = Err(JobError::TimedOut { limit });
+                        app.tally(&account, begun, &late);
+                        late
+                    }
+                }
             }));
             accounts.insert(task.id(), account);
         }
@@ -120,7 +130,27 @@ impl App {
             }));
         }
         runs.sort_by(|one, other| one.0.cmp(&other.0));
+        for (account, result) in &runs {
+            if !result.as_ref().is_err_and(JobError::wants_an_account) {
+                self.histories.save(account).await;
+            }
+        }
         runs
+    }
+
+    /// Shows in the metrics when the job last succeeded, by what the replicas before this one wrote down.
+    pub(super) async fn show_last_success(&self, account: &str) {
+        let history = self.histories.of(account).await;
+        if let Some(run) = history.runs.iter().find(|run| run.ok()) {
+            self.show_success(account, run.at);
+        }
+    }
+
+    fn show_success(&self, account: &str, at: Timestamp) {
+        let labels = [("job", self.config.job.name().to_owned()), ("account", account.to_owned())];
+        #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]
+        let at = at.as_second() as f64;
+        metrics::gauge!("etl_oauth_job_last_success_timestamp_seconds", &labels).set(at);
     }
 
     async fn run_one(&self, keeper: Keeper, input: Bytes) -> Result<Outcome, JobError> {
@@ -135,15 +165,38 @@ impl App {
         result
     }
 
+    /// How long the runs of a call have: a little less than the watchdog lets the call last, for their outcome has to be
+    /// written and answered. A caller's `X-Timeout` shortens the watchdog's limit.
+    fn time_for(&self, asked: &Asked) -> Option<Duration> {
+        let limit = self.config.exec_timeout?;
+        let asked = asked.headers.get("x-timeout").and_then(|value| value.to_str().ok());
+        // A bare number is no Go duration, and the watchdog passes it over.
+        let asked = asked.filter(|text| !text.ends_with(|c: char| c.is_ascii_digit())).and_then(duration::parse);
+        let limit = asked.filter(|asked| !asked.is_zero() && *asked <= limit).unwrap_or(limit);
+        let rest = (limit / 20).clamp(Duration::from_millis(100), Duration::from_secs(1)).min(limit / 2);
+        Some(limit - rest)
+    }
+
     /// Puts what came of a run into the picture of runs, the metrics and the log.
     fn tally(&self, account: &str, started: Timestamp, result: &Result<Outcome, JobError>) {
         let (now, job) = (self.clock.now(), self.config.job.name());
+        if let Err(err) = result
+            && err.wants_an_account()
+        {
+            tracing::info!(job, account, error = %err, "the job did not run");
+            return;
+        }
         let outcome = result.as_ref().map_or_else(JobError::code, |_| "ok");
-        self.runs.add(account, started, now, outcome);
+        let duration_ms = u64::try_from(now.duration_since(started).as_millis()).unwrap_or(0);
+        // The whole second that JSON has: what is read back is what was written.
+        let run = RunRow { at: whole(started), outcome: outcome.to_owned(), duration_ms };
+        self.histories.add(account, History { runs: vec![run], ..History::default() });
+        if result.is_ok() {
+            self.show_success(account, now);
+        }
         metrics::counter!("etl_oauth_job_runs_total", "job" => job, "outcome" => outcome).increment(1);
         metrics::histogram!("etl_oauth_job_duration_seconds", "job" => job)
             .record(now.duration_since(started).as_secs_f64());
-        let duration_ms = u64::try_from(now.duration_since(started).as_millis()).unwrap_or(0);
         match result {
             Ok(_) => tracing::info!(job, account, duration_ms, "the job ran"),
             Err(err) => tracing::warn!(job, account, duration_ms, error = %err, "the job failed"),
@@ -247,13 +300,6 @@ fn tell(see: bool, account: &str, result: &Result<Outcome, JobError>) -> Value {
 }
 
 fn describe(err: &JobError) -> Problem {
-    let next = match err {
-        JobError::Api(ApiError::Token(KeeperError::Failed { failure, .. }))
-            if failure.class() == FailureKind::StoreUnavailable =>
-        {
-            "Nothing, unless it lasts: the function tries again by itself."
-        }
-        err => err.next_step(),
-    };
-    problem(err.code(), err.status(), ("The job failed", &err.to_string(), next)).with_link("/", "Run it again")
+    problem(err.code(), err.status(), ("The job failed", &err.to_string(), err.next_step()))
+        .with_link("/", "Run it again")
 }

@@ -33,7 +33,7 @@ use crate::{
 };
 pub use public_record::retriever;
 use respond::{Asked, problem};
-use run_history::Runs;
+use run_history::Histories;
 use token_keeper::{
     api::{Api, ApiError},
     grant::{Authority, Credentials, HttpClient},
@@ -63,7 +63,7 @@ struct App {
     used: Once,
     operator: Operator,
     callers: Callers,
-    runs: Runs,
+    histories: Histories,
     ledgers: Arc<Store>,
     progress: Progress,
     floor: Coalesce<Vec<job::Run>>,
@@ -112,14 +112,15 @@ impl Function {
         if operator.is_weak() {
             tracing::warn!("the secret etl-oauth-operator is short enough to be guessed: take 24 random bytes");
         }
+        let ledgers = Arc::new(ledgers(&config).await?);
         let app = Arc::new(App {
             base: Base::new(&config.public_url),
             jar: CookieJar::new(&config.public_url),
             used: Once::new(STATES),
             operator,
             callers,
-            runs: Runs::default(),
-            ledgers: Arc::new(ledgers(&config).await?),
+            histories: Histories::new(Arc::clone(&ledgers)),
+            ledgers,
             progress: Progress::default(),
             floor: Coalesce::new(config.min_run_interval),
             config,
@@ -131,6 +132,8 @@ impl Function {
         });
         let follower = Arc::clone(&app);
         tokio::spawn(async move { follower.keepers.follow().await });
+        let rememberer = Arc::clone(&app);
+        tokio::spawn(async move { rememberer.show_last_success(DEFAULT_ACCOUNT).await });
         let authority = app.authority.clone();
         tokio::spawn(async move { authority.follow().await });
         Ok(Self(app))

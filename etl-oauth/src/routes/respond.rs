@@ -4,10 +4,8 @@ use std::convert::Infallible;
 
 use axum::{
     Form,
-    extract::{
-        FromRequestParts, Query,
-        rejection::{FormRejection, QueryRejection},
-    },
+    body::Body,
+    extract::{FromRequest, FromRequestParts, Query, Request, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
@@ -57,15 +55,35 @@ impl Fields {
     }
 }
 
-/// A posted form, or none.
-pub(super) type Posted = Result<Form<Fields>, FormRejection>;
+/// The longest form of ours, in bytes.
+const FORM_LIMIT: usize = 16 << 10;
+
+/// A posted form, or what is wrong with the body. An empty body is an empty form, whatever its `Content-Type` says: clients
+/// set one by habit.
+#[derive(Debug)]
+pub(super) struct Posted(Result<Fields, StatusCode>);
+
+impl<S: Send + Sync> FromRequest<S> for Posted {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Infallible> {
+        let (parts, body) = request.into_parts();
+        let Ok(body) = axum::body::to_bytes(body, FORM_LIMIT).await else {
+            return Ok(Self(Err(StatusCode::PAYLOAD_TOO_LARGE)));
+        };
+        if body.is_empty() {
+            return Ok(Self(Ok(Fields::default())));
+        }
+        let form = Form::from_request(Request::from_parts(parts, Body::from(body)), state).await;
+        Ok(Self(form.map(|Form(fields)| fields).map_err(|rejection| rejection.status())))
+    }
+}
 
 /// The fields of a posted form, and what is wrong with a body that is none. Without a body there are no fields.
-pub(super) fn fields(asked: &Asked, form: Posted) -> (Fields, Option<StatusCode>) {
+pub(super) fn fields(Posted(form): Posted) -> (Fields, Option<StatusCode>) {
     match form {
-        Ok(Form(fields)) => (fields, None),
-        Err(_) if !asked.headers.contains_key(header::CONTENT_TYPE) => (Fields::default(), None),
-        Err(rejection) => (Fields::default(), Some(rejection.status())),
+        Ok(fields) => (fields, None),
+        Err(status) => (Fields::default(), Some(status)),
     }
 }
 

@@ -9,14 +9,15 @@ use serde_json::Value;
 use super::{
     App, State as AppState, flash,
     respond::{self, Asked, problem},
+    run_history::History,
 };
 use crate::{
-    format::count,
+    format::{count, whole},
     guard::{Csrf, Endpoint},
-    pages::{self, Account, Page, Renewal, Status, StatusPage},
+    pages::{self, Account, Page, RenewalRow, Status, StatusPage, Verdict},
 };
 use token_keeper::{
-    renewal::Keeper,
+    renewal::{DAMAGED, Keeper, RECORD_DAMAGED},
     store::DEFAULT_ACCOUNT,
     token::{self, FailureKind, jwt},
 };
@@ -83,18 +84,25 @@ impl App {
     async fn status(&self) -> Status {
         let keepers = self.keepers.all().await;
         let store = pages::Store { kind: self.config.store.clone(), ok: keepers.iter().all(Keeper::is_store_ok) };
-        let accounts = keepers.iter().map(|keeper| self.account(keeper)).collect();
-        Status { provider: self.config.provider.name.clone(), store, accounts }
+        let mut accounts = Vec::with_capacity(keepers.len());
+        for keeper in &keepers {
+            accounts.push(self.account(keeper).await);
+        }
+        let unattended = self.config.provider.grant.asks_again();
+        let verdict = Verdict::of(&store, &accounts, unattended, self.clock.now());
+        Status { verdict, provider: self.config.provider.name.clone(), store, accounts }
     }
 
-    fn account(&self, keeper: &Keeper) -> Account {
+    async fn account(&self, keeper: &Keeper) -> Account {
         let stored = keeper.current();
         let record = stored.as_ref().map(|stored| &stored.record);
         let tokens = record.and_then(|record| record.tokens.as_ref());
         let health = record.map(|record| &record.health);
         let renewal = health.and_then(|health| health.last_renewal.as_ref());
-        let renewal_of = |last: &token::Renewal| Renewal { at: last.at, outcome: last.outcome.clone() };
-        let runs = self.runs.of(keeper.account());
+        let renewal_of = |last: &token::Renewal| RenewalRow { at: whole(last.at), outcome: last.outcome.clone() };
+        let renewals = keeper.history().iter().map(renewal_of).collect();
+        self.histories.add(keeper.account(), History { renewals, ..History::default() });
+        let History { runs, renewals } = self.histories.of(keeper.account()).await;
         let wanted = self.config.provider.scope.join(" ");
         let error = health.and_then(|health| {
             let class = health.class?;
@@ -106,6 +114,9 @@ impl App {
             let message = "the newest token is in memory alone; it is being written again and again";
             problem(class.as_str(), StatusCode::OK, (class.as_str(), message, class.next_step()))
         });
+        let damaged = keeper
+            .damage()
+            .map(|damage| problem(RECORD_DAMAGED, StatusCode::OK, (RECORD_DAMAGED, &damage.to_string(), DAMAGED)));
         Account {
             account: keeper.account().to_owned(),
             who: record.and_then(|record| record.owner.as_ref()).map(|owner| owner.told().to_owned()),
@@ -120,8 +131,9 @@ impl App {
             last_renewal: renewal.map(renewal_of),
             next_renewal_at: keeper.next_renewal_at(),
             last_run: runs.first().cloned(),
-            error: unsaved.or(error),
-            renewals: keeper.history().iter().map(renewal_of).collect(),
+            unsaved: !keeper.is_saved(),
+            error: unsaved.or(damaged).or(error),
+            renewals,
             runs,
             claims: tokens.and_then(|tokens| jwt::claims(&tokens.access_token)),
             device: keeper.invitation().map(|invitation| pages::Invitation {

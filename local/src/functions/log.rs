@@ -1,4 +1,4 @@
-//! What a function printed: kept for `/system/logs`, and shown on the terminal.
+//! The output of a function, for `/system/logs` and the terminal.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,13 +10,13 @@ use tokio::sync::broadcast;
 
 use crate::console::Console;
 
-/// So many lines of a function are kept.
+/// How many lines of a function are kept.
 const KEPT: usize = 1000;
 
-/// A longer line is cut into several.
+/// The longest line in bytes; a longer one is split.
 const LONGEST: u64 = 64 * 1024;
 
-/// One line, as `/system/logs` says it.
+/// A line, in the JSON of `/system/logs`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Line {
     pub(crate) name: String,
@@ -55,21 +55,41 @@ impl Log {
         if kept.len() > KEPT {
             kept.pop_front();
         }
-        // Under the lock, so that a follower gets each line once; an error means that nobody follows.
+        // Under the lock, so that a follower gets each line once; an error means that there is no follower.
         let _ = self.followers.send(line);
     }
 
-    /// Says every line of `output` until it ends.
+    /// Logs every line of `output` until it ends.
     pub(super) async fn pipe(&self, instance: &str, output: impl AsyncRead + Unpin) {
+        self.pipe_to(instance, output, |_| {}).await;
+    }
+
+    /// The same, and returns the last lines as one text.
+    pub(super) async fn pipe_and_keep(&self, instance: &str, output: impl AsyncRead + Unpin) -> String {
+        let mut kept = VecDeque::new();
+        self.pipe_to(instance, output, |line| {
+            kept.push_back(format!("{line}\n"));
+            if kept.len() > KEPT {
+                kept.pop_front();
+            }
+        })
+        .await;
+        kept.into_iter().collect()
+    }
+
+    async fn pipe_to(&self, instance: &str, output: impl AsyncRead + Unpin, mut keep: impl FnMut(&str)) {
         let mut output = BufReader::new(output);
         let mut line = Vec::new();
         while let Ok(1..) = (&mut output).take(LONGEST).read_until(b'\n', &mut line).await {
-            self.say(instance, String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
+            let text = String::from_utf8_lossy(&line);
+            let text = text.trim_end_matches(['\n', '\r']);
+            self.say(instance, text);
+            keep(text);
             line.clear();
         }
     }
 
-    /// What there is, and a receiver of what comes after it.
+    /// The kept lines, and a receiver of the lines after them.
     pub(crate) fn follow(&self) -> (Vec<Line>, broadcast::Receiver<Line>) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         (kept.iter().cloned().collect(), self.followers.subscribe())

@@ -1,5 +1,8 @@
-//! The functions that are deployed, each a number of processes behind one name.
+//! The deployed functions, each a number of processes behind a name.
 
+mod build_times;
+mod child;
+mod deployment;
 mod executable;
 mod log;
 mod process;
@@ -8,24 +11,27 @@ mod spec;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, anyhow, bail};
-use jiff::Timestamp;
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-pub(crate) use self::executable::{Executable, Source};
+use self::deployment::Deployment;
+pub(crate) use self::deployment::{Broken, Status};
+pub(crate) use self::executable::{BUILD_SCRIPT, Executable, Source};
 pub(crate) use self::log::{Line, Log};
-use self::replica::{Launch, Ports, Replica, State};
+use self::replica::{Launch, Replica, State};
 pub(crate) use self::spec::{Resources, Spec};
 use crate::console::Console;
 use crate::secrets::Secrets;
 
 /// The one namespace of the community edition.
 pub(crate) const NAMESPACE: &str = "openfaas-fn";
+
+/// Where the gateway shows the compiler's output of a function, by its name.
+pub(crate) const BUILD_PAGES: &str = "/local/build/";
 
 /// Finds the program for a deployment; the sources may have changed since the last one.
 pub(crate) type Catalog = dyn Fn(&Spec) -> anyhow::Result<Executable> + Send + Sync;
@@ -42,29 +48,13 @@ struct Shared {
     secrets: Secrets,
     folder: PathBuf,
     console: Console,
+    gateway: String,
     /// Every process and roll-out.
     tasks: TaskTracker,
     rollouts: AtomicU64,
 }
 
-struct Deployment {
-    created_at: Timestamp,
-    invocations: AtomicU64,
-    log: Log,
-    next: AtomicUsize,
-    current: Mutex<Current>,
-}
-
-struct Current {
-    spec: Spec,
-    wanted: u32,
-    launch: Option<Arc<Launch>>,
-    replicas: Vec<Replica>,
-    /// Ends the roll-out that is under way when a newer one begins.
-    rollout: CancellationToken,
-}
-
-/// Why a deployment was not accepted.
+/// Why a deployment is refused.
 #[derive(Debug)]
 pub(crate) enum Refused {
     Exists,
@@ -72,35 +62,29 @@ pub(crate) enum Refused {
     Invalid(String),
 }
 
-/// An entry of `GET /system/functions`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Status {
-    name: String,
-    #[serde(flatten)]
-    spec: serde_json::Map<String, serde_json::Value>,
-    namespace: &'static str,
-    invocation_count: u64,
-    replicas: u32,
-    available_replicas: u32,
-    created_at: Timestamp,
-}
-
 impl Functions {
-    pub(crate) fn new(catalog: Box<Catalog>, secrets: Secrets, folder: PathBuf, console: Console) -> Self {
+    /// `gateway` is the gateway's URL, `folder` what instances write to.
+    pub(crate) fn new(
+        catalog: Box<Catalog>,
+        secrets: Secrets,
+        folder: PathBuf,
+        console: Console,
+        gateway: String,
+    ) -> Self {
         let shared = Shared {
             deployments: Mutex::default(),
             catalog,
             secrets,
             folder,
             console,
+            gateway,
             tasks: TaskTracker::new(),
             rollouts: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }
     }
 
-    /// Deploys a function and waits until every instance answers; one that ends instead is an error.
+    /// Deploys a function and waits until every instance is ready; an instance that ends is an error.
     pub(crate) async fn start(&self, spec: Spec) -> anyhow::Result<()> {
         let name = spec.service.clone();
         let (deployment, rollout) = self.accept(spec, false).map_err(|refused| match refused {
@@ -110,16 +94,28 @@ impl Functions {
         self.roll_out(&deployment, &rollout, true).await.with_context(|| format!("function {name} does not start"))
     }
 
-    /// Accepts a deployment; the roll-out goes on by itself, and what is there serves until it is done.
+    /// Accepts a deployment; the roll-out runs in the background, and the old instances serve until it is done.
     pub(crate) fn deploy(&self, spec: Spec, update: bool) -> Result<(), Refused> {
         let (deployment, rollout) = self.accept(spec, update)?;
+        self.spawn_roll_out(deployment, rollout);
+        Ok(())
+    }
+
+    /// Builds a function again and replaces its instances; the old ones serve until that is done.
+    pub(crate) fn rebuild(&self, name: &str) {
+        let Some(deployment) = self.get(name) else { return };
+        let rollout = deployment.begin_roll_out();
+        self.spawn_roll_out(deployment, rollout);
+    }
+
+    fn spawn_roll_out(&self, deployment: Arc<Deployment>, rollout: CancellationToken) {
         let functions = self.clone();
         self.shared.tasks.spawn(async move {
             if let Err(error) = functions.roll_out(&deployment, &rollout, false).await {
-                deployment.log.say("", &format!("was not deployed: {error:#}"));
+                let old = if deployment.ready().is_empty() { "" } else { "; the version before it goes on serving" };
+                deployment.log.say("", &format!("was not deployed: {error:#}{old}"));
             }
         });
-        Ok(())
     }
 
     fn accept(&self, spec: Spec, update: bool) -> Result<(Arc<Deployment>, CancellationToken), Refused> {
@@ -128,51 +124,41 @@ impl Functions {
         if !missing.is_empty() {
             return Err(Refused::Invalid(format!("unable to fetch secrets: {}", missing.join(", "))));
         }
-        // Found again when it is rolled out; here only so that whoever asks hears that there is none.
+        // The roll-out looks again; here it is an answer for the caller.
         (self.shared.catalog)(&spec).map_err(|error| Refused::Invalid(format!("{error:#}")))?;
         let mut deployments = self.deployments();
-        let rollout = CancellationToken::new();
         match deployments.get(&spec.service) {
             Some(_) if !update => Err(Refused::Exists),
             None if update => Err(Refused::Missing),
             Some(deployment) => {
-                let mut current = deployment.current();
-                current.wanted = spec.replicas();
-                current.spec = spec;
-                std::mem::replace(&mut current.rollout, rollout.clone()).cancel();
-                Ok((Arc::clone(deployment), rollout))
+                deployment.set_spec(spec);
+                Ok((Arc::clone(deployment), deployment.begin_roll_out()))
             }
             None => {
-                let deployment = Arc::new(Deployment {
-                    created_at: Timestamp::now(),
-                    invocations: AtomicU64::new(0),
-                    log: Log::new(&spec.service, self.shared.console),
-                    next: AtomicUsize::new(0),
-                    current: Mutex::new(Current {
-                        wanted: spec.replicas(),
-                        launch: None,
-                        replicas: Vec::new(),
-                        rollout: rollout.clone(),
-                        spec: spec.clone(),
-                    }),
-                });
+                let rollout = CancellationToken::new();
+                let log = Log::new(&spec.service, self.shared.console);
+                let deployment = Arc::new(Deployment::new(spec.clone(), log, rollout.clone()));
                 deployments.insert(spec.service, Arc::clone(&deployment));
                 Ok((deployment, rollout))
             }
         }
     }
 
-    /// Builds, starts the new instances, waits until they answer, and only then lets the old ones go.
+    /// Builds, starts the new instances, waits until they are ready, then stops the old ones.
     async fn roll_out(&self, deployment: &Deployment, rollout: &CancellationToken, strict: bool) -> anyhow::Result<()> {
         let shared = &self.shared;
         let spec = deployment.current().spec.clone();
         let executable = (shared.catalog)(&spec)?;
         let Some(program) = rollout.run_until_cancelled(executable.build(&deployment.log)).await else { return Ok(()) };
+        if deployment.note_build(&program) {
+            let page = format!("{}{BUILD_PAGES}{}", shared.gateway, spec.service);
+            deployment.log.say("", &format!("the compiler's output is also at {page}"));
+        }
         let number = shared.rollouts.fetch_add(1, Ordering::Relaxed);
         let folder = shared.folder.join(&spec.service).join(number.to_string());
         let launch = Launch {
             program: program?,
-            environment: spec.env_vars.clone(),
+            environment: spec.environment(),
             secrets: folder.join("secrets"),
             folder: folder.clone(),
         };
@@ -184,7 +170,7 @@ impl Functions {
             for replica in &new {
                 if strict {
                     if let State::Down(how) = replica.settled().await {
-                        bail!("it {how}; its own words are above");
+                        bail!("it {how}; its output is above");
                     }
                 } else if !replica.ready().await {
                     bail!("it was stopped");
@@ -210,7 +196,7 @@ impl Functions {
         Replica::start(nth.to_string(), Arc::clone(launch), deployment.log.clone(), &self.shared.tasks)
     }
 
-    /// Starts or stops instances until there are so many.
+    /// Starts or stops instances to reach the given number.
     pub(crate) fn scale(&self, name: &str, replicas: u32) -> Result<(), Refused> {
         let deployment = self.get(name).ok_or(Refused::Missing)?;
         let mut current = deployment.current();
@@ -226,7 +212,7 @@ impl Functions {
         Ok(())
     }
 
-    /// Takes a function away; its instances drain.
+    /// Removes a function; its instances drain.
     pub(crate) fn remove(&self, name: &str) -> Result<(), Refused> {
         let deployment = self.deployments().remove(name).ok_or(Refused::Missing)?;
         deployment.end();
@@ -241,28 +227,33 @@ impl Functions {
         self.get(name).map(|deployment| deployment.status())
     }
 
+    /// The compiler's output, if the last build of the function failed.
+    pub(crate) fn broken(&self, name: &str) -> Option<Broken> {
+        self.get(name)?.broken()
+    }
+
     pub(crate) fn log(&self, name: &str) -> Option<Log> {
         self.get(name).map(|deployment| deployment.log.clone())
     }
 
-    /// An instance for a request, each in its turn; as long as the token is held, it is not told to end. The outer `None`:
-    /// no such function; the inner: none is ready.
+    /// An instance for a request, in rotation; while the token is held, it is not terminated. The outer `None` means no
+    /// such function, the inner none ready.
     pub(crate) fn pick(&self, name: &str) -> Option<Option<(std::net::SocketAddr, TaskTrackerToken)>> {
         let deployment = self.get(name)?;
         let mut ready: Vec<_> = deployment.current().replicas.iter().filter_map(Replica::enter).collect();
-        // An empty list has no remainder to take.
+        // No remainder for an empty list.
         let turn = deployment.next.fetch_add(1, Ordering::Relaxed).checked_rem(ready.len());
         Some(turn.map(|turn| ready.swap_remove(turn)).map(|(ports, token)| (ports.http, token)))
     }
 
-    /// Counts a request that was answered.
+    /// Counts a request.
     pub(crate) fn invoked(&self, name: &str) {
         if let Some(deployment) = self.get(name) {
             deployment.invocations.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Where the first instance of each function shows its metrics.
+    /// The URL of the metrics of each function's first instance.
     pub(crate) fn metrics(&self) -> BTreeMap<String, String> {
         let address = |(name, deployment): (&String, &Arc<Deployment>)| {
             Some((name.clone(), format!("http://{}/metrics", deployment.ready().first()?.metrics)))
@@ -284,40 +275,6 @@ impl Functions {
 
     fn get(&self, name: &str) -> Option<Arc<Deployment>> {
         self.deployments().get(name).cloned()
-    }
-}
-
-impl Deployment {
-    fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ready(&self) -> Vec<Ports> {
-        self.current().replicas.iter().filter_map(Replica::ports).collect()
-    }
-
-    fn end(&self) {
-        let mut current = self.current();
-        current.rollout.cancel();
-        current.replicas.clear();
-    }
-
-    fn status(&self) -> Status {
-        let current = self.current();
-        let mut spec = match serde_json::to_value(&current.spec) {
-            Ok(serde_json::Value::Object(members)) => members,
-            _ => serde_json::Map::new(),
-        };
-        spec.retain(|name, _| name != "service" && name != "namespace");
-        Status {
-            name: current.spec.service.clone(),
-            spec,
-            namespace: NAMESPACE,
-            invocation_count: self.invocations.load(Ordering::Relaxed),
-            replicas: current.wanted,
-            available_replicas: current.replicas.iter().filter(|replica| replica.ports().is_some()).count() as u32,
-            created_at: self.created_at,
-        }
     }
 }
 

@@ -1,20 +1,21 @@
-//! A function's process, which ends when this one does.
+//! The process of a function instance, which ends with this process.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::net::unix::pipe;
+
+use super::child::Child;
 
 /// Kubernetes' `terminationGracePeriodSeconds`: after it a function is killed.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Runs the function and watches its own standard input, a pipe whose other end this process holds and writes nothing
-/// to. The pipe closes when this process lets go of it, or dies in whichever way: then the function gets SIGTERM. A
-/// parent-death signal would say the same, but on Linux alone, and when a mere thread ends, too.
+/// Runs the function and waits on its own standard input, a pipe that this process holds open and never writes to. The
+/// pipe closes when this process drops it, or dies for any reason: then the function gets SIGTERM. A parent-death signal
+/// would do the same on Linux only, and also when just a thread ends.
 const WATCHED: &str = r#"
 exec 3<&0
 "$0" </dev/null 3<&- & function=$!
@@ -25,39 +26,14 @@ kill "$watch" 2>/dev/null
 exit "$status"
 "#;
 
-/// What of this process's environment a function gets to see; the rest comes from its deployment.
+/// The variables of this process that a function inherits; the others come from its deployment.
 const INHERITED: [&str; 4] = ["PATH", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"];
-
-/// A process and all that it started; killed when this is dropped.
-#[derive(Debug)]
-pub(super) struct Group(Option<Pid>);
-
-impl Group {
-    /// The group of a child that was started with `process_group(0)`.
-    pub(super) fn of(child: &Child) -> Self {
-        Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
-    }
-
-    pub(super) fn kill(&self) {
-        if let Some(leader) = self.0 {
-            // Already gone is as good.
-            let _ = kill_process_group(leader, Signal::KILL);
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
     /// Closing it stops the function.
     lifeline: Option<ChildStdin>,
-    group: Group,
 }
 
 impl Process {
@@ -65,31 +41,24 @@ impl Process {
         program: &Path,
         folder: &Path,
         environment: &BTreeMap<String, String>,
-    ) -> anyhow::Result<(Self, ChildStdout, ChildStderr)> {
+    ) -> anyhow::Result<(Self, pipe::Receiver, pipe::Receiver)> {
         let inherited = INHERITED.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
-        let mut child = Command::new("sh")
+        let mut command = Command::new("sh");
+        command
             .args(["-c", WATCHED])
             .arg(program)
             .env_clear()
             .envs(inherited)
             .envs(environment)
             .current_dir(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // A group of its own: ctrl-c at the terminal reaches this process, which then stops functions in order.
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
-        let missing = || anyhow::anyhow!("a pipe to {} is missing", program.display());
-        let stdout = child.stdout.take().with_context(missing)?;
-        let stderr = child.stderr.take().with_context(missing)?;
-        let lifeline = child.stdin.take();
-        let group = Group::of(&child);
-        Ok((Self { child, lifeline, group }, stdout, stderr))
+            .stdin(Stdio::piped());
+        let started = Child::spawn(command).with_context(|| format!("cannot start {}", program.display()))?;
+        let (mut child, stdout, stderr) = started;
+        let lifeline = child.take_stdin();
+        Ok((Self { child, lifeline }, stdout, stderr))
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it ends by itself, and describes how.
     pub(super) async fn ended(&mut self) -> String {
         match self.child.wait().await {
             Ok(status) => describe(status),
@@ -101,8 +70,8 @@ impl Process {
     pub(super) async fn stop(mut self) -> String {
         self.lifeline = None;
         let ended = tokio::time::timeout(GRACE, self.ended()).await;
-        // What it started and left behind, too.
-        self.group.kill();
+        // Processes that it started and left behind, too.
+        self.child.kill();
         match ended {
             Ok(how) => how,
             Err(_) => format!("was killed: it did not end within {} s of SIGTERM", GRACE.as_secs()),
@@ -110,7 +79,7 @@ impl Process {
     }
 }
 
-/// The shell says 128 + the number of the signal that ended its child.
+/// The shell's exit code is 128 + the signal that ended its child.
 fn describe(status: ExitStatus) -> String {
     match status.code() {
         Some(0) => "ended".to_owned(),
@@ -121,7 +90,7 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// A folder for the function alone: its working folder, and temporary files.
+/// Creates the folder of one instance: its working folder, with a folder for temporary files.
 pub(super) fn folder(parent: &Path, instance: &str) -> anyhow::Result<PathBuf> {
     let folder = parent.join(instance);
     std::fs::create_dir_all(folder.join("tmp")).with_context(|| format!("cannot create {}", folder.display()))?;

@@ -18,26 +18,26 @@ use super::log::Log;
 use super::process::{self, Process};
 use crate::http::send;
 
-/// Kubernetes waits ten seconds at first; a person at a terminal would rather see it again soon.
+/// Shorter than Kubernetes' ten seconds: a person waits at the terminal.
 const BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
-/// A process that lived so long failed for a new reason.
+/// After this long a failure counts as a new one.
 const SETTLED: Duration = Duration::from_secs(10);
 
 /// faas-netes' probes: every two seconds, one second to answer, out after three failures.
 const PROBE: Duration = Duration::from_secs(2);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 const PROBE_FAILURES: u32 = 3;
-/// Output that was not read yet when the process ended.
+/// How long output is still read after the process has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// How long an instance that is to end waits for the requests that were sent to it before.
+/// How long an instance that stops waits for requests that are on their way to it.
 const ARRIVAL: Duration = Duration::from_secs(1);
 
-/// Until it first answers it is asked more often.
+/// The interval of probes until the first success.
 const FIRST_PROBES: Duration = Duration::from_millis(25);
 
-/// What every instance of a deployment has in common.
+/// The part that all instances of a deployment share.
 #[derive(Debug)]
 pub(super) struct Launch {
     pub(super) program: PathBuf,
@@ -46,12 +46,12 @@ pub(super) struct Launch {
     pub(super) folder: PathBuf,
 }
 
-/// Where an instance is with starting.
+/// The state of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Starting,
     Ready(Ports),
-    /// It ended, in this way, and will be started again.
+    /// It has ended as described, and is restarted after a back-off.
     Down(String),
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    /// Starts one; its task ends in `tasks` some time after [`Self::stop`].
+    /// Starts an instance; its task in `tasks` ends after [`Self::stop`], when it has drained.
     pub(super) fn start(instance: String, launch: std::sync::Arc<Launch>, log: Log, tasks: &TaskTracker) -> Self {
         let (sender, state) = watch::channel(State::Starting);
         let stop = CancellationToken::new();
@@ -80,7 +80,7 @@ impl Replica {
         Self { state, stop, on_the_way }
     }
 
-    /// Where to send requests, if it can take any.
+    /// Its addresses, if it accepts requests.
     pub(super) fn ports(&self) -> Option<Ports> {
         match &*self.state.borrow() {
             State::Ready(ports) if !self.stop.is_cancelled() => Some(*ports),
@@ -88,9 +88,9 @@ impl Replica {
         }
     }
 
-    /// The same for a request: as long as the token is held, it is not told to end.
+    /// The same for a request: while the token is held, the instance is not terminated.
     pub(super) fn enter(&self) -> Option<(Ports, TaskTrackerToken)> {
-        // Before the look: whoever stops it now waits for this request, or the look finds it stopped.
+        // Before the check: a stop from now on waits for this request, or the check sees it.
         let token = self.on_the_way.token();
         self.ports().map(|ports| (ports, token))
     }
@@ -109,7 +109,7 @@ impl Replica {
         self.state.clone().wait_for(|state| matches!(state, State::Ready(_))).await.is_ok()
     }
 
-    /// Gets no more requests from now on, and ends once it has drained.
+    /// Stops accepting requests, and ends when it has drained.
     pub(super) fn stop(&self) {
         self.stop.cancel();
     }
@@ -150,7 +150,7 @@ impl Supervisor {
         }
     }
 
-    /// One life of the process: how it ended, or nothing when it was told to.
+    /// Runs the process once: how it ended, or nothing if it was stopped.
     async fn once(&self) -> anyhow::Result<Option<String>> {
         let ports = Ports { http: free_port()?, metrics: free_port()? };
         let folder = process::folder(&self.launch.folder, &self.instance)?;
@@ -165,15 +165,15 @@ impl Supervisor {
             () = self.stop.cancelled() => None,
             () = self.probe(ports) => Some("did not answer its health checks".to_owned()),
         };
-        // Out of the gateway's reach before it is told to end, so that nobody meets a closed door.
+        // The gateway stops sending requests before the process is terminated.
         self.state.send_replace(State::Starting);
         if how.is_none() {
-            // On a busy machine a request may still be on its way to it, and would find it gone.
+            // A request may still be on its way to it on a busy machine.
             self.on_the_way.close();
             let _ = tokio::time::timeout(ARRIVAL, self.on_the_way.wait()).await;
         }
         let ended = process.stop().await;
-        // Its last words; what it left behind was killed, so that the pipes are closed by now.
+        // The rest of its output; the pipes are closed, as all processes of its group have ended.
         let _ = tokio::time::timeout(LAST_WORDS, output).await;
         if how.is_none() {
             self.log.say(&self.instance, &ended);
@@ -188,15 +188,15 @@ impl Supervisor {
             ("port".to_owned(), ports.http.port().to_string()),
             ("metrics_port".to_owned(), ports.metrics.port().to_string()),
             ("secret_mount_path".to_owned(), path(&self.launch.secrets)?),
-            // The watchdog's lock file lies there, one for each instance.
+            // Holds the watchdog's lock file, one for each instance.
             ("TMPDIR".to_owned(), path(&folder.join("tmp"))?),
-            // The time it takes a cluster to notice; here an instance gets no requests before it is told to end.
+            // In a cluster the drain delay; here no requests arrive when the process is terminated.
             ("healthcheck_interval".to_owned(), "100ms".to_owned()),
         ]);
         Ok(environment)
     }
 
-    /// Ends when the instance must be taken for dead.
+    /// Ends when the instance has failed its health checks.
     async fn probe(&self, ports: Ports) {
         let (mut failures, mut ready) = (0, false);
         loop {
@@ -222,8 +222,8 @@ impl Supervisor {
     }
 }
 
-/// A port that nobody listens on. Not one of those that the kernel hands out for port 0: whoever asks for one of these
-/// between this moment and the function's start would get it.
+/// A free port, below those that the kernel assigns for port 0: another program could get one of these before the
+/// function starts.
 fn free_port() -> anyhow::Result<SocketAddr> {
     const FIRST: u16 = 15_000;
     const COUNT: u16 = 15_000;

@@ -1,4 +1,4 @@
-//! What a deployment says of a function: the body of `PUT /system/functions`.
+//! A deployment: the body of `PUT /system/functions`.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,9 @@ pub(super) const MOST_REPLICAS: u32 = 5;
 pub(crate) struct Spec {
     /// The function's name.
     pub(crate) service: String,
-    /// Never pulled; functions are built from source, or found by it.
+    /// Never pulled; a function of the stack file is found by it.
     pub(crate) image: String,
-    /// `openfaas-fn`, or nothing.
+    /// `openfaas-fn`, or empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) namespace: String,
     /// `fprocess` of the template.
@@ -27,14 +27,14 @@ pub(crate) struct Spec {
     /// Ignored, as by the community edition.
     #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub(crate) constraints: Vec<String>,
-    /// Names of the secrets it gets to see.
+    /// Names of the secrets that are mounted.
     #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub(crate) secrets: Vec<String>,
     /// Among them `com.openfaas.scale.min`.
-    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "null_is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
     /// Among them `topic` and `schedule`.
-    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "null_is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
     /// Shown, but not enforced.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,8 +68,31 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// The label that the provider puts on every function, with its name.
+const NAME_LABEL: &str = "faas_function";
+
 impl Spec {
-    /// How many instances its labels ask for.
+    /// The JSON of the function's status: the deployment, without what [`super::Status`] says itself.
+    pub(super) fn to_status(&self) -> serde_json::Map<String, serde_json::Value> {
+        let mut members = match serde_json::to_value(self) {
+            Ok(serde_json::Value::Object(members)) => members,
+            _ => serde_json::Map::new(),
+        };
+        members.retain(|name, _| name != "service" && name != "namespace");
+        members["labels"][NAME_LABEL] = self.service.clone().into();
+        members
+    }
+
+    /// The function's environment: `fprocess`, then what the deployment sets.
+    pub(super) fn environment(&self) -> BTreeMap<String, String> {
+        let mut environment = self.env_vars.clone();
+        if !self.env_process.is_empty() {
+            environment.entry("fprocess".to_owned()).or_insert_with(|| self.env_process.clone());
+        }
+        environment
+    }
+
+    /// The number of instances that its labels set.
     pub(super) fn replicas(&self) -> u32 {
         // faas-netes raises 0 to 1.
         self.labels
@@ -92,7 +115,10 @@ impl Spec {
             }
         }
         let paid = ["zero", "zero-duration", "target", "type"].map(|name| format!("com.openfaas.scale.{name}"));
-        if let Some(name) = paid.iter().find(|name| self.labels.contains_key(*name)) {
+        // Only "true" turns scaling to zero on.
+        let refused =
+            |name: &str| self.labels.get(name).is_some_and(|value| !name.ends_with(".zero") || value == "true");
+        if let Some(name) = paid.iter().find(|name| refused(name)) {
             return Err(format!("label {name}: the community edition refuses it"));
         }
         if self.annotations.get("topic").is_some_and(|topic| topic.contains(',')) {
@@ -107,7 +133,7 @@ impl Spec {
     }
 }
 
-/// RFC 1123 label, as Kubernetes wants names of functions.
+/// Whether a name is an RFC 1123 label, as Kubernetes requires.
 fn is_dns_label(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let ends = [name.as_bytes().first(), name.as_bytes().last()];
@@ -123,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_that_faas_cli_sends_is_understood_and_null_is_empty() {
+    fn the_body_of_faas_cli_is_accepted_and_null_is_empty() {
         let spec = spec(serde_json::json!({
             "service": "f", "image": "i:latest", "envVars": {"a": "1"}, "secrets": null,
             "labels": {"com.openfaas.scale.min": "3"}, "annotations": null, "network": "func_functions",
@@ -146,6 +172,12 @@ mod tests {
         ] {
             assert!(spec(bad.clone()).check().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_label_that_turns_scale_to_zero_off_is_accepted() {
+        let labels = serde_json::json!({"com.openfaas.scale.zero": "false"});
+        assert_eq!(spec(serde_json::json!({"service": "f", "labels": labels})).check(), Ok(()));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Calls that are queued: accepted at once, run one after the other, and never tried again, as the community edition's
-//! queue worker does.
+//! The queue of asynchronous calls: accepted at once, run one after the other, never retried, as by the community
+//! edition's queue worker.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::http::send;
 /// NATS' limit as the gateway checks it.
 const LARGEST: usize = 256_000;
 
-/// So many calls may wait; the next one waits for a place.
+/// The number of calls that may wait; the next caller waits for a place.
 const WAITING: usize = 1000;
 
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ impl Queue {
         let name = path.split(['/', '?']).nth(2).unwrap_or_default().to_owned();
         let Ok(uri) = Uri::try_from(path) else { return StatusCode::BAD_REQUEST.into_response() };
         parts.uri = uri;
-        // The caller's address would otherwise be the worker's.
+        // Otherwise the gateway would put the worker's address here.
         if let Ok(from) = HeaderValue::try_from(peer.to_string()) {
             parts.headers.entry("x-forwarded-for").or_insert(from);
         }
@@ -110,7 +110,7 @@ impl Job {
         let (answer, body) = response.into_parts();
         let body = read_body(body, usize::MAX).await?;
         let Some(callback) = self.callback else { return Ok(()) };
-        // The address of the callback is not checked, as it is not there: whoever may call can send results anywhere.
+        // The callback's address is not checked, as in the community edition: any caller can send results anywhere.
         let address = callback.authority().and_then(|authority| {
             let port = authority.port_u16().unwrap_or(80);
             Some(format!("{}:{port}", authority.host())).filter(|_| callback.scheme_str() == Some("http"))
@@ -124,7 +124,7 @@ impl Job {
             headers.insert(header::HOST, HeaderValue::try_from(callback.authority().map_or("", |it| it.as_str()))?);
         }
         let answered = send(address, request.body(Body::from(body))?).await?;
-        // Read to its end, so that the other side sees its answer taken.
+        // Reads to the end, so that the other side's response is complete.
         read_body(answered.into_body(), LARGEST).await?;
         Ok(())
     }

@@ -17,7 +17,7 @@ use super::Shared;
 pub(crate) const USER: &str = "basic-auth-user";
 pub(crate) const PASSWORD: &str = "basic-auth-password";
 
-/// Whom the gateway takes for the operator when no secret says otherwise.
+/// The operator's name where no secret sets one.
 pub(crate) const DEFAULT_USER: &str = "admin";
 
 pub(super) async fn operator_only(State(shared): State<Arc<Shared>>, request: Request<Body>, next: Next) -> Response {
@@ -28,7 +28,7 @@ pub(super) async fn operator_only(State(shared): State<Arc<Shared>>, request: Re
     (StatusCode::UNAUTHORIZED, challenge, "invalid credentials").into_response()
 }
 
-/// Read at each request: here one file is both the gateway's password and the functions', and they must not part.
+/// Read at each request: the file is the gateway's password and the functions', which must stay the same.
 fn is_operator(shared: &Shared, request: &Request<Body>) -> bool {
     let user = shared.secrets.read(USER).unwrap_or_else(|_| DEFAULT_USER.to_owned());
     let Ok(password) = shared.secrets.read(PASSWORD) else { return false };
@@ -37,7 +37,7 @@ fn is_operator(shared: &Shared, request: &Request<Body>) -> bool {
         let decoded = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(credentials.trim()).ok())??;
         String::from_utf8(decoded).ok()
     });
-    // Digests, so that the time taken tells nothing; an empty password is none.
+    // Digests, so that the time of the comparison reveals nothing; an empty password never matches.
     let digest = |text: &str| Sha256::digest(text.as_bytes());
     !password.is_empty() && given.is_some_and(|given| digest(&given) == digest(&format!("{user}:{password}")))
 }

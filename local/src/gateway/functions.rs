@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::Shared;
 use super::invoke::text;
 use crate::functions::{NAMESPACE, Refused, Spec};
+use crate::secrets::Dialect;
 
 /// `?namespace=` of every route of the REST API.
 #[derive(Debug, Deserialize)]
@@ -20,7 +21,7 @@ pub(super) struct Namespace {
 }
 
 impl Namespace {
-    /// There is one, which need not be named.
+    /// Whether it is the only one that exists; it may be left out.
     pub(super) fn is_here(&self) -> bool {
         is_here(self.namespace.as_deref().unwrap_or_default())
     }
@@ -94,7 +95,16 @@ struct Scale {
 
 pub(super) async fn scale(State(shared): State<Arc<Shared>>, Path(name): Path<String>, body: Bytes) -> Response<Body> {
     match serde_json::from_slice::<Scale>(&body) {
-        Ok(scale) => answer(shared.functions.scale(&name, scale.replicas), &name),
+        Ok(Scale { replicas: 0 }) => {
+            text(StatusCode::BAD_REQUEST, "replicas: the community edition does not scale to zero; the smallest is 1")
+        }
+        Ok(scale) => match (shared.functions.scale(&name, scale.replicas), shared.secrets.dialect()) {
+            // As the Kubernetes provider answers when it cannot read the deployment.
+            (Err(Refused::Missing), Dialect::FaasNetes) => {
+                text(StatusCode::INTERNAL_SERVER_ERROR, &format!("cannot find the deployment of function {name}"))
+            }
+            (outcome, _) => answer(outcome, &name),
+        },
         Err(_) => StatusCode::BAD_REQUEST.into_response(),
     }
 }

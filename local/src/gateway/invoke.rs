@@ -1,4 +1,4 @@
-//! The way of a request to a function and back.
+//! The proxy: passes a request to a function, and its response back.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,18 +12,18 @@ use bytes::BytesMut;
 use futures_util::{StreamExt as _, stream};
 use hyper::body::Body as _;
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use super::path::{Call, Route, route};
-use super::{RELEASE, Shared, TIMEOUT};
+use super::{RELEASE, Shared, build_page};
 use crate::functions::NAMESPACE;
 use crate::http::send;
+use crate::random;
 use crate::server::{Lost, Peer};
 
 pub(super) const CALL_ID: &str = "x-call-id";
 const START_TIME: &str = "x-start-time";
 
-/// Of one connection, not of the request (RFC 9110 §7.6.1), and what Go counts among them.
+/// Header fields of the connection (RFC 9110 §7.6.1), as Go lists them.
 const HOP_BY_HOP: [&str; 9] = [
     "connection",
     "proxy-connection",
@@ -36,13 +36,13 @@ const HOP_BY_HOP: [&str; 9] = [
     "upgrade",
 ];
 
-/// What `Accept` begins with when answers are passed on as they are written.
+/// The beginning of an `Accept` whose response is passed on as the function writes it.
 const EVENTS: &[u8] = b"text/event-stream";
 
-/// Of Go's HTTP server.
+/// The write buffer of Go's HTTP server, in bytes.
 const BUFFER: usize = 4096;
 
-/// Every path that is not of the REST API.
+/// Any request outside the REST API.
 pub(super) async fn invoke(
     State(shared): State<Arc<Shared>>,
     Extension(Peer(peer)): Extension<Peer>,
@@ -62,7 +62,7 @@ pub(super) async fn invoke(
     } else {
         call_function(&shared, call, request, peer).await
     };
-    // The path's rest may hold anything, and a query what must not be seen.
+    // Without the rest of the path and the query, which may hold secrets.
     let status = response.status().as_u16();
     shared.console.say("gateway", &format!("Forwarded [{method}] to /function/{name} - [{status}]"));
     let headers = response.headers_mut();
@@ -76,13 +76,13 @@ pub(super) async fn invoke(
     response
 }
 
-/// Gives the call an id unless it has one, and the time, beside one that it may have. The id, if it is new.
+/// Adds the start time, and an id unless the call has one; returns a new id.
 fn stamp(headers: &mut HeaderMap) -> Option<HeaderValue> {
     headers.append(START_TIME, nanoseconds());
     if headers.contains_key(CALL_ID) {
         return None;
     }
-    let id = HeaderValue::try_from(Uuid::new_v4().to_string()).ok()?;
+    let id = HeaderValue::try_from(random::uuid().ok()?.to_string()).ok()?;
     headers.insert(CALL_ID, id.clone());
     Some(id)
 }
@@ -93,12 +93,15 @@ async fn call_function(shared: &Shared, call: Call, mut request: Request<Body>, 
     if !allowed.contains(request.method()) {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
-    // The last dot begins the namespace, of which there is one.
+    // The last dot begins the namespace; there is only one.
     let (function, namespace) = call.name.rsplit_once('.').unwrap_or((&call.name, NAMESPACE));
     let picked = if namespace == NAMESPACE { shared.functions.pick(function) } else { None };
     let (address, on_the_way) = match picked {
         Some(Some(picked)) => picked,
         Some(None) => {
+            if let Some(page) = build_page::instead(shared, function, request.headers()) {
+                return page;
+            }
             let message = format!("No endpoints available for: {}.", call.name);
             return internal("proxy", text(StatusCode::SERVICE_UNAVAILABLE, &message));
         }
@@ -110,7 +113,7 @@ async fn call_function(shared: &Shared, call: Call, mut request: Request<Body>, 
     let events = request.headers().get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(EVENTS));
     *request.uri_mut() = target;
     *request.version_mut() = axum::http::Version::HTTP_11;
-    let answered = tokio::time::timeout(TIMEOUT, send(address, request)).await;
+    let answered = tokio::time::timeout(shared.timeout, send(address, request)).await;
     drop(on_the_way);
     shared.functions.invoked(function);
     let mut response = match answered {
@@ -129,7 +132,7 @@ async fn call_function(shared: &Shared, call: Call, mut request: Request<Body>, 
     if events { response } else { response.map(buffered) }
 }
 
-/// Holds small pieces back until there are enough of them: only event streams reach the caller as they are written.
+/// Joins small pieces until the buffer is full: only event streams are passed on as the function writes them.
 fn buffered(body: Body) -> Body {
     if body.is_end_stream() || body.size_hint().exact().is_some() {
         return body;
@@ -150,11 +153,11 @@ fn buffered(body: Body) -> Body {
     Body::from_stream(pieces)
 }
 
-/// What the gateway changes of a request's headers: little.
+/// Changes the request's header fields as the gateway does.
 fn forwarded(headers: &mut HeaderMap, peer: SocketAddr) {
     strip(headers);
-    // The function sees its own address as the host; what the client said is in the other header, unless the client
-    // wrote that one itself.
+    // The function sees its own address as the host; the client's host is in `X-Forwarded-Host`, unless the client sent
+    // that field itself.
     if let Some(host) = headers.remove(header::HOST) {
         headers.entry("x-forwarded-host").or_insert(host);
     }
@@ -176,7 +179,7 @@ fn nanoseconds() -> HeaderValue {
     HeaderValue::try_from(Timestamp::now().as_nanosecond().to_string()).unwrap_or(HeaderValue::from_static("0"))
 }
 
-/// As Go's `http.Error` writes it.
+/// A plain text response as Go's `http.Error` writes it.
 pub(super) fn text(status: StatusCode, message: &str) -> Response<Body> {
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     (status, headers, format!("{message}\n")).into_response()
@@ -187,7 +190,7 @@ fn internal(component: &'static str, mut response: Response<Body>) -> Response<B
     response
 }
 
-/// What a body that could not be read is to a route: a bad request.
+/// Reads a whole body of at most `limit` bytes.
 pub(super) async fn read_body(body: Body, limit: usize) -> io::Result<bytes::Bytes> {
     axum::body::to_bytes(body, limit).await.map_err(io::Error::other)
 }

@@ -1,4 +1,4 @@
-//! `/system/logs`: one JSON object a line, and for who follows, on and on.
+//! `/system/logs`: one JSON object a line; with `follow` the response goes on.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(super) struct Wanted {
     namespace: String,
     #[serde(default)]
     follow: String,
-    /// So many of the last lines; -1 is all.
+    /// How many of the last lines; -1 means all.
     tail: Option<i64>,
     since: Option<Timestamp>,
 }
@@ -45,7 +45,7 @@ pub(super) async fn logs(State(shared): State<Arc<Shared>>, Query(wanted): Query
             loop {
                 match stop.run_until_cancelled(following.recv()).await? {
                     Ok(line) => return Some((line, (following, stop))),
-                    // A slow reader misses lines, as anywhere.
+                    // A slow reader misses lines.
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return None,
                 }

@@ -1,4 +1,4 @@
-//! The gateway: OpenFaaS' REST API and the way to the functions, with the manners of the community edition.
+//! The gateway: OpenFaaS's REST API and the proxy to the functions, as the community edition behaves.
 //!
 //! | route | |
 //! | --- | --- |
@@ -10,6 +10,7 @@
 
 mod asynchronous;
 mod auth;
+mod build_page;
 mod functions;
 mod invoke;
 mod logs;
@@ -31,17 +32,15 @@ use tokio_util::sync::CancellationToken;
 use self::asynchronous::Queue;
 pub(crate) use self::auth::{DEFAULT_USER, PASSWORD, USER};
 use crate::console::Console;
-use crate::functions::{Functions, NAMESPACE};
+use crate::functions::{BUILD_PAGES, Functions, NAMESPACE};
+use crate::host::AllowedHosts;
 use crate::secrets::{Dialect, Secrets};
 use crate::server::Server;
 
-/// `upstream_timeout` of the chart.
-const TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long calls may take to finish once the gateway was told to end.
+/// How long calls may take to finish when the gateway stops.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Names itself as the release whose manners it has.
+/// The release whose behaviour this is, and whose name it sends.
 const RELEASE: &str = "0.27.14";
 
 /// The running gateway.
@@ -57,21 +56,34 @@ struct Shared {
     secrets: Secrets,
     console: Console,
     queue: Queue,
-    /// Followed logs end by it.
+    /// The longest a function may take to begin its answer.
+    timeout: Duration,
+    /// Ends streams of logs that are followed.
     stop: CancellationToken,
 }
 
+/// What a gateway serves, and how.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) functions: Functions,
+    pub(crate) secrets: Secrets,
+    pub(crate) console: Console,
+    /// The longest a function may take to begin its answer.
+    pub(crate) timeout: Duration,
+    /// Further names that it answers to.
+    pub(crate) allowed_hosts: Vec<String>,
+}
+
 impl Gateway {
-    pub(crate) fn start(
-        listener: TcpListener,
-        functions: Functions,
-        secrets: Secrets,
-        console: Console,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn start(listener: TcpListener, settings: Settings) -> anyhow::Result<Self> {
+        let Settings { functions, secrets, console, timeout, allowed_hosts } = settings;
+        let address = listener.local_addr()?;
+        let allowed = AllowedHosts::new(address.ip(), &allowed_hosts);
         let stop = CancellationToken::new();
-        let queue = Queue::start(listener.local_addr()?, console, stop.clone());
-        let shared = Arc::new(Shared { functions, secrets, console, queue: queue.clone(), stop: stop.clone() });
-        Ok(Self { server: Server::start(listener, router(shared), stop), queue })
+        let queue = Queue::start(address, console, stop.clone());
+        let shared =
+            Arc::new(Shared { functions, secrets, console, timeout, queue: queue.clone(), stop: stop.clone() });
+        Ok(Self { server: Server::start(listener, allowed.guard(router(shared)), stop), queue })
     }
 
     /// Stops taking requests; those under way may finish.
@@ -98,7 +110,12 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/system/logs", get(logs::logs))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), auth::operator_only));
     let healthz = get(async || "OK");
-    Router::new().route("/healthz", healthz).merge(system).fallback(invoke::invoke).with_state(shared)
+    Router::new()
+        .route("/healthz", healthz)
+        .route(&format!("{BUILD_PAGES}{{name}}"), get(build_page::show))
+        .merge(system)
+        .fallback(invoke::invoke)
+        .with_state(shared)
 }
 
 async fn info(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
@@ -106,7 +123,7 @@ async fn info(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
         Dialect::FaasNetes => ("faas-netes", "kubernetes"),
         Dialect::Faasd => ("faasd", "containerd"),
     };
-    // What faas-cli prints; it panics when one of the two versions is missing.
+    // faas-cli prints these, and panics when one of the two versions is missing.
     let version = |release: &str| json!({"sha": "local", "release": release, "commit_message": "local"});
     Json::<Value>(json!({
         "arch": std::env::consts::ARCH,

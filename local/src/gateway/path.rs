@@ -1,9 +1,9 @@
-//! What becomes of a path on its way to a function. The community edition decodes it at the gateway, joins it to a URL
-//! as text, parses that again, and decodes once more at the provider.
+//! The path of a request to a function. The community edition decodes it at the gateway, joins it to a URL as text,
+//! parses that again, and decodes once more at the provider.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// What Go leaves as it is in a path.
+/// The characters that Go escapes in a path.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -23,7 +23,7 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Call {
     pub(super) asynchronous: bool,
-    /// As it stood in the path, namespace and all.
+    /// The name as in the path, with the namespace.
     pub(super) name: String,
     /// Path and query as the function sees them.
     pub(super) target: String,
@@ -36,7 +36,7 @@ pub(super) enum Route {
     /// 301 to the cleaned path.
     Moved(String),
     NotFound,
-    /// 400: no URL at all.
+    /// 400: not a URL.
     Malformed,
     /// The gateway panics over it: the connection closes without an answer.
     Panic,
@@ -52,7 +52,7 @@ pub(super) fn route(path: &str, query: Option<&str>) -> Route {
         return Route::Moved(with_query(&encode(&cleaned), query));
     }
     let Some((asynchronous, _, _)) = split(&decoded) else { return Route::NotFound };
-    // The text of the URL that is asked of the provider, taken apart again.
+    // The URL of the request to the provider, as text that is parsed again.
     let text = with_query(&decoded, query.filter(|query| !query.is_empty()));
     let text = text.split('#').next().unwrap_or_default();
     if text.chars().any(|c| c.is_ascii_control()) {
@@ -71,7 +71,7 @@ pub(super) fn route(path: &str, query: Option<&str>) -> Route {
     Route::Call(Call { asynchronous, name: name.to_owned(), target })
 }
 
-/// `None` where Go finds a bad escape. What is no UTF-8 Go would pass on as bytes; here it is refused, too.
+/// Decodes a path once; `None` where Go finds a bad escape. Go passes on bytes that are not UTF-8; here they are an error.
 fn decode(path: &str) -> Option<String> {
     let mut rest = path;
     while let Some((_, after)) = rest.split_once('%') {
@@ -88,7 +88,7 @@ fn encode(path: &str) -> String {
     utf8_percent_encode(path, PATH).to_string()
 }
 
-/// The path without `//`, `.` and `..`, when it is another one.
+/// The path without `//`, `.` and `..`, if that differs.
 fn cleaned(path: &str) -> Option<String> {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -107,7 +107,7 @@ fn cleaned(path: &str) -> Option<String> {
     (cleaned != path).then_some(cleaned)
 }
 
-/// Whether it is asynchronous, the name, and what is left for the function.
+/// Whether the call is asynchronous, the function's name, and the rest of the path.
 fn split(path: &str) -> Option<(bool, &str, &str)> {
     let (asynchronous, rest) = match path.strip_prefix("/function/") {
         Some(rest) => (false, rest),

@@ -1,4 +1,4 @@
-//! `/system/secrets`. Values go in, and never out.
+//! `/system/secrets`. Values can be written and never read.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>, Query(namespace): Qu
     let entries: Vec<_> = names.into_iter().map(|name| json!({"name": name, "namespace": NAMESPACE})).collect();
     let mut response = Json(entries).into_response();
     if shared.secrets.dialect() == Dialect::Faasd {
-        // faasd writes the list without saying what it is; Go then sniffs text.
+        // faasd sets no content type; Go then detects text.
         let sniffed = axum::http::HeaderValue::from_static("text/plain; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, sniffed);
     }
@@ -116,7 +116,7 @@ fn answer(shared: &Shared, outcome: Result<(), Problem>) -> Response<Body> {
         (Err(Problem::Exists), _) => StatusCode::CONFLICT.into_response(),
         (Err(Problem::Missing), _) => StatusCode::NOT_FOUND.into_response(),
         (Err(Problem::Name(why)), Dialect::Faasd) => text(StatusCode::BAD_REQUEST, why),
-        // What the Kubernetes API says to a name that is none; to no name at all faas-netes itself says 500.
+        // The Kubernetes API answers 422 to an invalid name; faas-netes itself answers 500 to an empty one.
         (Err(Problem::Name("invalid name")), Dialect::FaasNetes) => StatusCode::UNPROCESSABLE_ENTITY.into_response(),
         (Err(Problem::Name(_)), Dialect::FaasNetes) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         (Err(Problem::Io(error)), _) => {

@@ -1,4 +1,4 @@
-//! The switches and the log, for whoever sits at this machine.
+//! The switches and the log, for this machine only.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The API that the tokens are for, in the shape of Gumroad's `/v2`.
+//! The API that tokens are issued for, after Gumroad's `/v2`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use jiff::civil::Date;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::corrupt_response::{corrupted, overridden};
 use super::digest::Digest;
 use super::faults::{Delay, Malformed, Status};
-use super::garble::{garbled, overridden};
 use super::grants::{Consent, Dead};
 use super::sales::{self, Sale};
 use super::{Shared, dpop, now};
 
 const PER_PAGE: usize = 10;
 
-/// Puts the switches before the API, and counts what it was asked.
+/// Applies the switches to API requests, and counts the requests.
 pub(super) async fn faulty(State(shared): State<Arc<Shared>>, request: Request<Body>, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let (delay, status) = {
@@ -45,7 +45,7 @@ pub(super) async fn faulty(State(shared): State<Arc<Shared>>, request: Request<B
     response
 }
 
-/// What `GET /v2/sales` understands; the rest of a query is ignored, as Gumroad does.
+/// The query of `GET /v2/sales`; other parameters are ignored, as Gumroad does.
 #[derive(Debug, Deserialize)]
 pub(super) struct Wanted {
     after: Option<String>,
@@ -71,7 +71,7 @@ pub(super) async fn sales(
     }
 }
 
-/// `GET /v2/user`: whom the token speaks for.
+/// `GET /v2/user`: the token's account.
 pub(super) async fn user(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
     let consent = match authorized(&shared, &headers, None) {
         Ok(consent) => consent,
@@ -95,7 +95,7 @@ pub(super) async fn user(State(shared): State<Arc<Shared>>, headers: HeaderMap) 
 
 fn answer(shared: &Shared, body: &Value) -> Response {
     match Malformed::take(&mut shared.book().faults.api_malformed) {
-        Some(malformed) => garbled(malformed.kind, StatusCode::OK, body),
+        Some(malformed) => corrupted(malformed.kind, StatusCode::OK, body),
         None => Json(body).into_response(),
     }
 }
@@ -144,7 +144,7 @@ fn page(wanted: &Wanted, sales: Vec<Sale>) -> Result<Value, &'static str> {
     Ok(body)
 }
 
-/// Who asks, or why not.
+/// The grant of the request's token, or the refusal.
 pub(super) fn authorized(
     shared: &Shared,
     headers: &HeaderMap,
@@ -167,7 +167,7 @@ pub(super) fn authorized(
     }
 }
 
-/// Doorkeeper's refusal: all is in the header, and there is no body.
+/// Doorkeeper's refusal: a header field and no body.
 pub(super) enum Challenge {
     Token(Dead),
     Scope(&'static str),

@@ -10,27 +10,8 @@ use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
 use url::{Host, Url};
 
-use super::grants::{Bound, Consent, Refused};
-use super::{Shared, broken, now};
-
-/// The scopes that there are, and what each allows.
-pub(super) const SCOPES: [(&str, &str); 11] = [
-    ("view_sales", "See your sales"),
-    ("view_profile", "See your name and e-mail address"),
-    ("edit_products", "Create and change your products"),
-    ("view_public", "See your public profile and products"),
-    // Of the further shapes, whose routes ask for none.
-    ("read", "See your public profile (Strava)"),
-    ("activity:read", "See your activities (Strava)"),
-    ("tweet.read", "See posts (X)"),
-    ("users.read", "See your profile (X)"),
-    ("offline.access", "Stay signed in (X)"),
-    ("api", "Use the API (Salesforce)"),
-    ("refresh_token", "Stay signed in (Salesforce)"),
-];
-
-/// Gumroad's default.
-const DEFAULT_SCOPE: &str = "view_public";
+use super::grants::{Bound, Consent};
+use super::{Shared, broken, now, scopes};
 
 pub(super) const DEFAULT_USER: &str = "ada@example.com";
 
@@ -39,14 +20,14 @@ pub(super) const DEFAULT_USER: &str = "ada@example.com";
 pub(super) struct Asked {
     client: String,
     redirect_uri: Url,
-    /// As it came: the token request must repeat it to the byte.
+    /// As received: the token request must repeat it byte by byte.
     redirect_uri_text: String,
     state: Option<String>,
     scope: String,
     bound: Bound,
 }
 
-/// A request that is wrong: shown here when there is no place to send it that can be trusted, else sent there.
+/// An invalid request: shown on a page where the redirect URI cannot be trusted, else sent to that URI.
 #[derive(Debug)]
 pub(super) enum Wrong {
     Shown(String),
@@ -61,7 +42,7 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>, RawQuery(query): Raw
     }
 }
 
-/// What the person said.
+/// The person's decision.
 #[derive(Debug, Deserialize)]
 pub(super) struct Decision {
     decision: String,
@@ -99,7 +80,7 @@ pub(super) async fn decide(
     }
 }
 
-/// `GET /`, for whoever opens the address in a browser.
+/// `GET /`: a page for people who open the address in a browser.
 pub(super) async fn welcome(State(shared): State<Arc<Shared>>) -> Response {
     html_page(
         StatusCode::OK,
@@ -119,14 +100,14 @@ pub(super) async fn welcome(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 impl Asked {
-    /// Reads a query, or what was pushed in its place (RFC 9126 §4).
+    /// Reads a query, or the pushed request that it refers to (RFC 9126 §4).
     fn resolve(shared: &Shared, query: &str) -> Result<Self, Wrong> {
         if !url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "request_uri") {
             return Self::read(shared, query);
         }
         let pushed = shared.book().pushed.resolve(query, now());
-        let lapsed = || Wrong::Shown("The request was not pushed here, or it has lapsed, or was used.".to_owned());
-        Self::read(shared, &pushed.ok_or_else(lapsed)?)
+        let expired = || Wrong::Shown("The request_uri is unknown, has expired, or was used before.".to_owned());
+        Self::read(shared, &pushed.ok_or_else(expired)?)
     }
 
     pub(super) fn read(shared: &Shared, query: &str) -> Result<Self, Wrong> {
@@ -169,39 +150,14 @@ impl Asked {
             return Err(sent("invalid_request", "code_challenge_method must be S256"));
         }
         // Strava's come with commas between them.
-        let scope = wanted(get("scope").0.map(|scope| scope.replace(',', " ")).as_deref())
+        let scope = scopes::requested(get("scope").0.map(|scope| scope.replace(',', " ")).as_deref())
             .map_err(|refused| sent(refused.error, refused.description))?;
         let bound = Bound { challenge, key: get("dpop_jkt").0 };
         Ok(Self { client, redirect_uri, redirect_uri_text, state, scope, bound })
     }
 }
 
-/// The scope that is asked for, or the one that there is without asking.
-pub(super) fn wanted(scope: Option<&str>) -> Result<String, Refused> {
-    let scope = scope.unwrap_or(DEFAULT_SCOPE);
-    if scope.split(' ').any(|wanted| SCOPES.iter().all(|(name, _)| *name != wanted)) {
-        return Err(Refused::new("invalid_scope", "A scope is unknown"));
-    }
-    Ok(scope.to_owned())
-}
-
-/// What a scope allows, for people.
-pub(super) fn may(scope: &str) -> Markup {
-    html! {
-        ul {
-            @for scope in scope.split(' ') {
-                li {
-                    @match SCOPES.iter().find(|(name, _)| *name == scope) {
-                        Some((_, meaning)) => { (meaning) " " code { "(" (scope) ")" } }
-                        None => code { (scope) }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// RFC 8252 §7.3: a loopback address with any port. Whoever runs there could read the sandbox anyway.
+/// RFC 8252 §7.3: a loopback address with any port. Programs of this machine can read the sandbox anyway.
 fn is_on_this_machine(url: &Url) -> bool {
     let loopback = match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
@@ -213,7 +169,7 @@ fn is_on_this_machine(url: &Url) -> bool {
 }
 
 impl Wrong {
-    /// What is wrong, in words.
+    /// What is wrong.
     pub(super) fn words(&self) -> &str {
         match self {
             Self::Shown(text) => text,
@@ -241,7 +197,7 @@ impl Wrong {
     }
 }
 
-/// RFC 9207: the answer says who gives it. 303, so that the browser does not repeat the form (RFC 9700 §4.12).
+/// The response names its issuer (RFC 9207). 303, so that the browser does not repeat the form (RFC 9700 §4.12).
 fn redirect(shared: &Shared, mut to: Url, state: Option<&str>, answer: &[(&str, &str)]) -> Response {
     to.query_pairs_mut()
         .extend_pairs(answer)
@@ -259,7 +215,7 @@ fn consent_page(asked: &Asked) -> Response {
         &html! {
             h1 { "Allow access?" }
             p { "The application " strong { (asked.client) } " asks for permission to:" }
-            (may(&asked.scope))
+            (scopes::describe(&asked.scope))
             // No action: the form goes back to this very address, request and all.
             form method="post" {
                 p {

@@ -13,19 +13,19 @@ use maud::html;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::authorize::{DEFAULT_USER, html_page, may, wanted};
+use super::authorize::{DEFAULT_USER, html_page};
 use super::digest::Digest;
 use super::faults::Faults;
 use super::grants::{Consent, Refused};
 use super::log::Entry;
 use super::request::{Problem, Request};
-use super::{Shared, broken, now};
+use super::{Shared, broken, now, scopes};
 use crate::random;
 
 /// What `slow_down` adds (§3.5).
 const SLOWER: SignedDuration = SignedDuration::from_secs(5);
 
-/// The codes that are out.
+/// The device codes that are valid.
 #[derive(Debug, Default)]
 pub(super) struct Devices(BTreeMap<Digest, Device>);
 
@@ -47,7 +47,7 @@ enum Decision {
     Denied,
 }
 
-/// What a device is given.
+/// The codes of one device.
 struct Codes {
     device_code: String,
     user_code: String,
@@ -55,7 +55,7 @@ struct Codes {
 
 impl Devices {
     fn begin(&mut self, client: String, scope: String, faults: &Faults, now: Timestamp) -> anyhow::Result<Codes> {
-        // One that has just ended is still told so.
+        // A code that has just expired is still reported as expired.
         self.0.retain(|_, device| device.ends_at + SignedDuration::from_mins(10) > now);
         let (device_code, user_code) = (random::token()?, user_code()?);
         let seconds = |seconds: f64| SignedDuration::try_from_secs_f64(seconds).unwrap_or(SignedDuration::ZERO);
@@ -72,14 +72,14 @@ impl Devices {
         Ok(Codes { device_code, user_code })
     }
 
-    /// §3.4, §3.5: has the person decided? Codes that brought tokens are gone.
+    /// The person's decision (§3.4, §3.5). A code that tokens were issued for is removed.
     pub(super) fn ask(&mut self, client: &str, device_code: &str, now: Timestamp) -> Result<Consent, Refused> {
         let digest = Digest::of(device_code);
         let device = self.0.get_mut(&digest).filter(|device| device.client == client);
         let device = device.ok_or_else(|| Refused::new("invalid_grant", "The device code is unknown, or was used"))?;
         let early = device.asked_at.replace(now).is_some_and(|before| now < before + device.interval);
         match &device.decision {
-            _ if device.ends_at <= now => Err(Refused::new("expired_token", "Nobody typed the code in time")),
+            _ if device.ends_at <= now => Err(Refused::new("expired_token", "The code was not entered in time")),
             Decision::Denied => Err(Refused::new("access_denied", "The person said no")),
             Decision::Allowed(user) => {
                 let consent = Consent { client: client.to_owned(), user: user.clone(), scope: device.scope.clone() };
@@ -94,7 +94,7 @@ impl Devices {
         }
     }
 
-    /// The device whose code a person has typed, however they wrote it (§6.1).
+    /// The device of a code as a person typed it, in any spelling (§6.1).
     fn typed(&mut self, text: &str, now: Timestamp) -> Option<&mut Device> {
         let plain = |text: &str| text.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphabetic(), "");
         let text = plain(text);
@@ -103,10 +103,10 @@ impl Devices {
     }
 }
 
-/// §6.1: letters that make no words and are not taken for one another.
+/// Letters that form no words and are not confused with one another (§6.1).
 fn user_code() -> anyhow::Result<String> {
     const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
-    let letters = random::bytes()?.map(|byte| char::from(LETTERS[usize::from(byte) % LETTERS.len()]));
+    let letters = random::bytes::<8>()?.map(|byte| char::from(LETTERS[usize::from(byte) % LETTERS.len()]));
     let half = |from: usize| letters[from..from + 4].iter().collect::<String>();
     Ok(format!("{}-{}", half(0), half(4)))
 }
@@ -115,7 +115,7 @@ fn user_code() -> anyhow::Result<String> {
 pub(super) async fn begin(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     let asked = Request::read(&headers, &body).and_then(|request| {
         let client = request.client(&shared, &mut Entry::default())?.to_owned();
-        Ok((client, wanted(request.optional("scope"))?))
+        Ok((client, scopes::requested(request.optional("scope"))?))
     });
     let (client, scope) = match asked {
         Ok(asked) => asked,
@@ -140,7 +140,7 @@ pub(super) async fn begin(State(shared): State<Arc<Shared>>, headers: HeaderMap,
     }
 }
 
-/// What the page's forms hold.
+/// The fields of the page's forms.
 #[derive(Debug, Deserialize)]
 pub(super) struct Typed {
     #[serde(default)]
@@ -151,7 +151,7 @@ pub(super) struct Typed {
     user: String,
 }
 
-/// `GET /device`: asks for the code, or with one for the consent.
+/// `GET /device`: asks for the code, or, with a code, for consent.
 pub(super) async fn page(State(shared): State<Arc<Shared>>, Query(typed): Query<Typed>) -> Response {
     let mut book = shared.book();
     let Some(device) = book.devices.typed(&typed.user_code, now()) else {
@@ -166,7 +166,7 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>, Query(typed): Query<
             h1 { "Connect a device?" }
             p { "Only go on if your device shows the code " strong { (device.user_code) } "." }
             p { "The application " strong { (device.client) } " asks for permission to:" }
-            (may(&device.scope))
+            (scopes::describe(&device.scope))
             form method="post" action="/device" {
                 input type="hidden" name="user_code" value=(device.user_code);
                 p {
@@ -191,7 +191,7 @@ fn ask_for_code(wrong: bool) -> Response {
         title,
         &html! {
             h1 { (title) }
-            @if wrong { p role="alert" { "No device waits with this code: it is another one, or it has lapsed." } }
+            @if wrong { p role="alert" { "No device waits for this code. It may be mistyped, or have expired." } }
             form method="get" action="/device" {
                 p {
                     label for="user_code" { "The code that your device shows" } br;
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_that_lapse_or_are_refused_say_so() {
+    fn codes_that_expire_or_are_denied_are_reported_as_such() {
         let (mut devices, faults) = (Devices::default(), Faults::default());
         let codes = devices.begin("app".into(), "view_sales".into(), &faults, at(0)).unwrap();
         assert!(devices.typed(&codes.user_code, at(600)).is_none());

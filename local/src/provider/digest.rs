@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// SHA-256 in hex: a token's name wherever the token itself must not be.
+/// SHA-256 in hex, which stands for a token where the token itself must not appear.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Digest(String);
 
@@ -10,7 +10,7 @@ impl Digest {
         Self(Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// Enough of it to tell tokens apart.
+    /// A prefix that is long enough to tell tokens apart.
     pub(super) fn short(&self) -> &str {
         &self.0[..16]
     }

@@ -1,4 +1,4 @@
-//! Proofs of possession (RFC 9449). Whoever shows one gets tokens that are of use with its key alone.
+//! Proofs of possession (RFC 9449). A client that sends one gets tokens that are bound to its key.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Book, Shared, digest::Digest, key, now};
 
-/// How far the clocks of client and server may be apart, and for how long a proof is remembered.
+/// The permitted difference between the clocks of client and server; proofs are remembered that long.
 const SKEW: SignedDuration = SignedDuration::from_secs(60);
 
-/// The proofs that were shown lately: each is good once.
+/// The proofs that were used recently: each is accepted once.
 #[derive(Debug, Default)]
 pub(super) struct Proofs(BTreeMap<Digest, Timestamp>);
 
@@ -27,7 +27,7 @@ impl Proofs {
     }
 }
 
-/// Why a proof is none.
+/// Why a proof is refused.
 pub(super) enum Refusal {
     Wrong(&'static str),
     /// It lacks the server's nonce.
@@ -42,7 +42,7 @@ impl Refusal {
         }
     }
 
-    /// As the token endpoint says it (§5, §8).
+    /// The token endpoint's error (§5, §8).
     pub(super) fn into_response(self, shared: &Shared) -> Response {
         let description = match self {
             Self::Wrong(why) => why,
@@ -52,7 +52,7 @@ impl Refusal {
         self.with_nonce((StatusCode::BAD_REQUEST, Json(body)).into_response(), shared)
     }
 
-    /// As the API says it (§7.1, §9).
+    /// The API's challenge (§7.1, §9).
     fn challenge(self, shared: &Shared) -> Response {
         let value = format!("DPoP algs=\"ES256\", error=\"{}\"", self.error());
         let response = (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, value)]).into_response();
@@ -67,7 +67,7 @@ impl Refusal {
     }
 }
 
-/// The thumbprint of the key whose possession is proved for this request; `None` where nothing is to be proved (§4.3).
+/// The thumbprint of the key that this request proves possession of; `None` without a proof (§4.3).
 pub(super) fn proved(
     shared: &Shared,
     book: &mut Book,
@@ -104,7 +104,7 @@ pub(super) fn proved(
     Ok(Some(thumbprint))
 }
 
-/// Whether a request to the API shows its token as that one must be shown: a bound one with a proof, any other without.
+/// Checks that a bound token comes with a proof of its key, and any other token without one.
 pub(super) fn admits<B>(shared: &Shared, request: &Request<B>) -> Result<(), Box<Response>> {
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let Some((scheme, token)) = shown.and_then(|value| value.split_once(' ')) else { return Ok(()) };

@@ -1,15 +1,15 @@
-//! The switches that make the provider behave like the worst of the real ones.
+//! Switches for the faults of real providers.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// How often a fault happens: `true` always, `false` never, a number that many times more.
+/// How often a fault happens: `true` always, `false` never, a number the next so many times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Times {
     /// Always or never.
     Switch(bool),
-    /// So many times more.
+    /// The next so many times.
     Next(u32),
 }
 
@@ -34,7 +34,7 @@ impl Times {
     }
 }
 
-/// What the sandbox does wrong, and how it is set up. Every duration is in seconds, and may be a fraction.
+/// The faults and settings of the sandbox. Durations are in seconds and may be fractions.
 ///
 /// `PUT /admin/faults` takes a part of this as JSON and merges it (RFC 7396); `null` puts a switch back to its default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,51 +43,51 @@ impl Times {
 pub struct Faults {
     /// `expires_in` of access tokens.
     pub token_lifetime: f64,
-    /// How long a refresh token may lie unused; `null` is for ever.
+    /// How long a refresh token stays valid unused; `null` means for ever.
     pub refresh_idle: Option<f64>,
-    /// How long an authorization code is good.
+    /// How long an authorization code is valid.
     pub code_lifetime: f64,
-    /// Each renewal spends the refresh token and answers with a new one.
+    /// Each renewal spends the refresh token and issues a new one.
     pub rotation: bool,
-    /// A spent refresh token that comes again revokes the whole grant.
+    /// Reuse of a spent refresh token revokes the whole grant.
     pub reuse_detection: bool,
-    /// For this long after its renewal a spent refresh token is taken again.
+    /// A spent refresh token is accepted again for this long after its renewal.
     pub replay_window: f64,
-    /// A spent refresh token is taken again until the access token that it bought has been used.
+    /// A spent refresh token is accepted again until the access token that was issued for it has been used.
     pub replay_until_used: bool,
-    /// A renewal ends the access token that came before it.
+    /// A renewal revokes the previous access token.
     pub revoke_previous_access: bool,
-    /// Access tokens die this long after their issue, whatever `expires_in` says.
+    /// Access tokens expire this long after their issue, whatever `expires_in` says.
     pub early_revocation: Option<f64>,
-    /// Answers without `refresh_token`; a renewal then leaves the old one good.
+    /// Responses without `refresh_token`; a renewal leaves the old one valid.
     pub omit_refresh_token: Times,
-    /// Answers without `expires_in`.
+    /// Responses without `expires_in`.
     pub omit_expires_in: Times,
-    /// How long a device may wait for its person.
+    /// How long a device code is valid.
     pub device_lifetime: f64,
-    /// How long it has to wait between two questions.
+    /// The shortest interval between two polls of a device.
     pub device_interval: f64,
-    /// Proofs of possession must hold a nonce of the server's.
+    /// Proofs of possession must contain a nonce of the server.
     pub dpop_nonce: bool,
     /// Further fields of answers that issue tokens, such as Salesforce's `instance_url`.
     pub answer: Map<String, Value>,
-    /// Slow answers of the token endpoint.
+    /// Slow responses of the token endpoint.
     pub delay: Option<Delay>,
-    /// The connection closes before a token request has any effect.
+    /// The connection closes before a token request takes effect.
     pub lose_request: Times,
     /// The connection closes after a token request took effect (of those that issue tokens).
     pub lose_answer: Times,
-    /// Token requests that are answered so, without any effect.
+    /// The response to token requests, which take no effect.
     pub status: Option<Status>,
-    /// Token requests that take effect, and whose answer is garbled (of those that issue tokens).
+    /// Token requests that take effect, and whose response is corrupted (of those that issue tokens).
     pub malformed: Option<Malformed>,
     /// API requests with a valid token that are answered 401.
     pub api_unauthorized: Times,
-    /// API requests that are answered so.
+    /// The response to API requests.
     pub api_status: Option<Status>,
-    /// Slow answers of the API.
+    /// Slow responses of the API.
     pub api_delay: Option<Delay>,
-    /// API answers that are garbled.
+    /// Corrupted responses of the API.
     pub api_malformed: Option<Malformed>,
 }
 
@@ -122,14 +122,14 @@ impl Default for Faults {
     }
 }
 
-/// A slow answer.
+/// A slow response.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Delay {
     /// Seconds before the request takes effect.
     #[serde(default)]
     pub before: f64,
-    /// Seconds between the effect and the answer.
+    /// Seconds between the effect and the response.
     #[serde(default)]
     pub after: f64,
     /// How often.
@@ -137,7 +137,7 @@ pub struct Delay {
     pub times: Times,
 }
 
-/// An answer in place of the right one.
+/// A response in place of the right one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Status {
@@ -154,31 +154,31 @@ pub struct Status {
     pub times: Times,
 }
 
-/// A garbled answer.
+/// A corrupted response.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Malformed {
-    /// In which way.
-    pub kind: Garbling,
+    /// The kind of corruption.
+    pub kind: Corruption,
     /// How often.
     #[serde(default = "Times::always")]
     pub times: Times,
 }
 
-/// What is wrong with a garbled answer. Its status is the right one's.
+/// What is wrong with a corrupted response. Its status is the right one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Garbling {
-    /// Half of the JSON, and no sign that there was more.
+pub enum Corruption {
+    /// Half of the JSON, as if it were complete.
     Truncated,
     /// Half of the JSON, then the connection breaks.
     Broken,
-    /// A page of HTML that says that it is HTML.
+    /// A page of HTML, with its content type.
     Html,
     /// Nothing.
     Empty,
-    /// JSON whose members have other types than they should.
+    /// JSON whose members have wrong types.
     WrongType,
 }
 
@@ -195,7 +195,7 @@ macro_rules! take {
 take!(Delay, Status, Malformed);
 
 impl Faults {
-    /// Merges `patch` into these, or says what is wrong with it.
+    /// Merges `patch` into these; the error describes a wrong switch or value.
     pub(super) fn merged(&self, patch: &Value) -> Result<Self, String> {
         let mut value = serde_json::to_value(self).map_err(|error| error.to_string())?;
         merge(&mut value, patch);
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_counted_fault_happens_so_often_and_no_more() {
-        let mut slot = Some(Malformed { kind: Garbling::Empty, times: Times::Next(2) });
+        let mut slot = Some(Malformed { kind: Corruption::Empty, times: Times::Next(2) });
         let happened = (0..4).filter(|_| Malformed::take(&mut slot).is_some()).count();
         assert_eq!(happened, 2);
         let mut always = Times::Switch(true);

@@ -1,5 +1,4 @@
-//! Who was granted what, and which codes and tokens are alive. No IO: time and faults are passed in, and what is kept
-//! of a secret is its digest.
+//! Grants, and the codes and tokens that are valid. No IO: time and faults are passed in, and secrets are kept as digests.
 
 mod codes;
 mod renewal;
@@ -17,10 +16,10 @@ pub(super) use self::codes::{Bound, Shown};
 use super::{digest::Digest, faults::Faults};
 use crate::random;
 
-/// A dead access token is remembered for so long, to tell "expired" from "unknown".
+/// How long an expired access token is remembered, to tell "expired" from "unknown".
 const DEAD_KEPT: SignedDuration = SignedDuration::from_hours(1);
 
-/// What a person allowed.
+/// A person's grant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Consent {
     pub(super) client: String,
@@ -40,9 +39,9 @@ struct Access {
     scope: String,
     dies_at: Timestamp,
     revoked: bool,
-    /// The refresh token that bought it.
+    /// The refresh token that it was issued for.
     bought_with: Option<Digest>,
-    /// Thumbprint of the key that it is of use with (RFC 9449), where it is bound to one.
+    /// Thumbprint of the key that it is bound to (RFC 9449), if any.
     #[serde(default)]
     key: Option<String>,
 }
@@ -52,10 +51,10 @@ struct Refresh {
     grant: u64,
     issued_at: Timestamp,
     spent_at: Option<Timestamp>,
-    /// The access token that it bought has been used.
+    /// Whether the access token that was issued for it has been used.
     settled: bool,
     revoked: bool,
-    /// Order of issue, so that the oldest spent ones are forgotten first.
+    /// Order of issue: the oldest spent ones are forgotten first.
     serial: u64,
 }
 
@@ -67,12 +66,12 @@ pub(super) struct Grants {
     grants: BTreeMap<u64, Grant>,
     access: BTreeMap<Digest, Access>,
     refresh: BTreeMap<Digest, Refresh>,
-    /// A code lives for minutes: not worth keeping over a restart.
+    /// Valid for minutes: not kept over a restart.
     #[serde(skip)]
     codes: BTreeMap<Digest, Code>,
 }
 
-/// What a token request got.
+/// The outcome of a token request.
 #[derive(Debug)]
 pub(super) struct Issued {
     pub(super) grant: u64,
@@ -81,11 +80,11 @@ pub(super) struct Issued {
     pub(super) refresh_token: Option<String>,
     pub(super) scope: String,
     pub(super) created_at: Timestamp,
-    /// A spent refresh token was taken again.
+    /// A spent refresh token was accepted again.
     pub(super) replayed: bool,
 }
 
-/// Why a token request got nothing: `error` of RFC 6749 §5.2, and what to tell.
+/// Why a token request was refused: `error` of RFC 6749 §5.2, and its description.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) error: &'static str,
@@ -99,7 +98,7 @@ impl Refused {
     }
 }
 
-/// Why an access token is no good, as Doorkeeper says it.
+/// Why an access token is invalid, in Doorkeeper's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dead {
     Unknown,
@@ -118,7 +117,7 @@ impl fmt::Display for Dead {
 }
 
 impl Grants {
-    /// Tokens for what nobody has a code for: the client's own, or those of whom a statement or a device speaks for.
+    /// Tokens that need no code: the client's own, or those of the person that an assertion or a device code names.
     pub(super) fn give(
         &mut self,
         consent: Consent,
@@ -144,7 +143,7 @@ impl Grants {
         }
     }
 
-    /// The thumbprint of the key that an access token is of use with.
+    /// The thumbprint of the key that an access token is bound to.
     pub(super) fn key_of(&self, token: &str) -> Option<&str> {
         self.access.get(&Digest::of(token))?.key.as_deref()
     }
@@ -176,7 +175,8 @@ impl Grants {
         Ok(Issued { grant, access_token, expires_in, refresh_token, scope, created_at: now, replayed: false })
     }
 
-    /// Who is behind an access token, or why nobody is. The first use settles the refresh token that bought it.
+    /// The grant of an access token, or why the token is invalid. The first use settles the refresh token that it was
+    /// issued for.
     pub(super) fn consent_of(&mut self, token: &str, now: Timestamp) -> Result<Consent, Dead> {
         let access = self.access.get_mut(&Digest::of(token)).ok_or(Dead::Unknown)?;
         let grant = self.grants.get(&access.grant).ok_or(Dead::Unknown)?;
@@ -192,7 +192,7 @@ impl Grants {
         Ok(Consent { scope: access.scope.clone(), ..grant.consent.clone() })
     }
 
-    /// RFC 7009: an access token ends alone, a refresh token ends the grant. Another client's token stays as it is.
+    /// Revokes (RFC 7009): an access token alone, or with a refresh token the grant. Another client's token stays valid.
     pub(super) fn revoke(&mut self, client: &str, token: &str) -> bool {
         let digest = Digest::of(token);
         let own = |grants: &BTreeMap<u64, Grant>, grant| {

@@ -1,4 +1,4 @@
-//! A client's key: P-256 alone, as JWT's ES256 and DPoP want it.
+//! A client's key: P-256 only, for ES256 in JWT and DPoP.
 
 use anyhow::Context as _;
 use aws_lc_rs::{
@@ -63,20 +63,20 @@ impl Key {
     }
 }
 
-/// A part of a JWT, whoever signed it: 0 the header, 1 the claims.
+/// A part of a JWT, without a check of its signature: 0 is the header, 1 the claims.
 pub(super) fn part(jwt: &str, number: usize) -> Option<Value> {
     let part = jwt.split('.').nth(number).filter(|_| jwt.split('.').count() == 3)?;
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
 }
 
-/// The claims of a JWT that brings its key along (RFC 9449 §4.2), and the key's thumbprint.
+/// The claims of a JWT that contains its key (RFC 9449 §4.2), and the key's thumbprint.
 pub(super) fn proved(jwt: &str) -> Option<(Value, String)> {
     let header = part(jwt, 0).filter(|header| header["typ"] == "dpop+jwt")?;
     let key = Key::of_jwk(&header["jwk"])?;
     Some((key.claims(jwt)?, key.thumbprint()))
 }
 
-/// What a client does with the key that [`private_pem`] made.
+/// A JWT signed with a key of [`private_pem`], as a client makes it.
 #[cfg(test)]
 pub(super) fn signed(pem: &str, header: Value, claims: &Value) -> String {
     let text: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();

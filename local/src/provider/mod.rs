@@ -7,33 +7,35 @@
 //! | `GET`, `POST /oauth/authorize` | the consent page, and its answer: `decision=allow` or `deny`, `user` |
 //! | `POST /oauth/par` | RFC 9126: the same, pushed by the client |
 //! | `POST /oauth/device`; `GET`, `POST /device` | RFC 8628: codes for a device, and the page where a person types one |
-//! | `POST /oauth/token` | `authorization_code` with PKCE, `refresh_token`, `client_credentials`, device code, JWT bearer (RFC 7523, with the application's P-256 key), token exchange (RFC 8693, for a token of its own); DPoP (RFC 9449) for whoever shows a proof |
+//! | `POST /oauth/token` | `authorization_code` with PKCE, `refresh_token`, `client_credentials`, device code, JWT bearer (RFC 7523, with the application's P-256 key), token exchange (RFC 8693, for a token of its own); DPoP (RFC 9449) for clients that send a proof |
 //! | `POST /oauth/revoke` | RFC 7009 |
 //! | `GET /v2/sales`, `GET /v2/user` | the API |
-//! | `GET /records`, `/api/v3/…`, `/2/…`, `/services/…` | extensions: a list of any length, and the shapes of further APIs |
+//! | `GET /records`, `/api/v3/…`, `/2/…`, `/services/…` | extensions: a list of any length, and APIs of further vendors |
 //! | `GET`, `PUT /admin/faults` | [`Faults`] as JSON |
 //! | `GET`, `DELETE /admin/log` | every token request and its outcome; digests, never tokens |
-//! | `POST /admin/revoke` | `{"access":true,"refresh":true}`: ends what lives now |
+//! | `POST /admin/revoke` | `{"access":true,"refresh":true}`: revokes all tokens of that kind |
 
 mod admin;
 mod api;
+mod assertion;
 mod authorize;
+mod bulk_api;
+mod client;
+mod corrupt_response;
 mod device;
 mod digest;
 mod dpop;
 mod faults;
-mod garble;
 mod grants;
 mod key;
 mod log;
-mod pushed;
-mod records;
+mod par;
 mod request;
 mod sales;
 mod salesforce;
-mod shapes;
-mod statement;
+mod scopes;
 mod token;
+mod vendor_apis;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -53,65 +55,24 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::key::private_pem;
-use self::{device::Devices, digest::Digest, dpop::Proofs, key::Key, pushed::Pushed};
+use self::{device::Devices, dpop::Proofs, par::PushedRequests};
 
-pub use self::faults::{Delay, Faults, Garbling, Malformed, Status, Times};
+pub use self::client::Client;
+pub use self::faults::{Corruption, Delay, Faults, Malformed, Status, Times};
 use self::grants::Grants;
 use self::log::Log;
+use crate::host::AllowedHosts;
 use crate::random;
 use crate::server::{Server, bind, url};
-
-/// A registered application.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct Client {
-    id: String,
-    secret: Option<String>,
-    key: Option<Key>,
-}
-
-impl Client {
-    /// An application that may send people back to any address of this machine.
-    pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self { secret: Some(secret.into()), ..Self::without_secret(id) }
-    }
-
-    /// One that proves who it is by a key, or not at all.
-    pub fn without_secret(id: impl Into<String>) -> Self {
-        Self { id: id.into(), secret: None, key: None }
-    }
-
-    /// The same with the public half of a private P-256 key in PEM: what it signs is believed. Keys of other kinds cannot be
-    /// checked here, and are left out.
-    #[must_use]
-    pub fn with_key(self, private: &str) -> Self {
-        Self { key: Key::of_private(private), ..self }
-    }
-
-    fn has_secret(&self, secret: &str) -> bool {
-        // Digests, so that the time taken tells nothing of the secret.
-        self.secret.as_ref().is_some_and(|own| Digest::of(own) == Digest::of(secret))
-    }
-
-    fn is_public(&self) -> bool {
-        self.secret.is_none() && self.key.is_none()
-    }
-}
-
-impl std::fmt::Debug for Client {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("id", &self.id).finish_non_exhaustive()
-    }
-}
 
 /// How to start a [`Provider`].
 #[derive(Debug)]
 pub struct Options {
     /// Where to listen; port 0 picks one.
     pub address: SocketAddr,
-    /// Who may ask for tokens.
+    /// The applications that may request tokens.
     pub clients: Vec<Client>,
-    /// A folder for what must outlive a restart: grants and digests of tokens. Without one nothing does.
+    /// A folder for grants and digests of tokens, which then outlive a restart.
     pub state: Option<PathBuf>,
 }
 
@@ -130,11 +91,17 @@ impl Provider {
     /// The address is taken, or the state folder cannot be read or written.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let listener = bind("sandbox provider", "--provider", options.address).await?;
-        Self::serve(listener, options.clients, options.state)
+        Self::serve(listener, options.clients, options.state, &[])
     }
 
     /// Starts it on a socket that is bound already.
-    pub(crate) fn serve(listener: TcpListener, clients: Vec<Client>, state: Option<PathBuf>) -> anyhow::Result<Self> {
+    pub(crate) fn serve(
+        listener: TcpListener,
+        clients: Vec<Client>,
+        state: Option<PathBuf>,
+        allowed_hosts: &[String],
+    ) -> anyhow::Result<Self> {
+        let allowed = AllowedHosts::new(listener.local_addr()?.ip(), allowed_hosts);
         let file = state.map(|folder| folder.join("provider.json"));
         let grants = match &file {
             Some(file) => load(file)?,
@@ -147,7 +114,7 @@ impl Provider {
             nonce: random::token()?,
             book: Mutex::new(Book { grants, ..Book::default() }),
         });
-        let server = Server::start(listener, router(Arc::clone(&shared)), CancellationToken::new());
+        let server = Server::start(listener, allowed.guard(router(Arc::clone(&shared))), CancellationToken::new());
         Ok(Self { shared, server })
     }
 
@@ -172,7 +139,7 @@ impl Provider {
         self.shared.book().log.to_json()
     }
 
-    /// Ends every access token, or refresh token, that is alive now.
+    /// Revokes every access token, or refresh token, that is valid now.
     pub fn revoke_all(&self, access: bool, refresh: bool) {
         self.shared.book().grants.revoke_all(access, refresh);
     }
@@ -189,7 +156,7 @@ struct Shared {
     issuer: String,
     clients: Vec<Client>,
     file: Option<PathBuf>,
-    /// What proofs of possession must hold, where the switch says so.
+    /// The nonce that proofs of possession must contain, where the switch requires one.
     nonce: String,
     book: Mutex<Book>,
 }
@@ -198,14 +165,14 @@ struct Shared {
 struct Book {
     grants: Grants,
     devices: Devices,
-    pushed: Pushed,
+    pushed: PushedRequests,
     proofs: Proofs,
     faults: Faults,
     log: Log,
 }
 
 impl Shared {
-    /// One that nobody serves.
+    /// State without a server, for tests.
     #[cfg(test)]
     fn of(issuer: &str, clients: Vec<Client>) -> Self {
         Self { issuer: issuer.into(), clients, file: None, nonce: "n".into(), book: Mutex::default() }
@@ -226,8 +193,8 @@ impl Shared {
         Ok(book.faults.clone())
     }
 
-    /// Writes the grants down. Called under the lock and before the answer: a token that a client holds is known here
-    /// after a restart.
+    /// Stores the grants. Called under the lock and before the response is sent: a token that a client has is known after a
+    /// restart.
     fn keep(&self, grants: &Grants) -> anyhow::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         let new = file.with_extension("json.new");
@@ -241,7 +208,7 @@ fn load(file: &std::path::Path) -> anyhow::Result<Grants> {
     match std::fs::read(file) {
         Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
             format!(
-                "{} is not what the provider wrote; remove it to begin anew, and enable the functions again",
+                "cannot parse {}; remove it to start without grants, then enable the functions again",
                 file.display()
             )
         }),
@@ -259,19 +226,19 @@ fn router(shared: Arc<Shared>) -> Router {
     let api = Router::new()
         .route("/v2/sales", get(api::sales))
         .route("/v2/user", get(api::user))
-        .route("/records", get(records::records))
-        .merge(shapes::routes())
+        .route("/records", get(bulk_api::records))
+        .merge(vendor_apis::routes())
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), api::faulty));
     Router::new()
         .route("/", get(authorize::welcome))
         .route("/.well-known/oauth-authorization-server", get(metadata))
         .route("/oauth/authorize", get(authorize::page).post(authorize::decide))
-        .route("/oauth/par", post(pushed::push))
+        .route("/oauth/par", post(par::push))
         .route("/oauth/device", post(device::begin))
         .route("/device", get(device::page).post(device::decide))
         .route("/oauth/token", post(token::token))
         .route("/oauth/revoke", post(token::revoke))
-        .merge(shapes::grants())
+        .merge(vendor_apis::grants())
         .merge(api)
         .merge(admin)
         .layer(axum::middleware::from_fn(no_store))
@@ -297,19 +264,19 @@ async fn metadata(State(shared): State<Arc<Shared>>) -> Json<Value> {
         "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
         "dpop_signing_alg_values_supported": ["ES256"],
         "code_challenge_methods_supported": ["S256"],
-        "scopes_supported": authorize::SCOPES.map(|(scope, _)| scope),
+        "scopes_supported": scopes::SCOPES.map(|(scope, _)| scope),
         "authorization_response_iss_parameter_supported": true,
     }))
 }
 
-/// RFC 6749 §5.1 wants it of token answers; nothing here is worth caching.
+/// RFC 6749 §5.1 requires it of token responses; no other response needs a cache either.
 async fn no_store(request: Request<axum::body::Body>, next: Next) -> Response {
     let mut response = next.run(request).await;
     response.headers_mut().insert("cache-control", axum::http::HeaderValue::from_static("no-store"));
     response
 }
 
-/// An answer that needs no explanation but is no fault of the client.
+/// A response to a failure of this server.
 fn broken(error: &anyhow::Error) -> Response {
     let body = json!({"error": "server_error", "error_description": format!("{error:#}")});
     (StatusCode::INTERNAL_SERVER_ERROR, Json(body)).into_response()

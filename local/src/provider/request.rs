@@ -1,4 +1,4 @@
-//! A form that a client posts, and who the client is.
+//! A token request, and the authentication of its client.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::grants::Refused;
 use super::log::Entry;
-use super::{Client, Shared, now, statement};
+use super::{Client, Shared, assertion, now};
 
 /// An error of RFC 6749 §5.2.
 pub(super) struct Problem {
@@ -19,7 +19,7 @@ pub(super) struct Problem {
     pub(super) error: &'static str,
     description: String,
     pub(super) reused: bool,
-    /// The client tried Basic, so that a 401 must say that this is the way.
+    /// The client used Basic: the 401 must name that scheme.
     challenge: bool,
 }
 
@@ -56,7 +56,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// A token request as it was sent.
+/// A token request as received.
 pub(super) struct Request {
     basic: Option<(String, String)>,
     form: BTreeMap<String, String>,
@@ -92,16 +92,16 @@ impl Request {
         self.form.get(name).map(String::as_str)
     }
 
-    /// Which client this is: proved by its secret or its key, unless it is one without either.
+    /// The client, authenticated by its secret or key unless it has neither.
     pub(super) fn client(&self, shared: &Shared, entry: &mut Entry) -> Result<&str, Problem> {
         let known = |id: &str, secret: &str| shared.client(id).is_some_and(|client| client.has_secret(secret));
         let id = || self.optional("client_id").unwrap_or_default();
-        let statement = self.optional("client_assertion");
-        let (method, id, proved) = match (&self.basic, self.optional("client_secret"), statement) {
+        let assertion = self.optional("client_assertion");
+        let (method, id, proved) = match (&self.basic, self.optional("client_secret"), assertion) {
             (Some((id, secret)), None, None) => ("basic", id.as_str(), known(id, secret)),
             (None, Some(secret), None) => ("post", id(), known(id(), secret)),
             (None, None, Some(jwt)) => {
-                let speaker = statement::speaker(shared, jwt, now());
+                let speaker = assertion::verify(shared, jwt, now());
                 (
                     "private_key_jwt",
                     id(),
@@ -125,13 +125,13 @@ impl Request {
         })
     }
 
-    /// Whether the client said who it is, in whichever way.
+    /// Whether the client named itself in any way.
     pub(super) fn has_credentials(&self) -> bool {
         self.basic.is_some() || ["client_secret", "client_assertion"].iter().any(|name| self.optional(name).is_some())
     }
 }
 
-/// RFC 6749 §2.3.1: both halves were form-encoded before they were joined.
+/// Basic credentials (RFC 6749 §2.3.1): both halves are form-encoded.
 fn basic(value: &HeaderValue) -> Result<(String, String), Problem> {
     let malformed = || Problem::invalid_request("The header Authorization is not well-formed Basic");
     let (scheme, credentials) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(malformed)?;

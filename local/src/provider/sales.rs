@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use serde::Serialize;
 
-/// `seller_id` of every sale, and `user_id` of whom the token speaks for.
+/// `seller_id` of every sale, and `user_id` of the token's account.
 const SELLER: &str = "kL0psVL2admJSYRNs-OCMg==";
 
 /// The shop opened so many days ago.

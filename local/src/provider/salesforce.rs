@@ -2,10 +2,10 @@ use serde_json::{Value, json};
 
 use super::{Shared, digest::Digest, grants::Issued};
 
-/// Where Salesforce's tokens are.
+/// The path of Salesforce's token endpoint.
 pub(super) const TOKEN: &str = "/services/oauth2/token";
 
-/// A token answer as Salesforce writes it: nothing tells when the token ends, and the API is where the answer says.
+/// A token response as Salesforce writes it: without a lifetime, and with the API's address.
 pub(super) fn answer(shared: &Shared, issued: Issued) -> Value {
     let id = format!("{}/id/00Dx0000000BV7zEAG/005x00000012Q9PAAU", shared.issuer);
     let issued_at = issued.created_at.as_millisecond().to_string();

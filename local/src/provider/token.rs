@@ -10,13 +10,13 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::corrupt_response::{corrupted, overridden};
 use super::digest::Digest;
 use super::faults::{Delay, Malformed, Status};
-use super::garble::{garbled, overridden};
 use super::grants::{Consent, Issued, Refused, Shown};
 use super::log::Entry;
 use super::request::{Problem, Request};
-use super::{Book, Shared, authorize, broken, dpop, now, salesforce, statement};
+use super::{Book, Shared, assertion, broken, dpop, now, salesforce, scopes};
 use crate::server::Lost;
 
 const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -24,11 +24,11 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-/// The grant types that there are.
+/// The supported grant types.
 pub(super) const GRANT_TYPES: [&str; 6] =
     ["authorization_code", "refresh_token", "client_credentials", DEVICE, JWT_BEARER, TOKEN_EXCHANGE];
 
-/// How an answer is written.
+/// The format of a token response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
     Plain,
@@ -45,7 +45,7 @@ pub(super) async fn salesforce(State(shared): State<Arc<Shared>>, headers: Heade
     in_a_task(shared, headers, body, Shape::Salesforce).await
 }
 
-/// A server that got a request carries it out, whether or not the client is still there.
+/// Runs a request to its end, even if the client has gone.
 async fn in_a_task(shared: Arc<Shared>, headers: HeaderMap, body: Bytes, shape: Shape) -> Response {
     let answer = tokio::spawn(async move { answer(&shared, &headers, &body, shape).await });
     answer.await.unwrap_or_else(|error| broken(&error.into()))
@@ -77,7 +77,7 @@ async fn answer(shared: &Shared, headers: &HeaderMap, body: &[u8], shape: Shape)
     response
 }
 
-/// The effect, and the answer that says so, unless a switch takes it away.
+/// Issues tokens, and returns the response unless a switch loses it.
 fn carry_out(
     shared: &Shared,
     headers: &HeaderMap,
@@ -131,7 +131,7 @@ fn carry_out(
     book.log.token_request(entry);
     match malformed {
         _ if lost => Lost.into_response(),
-        Some(malformed) => garbled(malformed.kind, StatusCode::OK, &body),
+        Some(malformed) => corrupted(malformed.kind, StatusCode::OK, &body),
         None => Json(body).into_response(),
     }
 }
@@ -167,7 +167,7 @@ pub(super) async fn revoke(State(shared): State<Arc<Shared>>, headers: HeaderMap
         Err(problem) => return problem.into_response(),
     };
     let mut book = shared.book();
-    // RFC 7009 §2.2: a token that nobody knows is as good as revoked.
+    // RFC 7009 §2.2: an unknown token counts as revoked.
     book.grants.revoke(&client, &token);
     match shared.keep(&book.grants) {
         Ok(()) => StatusCode::OK.into_response(),
@@ -184,7 +184,7 @@ impl Request {
         entry: &mut Entry,
     ) -> Result<Issued, Problem> {
         let outcome = match self.needed("grant_type")? {
-            JWT_BEARER => return self.by_statement(shared, book, entry),
+            JWT_BEARER => return self.by_assertion(shared, book, entry),
             "authorization_code" => {
                 let client = self.client(shared, entry)?;
                 let (redirect_uri, verifier) = (self.optional("redirect_uri"), self.optional("code_verifier"));
@@ -210,7 +210,7 @@ impl Request {
                     let why = "A client that proves nothing has nothing to ask for by itself";
                     return Err(Refused::new("unauthorized_client", why).into());
                 }
-                let scope = authorize::wanted(self.optional("scope"))?;
+                let scope = scopes::requested(self.optional("scope"))?;
                 let consent = Consent { client: client.to_owned(), user: client.to_owned(), scope };
                 return Ok(book.grants.give(consent, false, &mut book.faults, now())?);
             }
@@ -232,23 +232,22 @@ impl Request {
         Ok(outcome?)
     }
 
-    /// RFC 7523 §2.1: who has signed the statement asks for the person it names, and need not prove itself besides.
-    fn by_statement(&self, shared: &Shared, book: &mut Book, entry: &mut Entry) -> Result<Issued, Problem> {
+    /// RFC 7523 §2.1: the assertion's signer requests a token for its subject, without further authentication.
+    fn by_assertion(&self, shared: &Shared, book: &mut Book, entry: &mut Entry) -> Result<Issued, Problem> {
         if self.has_credentials() {
             self.client(shared, entry)?;
         }
-        let (client, claims) = statement::speaker(shared, self.needed("assertion")?, now())
+        let (client, claims) = assertion::verify(shared, self.needed("assertion")?, now())
             .map_err(|why| Refused::new("invalid_grant", why))?;
         let user = claims["sub"].as_str().filter(|user| !user.is_empty());
-        let user =
-            user.ok_or_else(|| Refused::new("invalid_grant", "The statement does not say for whom it is: sub"))?;
+        let user = user.ok_or_else(|| Refused::new("invalid_grant", "The assertion has no subject: sub"))?;
         entry.client = Some(client.id.clone());
-        let scope = authorize::wanted(self.optional("scope").or(claims["scope"].as_str()))?;
+        let scope = scopes::requested(self.optional("scope").or(claims["scope"].as_str()))?;
         let consent = Consent { client: client.id.clone(), user: user.to_owned(), scope };
         Ok(book.grants.give(consent, false, &mut book.faults, now())?)
     }
 
-    /// RFC 8693: a living token of the sandbox's own buys one of the same person, for the client that asks.
+    /// RFC 8693: exchanges a valid token of the sandbox for one of the same person, issued to the requesting client.
     fn exchange(&self, shared: &Shared, book: &mut Book, entry: &mut Entry) -> Result<Issued, Problem> {
         let client = self.client(shared, entry)?;
         self.needed("subject_token_type")?;

@@ -2,9 +2,9 @@
 
 use anyhow::{Context as _, bail};
 
-/// `text` with each `${…}` replaced; `variable` says what a variable holds, and nothing is as good as empty.
+/// Replaces each `${…}` in `text` by the value of its variable; an unset variable is empty.
 ///
-/// Understood are `${V}`; `${V:-default}` and its other spellings, `:=`, `=`, `:+` and `:?`, which all mean the default;
+/// Supported: `${V}`; `${V:-default}` and its other spellings, `:=`, `=`, `:+` and `:?`, which all mean the default;
 /// `${#V}`, the length; `${V^}`, `${V^^}`, `${V,}`, `${V,,}`, upper and lower case; `${V/old/new}` and `${V//old/new}`.
 /// `$V` stays as it is, and `$$` before a brace is a dollar sign.
 pub(super) fn substitute(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<String> {
@@ -30,7 +30,7 @@ pub(super) fn substitute(text: &str, variable: &dyn Fn(&str) -> Option<String>) 
     Ok(out)
 }
 
-/// What stands before the brace that closes, and what comes after it.
+/// The text before the closing brace, and the text after it.
 fn braced(text: &str) -> Option<(&str, &str)> {
     let mut depth = 1;
     for (at, c) in text.char_indices() {

@@ -1,4 +1,4 @@
-//! The stack file: which functions there are, as faas-cli reads it.
+//! The stack file, as faas-cli reads it.
 
 mod envsubst;
 
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-use crate::context::{Context, Template};
-use crate::functions::{NAMESPACE, Resources, Spec};
+use crate::build_context::{Context, Template};
+use crate::functions::{BUILD_SCRIPT, NAMESPACE, Resources, Spec};
 
-/// A stack file that was read.
+/// A parsed stack file.
 #[derive(Debug)]
 pub(crate) struct Stack {
     project: PathBuf,
@@ -39,7 +39,7 @@ struct Configuration {
     copy: Option<Vec<String>>,
 }
 
-/// What YAML calls null is empty.
+/// Null is the empty string.
 type Values = BTreeMap<String, Option<String>>;
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -83,28 +83,31 @@ impl Stack {
                 .with_context(|| format!("there is no stack.yaml in {}; name one with -f", project.display()))?,
         };
         let text =
-            fs::read_to_string(&file).with_context(|| format!("the stack file {} cannot be read", file.display()))?;
-        Self::parse(project, &text, variable).with_context(|| format!("the stack file {} is not right", file.display()))
+            fs::read_to_string(&file).with_context(|| format!("cannot read the stack file {}", file.display()))?;
+        Self::parse(project, &text, variable).with_context(|| format!("cannot parse the stack file {}", file.display()))
     }
 
     fn parse(project: &Path, text: &str, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let text = envsubst::substitute(text, variable)?;
         let file: File = serde_saphyr::from_str(&text)?;
         if let Some(version) = file.version.filter(|version| !version.is_empty() && version != "1.0") {
-            bail!("version: 1.0 is the only one there is, not {version}");
+            bail!("version: {version} is not supported; it must be 1.0");
         }
         match file.provider.map(|provider| provider.name) {
             Some(name) if name == "openfaas" => {}
-            Some(name) => bail!("provider.name: openfaas is the only one there is, not {name:?}"),
-            None => bail!("provider: it is missing; `name: openfaas` belongs there"),
+            Some(name) => bail!("provider.name: {name:?} is not supported; it must be openfaas"),
+            None => bail!("provider: missing; it must have `name: openfaas`"),
         }
         let functions = file.functions.unwrap_or_default();
         if functions.is_empty() {
-            bail!("functions: there are none");
+            bail!("functions: none");
         }
         for (name, function) in &functions {
             if !["", NAMESPACE].contains(&function.namespace.as_str()) {
-                bail!("functions.{name}.namespace: {NAMESPACE} is the only one there is, not {}", function.namespace);
+                bail!(
+                    "functions.{name}.namespace: {} does not exist; the only namespace is {NAMESPACE}",
+                    function.namespace
+                );
             }
         }
         let copy = file.configuration.and_then(|configuration| configuration.copy).unwrap_or_default();
@@ -116,7 +119,7 @@ impl Stack {
         self.functions.keys().map(String::as_str)
     }
 
-    /// The function that a deployment means: of this name, or else of this image.
+    /// The function of a deployment: the one of this name, or else of this image.
     pub(crate) fn find(&self, name: &str, image: &str) -> Option<&str> {
         let (found, _) = self.functions.get_key_value(name).or_else(|| {
             self.functions.iter().find(|(_, function)| !image.is_empty() && tagged(&function.image) == tagged(image))
@@ -124,19 +127,19 @@ impl Stack {
         Some(found)
     }
 
-    /// The request that `faas-cli deploy` makes of a function.
+    /// The deployment that `faas-cli deploy` sends for a function.
     pub(crate) fn spec(&self, name: &str) -> anyhow::Result<Spec> {
         let function = self.function(name)?;
         let mut env_vars = strings(&function.environment);
         for file in function.environment_file.iter().flatten() {
             let path = self.project.join(file);
             let text = fs::read_to_string(&path)
-                .with_context(|| format!("functions.{name}.environment_file: {} cannot be read", path.display()))?;
+                .with_context(|| format!("functions.{name}.environment_file: cannot read {}", path.display()))?;
             let file: EnvironmentFile = serde_saphyr::from_str(&text)
-                .with_context(|| format!("functions.{name}.environment_file: {} is not right", path.display()))?;
+                .with_context(|| format!("functions.{name}.environment_file: cannot parse {}", path.display()))?;
             env_vars.extend(strings(&file.environment));
         }
-        // The template's word counts when there is one; a prebuilt function needs no template.
+        // The template's value wins; a prebuilt function needs no template.
         let template = Template::read(&self.project, &function.lang).unwrap_or_default();
         let fprocess = if template.fprocess.is_empty() { function.fprocess.clone() } else { template.fprocess };
         Ok(Spec {
@@ -155,14 +158,35 @@ impl Stack {
         })
     }
 
-    /// What belongs into a function's image, and the arguments of its build.
-    pub(crate) fn context(&self, name: &str) -> anyhow::Result<(Context, Vec<(String, String)>)> {
+    /// Whether there is a function of this name; the error lists those that there are.
+    pub(crate) fn check(&self, name: &str) -> anyhow::Result<()> {
+        self.function(name).map(drop)
+    }
+
+    /// Whether a function's template has a script that builds without Docker; the error is the reason why it has not.
+    pub(crate) fn can_build(&self, name: &str) -> Result<(), String> {
+        let lang = self.functions.get(name).map_or("", |function| function.lang.as_str());
+        let template = self.project.join("template").join(lang);
+        if lang.is_empty() {
+            Err("the stack file does not name its language (lang)".to_owned())
+        } else if !template.is_dir() {
+            Err(format!("there is no template {lang} in {}", self.project.join("template").display()))
+        } else if !template.join(BUILD_SCRIPT).is_file() {
+            Err(format!("its template {lang} has no {BUILD_SCRIPT}; only Rust functions run here"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The build context of a function, and its build arguments.
+    pub(crate) fn context(&self, name: &str, state: &Path) -> anyhow::Result<(Context, Vec<(String, String)>)> {
         let function = self.function(name)?;
         if function.lang.is_empty() {
-            bail!("functions.{name}.lang: it is missing");
+            bail!("functions.{name}.lang: missing");
         }
         let context = Context {
             project: self.project.clone(),
+            state: state.to_owned(),
             name: name.to_owned(),
             lang: function.lang.clone(),
             handler: function.handler.clone(),
@@ -184,108 +208,11 @@ fn strings(values: &Option<Values>) -> BTreeMap<String, String> {
     values.iter().flatten().map(text).collect()
 }
 
-/// faas-cli puts `:latest` behind an image without a tag.
+/// The image with `:latest` where it has no tag, as faas-cli writes it.
 fn tagged(image: &str) -> String {
     let last = image.rsplit('/').next().unwrap_or(image);
     if image.is_empty() || last.contains(':') { image.to_owned() } else { format!("{image}:latest") }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HEAD: &str = "version: 1.0\nprovider:\n  name: openfaas\n  gateway: http://127.0.0.1:8080\n";
-
-    fn parse(text: &str) -> anyhow::Result<Stack> {
-        Stack::parse(Path::new("/nowhere"), text, &|name| (name == "SET").then(|| "aval".to_owned()))
-    }
-
-    fn environment(lines: &str) -> BTreeMap<String, String> {
-        let text = format!("{HEAD}functions:\n  f:\n    lang: dockerfile\n    environment:\n{lines}");
-        parse(&text).unwrap().spec("f").unwrap().env_vars
-    }
-
-    #[test]
-    fn scalars_keep_their_text_and_null_is_empty() {
-        let text = "      a: true\n      b: 1\n      c: 1.50\n      d: 0x10\n      e: 2024-01-01\n      f: null\n      \
-                    g: ~\n      h: ''\n      i: yes\n      j: 010\n      k: 1e3\n";
-        let expected = [
-            ("a", "true"),
-            ("b", "1"),
-            ("c", "1.50"),
-            ("d", "0x10"),
-            ("e", "2024-01-01"),
-            ("f", ""),
-            ("g", ""),
-            ("h", ""),
-            ("i", "yes"),
-            ("j", "010"),
-            ("k", "1e3"),
-        ];
-        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        assert_eq!(environment(text), BTreeMap::from(expected));
-    }
-
-    #[test]
-    fn variables_are_replaced_before_it_is_yaml() {
-        let found = environment("      a: ${SET}\n      b: ${UNSET:-http://127.0.0.1:8080}/x # ${SET:?a comment}\n");
-        assert_eq!((found["a"].as_str(), found["b"].as_str()), ("aval", "http://127.0.0.1:8080/x"));
-    }
-
-    #[test]
-    fn anchors_and_merged_maps_work() {
-        let text = format!(
-            "{HEAD}x-common: &c\n  a: one\nfunctions:\n  hello:\n    environment:\n      <<: *c\n      b: two\n"
-        );
-        let found = parse(&text).unwrap().spec("hello").unwrap().env_vars;
-        assert_eq!((found["a"].as_str(), found["b"].as_str()), ("one", "two"));
-    }
-
-    #[test]
-    fn a_bad_stack_file_is_one_message_that_says_where() {
-        for (text, part) in [
-            (format!("{HEAD}functions:\n  f:\n    lang: x\n   bad: [\n"), "line 8"),
-            (format!("{HEAD}functions:\n  f:\n    image: a\n    image: b\n"), "image"),
-            (format!("{HEAD}functions:\n  f:\n    environment:\n      - a=b\n"), "line 8"),
-            (HEAD.to_owned(), "functions"),
-            ("version: 2.0\nprovider:\n  name: openfaas\nfunctions:\n  f: {}\n".to_owned(), "2.0"),
-            ("provider:\n  name: faas\nfunctions:\n  f: {}\n".to_owned(), "faas"),
-            ("functions:\n  f: {}\n".to_owned(), "provider"),
-            (format!("{HEAD}functions:\n  f:\n    namespace: dev\n"), "functions.f.namespace"),
-            (format!("{HEAD}# ${{oops\nfunctions:\n  f:\n"), "closing brace"),
-        ] {
-            let message = format!("{:#}", parse(&text).unwrap_err());
-            assert!(message.contains(part), "{part:?} in {message}");
-        }
-    }
-
-    #[test]
-    fn versions_may_be_quoted_or_missing() {
-        for head in ["version: \"1.0\"\n", "version: 1.0\n", ""] {
-            assert!(parse(&format!("{head}provider:\n  name: openfaas\nfunctions:\n  f: {{}}\n")).is_ok(), "{head}");
-        }
-    }
-
-    #[test]
-    fn a_deployment_is_found_by_name_or_image() {
-        let stack = parse(&format!("{HEAD}functions:\n  f:\n    image: example.com:5000/f\n")).unwrap();
-        assert_eq!(stack.find("f", "other:1"), Some("f"));
-        assert_eq!(stack.find("g", "example.com:5000/f:latest"), Some("f"));
-        assert_eq!(stack.find("g", "other"), None);
-        assert_eq!(stack.find("g", ""), None);
-    }
-
-    #[test]
-    fn a_later_environment_file_wins() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("one.yml"), "environment:\n  k: one\n  o: one\n").unwrap();
-        fs::write(folder.path().join("two.yml"), "environment:\n  k: two\n").unwrap();
-        let text =
-            format!("{HEAD}functions:\n  f:\n    environment_file: [one.yml, two.yml]\n    environment:\n      k: s\n");
-        let stack = Stack::parse(folder.path(), &text, &|_| None).unwrap();
-        let found = stack.spec("f").unwrap().env_vars;
-        assert_eq!((found["k"].as_str(), found["o"].as_str()), ("two", "one"));
-        fs::remove_file(folder.path().join("two.yml")).unwrap();
-        assert!(format!("{:#}", stack.spec("f").unwrap_err()).contains("two.yml"));
-    }
-}
+mod tests;

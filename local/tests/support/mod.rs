@@ -113,9 +113,14 @@ impl Seen {
     }
 }
 
-/// Asks again until it is so. The test fails by its runner's limit, not by the speed of the machine.
+/// Repeats a check until it holds. Only the test runner's limit ends it, so that a slow machine does not.
 pub async fn until<F: Future<Output = bool>>(so: impl Fn() -> F) {
     while !so().await {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
+}
+
+/// A request of a client that follows no redirects.
+pub async fn get(url: impl reqwest::IntoUrl) -> reqwest::Result<Response> {
+    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?.get(url).send().await
 }

@@ -22,7 +22,6 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
-use hyper::body::Incoming;
 use serde_json::json;
 use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
@@ -54,7 +53,7 @@ struct Seen {
     cancelled: AtomicUsize,
 }
 
-impl tower_service::Service<Request<Incoming>> for Mirror {
+impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static> tower_service::Service<Request<B>> for Mirror {
     type Response = Answer;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Answer, BoxError>> + Send>>;
@@ -63,13 +62,14 @@ impl tower_service::Service<Request<Incoming>> for Mirror {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         Box::pin(self.clone().answer(request))
     }
 }
 
 impl Mirror {
-    async fn answer(self, mut request: Request<Incoming>) -> Result<Answer, BoxError> {
+    async fn answer(self, mut request: Request<UnsyncBoxBody<Bytes, BoxError>>) -> Result<Answer, BoxError> {
         let uri = request.uri().clone();
         let path = uri.path().to_owned();
         let query = |name: &str| parameter(uri.query().unwrap_or(""), name);
@@ -273,7 +273,7 @@ impl Body for Trailing {
     }
 }
 
-async fn echo(request: Request<Incoming>) -> Result<Answer, BoxError> {
+async fn echo(request: Request<UnsyncBoxBody<Bytes, BoxError>>) -> Result<Answer, BoxError> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?;
     let trailers = body.trailers().map(named).unwrap_or_default();
@@ -302,7 +302,7 @@ fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| char::from(byte)).collect()
 }
 
-async fn upload(body: &mut Incoming) -> Result<Answer, BoxError> {
+async fn upload(body: &mut UnsyncBoxBody<Bytes, BoxError>) -> Result<Answer, BoxError> {
     let (mut bytes, mut hash) = (0, Sha256::new());
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
@@ -314,7 +314,7 @@ async fn upload(body: &mut Incoming) -> Result<Answer, BoxError> {
     Ok(json_answer(&json!({"bytes": bytes, "sha256": sha256})))
 }
 
-fn websocket(request: &mut Request<Incoming>) -> Result<Answer, BoxError> {
+fn websocket(request: &mut Request<UnsyncBoxBody<Bytes, BoxError>>) -> Result<Answer, BoxError> {
     let key = request.headers().get("sec-websocket-key").map(|key| key.as_bytes().to_vec()).unwrap_or_default();
     let is_upgrade = request
         .headers()
@@ -344,7 +344,7 @@ fn websocket(request: &mut Request<Incoming>) -> Result<Answer, BoxError> {
     Ok(response)
 }
 
-fn gzip(request: &Request<Incoming>) -> Answer {
+fn gzip(request: &Request<UnsyncBoxBody<Bytes, BoxError>>) -> Answer {
     /// `hello gzip\n`.
     const HELLO: &[u8] =
         b"\x1f\x8b\x08\0\0\0\0\0\x02\xff\xcaH\xcd\xc9\xc9WH\xaf\xca,\xe0\x02\x04\0\0\xff\xff\xe6\x92\x86\x87\x0b\0\0\0";
@@ -437,7 +437,7 @@ fn bare() -> ExitCode {
         loop {
             let Ok((stream, _)) = listener.accept().await else { continue };
             let mirror = mirror.clone();
-            let service = hyper::service::service_fn(move |request| {
+            let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
                 let mut mirror = mirror.clone();
                 async move { tower_service::Service::call(&mut mirror, request).await }
             });

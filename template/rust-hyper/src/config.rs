@@ -9,6 +9,7 @@ use std::{
 };
 
 use http::uri::PathAndQuery;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::{auth, duration};
 
@@ -41,6 +42,9 @@ pub struct Config {
     pub(crate) lock_file: PathBuf,
     pub(crate) log_callid: bool,
     pub(crate) log_format: LogFormat,
+    pub(crate) filter: Targets,
+    /// The function's name, where the platform says it.
+    pub(crate) function: Option<String>,
     pub(crate) auth: Option<auth::Settings>,
     /// Settings that are accepted and have no effect, as a sentence each for the log.
     pub(crate) remarks: Vec<&'static str>,
@@ -83,7 +87,7 @@ impl Config {
     /// All mistakes at once. Values are not repeated, they may be secrets put in the wrong place.
     pub fn from_strings(get: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut read = Reader { get, mistakes: Vec::new() };
-        let port = read.port("port", 8080);
+        let port = read.port(if (read.get)("port").is_some() { "port" } else { "PORT" }, 8080);
         let metrics_port = read.port("metrics_port", 8081);
         let read_timeout = read.duration("read_timeout");
         let write_timeout = read.duration("write_timeout");
@@ -94,6 +98,7 @@ impl Config {
         let suppress_lock = read.boolean("suppress_lock");
         let log_callid = read.boolean("log_callid");
         let log_format = read.log_format();
+        let filter = read.filter();
         let auth = read.auth();
         let mut remarks = Vec::new();
         if read.boolean("http_buffer_req_body") {
@@ -125,13 +130,18 @@ impl Config {
 
         const DEFAULT: Duration = Duration::from_secs(30);
         let write_timeout = write_timeout.unwrap_or(DEFAULT);
+        let exec_timeout = Some(exec_timeout.unwrap_or(DEFAULT)).filter(|limit| !limit.is_zero());
+        if exec_timeout.is_some_and(|limit| limit > write_timeout) {
+            remarks
+                .push("exec_timeout is longer than write_timeout, which ends a call first: set write_timeout as long");
+        }
         let any = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         Ok(Self {
             address: any(port),
             metrics_address: (metrics_port != 0).then(|| any(metrics_port)),
             read_timeout: read_timeout.unwrap_or(DEFAULT),
             write_timeout,
-            exec_timeout: Some(exec_timeout.unwrap_or(DEFAULT)).filter(|limit| !limit.is_zero()),
+            exec_timeout,
             healthcheck_interval: healthcheck_interval.unwrap_or(write_timeout),
             max_inflight,
             ready_path,
@@ -139,9 +149,16 @@ impl Config {
             lock_file: PathBuf::from(read.text("TMPDIR").unwrap_or_else(|| "/tmp".into())).join(".lock"),
             log_callid,
             log_format,
+            filter,
+            function: read.text("OPENFAAS_NAME"),
             auth,
             remarks,
         })
+    }
+
+    /// How long a request's body may be waited for.
+    pub(crate) fn read_limit(&self) -> Duration {
+        if self.read_timeout.is_zero() { Duration::from_secs(86_400) } else { self.read_timeout }
     }
 
     /// Listens on `address` instead of the wildcard address; port 0 is any free one.
@@ -246,6 +263,16 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
             url: url.trim_end_matches('/').to_owned(),
             function: format!("{}:{}", namespace?, name?),
             debug,
+        })
+    }
+
+    /// `RUST_LOG`, else `log_level`: a level, or levels by target, as in `info,hyper=debug`.
+    fn filter(&mut self) -> Targets {
+        let name = if self.text("RUST_LOG").is_some() { "RUST_LOG" } else { "log_level" };
+        let Some(value) = self.text(name) else { return Targets::new().with_default(LevelFilter::INFO) };
+        value.parse().unwrap_or_else(|_| {
+            self.mistakes.push(format!("{name} is not a list of levels: write info, or warn,my_crate=debug"));
+            Targets::new()
         })
     }
 

@@ -1,49 +1,96 @@
-//! The two listeners, the connections, and how they end.
+//! The two listeners, what all calls share, and the drain.
 
 use std::{
     fmt,
-    future::{Future, poll_fn},
+    future::Future,
     io::{self, ErrorKind},
     net::SocketAddr,
-    pin::{Pin, pin},
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
+    time::Duration,
 };
 
-use http::Request;
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::service_fn,
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinSet,
 };
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::{net::TcpStream, sync::watch, task::JoinSet};
+use tracing::{info, warn};
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
 use crate::{
-    Config, Function,
+    Config, Function, IntoFunction,
+    access_log::AccessLog,
     auth::Auth,
-    call::Ends,
-    caller::Caller,
+    connection::{self, Limits},
     duration::Go,
-    gate::Gate,
-    head,
-    leftover::Leftovers,
-    listener::{BindError, Listener, listen},
+    limit::ConcurrencyLimit,
     lock::Lock,
-    log::Log,
     metrics::Metrics,
-    scrape,
-    shared::Shared,
-    streams::Streams,
-    traffic::Traffic,
-    wire::{Protocol, Wire},
+    metrics_server,
+    service::Service,
+    tracing::writer,
 };
 
-/// What the header of a request of HTTP/2 may take, as of one of HTTP/1.
-const HEADER_LIMIT: u32 = 1 << 20;
+/// How often samples of histograms are sorted into their buckets.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// What all calls of a watchdog share.
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) limit: ConcurrencyLimit,
+    pub(crate) metrics: Metrics,
+    pub(crate) access_log: AccessLog,
+    pub(crate) auth: Option<Auth>,
+    lock: Lock,
+    draining: AtomicBool,
+}
+
+impl Context {
+    /// Lines of the access log go to `out`.
+    pub(crate) fn new(config: Config, out: NonBlocking, metrics: Metrics, auth: Option<Auth>) -> Self {
+        let is_on = config.filter.would_enable("access_log", &tracing::Level::INFO);
+        Self {
+            limit: ConcurrencyLimit::new(config.max_inflight),
+            metrics,
+            access_log: AccessLog { out, format: config.log_format, is_on },
+            auth,
+            lock: Lock::new(config.lock_file.clone(), config.suppress_lock),
+            draining: AtomicBool::new(false),
+            config,
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether calls should be sent here.
+    pub(crate) fn is_up(&self) -> bool {
+        !self.is_draining() && self.lock.is_present()
+    }
+}
+
+/// The context as the calls of one connection share it. They count references to this, and not in the one place where all
+/// cores would.
+pub(crate) struct ConnectionContext(Arc<Context>);
+
+impl ConnectionContext {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self(context)
+    }
+}
+
+impl Deref for ConnectionContext {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.0
+    }
+}
 
 /// A watchdog that listens and does not serve yet.
 ///
@@ -66,245 +113,249 @@ const HEADER_LIMIT: u32 = 1 << 20;
 /// ```
 pub struct Watchdog {
     listener: Listener,
-    address: SocketAddr,
-    metrics: Option<(Listener, SocketAddr)>,
-    shared: Arc<Shared>,
+    metrics: Option<Listener>,
+    context: Arc<Context>,
+    /// Writes what is left of the access log.
+    writing: Option<WorkerGuard>,
 }
 
 impl fmt::Debug for Watchdog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watchdog")
-            .field("address", &self.address)
+            .field("address", &self.address())
             .field("metrics_address", &self.metrics_address())
             .finish_non_exhaustive()
     }
 }
 
 impl Watchdog {
-    /// Binds both ports; it answers from [`run`](Self::run) on. Logs to standard error. With `jwt_auth` it waits until
-    /// the keys are there.
+    /// Binds both ports; it answers from [`run`](Self::run) on. The access log goes to standard error, the watchdog's
+    /// messages are events of `tracing` with the target `watchdog`. With `jwt_auth` it waits until the keys are there.
     ///
     /// # Errors
-    /// A port is taken, or not this user's to take.
+    /// A port is taken, or this user may not take it.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
-        let log = Log::stderr(config.log_format).map_err(log_error)?;
-        Self::bind_with(config, log, Metrics::new()).await
+        let (out, guard) = writer(io::stderr());
+        let auth = Self::auth(&config).await;
+        let metrics = Metrics::new(out.error_counter());
+        let mut watchdog = Self::bind_with(config, |config| Context::new(config, out, metrics, auth))?;
+        watchdog.writing = Some(guard);
+        Ok(watchdog)
     }
 
-    pub(crate) async fn bind_with(config: Config, log: Log, metrics: Metrics) -> Result<Self, BindError> {
-        let auth = match config.auth.clone() {
-            Some(settings) => {
-                let auth = Auth::load(settings, log.clone()).await;
-                log.say("JWT Auth: true");
-                Some(auth)
-            }
-            None => None,
-        };
-        let (listener, address) = listen("port", config.address).await?;
-        let metrics_listener = match config.metrics_address {
-            Some(address) => Some(listen("metrics_port", address).await?),
-            None => None,
-        };
-        let (lock, written) = Lock::write(config.lock_file.clone(), config.suppress_lock);
+    /// The keys that function auth needs, where it is on.
+    pub(crate) async fn auth(config: &Config) -> Option<Auth> {
+        let auth = Auth::load(config.auth.clone()?).await;
+        info!(target: "watchdog", "JWT Auth: true");
+        Some(auth)
+    }
+
+    pub(crate) fn bind_with(config: Config, context: impl FnOnce(Config) -> Context) -> Result<Self, BindError> {
+        let listener = Listener::bind("port", config.address)?;
+        let metrics = config.metrics_address.map(|address| Listener::bind("metrics_port", address)).transpose()?;
+        let context = context(config);
+        let (config, lock) = (&context.config, &context.lock);
         if config.suppress_lock {
-            log.say(
-                "Warning: \"suppress_lock\" is enabled. No automated health-checks will be in place for your function.",
+            info!(
+                target: "watchdog",
+                "Warning: \"suppress_lock\" is enabled. No automated health-checks will be in place for your function."
             );
         } else {
-            log.say(format_args!("Writing lock-file to: {}", lock.path().display()));
+            info!(target: "watchdog", "Writing lock-file to: {}", lock.path().display());
+            if let Err(error) = lock.write() {
+                warn!(target: "watchdog", "no lock file, health does without: {}: {error}", lock.path().display());
+            }
         }
-        if let Err(error) = written {
-            log.say(format_args!("no lock file, health does without: {}: {error}", lock.path().display()));
-        }
-        let gate = Gate::new(config.max_inflight);
-        let shared = Arc::new(Shared {
-            config,
-            gate,
-            leftovers: Leftovers::default(),
-            metrics,
-            log,
-            lock,
-            auth,
-            draining: AtomicBool::new(false),
-        });
-        Ok(Self { listener, address, metrics: metrics_listener, shared })
+        Ok(Self { listener, metrics, context: Arc::new(context), writing: None })
     }
 
     /// Where functions are called.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address
     }
 
     /// Where metrics are served, if they are.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics.as_ref().map(|metrics| metrics.1)
+        self.metrics.as_ref().map(|metrics| metrics.address)
     }
 
     /// Serves `function` until `shutdown` resolves and the drain is over: unready at once, serving on for
-    /// `healthcheck_interval`, then closed to new connections and done as soon as nothing is in flight, at the latest
-    /// after `write_timeout`.
+    /// `healthcheck_interval`, then closed to new connections and done as soon as no call is in flight and the
+    /// function's shutdown hook has returned, at the latest after `write_timeout`.
     ///
     /// Dropping the future stops serving at once.
-    pub async fn run<F: Function>(self, function: F, shutdown: impl Future<Output = ()>) {
-        let Self { listener, address, metrics, shared } = self;
-        let (config, log) = (&shared.config, &shared.log);
-        log.say(format_args!(
+    pub async fn run<M>(self, function: impl IntoFunction<M>, shutdown: impl Future<Output = ()>) {
+        let Self { listener, metrics, context, writing: _writing } = self;
+        let (function, hook) = function.into_function();
+        let config = &context.config;
+        info!(
+            target: "watchdog",
             "Timeouts: read: {} write: {} hard: {} health: {}",
             Go(config.read_timeout),
             Go(config.write_timeout),
             Go(config.exec_timeout.unwrap_or_default()),
             Go(config.healthcheck_interval),
-        ));
+        );
         for remark in &config.remarks {
-            log.say(remark);
+            info!(target: "watchdog", "{remark}");
         }
-        log.say(format_args!("Listening on port: {}", address.port()));
+        info!(target: "watchdog", "Listening on port: {}", listener.address.port());
 
-        let (closing, closed) = watch::channel(false);
         let mut aside = JoinSet::new();
-        if let Some((listener, _)) = metrics {
-            aside.spawn(scrape::serve(listener, Arc::clone(&shared)));
+        aside.spawn(upkeep(Arc::clone(&context)));
+        if let Some(listener) = metrics {
+            aside.spawn(metrics_server::serve(listener, Arc::clone(&context)));
         }
-
-        let mut connections = Connections { tasks: JoinSet::new(), shared: Arc::clone(&shared), function, closed };
+        let mut connections = Connections {
+            listener,
+            graceful: GracefulShutdown::new(),
+            tasks: JoinSet::new(),
+            context: Arc::clone(&context),
+            function,
+        };
         tokio::select! {
-            () = connections.accept(&listener) => {}
+            () = connections.accept() => {}
             () = shutdown => {}
         }
-        log.say(format_args!("SIGTERM: no new connections in {}", Go(config.healthcheck_interval)));
-        shared.draining.store(true, Ordering::Relaxed);
-        log.say(format_args!("Removing lock-file : {}", shared.lock.path().display()));
-        if let Err(error) = shared.lock.remove() {
+        info!(target: "watchdog", "SIGTERM: no new connections in {}", Go(config.healthcheck_interval));
+        context.draining.store(true, Ordering::Relaxed);
+        let lock = &context.lock;
+        info!(target: "watchdog", "Removing lock-file : {}", lock.path().display());
+        if let Err(error) = lock.remove() {
             let why = match error.kind() {
                 ErrorKind::NotFound => "no such file or directory".to_owned(),
                 _ => error.to_string(),
             };
-            log.say(format_args!("Unable to mark server as unhealthy: remove {}: {why}", shared.lock.path().display()));
+            info!(target: "watchdog", "Unable to mark server as unhealthy: remove {}: {why}", lock.path().display());
         }
         tokio::select! {
-            () = connections.accept(&listener) => {}
+            () = connections.accept() => {}
             () = tokio::time::sleep(config.healthcheck_interval) => {}
         }
+        let Connections { listener, graceful, tasks: _tasks, .. } = connections;
         drop(listener);
-        log.say(format_args!("No new connections allowed, draining: {} requests", shared.gate.inside()));
-        closing.send_replace(true);
-        if tokio::time::timeout(config.write_timeout, connections.drained()).await.is_err() {
-            log.say("the time to drain is over, what is left is cut");
+        info!(target: "watchdog", "No new connections allowed, draining: {} requests", context.limit.inside());
+        let drain = async {
+            graceful.shutdown().await;
+            context.limit.empty().await;
+            hook.await;
+        };
+        if tokio::time::timeout(config.write_timeout, drain).await.is_err() {
+            warn!(target: "watchdog", "write_timeout is over, what is left is cut");
         }
-        log.say(format_args!("Exiting. Active connections: {}", shared.gate.inside()));
-        log.flush();
+        info!(target: "watchdog", "Exiting. Active connections: {}", context.limit.inside());
     }
 }
 
-fn log_error(source: io::Error) -> BindError {
-    BindError::new("cannot start the log", source)
+/// Keeps the metrics small and the keys of function auth fresh until it is dropped, whether or not anything asks for them.
+async fn upkeep(context: Arc<Context>) {
+    let metrics = async {
+        let mut ticks = tokio::time::interval(UPKEEP);
+        loop {
+            ticks.tick().await;
+            context.metrics.run_upkeep();
+        }
+    };
+    match &context.auth {
+        None => metrics.await,
+        Some(auth) => tokio::select! { () = metrics => {}, () = auth.keep_fresh() => {} },
+    }
 }
 
 /// The connections of the function's port.
 struct Connections<F> {
+    listener: Listener,
+    graceful: GracefulShutdown,
+    /// Ends what is left with the watchdog.
     tasks: JoinSet<()>,
-    shared: Arc<Shared>,
+    context: Arc<Context>,
     function: F,
-    closed: watch::Receiver<bool>,
 }
 
 impl<F: Function> Connections<F> {
     /// Accepts until it is dropped.
-    async fn accept(&mut self, listener: &Listener) {
+    async fn accept(&mut self) {
+        let config = &self.context.config;
+        let limits = Limits { idle: config.read_timeout, call: config.write_timeout };
         loop {
-            let stream = listener.next(&self.shared.log).await;
+            let stream = self.listener.accept().await;
             // The finished ones are taken out, or the set would grow with every connection there ever was.
             while self.tasks.try_join_next().is_some() {}
-            let connection = serve(stream, Arc::clone(&self.shared), self.function.clone(), self.closed.clone());
-            self.tasks.spawn(connection);
+            let (context, function) = (ConnectionContext::new(Arc::clone(&self.context)), self.function.clone());
+            self.tasks.spawn(connection::serve(stream, limits, self.graceful.watcher(), |activity| Service {
+                context: Arc::new(context),
+                activity,
+                function,
+            }));
         }
-    }
-
-    async fn drained(&mut self) {
-        while self.tasks.join_next().await.is_some() {}
-        self.shared.gate.empty().await;
-        self.shared.leftovers.done().await;
     }
 }
 
-async fn serve<F: Function>(stream: TcpStream, shared: Arc<Shared>, function: F, mut closed: watch::Receiver<bool>) {
-    let traffic = Arc::new(Traffic::new());
-    let mut wire = Wire::new(stream, Arc::clone(&traffic), shared.config.read_timeout);
-    let protocol = tokio::select! {
-        protocol = wire.protocol() => protocol,
-        // Nothing was asked yet.
-        () = told(&mut closed) => return,
-    };
-    // A client that hung up or sent nonsense is its own affair; the log has a line for each call.
-    match protocol {
-        None => {}
-        Some(Protocol::Http1 { lines }) => {
-            let caller = Caller { shared: Arc::new(shared), function, ends: Ends::Http1(traffic) };
-            let service = service_fn(move |request: Request<Incoming>| caller.answer(request));
-            let mut http1 = http1::Builder::new();
-            if let Some(lines) = lines {
-                http1.max_headers(lines);
+/// A port that could not be listened on.
+#[derive(Debug)]
+pub struct BindError {
+    what: String,
+    source: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// A listening socket.
+pub(crate) struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds the port that is called `name` in the configuration.
+    fn bind(name: &str, address: SocketAddr) -> Result<Self, BindError> {
+        let error = |source| BindError { what: format!("cannot listen on {address} ({name})"), source };
+        let socket = match listen(address) {
+            // A machine without IPv6 has no dual-stack wildcard.
+            Err(_) if address.is_ipv6() && address.ip().is_unspecified() => {
+                listen(SocketAddr::from(([0, 0, 0, 0], address.port())))
             }
-            let connection = http1
-                // The wire has limits of its own for the head, and counts its lines.
-                .header_read_timeout(None)
-                .max_buf_size(2 * head::LIMIT)
-                .title_case_headers(true)
-                .serve_connection(wire, service)
-                .with_upgrades();
-            drop(until_told(connection, closed, |connection| connection.graceful_shutdown()).await);
+            bound => bound,
         }
-        Some(Protocol::Http2) => {
-            let streams = Streams::default();
-            let (idle, write) = (shared.config.read_timeout, shared.config.write_timeout);
-            let caller = Caller { shared: Arc::new(shared), function, ends: Ends::Http2(streams.clone()) };
-            let service = service_fn(move |request: Request<Incoming>| caller.answer(request));
-            let connection = http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .max_header_list_size(HEADER_LIMIT)
-                .serve_connection(wire, service);
-            tokio::select! {
-                done = until_told(connection, closed, |connection| connection.graceful_shutdown()) => drop(done),
-                () = streams.over(idle, write) => {}
+        .map_err(error)?;
+        let address = socket.local_addr().map_err(error)?;
+        Ok(Self { socket, address })
+    }
+
+    /// Waits for the next connection.
+    pub(crate) async fn accept(&self) -> TcpStream {
+        loop {
+            match self.socket.accept().await {
+                Ok((stream, _)) => {
+                    // Answers are written whole; waiting to fill a packet would only delay them.
+                    let _ = stream.set_nodelay(true);
+                    return stream;
+                }
+                // The one connection that was about to come is gone.
+                Err(error) if [ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset].contains(&error.kind()) => {}
+                Err(error) => {
+                    // Out of file descriptors, most likely: connections have to end before another try makes sense.
+                    warn!(target: "watchdog", "cannot accept a connection: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
             }
         }
     }
 }
 
-/// Drives `connection` to its end, and tells it when the drain begins. Whether it has begun is one look at a number for
-/// each time that the connection is woken; `select!` would go through the waiting anew.
-async fn until_told<C: Future>(
-    connection: C,
-    mut closed: watch::Receiver<bool>,
-    end: impl FnOnce(Pin<&mut C>),
-) -> C::Output {
-    let mut connection = pin!(connection);
-    let look = closed.clone();
-    let mut told = pin!(told(&mut closed));
-    let mut is_waiting = false;
-    let done = poll_fn(|cx| {
-        if let Poll::Ready(done) = connection.as_mut().poll(cx) {
-            return Poll::Ready(Some(done));
-        }
-        // An error means that the sender is gone, and with it the server.
-        if is_waiting && !look.has_changed().unwrap_or(true) {
-            return Poll::Pending;
-        }
-        is_waiting = true;
-        told.as_mut().poll(cx).map(|()| None)
-    })
-    .await;
-    match done {
-        Some(done) => done,
-        None => {
-            end(connection.as_mut());
-            connection.await
-        }
-    }
-}
-
-/// Waits for the word that the drain has begun.
-async fn told(closed: &mut watch::Receiver<bool>) {
-    // The sender lives as long as the server runs.
-    drop(closed.wait_for(|closed| *closed).await);
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(1024)
 }

@@ -118,8 +118,8 @@ fn ask(binary: &Path) -> String {
 fn functions_of_every_shape_build_and_serve() {
     let starter = lay_out("starter", &[]);
     script(&starter, &["dependencies"]);
-    copy(&template().join("src"), &starter.join("src"));
-    copy(&template().join("function"), &starter.join("function"));
+    // As the Dockerfile does: everything once more, beside the manifests that the step has left.
+    copy(template(), &starter);
     for (step, packages) in [(&["test"][..], &["handler"][..]), (&[], &["handler", "watchdog"])] {
         let (_, told) = script(&starter, step);
         let compiled = told.lines().filter_map(|line| line.trim().strip_prefix("Compiling ")?.split(' ').next());
@@ -128,7 +128,7 @@ fn functions_of_every_shape_build_and_serve() {
     }
     let binary = build(&starter);
     assert_eq!(ask(&binary), "hello\n");
-    assert!(fs::read_to_string(starter.join("Cargo.lock")).unwrap().contains("name = \"axum\""));
+    assert!(fs::read_to_string(starter.join("function/Cargo.lock")).unwrap().contains("name = \"axum\""));
 
     // Its own name, its library somewhere else, so that the starter's, which faas-cli brings back, is a stale one; and
     // the things that lie about in a folder.
@@ -143,7 +143,6 @@ fn functions_of_every_shape_build_and_serve() {
     );
     script(&own, &["dependencies"]);
     fs::write(own.join("function/handler.rs"), main_library("own")).unwrap();
-    copy(&template().join("src"), &own.join("src"));
     let binary = build(&own);
     assert_eq!(ask(&binary), "own");
     assert_eq!(binary, build(&own), "building twice in a context changes nothing");
@@ -166,6 +165,6 @@ fn functions_of_every_shape_build_and_serve() {
     cargo(&alone, &["update", "--package", "itoa", "--precise", "1.0.17"]);
     fs::copy(alone.join("Cargo.lock"), locked.join("function/Cargo.lock")).unwrap();
     assert_eq!(ask(&build(&locked)), "locked");
-    let used = fs::read_to_string(locked.join("Cargo.lock")).unwrap();
+    let used = fs::read_to_string(locked.join("function/Cargo.lock")).unwrap();
     assert!(used.contains("name = \"itoa\"\nversion = \"1.0.17\""), "{used}");
 }

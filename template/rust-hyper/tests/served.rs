@@ -181,3 +181,149 @@ async fn a_client_of_http2_that_does_not_read_keeps_no_place_for_ever() {
     }
     drop(answer);
 }
+
+/// An answer of unknown length, for which the function announces `length`.
+async fn announced(length: u64, body: &'static str) -> http::Response<Body> {
+    let pieces = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(body)]);
+    http::Response::builder().header("content-length", length).body(Body::from_stream(pieces)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_length_ends_the_connection_and_no_answer_runs_into_another() {
+    let function = Router::new()
+        .route("/long", get(async || announced(50, "fourteen bytes").await))
+        .route("/short", get(async || announced(5, "fourteen bytes").await))
+        .route("/right", get(async || announced(14, "fourteen bytes").await))
+        .route("/known", get(async || ([("content-length", "50")], "five\n")))
+        .route("/next", get(async || "next\n"));
+    let running = start(function, &[]).await;
+    let next = "GET /next HTTP/1.1\r\nHost: fn\r\nConnection: close\r\n\r\n";
+    for path in ["/long", "/short"] {
+        let answers = ask(running.address, &format!("GET {path} HTTP/1.1\r\nHost: fn\r\n\r\n{next}")).await;
+        assert!(answers.matches("HTTP/1.1 ").count() <= 1, "{path}: {answers}");
+        assert!(!answers.contains("next\n"), "{path}: {answers}");
+    }
+    for (path, body) in [("/right", "fourteen bytes"), ("/known", "five\n")] {
+        let answers = ask(running.address, &format!("GET {path} HTTP/1.1\r\nHost: fn\r\n\r\n{next}")).await;
+        assert!(answers.contains(&format!("\r\n\r\n{body}HTTP/1.1 200 OK\r\n")), "{path}: {answers}");
+        assert!(answers.contains(&format!("Content-Length: {}\r\n", body.len())), "{path}: {answers}");
+    }
+    running.stop.send(()).unwrap();
+    running.task.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_a_body_has_no_length_that_is_forbidden() {
+    let with_length = |status: u16| async move {
+        let status = http::StatusCode::from_u16(status).unwrap();
+        (status, [("content-length", "5")], "hello")
+    };
+    let function = Router::new()
+        .route("/204", get(move || with_length(204)))
+        .route("/304", get(move || with_length(304)))
+        .route("/stream", get(async || announced(5, "hello").await))
+        .route("/empty", axum::routing::any(async || ""));
+    let running = start(function, &[]).await;
+    let ask = async |request: &str| {
+        ask(running.address, &format!("{request} HTTP/1.1\r\nHost: fn\r\nConnection: close\r\n\r\n")).await
+    };
+    for (request, length) in [
+        ("GET /204", None),
+        ("GET /304", None),
+        ("HEAD /stream", Some("5")),
+        ("HEAD /empty", Some("0")),
+        ("GET /empty", Some("0")),
+    ] {
+        let answer = ask(request).await;
+        let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
+        let found = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        assert_eq!((found, body), (length, ""), "{request}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_written_as_it_comes_whatever_accept_says() {
+    let go_on = Arc::new(Notify::new());
+    let function = {
+        let go_on = Arc::clone(&go_on);
+        let second = move || {
+            let go_on = Arc::clone(&go_on);
+            async move {
+                go_on.notified().await;
+                Ok::<_, std::convert::Infallible>("second")
+            }
+        };
+        let answer = async move || {
+            use futures_util::StreamExt as _;
+            let first = futures_util::stream::once(async { Ok::<_, std::convert::Infallible>("first") });
+            Body::from_stream(first.chain(futures_util::stream::once(second())))
+        };
+        Router::new().route("/", get(answer))
+    };
+    let running = start(function, &[]).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"5\r\nfirst\r\n") {
+        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+    }
+    go_on.notify_one();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.ends_with(b"6\r\nsecond\r\n0\r\n\r\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shutdown_hook_runs_after_the_last_call_and_before_the_end() {
+    let tracker = tokio_util::task::TaskTracker::new();
+    let (finish, finished) = oneshot::channel::<()>();
+    let finished = Arc::new(std::sync::Mutex::new(Some(finished)));
+    let written = Arc::new(AtomicUsize::new(0));
+    let function = {
+        let (tracker, written) = (tracker.clone(), Arc::clone(&written));
+        Router::new().route(
+            "/",
+            get(async move || {
+                let (finished, written) = (finished.lock().unwrap().take().unwrap(), Arc::clone(&written));
+                tracker.spawn(async move {
+                    finished.await.unwrap();
+                    written.fetch_add(1, Ordering::SeqCst);
+                });
+                "answered\n"
+            }),
+        )
+    };
+    let running = watchdog::start(async || {
+        let hook = async move {
+            tracker.close();
+            tracker.wait().await;
+        };
+        Ok((function, hook))
+    })
+    .await
+    .unwrap();
+    let address = running.url().strip_prefix("http://").unwrap().parse().unwrap();
+    assert!(ask(address, GET).await.ends_with("answered\n"));
+    assert_eq!(written.load(Ordering::SeqCst), 0);
+    let ended = tokio::spawn(running.stop());
+    finish.send(()).unwrap();
+    ended.await.unwrap();
+    assert_eq!(written.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_too_slow_is_a_504_on_both_protocols() {
+    let function = Router::new().route("/", axum::routing::post(async |body: String| body));
+    let running = start(function, &[("read_timeout", "200ms")]).await;
+    let slow = "POST / HTTP/1.1\r\nHost: fn\r\nContent-Length: 9\r\n\r\nhalf";
+    let answer = ask(running.address, slow).await;
+    assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains("Connection: close\r\n"), "{answer}");
+    assert!(answer.ends_with("the function did not answer within read_timeout=200ms\n"), "{answer}");
+
+    let stream = TokioIo::new(TcpStream::connect(running.address).await.unwrap());
+    let (mut client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    let never = futures_util::stream::pending::<Result<Frame<bytes::Bytes>, std::convert::Infallible>>();
+    let request = http::Request::post(format!("http://{}/", running.address));
+    let request = request.body(http_body_util::StreamBody::new(never)).unwrap();
+    assert_eq!(client.send_request(request).await.unwrap().status(), 504);
+}

@@ -3,7 +3,7 @@ use std::time::Duration;
 use http::StatusCode;
 use url::Url;
 
-use crate::renewal::KeeperError;
+use crate::renewal::{KeeperError, RECORD_DAMAGED};
 
 /// Why a call to the API brought nothing. No variant shows a query: the API may put anything into one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -138,6 +138,7 @@ impl ApiError {
             Self::Token(KeeperError::Disabled { .. }) => "disabled",
             Self::Token(KeeperError::NeedsAuthorisation { .. }) => "needs_authorisation",
             Self::Token(KeeperError::NoRefreshToken { .. }) => "no_refresh_token",
+            Self::Token(err) if err.is_damage() => RECORD_DAMAGED,
             Self::Token(KeeperError::Failed { failure, .. }) => failure.class().as_str(),
             Self::NotConfigured | Self::NoTls => "config",
             Self::Limited { .. } => "rate_limited",
@@ -156,13 +157,7 @@ impl ApiError {
     #[must_use]
     pub fn next_step(&self) -> &'static str {
         match self {
-            Self::Token(KeeperError::Disabled { .. } | KeeperError::NeedsAuthorisation { .. }) => {
-                "Authorise at the enable page."
-            }
-            Self::Token(KeeperError::NoRefreshToken { .. }) => {
-                "Nothing now: authorise again when the access token has ended."
-            }
-            Self::Token(KeeperError::Failed { failure, .. }) => failure.class().next_step(),
+            Self::Token(err) => err.next_step(),
             Self::Refused { .. } => "Compare the granted scope with what the API needs, and authorise again.",
             Self::Status { status, .. } if status.is_server_error() || status.as_u16() == 429 => {
                 "Nothing, unless it lasts."

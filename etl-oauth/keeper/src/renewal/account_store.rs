@@ -1,13 +1,13 @@
 //! The account's record in the store: where it is read and written, and what the store's answers say of the store.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
 };
 
 use jiff::Timestamp;
 
-use super::Keeper;
+use super::{Keeper, token_cache::DAMAGED};
 use crate::{
     store::{Acquired, StoreError, Stored, TokenStore, Version},
     token::{Failure, FailureKind, Record, State},
@@ -65,7 +65,9 @@ impl StoreHealth {
 
     /// Takes note of a call of `kind`; gives whether that kind changed between working and failing.
     fn note(&self, kind: &AtomicBool, err: Option<&StoreError>, now: Timestamp) -> bool {
-        let Some(err) = err.filter(|err| **err != StoreError::Conflict) else {
+        // In both cases the store works; it is the record that is not as expected.
+        let is_trouble = |err: &&StoreError| !matches!(err, StoreError::Conflict | StoreError::Damaged { .. });
+        let Some(err) = err.filter(is_trouble) else {
             return !kind.swap(true, Ordering::AcqRel);
         };
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(err.clone());
@@ -89,10 +91,10 @@ impl Keeper {
         self.0.store.problem()
     }
 
-    /// Whether the last read of the store succeeded.
+    /// Whether the last read of the store succeeded: a damaged record is no account without one.
     #[must_use]
     pub fn is_store_readable(&self) -> bool {
-        self.0.store.reads.load(Ordering::Acquire)
+        self.0.store.reads.load(Ordering::Acquire) && self.damage().is_none()
     }
 
     /// Reads the account's record.
@@ -113,6 +115,7 @@ impl Keeper {
             None => Ok(None),
         });
         self.note_read(result.as_ref().err());
+        self.note_damage(result.as_ref().err());
         if let Ok(Some(stored)) = &result {
             self.note_generation(stored.record.generation, known);
         }
@@ -197,6 +200,18 @@ impl Keeper {
             && let Some(err) = err
         {
             tracing::warn!(account = self.account(), error = %err, "the store cannot be read; retrying");
+        }
+    }
+
+    fn note_damage(&self, err: Option<&StoreError>) {
+        match err {
+            None => self.0.damage.store(None),
+            Some(damage @ StoreError::Damaged { .. }) => {
+                if self.0.damage.swap(Some(Arc::new(damage.clone()))).is_none() {
+                    tracing::error!(account = self.account(), error = %damage, next = DAMAGED, "the account's record is damaged");
+                }
+            }
+            Some(_) => {}
         }
     }
 

@@ -233,8 +233,9 @@ impl Keeper {
                 }
                 Polled::Allowed(answer) => match self.owned(answer, sent_at).await {
                     Ok(answer) => {
-                        *self.desk().device() = None;
                         self.authorise(answer, sent_at).await;
+                        // Not before: a page that looks in between would say that nothing is connected, and no code open.
+                        *self.desk().device() = None;
                         tracing::info!(account = self.account(), "authorised from a device");
                         return;
                     }

@@ -1,4 +1,8 @@
+use super::token_cache::DAMAGED;
 use crate::token::Failure;
+
+/// The code of a [`Failure`] whose account has a record in the store that cannot be read.
+pub const RECORD_DAMAGED: &str = "record_damaged";
 
 /// Why there is no token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,4 +36,23 @@ pub enum KeeperError {
         /// Why not.
         failure: Failure,
     },
+}
+
+impl KeeperError {
+    /// Whether the account's stored record cannot be read.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Failed { failure, .. } if failure.code() == Some(RECORD_DAMAGED))
+    }
+
+    /// What a person should do about it.
+    #[must_use]
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Self::Disabled { .. } | Self::NeedsAuthorisation { .. } => "Authorise at the enable page.",
+            Self::NoRefreshToken { .. } => "Nothing now: authorise again when the access token has ended.",
+            Self::Failed { .. } if self.is_damage() => DAMAGED,
+            Self::Failed { failure, .. } => failure.class().next_step(),
+        }
+    }
 }

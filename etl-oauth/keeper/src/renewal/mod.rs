@@ -25,13 +25,14 @@ pub use authorize::{Kept, Taken};
 pub use clock::Clock;
 pub use device::Invitation;
 pub(crate) use driver::jitter;
-pub use error::KeeperError;
+pub use error::{KeeperError, RECORD_DAMAGED};
 pub use notify::{Announcement, Announcer, Severity};
 pub use policy::{Policy, Renew};
 pub use protocol::{Action, Event, Outcome, Reason};
 pub use revoke::Revoked;
 pub use state_machine::Renewal;
 pub use token::Token;
+pub use token_cache::DAMAGED;
 
 use std::{
     collections::VecDeque,
@@ -52,7 +53,7 @@ use work::Work;
 
 use crate::{
     grant::Authority,
-    store::{Store, Stored},
+    store::{Store, StoreError, Stored},
     token::{Failure, FailureKind, Health, Record, Renewal as LastRenewal, State},
 };
 
@@ -93,6 +94,8 @@ struct Inner {
     unsaved: AtomicBool,
     /// Authorisations whose tokens are in memory alone.
     pending: AtomicU32,
+    /// What makes the stored record unreadable.
+    damage: ArcSwapOption<StoreError>,
     /// What is known of the store.
     store: StoreHealth,
     /// The store trouble that was announced last, see [`notify`].
@@ -132,6 +135,7 @@ impl Keeper {
             worked: AtomicU64::new(0),
             leased: AtomicBool::new(false),
             unsaved: AtomicBool::new(false),
+            damage: ArcSwapOption::empty(),
             pending: AtomicU32::new(0),
             store: StoreHealth::default(),
             trouble: AtomicU8::new(0),
@@ -182,6 +186,21 @@ impl Keeper {
     #[must_use]
     pub fn is_store_ok(&self) -> bool {
         self.0.store.is_ok() && self.is_saved()
+    }
+
+    /// Why the stored record cannot be read, where it is there and damaged, or sealed with a key that is not mounted.
+    #[must_use]
+    pub fn damage(&self) -> Option<Arc<StoreError>> {
+        self.0.damage.load_full()
+    }
+
+    /// When the account stops working unless a person authorises it again, where that is known: the end of its refresh
+    /// token, or of its access token where there is nothing to renew it with.
+    #[must_use]
+    pub fn grant_ends_at(&self) -> Option<Timestamp> {
+        let stored = self.current()?;
+        let tokens = stored.record.tokens.as_ref().filter(|_| !self.0.parts.policy.asks_again)?;
+        if tokens.refresh_token.is_some() { tokens.refresh_expires_at } else { tokens.expires_at }
     }
 
     /// Whether the first use will bring a token, though nobody has authorised anything.

@@ -1,7 +1,11 @@
 //! Revocation: at the provider first, then here.
 
 use super::{Keeper, account_store::Updated};
-use crate::{provider::TokenKind, store::StoreError, token::Failure};
+use crate::{
+    provider::TokenKind,
+    store::{StoreError, Stored},
+    token::Failure,
+};
 
 /// What a revocation did. Each half may fail alone.
 #[derive(Clone, Debug)]
@@ -42,11 +46,27 @@ impl Keeper {
 
     async fn forget(&self) -> Result<(), StoreError> {
         let (heard, now) = (self.0.parts.announcer.is_heard(), self.now());
-        let updated = self.update_any(|there| there.map(|there| there.revoked(now).over(there, heard, now)));
-        if let Updated::Written(before, stored) = updated.await? {
+        loop {
+            let updated = self.update_any(|there| there.map(|there| there.revoked(now).over(there, heard, now))).await;
+            let (before, stored) = match updated {
+                Ok(Updated::Written(before, stored)) => (before, stored),
+                Ok(Updated::Left(_)) => return Ok(()),
+                // What cannot be read is what the operator wants gone. What this replica knew of it stays in the count.
+                Err(StoreError::Damaged { version, .. }) => {
+                    let before = self.current().map(|known| known.record.clone()).unwrap_or_default();
+                    let record = before.revoked(now).over(&before, heard, now);
+                    match self.save(&record, Some(&version)).await {
+                        Ok(version) => (before, Stored { record, version }),
+                        Err(StoreError::Conflict) => continue,
+                        Err(err) => return Err(err),
+                    }
+                }
+                Err(err) => return Err(err),
+            };
+            self.0.damage.store(None);
             self.announce(before.condition(), &stored.record);
             self.publish(stored);
+            return Ok(());
         }
-        Ok(())
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
+    error::RECORD_DAMAGED,
     policy::{Policy, after},
     protocol::{Action, Event, Outcome, Reason},
 };
@@ -277,7 +278,11 @@ impl Renewal {
 }
 
 fn store_failure(err: &StoreError) -> Failure {
-    Failure::new(FailureKind::StoreUnavailable, err.to_string())
+    let failure = Failure::new(FailureKind::StoreUnavailable, err.to_string());
+    match err {
+        StoreError::Damaged { .. } => failure.with_code(RECORD_DAMAGED),
+        _ => failure,
+    }
 }
 
 fn adopted(stored: Stored) -> Action {

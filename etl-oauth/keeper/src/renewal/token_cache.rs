@@ -5,7 +5,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Keeper, Token};
-use crate::{store::Stored, token::State};
+use crate::{
+    store::{StoreError, Stored},
+    token::State,
+};
+
+/// What a person does about a damaged record.
+pub const DAMAGED: &str = "Restore the record from a backup, or mount the key that it is sealed with; or clear it by POST \
+                                  /revoke, and authorise again.";
 
 /// The newest record, with what every call asks of it worked out once.
 #[derive(Debug)]
@@ -26,6 +33,9 @@ impl Keeper {
     /// The state of the newest record that this replica knows of.
     #[must_use]
     pub fn state(&self) -> State {
+        if self.0.damage.load().is_some() {
+            return State::Degraded;
+        }
         let state = self.current().map_or(State::Disabled, |stored| stored.record.state());
         if state == State::Enabled && !self.is_store_ok() { State::Degraded } else { state }
     }
@@ -46,14 +56,14 @@ impl Keeper {
     /// Reads the store and takes what is newer there. A store that cannot be read changes nothing but
     /// [`Keeper::is_store_ok`].
     pub async fn sync(&self) {
-        if self.is_saved()
-            && let Ok(stored) = self.load().await
-        {
-            match stored {
-                Some(stored) => self.publish(stored),
-                // Nothing is known of it, and that is a state to be seen, too.
-                None => self.show(self.state()),
-            }
+        if !self.is_saved() {
+            return;
+        }
+        match self.load().await {
+            Ok(Some(stored)) => self.publish(stored),
+            // Nothing is known of it, or it cannot be read, and that is a state to be seen, too.
+            Ok(None) | Err(StoreError::Damaged { .. }) => self.show(self.state()),
+            Err(_) => {}
         }
     }
 
@@ -99,6 +109,7 @@ impl Keeper {
         for (name, end) in [
             ("etl_oauth_token_expiry_timestamp_seconds", tokens.and_then(|tokens| tokens.expires_at)),
             ("etl_oauth_refresh_token_expiry_timestamp_seconds", tokens.and_then(|tokens| tokens.refresh_expires_at)),
+            ("etl_oauth_grant_expiry_timestamp_seconds", self.grant_ends_at()),
         ] {
             // A gauge cannot be taken away; NaN compares with nothing, so that an alert passes it over.
             #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]

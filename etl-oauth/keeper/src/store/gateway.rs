@@ -132,7 +132,10 @@ impl TokenStore for Gateway {
 
     async fn load(&self, account: &str) -> Result<Option<Stored>, StoreError> {
         only_default(account)?;
-        self.follow().await?;
+        if let Err(err) = self.follow().await {
+            let version = Version::new(self.held().version);
+            return Err(err.at(version));
+        }
         let held = self.held();
         Ok(Some(Stored { record: held.record.clone(), version: Version::new(held.version) }))
     }
@@ -169,6 +172,9 @@ impl TokenStore for Gateway {
                 held.mounted.resize_with(values.len(), MountedSecret::default);
             }
             held.mounted[index].wrote(value);
+            if let Some(damaged) = held.damaged.take() {
+                held.mounted[index].replaces(damaged);
+            }
         }
         let mut held = self.held();
         held.record = record.clone();

@@ -104,8 +104,8 @@ pub enum StoreError {
     /// It answers, and does not let us.
     #[error("the store refuses: {0}")]
     Refused(String),
-    /// What is stored cannot be read.
-    #[error("{0}; restore it, or delete it from the store and authorise again")]
+    /// What is stored is no record.
+    #[error("{0}")]
     Corrupt(#[from] CorruptRecord),
     /// What is stored does not open with the keys that are mounted.
     #[error("{0}")]
@@ -121,6 +121,14 @@ pub enum StoreError {
         /// The client that is configured.
         ours: ClientRef,
     },
+    /// What is stored at this version cannot be read, for that reason. A write that names the version replaces it.
+    #[error("the record is damaged: {why}")]
+    Damaged {
+        /// [`StoreError::Corrupt`] or [`StoreError::Sealed`].
+        why: Box<StoreError>,
+        /// The version of what is stored.
+        version: Version,
+    },
     /// Wrongly configured: no try will help until that is changed.
     #[error("{0}")]
     Config(String),
@@ -130,6 +138,16 @@ pub enum StoreError {
         /// The feature, which has the store's name.
         kind: &'static str,
     },
+}
+
+impl StoreError {
+    /// The error of a record that was read at `version` and cannot be decoded.
+    fn at(self, version: Version) -> Self {
+        match self {
+            why @ (Self::Corrupt(_) | Self::Sealed(_)) => Self::Damaged { why: Box::new(why), version },
+            other => other,
+        }
+    }
 }
 
 /// The answer to a request for a lease.

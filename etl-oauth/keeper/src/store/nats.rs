@@ -199,8 +199,11 @@ impl TokenStore for Nats {
     async fn load(&self, account: &str) -> Result<Option<Stored>, StoreError> {
         let key = self.0.key("record", account)?;
         let Some(entry) = within(self.0.get(&key)).await? else { return Ok(None) };
-        let record = self.0.codec.decode(account, &entry.value)?;
-        Ok(Some(Stored { record, version: Version::new(entry.revision) }))
+        let version = Version::new(entry.revision);
+        match self.0.codec.decode(account, &entry.value) {
+            Ok(record) => Ok(Some(Stored { record, version })),
+            Err(err) => Err(err.at(version)),
+        }
     }
 
     async fn save(&self, account: &str, record: &Record, was: Option<&Version>) -> Result<Version, StoreError> {

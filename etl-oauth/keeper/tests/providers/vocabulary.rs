@@ -374,7 +374,7 @@ fn every_field_is_documented() {
     const MARK: &str = "## Every field\n";
     let schema = Definition::schema();
     let mut out = String::from(MARK);
-    out.push_str("\nA test writes this list from the types. Lifetimes and windows count seconds.\n");
+    out.push_str("\nA test writes this list from the types. Lifetimes and windows are seconds.\n");
     let head = "\n| key | default | |\n| --- | --- | --- |\n";
     write!(out, "\n### At the top\n{head}").unwrap();
     fields(&schema, &schema, &mut out);

@@ -1,4 +1,4 @@
-//! Authorization codes: RFC 6749 §4.1 with PKCE, RFC 7636, and bound to a key where that was asked for, RFC 9449 §10.
+//! Authorization codes (RFC 6749 §4.1) with PKCE (RFC 7636), bound to a key on request (RFC 9449 §10).
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ pub(super) struct Code {
     grant: u64,
     redirect_uri: String,
     challenge: Option<String>,
-    /// Thumbprint of the only key that it is good with.
+    /// Thumbprint of the key that it is bound to.
     key: Option<String>,
     expires_at: Timestamp,
     used: bool,
@@ -24,16 +24,16 @@ impl Code {
     }
 }
 
-/// What comes with a code.
+/// What the client sends with a code.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::provider) struct Shown<'a> {
     pub(in crate::provider) redirect_uri: Option<&'a str>,
     pub(in crate::provider) verifier: Option<&'a str>,
-    /// Thumbprint of the key that was proved.
+    /// Thumbprint of the key in the proof of possession.
     pub(in crate::provider) key: Option<&'a str>,
 }
 
-/// What an authorization request asks a code to be bound to.
+/// What an authorization request binds its code to.
 #[derive(Clone, Debug, Default)]
 pub(in crate::provider) struct Bound {
     pub(in crate::provider) challenge: Option<String>,
@@ -41,7 +41,7 @@ pub(in crate::provider) struct Bound {
 }
 
 impl Grants {
-    /// A code for what a person has just allowed.
+    /// Issues a code for a grant that a person has just allowed.
     pub(in crate::provider) fn code(
         &mut self,
         consent: Consent,
@@ -110,7 +110,7 @@ impl Grants {
     }
 }
 
-/// The challenge that belongs to a PKCE verifier.
+/// The challenge of a PKCE verifier.
 fn s256(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()))
 }

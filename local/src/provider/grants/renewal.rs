@@ -1,10 +1,10 @@
-//! Renewals, with every rule of rotation that real providers have.
+//! Renewals, with the rotation rules of real providers.
 
 use jiff::Timestamp;
 
 use super::{Digest, Faults, Grants, Issued, Refused, seconds};
 
-/// So many spent refresh tokens of a grant are remembered, to know one that comes again.
+/// How many spent refresh tokens of a grant are remembered, to detect reuse.
 const SPENT_KEPT: usize = 1000;
 
 impl Grants {

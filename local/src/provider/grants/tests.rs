@@ -134,7 +134,7 @@ fn access_tokens_expire_and_may_die_earlier_than_they_said() {
 }
 
 #[test]
-fn an_idle_refresh_token_lapses_where_that_is_the_rule() {
+fn an_idle_refresh_token_expires_where_the_switch_says_so() {
     let (mut grants, mut faults) = (Grants::default(), Faults { refresh_idle: Some(60.0), ..Faults::default() });
     let first = enabled(&mut grants, &mut faults).refresh_token.unwrap();
     let second = renew(&mut grants, &first, &mut faults, 59).unwrap().refresh_token.unwrap();
@@ -185,7 +185,7 @@ fn a_code_that_was_asked_for_with_a_key_is_good_with_that_key_alone() {
 }
 
 #[test]
-fn what_nobody_consented_to_leaves_nothing_behind_when_its_token_has_ended() {
+fn a_grant_without_consent_is_forgotten_when_its_token_has_ended() {
     let (mut grants, mut faults) = (Grants::default(), Faults { token_lifetime: 1.0, ..Faults::default() });
     let kept = enabled(&mut grants, &mut faults);
     for second in 0..20 {

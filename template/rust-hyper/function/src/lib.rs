@@ -1,9 +1,13 @@
 //! The function: `handler` is called once, and what it returns answers each call.
+use std::path::Path;
+
 use axum::{Router, routing::get};
 
 /// Called once, before the function is ready. An error ends the process with its message.
 pub async fn handler() -> Result<Router, Box<dyn std::error::Error + Send + Sync>> {
-    let greeting = match std::fs::read_to_string("/var/openfaas/secrets/greeting") {
+    // Secrets are files; `secret_mount_path` says where, if not here.
+    let secrets = std::env::var("secret_mount_path").unwrap_or("/var/openfaas/secrets".to_owned());
+    let greeting = match std::fs::read_to_string(Path::new(&secrets).join("greeting")) {
         Ok(secret) => secret.trim().to_owned(),
         Err(_) => "hello".to_owned(), // the stack file lists no such secret
     };

@@ -13,9 +13,10 @@ use jsonwebtoken::{
 };
 use serde::Deserialize;
 use tokio::{sync::Mutex, time::Instant};
+use tracing::{info, warn};
 
 use super::{Denied, Settings, bearer, matches};
-use crate::{BoxError, log::Log};
+use crate::{BoxError, invocation::with_causes};
 
 /// Only with these a key that everybody may see is of no use for making tokens.
 const ALGORITHMS: [Algorithm; 9] = [
@@ -31,6 +32,8 @@ const ALGORITHMS: [Algorithm; 9] = [
 ];
 /// Clocks differ by so many seconds.
 const LEEWAY: u64 = 1;
+/// A key that its issuer has withdrawn is taken for so long.
+const KEYS_LIFETIME: Duration = Duration::from_secs(300);
 /// The keys are looked up again for a key id that is not among them, but no more often than this: anybody can make up
 /// key ids.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
@@ -44,7 +47,6 @@ const DOCUMENT_LIMIT: usize = 1 << 20;
 /// Checks tokens.
 pub(crate) struct Auth {
     settings: Settings,
-    log: Log,
     client: reqwest::Client,
     keys: RwLock<Arc<Keys>>,
     /// When the keys were looked up last.
@@ -80,29 +82,30 @@ struct Function {
 
 impl Auth {
     /// Looks the keys up, again and again until it has them: a gateway that starts a moment later is no reason to end.
-    pub(crate) async fn load(settings: Settings, log: Log) -> Self {
+    pub(crate) async fn load(settings: Settings) -> Self {
         let client = client();
         let mut pause = RETRY;
         let keys = loop {
             match Keys::look_up(&client, &settings.url).await {
                 Ok(keys) => break keys,
-                Err(error) => log.say(format_args!(
-                    "jwt_auth: cannot get the keys of {}, trying again in {pause:?}: {}",
+                Err(error) => warn!(
+                    target: "watchdog",
+                    "jwt_auth: cannot fetch the issuer's keys from {}, retrying in {pause:?}: {}",
                     settings.url,
-                    told(&*error)
-                )),
+                    with_causes(&*error)
+                ),
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY_LIMIT);
         };
         if settings.debug {
-            log.say(format_args!("[JWT Auth] Issuer: {}\tJWKS URI: {}", keys.issuer, keys.uri));
+            info!(target: "watchdog", "[JWT Auth] Issuer: {}\tJWKS URI: {}", keys.issuer, keys.uri);
             for id in keys.by_id.keys() {
-                log.say(format_args!("[JWT Auth] Key: {id}"));
+                info!(target: "watchdog", "[JWT Auth] Key: {id}");
             }
         }
         let keys = RwLock::new(Arc::new(keys));
-        Self { settings, log, client, keys, looked_up: Mutex::new(Instant::now()) }
+        Self { settings, client, keys, looked_up: Mutex::new(Instant::now()) }
     }
 
     /// Lets a call in, or says why not.
@@ -110,7 +113,7 @@ impl Auth {
         let token = bearer(headers)?;
         let claims = self.claims(token).await.map_err(|error| {
             if self.settings.debug {
-                self.log.say(format_args!("jwt_auth: {}", told(&*error)));
+                info!(target: "watchdog", "jwt_auth: {}", with_causes(&*error));
             }
             Denied::Invalid
         })?;
@@ -120,7 +123,7 @@ impl Auth {
             return Ok(());
         }
         if self.settings.debug {
-            self.log.say(format_args!("jwt_auth: the token does not permit {}", self.settings.function));
+            info!(target: "watchdog", "jwt_auth: the token does not permit {}", self.settings.function);
         }
         Err(Denied::NotPermitted)
     }
@@ -133,7 +136,7 @@ impl Auth {
         }
         let mut keys = self.keys();
         if !keys.by_id.contains_key(&id) {
-            keys = self.refreshed().await;
+            keys = self.refreshed(REFRESH_INTERVAL).await;
         }
         let (key, algorithm) = keys.by_id.get(&id).ok_or("the token names a key that is not known")?;
         if algorithm.is_some_and(|algorithm| algorithm != header.alg) {
@@ -152,15 +155,25 @@ impl Auth {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The keys, looked up anew unless that was just done. One call does it, the others wait for it.
-    async fn refreshed(&self) -> Arc<Keys> {
+    /// Looks the keys up again and again, until it is dropped.
+    pub(crate) async fn keep_fresh(&self) {
+        loop {
+            tokio::time::sleep(KEYS_LIFETIME).await;
+            self.refreshed(REFRESH_INTERVAL).await;
+        }
+    }
+
+    /// The keys, looked up anew unless that was done within `age`. One call does it, the others wait for it.
+    async fn refreshed(&self, age: Duration) -> Arc<Keys> {
         let mut looked_up = self.looked_up.lock().await;
-        if looked_up.elapsed() >= REFRESH_INTERVAL {
+        if looked_up.elapsed() >= age {
             *looked_up = Instant::now();
             match Keys::look_up(&self.client, &self.settings.url).await {
                 Ok(keys) => *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys),
                 // The known ones stay good.
-                Err(error) => self.log.say(format_args!("jwt_auth: cannot get new keys: {}", told(&*error))),
+                Err(error) => {
+                    warn!(target: "watchdog", "jwt_auth: cannot fetch the issuer's keys anew: {}", with_causes(&*error));
+                }
             }
         }
         self.keys()
@@ -210,14 +223,45 @@ async fn get(client: &reqwest::Client, url: &str) -> Result<Vec<u8>, BoxError> {
     Ok(document)
 }
 
-/// An error with its causes, on one line.
-fn told(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        message.push_str(": ");
-        message.push_str(&error.to_string());
-        cause = error.source();
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Write as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    const KEY: &str = r#"{"kty":"EC","crv":"P-256","kid":"first","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#;
+
+    /// Serves the discovery document, then each of `sets` once.
+    fn issuer(sets: &'static [&'static str]) -> String {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let issuer = url.clone();
+        std::thread::spawn(move || {
+            for keys in sets {
+                let discovery = format!(r#"{{"issuer":"{issuer}","jwks_uri":"{issuer}/keys"}}"#);
+                for document in [discovery, format!(r#"{{"keys":[{keys}]}}"#)] {
+                    let (mut stream, _) = listener.accept().unwrap();
+                    let mut lines = BufReader::new(&stream).lines();
+                    while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+                    let head =
+                        format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", document.len());
+                    stream.write_all((head + &document).as_bytes()).unwrap();
+                }
+            }
+        });
+        url
     }
-    message
+
+    #[tokio::test]
+    async fn a_key_that_is_withdrawn_goes_with_the_next_look_up() {
+        let url = issuer(&[KEY, ""]);
+        let auth = Auth::load(Settings { url, function: "dev:env".into(), debug: false }).await;
+        assert!(auth.refreshed(REFRESH_INTERVAL).await.by_id.contains_key("first"), "looked up a moment ago");
+        assert!(auth.refreshed(Duration::ZERO).await.by_id.is_empty());
+        // The issuer is gone: the known keys stay.
+        assert!(auth.refreshed(Duration::ZERO).await.by_id.is_empty());
+    }
 }

@@ -33,7 +33,13 @@ pub(crate) fn run(case: &Value, difference: &Value, jwt: &Value, of_watchdog: Op
         if expected.is_null() || instead == "skip" || (process && instead.is_null()) {
             continue;
         }
+        if difference["refusals"] == true {
+            as_hyper_refuses(&mut expected);
+        }
         merge(&mut expected, instead);
+        if let Some(limit) = difference["limit"].as_str() {
+            with_reason(&mut expected, limit);
+        }
         fill_tokens(&mut expected, jwt);
         // How fast a megabyte of header is read says nothing of a contract.
         let ignore_times = step["time_from"] == "ignore" || case["scope"] == "http";
@@ -63,6 +69,26 @@ fn exit(subject: &mut Subject, difference: &Value) -> Result<(), String> {
         !told.contains(name)
     });
     unnamed.map_or(Ok(()), |name| Err(format!("the message does not name {name}: {told}")))
+}
+
+/// An answer of the server's own to a message that it does not take: hyper gives it a date and no text.
+fn as_hyper_refuses(expected: &mut Value) {
+    let is_refusal = expected["framing"] == "until-close" && expected["headers"]["connection"] == "close";
+    if let Some(answer) = expected.as_object_mut().filter(|_| is_refusal) {
+        answer.insert("body".into(), json!(""));
+        answer.insert("framing".into(), json!("content-length"));
+        answer.insert("headers".into(), json!({"connection": "close", "content-length": "0", "date": "<http-date>"}));
+        answer.remove("reason");
+    }
+}
+
+/// A 504 says which limit was exceeded.
+fn with_reason(expected: &mut Value, limit: &str) {
+    if expected["status"] == 504 && expected["headers"]["x-openfaas-internal"] == "of-watchdog" {
+        expected["body"] = json!(format!("the function did not answer within {limit}=<dur>\n"));
+        expected["headers"]["content-length"] = json!("<n>");
+        expected["headers"]["content-type"] = json!("text/plain; charset=utf-8");
+    }
 }
 
 fn shown(step: &Value) -> String {

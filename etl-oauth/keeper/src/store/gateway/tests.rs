@@ -194,8 +194,20 @@ async fn a_record_is_sealed_from_the_first_key_on_and_one_of_before_is_read() {
 async fn b5_a_damaged_record_stays_an_error() {
     let it = setting(&[(RECORD, r#"{"generation":"#)], &[], false).await;
     for _ in 0..2 {
-        assert!(matches!(it.store.load(DEFAULT_ACCOUNT).await, Err(StoreError::Corrupt(_))));
+        let Err(StoreError::Damaged { why, .. }) = it.store.load(DEFAULT_ACCOUNT).await else { panic!("it is read") };
+        assert!(matches!(*why, StoreError::Corrupt(_)), "{why}");
     }
+}
+
+#[tokio::test]
+async fn o13_a_damaged_record_is_replaced_by_a_write_that_names_its_version() {
+    let it = setting(&[(RECORD, r#"{"generation":"#)], &[], false).await;
+    let Err(StoreError::Damaged { version, .. }) = it.store.load(DEFAULT_ACCOUNT).await else { panic!("it is read") };
+    it.store
+        .save(DEFAULT_ACCOUNT, &Record::default().revoked(jiff::Timestamp::UNIX_EPOCH), Some(&version))
+        .await
+        .unwrap();
+    assert_eq!(it.load().await.record.generation, 1);
 }
 
 #[tokio::test]

@@ -246,7 +246,10 @@ impl TokenStore for Kubernetes {
         let Some((secret, bytes)) = secret.as_ref().and_then(|secret| Some((secret, bytes_of(secret)?))) else {
             return Ok(None);
         };
-        Ok(Some(Stored { record: self.0.codec.decode(account, bytes)?, version: version_of(secret) }))
+        match self.0.codec.decode(account, bytes) {
+            Ok(record) => Ok(Some(Stored { record, version: version_of(secret) })),
+            Err(err) => Err(err.at(version_of(secret))),
+        }
     }
 
     async fn save(&self, account: &str, record: &Record, was: Option<&Version>) -> Result<Version, StoreError> {

@@ -105,8 +105,11 @@ impl TokenStore for Postgres {
         let function = self.0.codec.function();
         let rows = self.0.link.query(LOAD, &[(&function, Type::TEXT), (&account, Type::TEXT)]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let record = self.0.codec.decode(account, row.get::<_, &str>(0).as_bytes())?;
-        Ok(Some(Stored { record, version: Version::new(row.get::<_, i64>(1)) }))
+        let version = Version::new(row.get::<_, i64>(1));
+        match self.0.codec.decode(account, row.get::<_, &str>(0).as_bytes()) {
+            Ok(record) => Ok(Some(Stored { record, version })),
+            Err(err) => Err(err.at(version)),
+        }
     }
 
     async fn save(&self, account: &str, record: &Record, was: Option<&Version>) -> Result<Version, StoreError> {

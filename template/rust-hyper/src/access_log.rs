@@ -1,0 +1,351 @@
+//! Access log and metrics for one request, written on drop.
+
+use std::{fmt, io::Write as _, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, uri::PathAndQuery};
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing_appender::non_blocking::NonBlocking;
+
+use crate::{
+    config::LogFormat,
+    duration::Go,
+    headers::Marks,
+    limit::Permit,
+    server::ConnectionContext,
+    service::CALL_ID,
+    tracing::{JsonStr, Stamp, write_line},
+};
+
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Where the lines go. They are written past `tracing`: an event would cost a short call more than all the rest of the
+/// watchdog. Its filter applies to them all the same, as the target `access_log`.
+#[derive(Debug)]
+pub(crate) struct AccessLog {
+    pub(crate) out: NonBlocking,
+    pub(crate) format: LogFormat,
+    pub(crate) is_on: bool,
+}
+
+/// A call from its head to the end of its answer. Dropping it writes its line and counts it.
+pub(crate) struct AccessRecord {
+    context: Arc<ConnectionContext>,
+    permit: Option<Permit>,
+    method: Method,
+    target: Option<PathAndQuery>,
+    call_id: Option<HeaderValue>,
+    trace: Option<HeaderValue>,
+    /// The platform's own probes would fill the log.
+    is_probe: bool,
+    is_counted: bool,
+    size: Size,
+    started: Instant,
+    pub(crate) status: StatusCode,
+    written: u64,
+    is_complete: bool,
+}
+
+/// How the size of an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Size {
+    /// `ContentLength`, -1 when it was not known beforehand.
+    ContentLength(Option<u64>),
+    /// `Bytes`, as many as were written.
+    Stream,
+    /// None: the call was not let in.
+    Denied,
+}
+
+impl AccessRecord {
+    /// A call that began at `started`. It gives its permit back on drop.
+    pub(crate) fn new<B>(
+        context: &Arc<ConnectionContext>,
+        request: &Request<B>,
+        marks: Marks,
+        started: Instant,
+        permit: Option<Permit>,
+    ) -> Box<Self> {
+        let headers = request.headers();
+        let value = |name: &HeaderName, is_wanted: bool| if is_wanted { headers.get(name).cloned() } else { None };
+        let is_json = context.access_log.format == LogFormat::Json;
+        // In a box: it changes hands many times on its way.
+        Box::new(Self {
+            context: Arc::clone(context),
+            permit,
+            method: request.method().clone(),
+            target: request.uri().path_and_query().cloned(),
+            call_id: value(&CALL_ID, is_json || context.config.log_callid),
+            trace: value(&TRACE_PARENT, is_json),
+            is_probe: marks.agent && is_probe(headers),
+            is_counted: true,
+            size: Size::ContentLength(None),
+            started,
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            written: 0,
+            is_complete: false,
+        })
+    }
+
+    /// For `/_/ready`: such a call is logged, but not counted.
+    pub(crate) fn uncounted(mut self: Box<Self>) -> Box<Self> {
+        self.is_counted = false;
+        self
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The answer's length as its header says it.
+    pub(crate) fn set_length(&mut self, length: Option<u64>) {
+        self.size = Size::ContentLength(length);
+    }
+
+    pub(crate) fn set_stream(&mut self) {
+        self.size = Size::Stream;
+    }
+
+    pub(crate) fn set_denied(&mut self) {
+        self.size = Size::Denied;
+    }
+
+    /// The connection is a websocket from now on. It does not delay the end of the process.
+    pub(crate) fn set_upgraded(&mut self) {
+        self.size = Size::Stream;
+        if let Some(permit) = &mut self.permit {
+            self.context.limit.set_idle(permit);
+        }
+    }
+
+    /// All of the answer was written.
+    pub(crate) fn set_complete(&mut self) {
+        self.is_complete = true;
+    }
+
+    pub(crate) fn wrote(&mut self, bytes: usize) {
+        self.written += bytes as u64;
+    }
+
+    /// The answer could not be finished.
+    pub(crate) fn broke_off(&self, why: &dyn fmt::Display) {
+        tracing::warn!(target: "watchdog", "{} {}: the answer broke off: {why}", self.method, self.path());
+    }
+
+    /// The function was cancelled by the limit `name`.
+    pub(crate) fn timed_out(&self, name: &str, limit: Duration) {
+        let function = self.context.config.function.as_deref().unwrap_or("the function");
+        tracing::warn!(target: "watchdog", "{} {}: {function} did not answer within {name}={}", self.method, self.path(), Go(limit));
+    }
+
+    fn path(&self) -> &str {
+        self.target.as_ref().map_or("", PathAndQuery::path)
+    }
+
+    fn log(&self, took: Duration) {
+        let mut line = Vec::with_capacity(160);
+        // Writing to a Vec cannot fail.
+        let _ = match self.context.access_log.format {
+            LogFormat::Text => self.write_text(&mut line, took),
+            LogFormat::Json => self.write_json(&mut line, took),
+        };
+        line.push(b'\n');
+        write_line(&self.context.access_log.out, &line);
+    }
+
+    fn write_text(&self, line: &mut Vec<u8>, took: Duration) -> std::io::Result<()> {
+        write!(line, "{Stamp} ")?;
+        for part in [self.method.as_str(), " ", self.path(), " - ", self.status.as_str()] {
+            line.extend_from_slice(part.as_bytes());
+        }
+        match self.size {
+            Size::Denied => return write!(line, " ACCESS DENIED - ({})", Go(Duration::from_secs(took.as_secs()))),
+            Size::Stream => write!(line, " - Bytes: {}", Bytes(Some(self.written)))?,
+            Size::ContentLength(length) => {
+                line.push(b' ');
+                line.extend_from_slice(self.status.canonical_reason().unwrap_or("Status").as_bytes());
+                write!(line, " - ContentLength: {}", Bytes(length))?;
+            }
+        }
+        write!(line, " ({}.{:04}s)", took.as_secs(), took.subsec_micros() / 100)?;
+        if self.context.config.log_callid && self.size != Size::Stream {
+            let id = self.call_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("none");
+            write!(line, " [{id}]")?;
+        }
+        Ok(())
+    }
+
+    fn write_json(&self, line: &mut Vec<u8>, took: Duration) -> std::io::Result<()> {
+        write!(
+            line,
+            "{{\"time\":\"{:.6}\",\"level\":\"INFO\",\"message\":\"call\",\"method\":{},\"path\":{},\"status\":{},\
+             \"bytes\":{},\"duration_seconds\":{}.{:06}",
+            Timestamp::now(),
+            JsonStr(self.method.as_str()),
+            JsonStr(self.path()),
+            self.status.as_u16(),
+            self.written,
+            took.as_secs(),
+            took.subsec_micros(),
+        )?;
+        let text = |value: &Option<HeaderValue>| value.as_ref().and_then(|id| Some(id.to_str().ok()?.to_owned()));
+        if let Some(call_id) = text(&self.call_id) {
+            write!(line, ",\"call_id\":{}", JsonStr(&call_id))?;
+        }
+        if let Some((trace, span)) = text(&self.trace).as_deref().and_then(trace_ids) {
+            write!(line, ",\"trace_id\":\"{trace}\",\"span_id\":\"{span}\"")?;
+        }
+        line.push(b'}');
+        Ok(())
+    }
+}
+
+impl Drop for AccessRecord {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        let is_upgrade = self.status == StatusCode::SWITCHING_PROTOCOLS;
+        // A stream that was broken off is not counted, as by of-watchdog: its length says nothing.
+        if self.is_counted && (self.size != Size::Stream || self.is_complete || is_upgrade) {
+            // An upgrade has no answer in the usual sense; of-watchdog counts it as 200.
+            let status = if is_upgrade { StatusCode::OK } else { self.status };
+            self.context.metrics.record(&self.method, status, took);
+        }
+        if self.context.access_log.is_on && !self.is_probe {
+            self.log(took);
+        }
+        if let Some(permit) = &self.permit {
+            self.context.limit.leave(permit);
+        }
+    }
+}
+
+impl fmt::Debug for AccessRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessRecord")
+            .field("method", &self.method)
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+fn is_probe(headers: &HeaderMap) -> bool {
+    headers.get(header::USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"kube-probe"))
+}
+
+/// Trace and parent id of a W3C `traceparent`.
+fn trace_ids(value: &str) -> Option<(&str, &str)> {
+    let mut parts = value.split('-');
+    let (version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_id = |text: &str, length| {
+        text.len() == length
+            && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+            && text.bytes().any(|byte| byte != b'0')
+    };
+    (version.len() == 2 && is_id(trace, 32) && is_id(span, 16)).then_some((trace, span))
+}
+
+/// A size in decimal units: `5B`, `1.5kB`, `-1B` when it is not known.
+struct Bytes(Option<u64>);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(bytes) = self.0 else { return f.write_str("-1B") };
+        if bytes < 1000 {
+            return write!(f, "{bytes}B");
+        }
+        let (mut size, mut units) = (bytes as f64 / 1000.0, ["kB", "MB", "GB", "TB", "PB", "EB"].into_iter());
+        let mut unit = units.next().unwrap_or_default();
+        while size >= 1000.0
+            && let Some(next) = units.next()
+        {
+            (size, unit) = (size / 1000.0, next);
+        }
+        write!(f, "{size:.1}{unit}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Config, metrics::Metrics, server::Context, tracing::Lines};
+
+    /// The log's lines of one call that was answered with `hello\n`.
+    fn logged(format: &'static str, headers: &[(&str, &str)]) -> String {
+        Lines::of(|out| {
+            let config = Config::from_strings(|name| match name {
+                "log_format" => Some(format.to_owned()),
+                "suppress_lock" => Some("true".to_owned()),
+                _ => None,
+            });
+            let metrics = Metrics::new(out.error_counter());
+            let context = Arc::new(ConnectionContext::new(Context::new(config.unwrap(), out, metrics, None).into()));
+            let mut request = Request::post("/a%20b?code=secret");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let request = request.body(()).unwrap();
+            let marks = Marks::of(request.headers());
+            let mut record = AccessRecord::new(&context, &request, marks, Instant::now(), None);
+            record.status = StatusCode::CREATED;
+            record.set_length(Some(6));
+            record.wrote(6);
+        })
+    }
+
+    #[test]
+    fn a_line_of_json_has_all_that_is_known_of_the_call_but_its_query() {
+        let (trace, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+        let parent = format!("00-{trace}-{span}-01");
+        let line = logged("json", &[("x-call-id", "a\"b"), ("traceparent", &parent)]);
+        let call: serde_json::Value = serde_json::from_str(&line).unwrap();
+        for (name, value) in [
+            ("level", "INFO"),
+            ("method", "POST"),
+            ("path", "/a%20b"),
+            ("call_id", "a\"b"),
+            ("trace_id", trace),
+            ("span_id", span),
+        ] {
+            assert_eq!(call[name], value, "{line}");
+        }
+        assert_eq!((&call["status"], &call["bytes"]), (&201.into(), &6.into()), "{line}");
+        assert!(call["duration_seconds"].is_f64() && call["time"].is_string(), "{line}");
+        assert_eq!(line.lines().count(), 1);
+        assert!(!line.contains("secret"));
+    }
+
+    #[test]
+    fn a_line_of_text_is_of_watchdogs_without_the_query() {
+        let line = logged("text", &[]);
+        let (_, rest) = line.split_at("2006/01/02 15:04:05".len());
+        assert!(rest.starts_with(" POST /a%20b - 201 Created - ContentLength: 6B (0.0"), "{line}");
+        assert!(rest.ends_with("s)\n"), "{line}");
+    }
+
+    #[test]
+    fn probes_are_left_out() {
+        for format in ["text", "json"] {
+            assert_eq!(logged(format, &[("user-agent", "kube-probe/1.33")]), "");
+        }
+    }
+
+    #[test]
+    fn sizes_are_in_decimal_units() {
+        for (bytes, text) in
+            [(None, "-1B"), (Some(0), "0B"), (Some(999), "999B"), (Some(1500), "1.5kB"), (Some(1_500_000), "1.5MB")]
+        {
+            assert_eq!(Bytes(bytes).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn trace_ids_are_those_of_a_valid_parent_only() {
+        let (trace, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+        assert_eq!(trace_ids(&format!("00-{trace}-{span}-01")), Some((trace, span)));
+        for bad in
+            ["", "00", "00-x-y-01", &format!("00-{}-{span}-01", "0".repeat(32)), &format!("00-{trace}\"-{span}-01")]
+        {
+            assert_eq!(trace_ids(bad), None, "{bad}");
+        }
+    }
+}

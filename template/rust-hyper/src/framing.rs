@@ -1,0 +1,254 @@
+//! Messages that could be read in two ways. hyper refuses most of them; here are those that it takes.
+
+use http::{HeaderMap, Method, Request, StatusCode, Version, header, uri::Authority};
+
+/// Looks at a request's head, as hyper has parsed it. `has_two_lengths`: the head had Content-Length beside
+/// Transfer-Encoding, see [`HeadScanner`].
+///
+/// # Errors
+/// The status of the refusal, after which the connection is closed.
+pub(crate) fn check<B>(request: &Request<B>, has_two_lengths: impl FnOnce() -> bool) -> Result<(), StatusCode> {
+    if request.version() > Version::HTTP_11 {
+        // In HTTP/2 a body ends with its stream, and h2 checks the pseudo-header fields.
+        return Ok(());
+    }
+    if *request.method() == Method::CONNECT {
+        return Err(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let headers = request.headers();
+    // RFC 9112, section 3.2: exactly one Host, empty only where a target has no authority.
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if is_host(host.as_bytes()) => {}
+        (None, None) if request.version() < Version::HTTP_11 => {}
+        _ => return Err(StatusCode::BAD_REQUEST),
+    }
+    // A target without a path is that of CONNECT (RFC 9112, section 3.2.3).
+    let uri = request.uri();
+    if uri.scheme().is_none() && uri.authority().is_some() {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    if let Some(scheme) = uri.scheme_str()
+        && !["http", "https"].contains(&scheme)
+    {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    if !has_whole_escapes(uri.path()) {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    check_encoding(headers, has_two_lengths)
+}
+
+/// Whether each `%` of a path begins an escape of two digits (RFC 3986, section 2.1): what decodes the path next may read
+/// a broken one in its own way.
+fn has_whole_escapes(path: &str) -> bool {
+    path.split('%').skip(1).all(|rest| rest.len() >= 2 && rest.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit))
+}
+
+fn check_encoding(headers: &HeaderMap, has_two_lengths: impl FnOnce() -> bool) -> Result<(), StatusCode> {
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (encodings.next(), encodings.next()) {
+        (None, _) => Ok(()),
+        // RFC 9112, section 6.1: a server may refuse both, and has to close the connection in any case.
+        (Some(_), _) if has_two_lengths() => Err(StatusCode::BAD_REQUEST),
+        (Some(encoding), None) if encoding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(StatusCode::NOT_IMPLEMENTED),
+    }
+}
+
+/// Whether `host` is `uri-host [ ":" port ]` (RFC 9110, section 7.2), and not empty.
+fn is_host(host: &[u8]) -> bool {
+    // Names and IPv4 addresses, which is nearly all there is, without a parser.
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let plain = host.iter().take_while(|byte| is_plain(byte)).count();
+    let (name, port) = if plain > 0 && host.get(plain).is_none_or(|&next| next == b':') {
+        host.split_at(plain)
+    } else {
+        match Authority::try_from(host) {
+            Ok(authority) if !host.contains(&b'@') => host.split_at(authority.host().len()),
+            _ => return false,
+        }
+    };
+    !name.is_empty() && (port.is_empty() || port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit))
+}
+
+/// Finds heads with both Content-Length and Transfer-Encoding in the bytes of an HTTP/1 connection.
+///
+/// hyper takes such a message by its Transfer-Encoding, removes its Content-Length and closes the connection after the
+/// answer (RFC 9112, section 6.3), so a service cannot see that there were two lengths. This looks at the lines of each
+/// head as they are read, and at nothing else: neither at values nor at bodies. A head that a client sends before an
+/// earlier request with a body is answered is not looked at; hyper's own rule applies to it.
+#[derive(Debug, Default)]
+pub(crate) struct HeadScanner {
+    /// The beginning of the line that is not ended yet.
+    line: [u8; LONGEST],
+    length: usize,
+    has_length: bool,
+    has_encoding: bool,
+    /// Where a body follows the head that ended last, or no head follows at all.
+    state: State,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Head,
+    Body,
+    Http2,
+}
+
+const LONGEST: usize = 18;
+const CONTENT_LENGTH: &[u8] = b"content-length";
+const TRANSFER_ENCODING: &[u8] = b"transfer-encoding";
+
+impl HeadScanner {
+    /// Whether the scanner waits for the end of a body.
+    pub(crate) fn is_in_body(&self) -> bool {
+        self.state == State::Body
+    }
+
+    /// The body is over; what is read next is a head.
+    pub(crate) fn body_ended(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Looks at bytes that were read. `true` if a head has both lengths.
+    pub(crate) fn scan(&mut self, mut bytes: &[u8]) -> bool {
+        while self.state == State::Head && !bytes.is_empty() {
+            let end = memchr::memchr(b'\n', bytes);
+            let part = &bytes[..end.unwrap_or(bytes.len())];
+            let kept = part.len().min(LONGEST - self.length.min(LONGEST));
+            if kept > 0 {
+                self.line[self.length..self.length + kept].copy_from_slice(&part[..kept]);
+            }
+            self.length += part.len();
+            let Some(end) = end else { break };
+            if self.line_ended() {
+                return true;
+            }
+            bytes = &bytes[end + 1..];
+        }
+        false
+    }
+
+    fn line_ended(&mut self) -> bool {
+        let line = &self.line[..self.length.min(LONGEST)];
+        let is_empty = matches!(line, b"" | b"\r");
+        let is_field = |name: &[u8]| line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name);
+        match line.first() {
+            Some(b'c' | b'C') => self.has_length |= is_field(CONTENT_LENGTH),
+            Some(b't' | b'T') => self.has_encoding |= is_field(TRANSFER_ENCODING),
+            Some(b'P') if line.starts_with(b"PRI * HTTP/2.0") => self.state = State::Http2,
+            _ => {}
+        }
+        self.length = 0;
+        let has_both = self.has_length && self.has_encoding;
+        if is_empty {
+            if self.has_length || self.has_encoding {
+                self.state = State::Body;
+            }
+            (self.has_length, self.has_encoding) = (false, false);
+        }
+        has_both
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(pieces: &[&str]) -> bool {
+        let mut scanner = HeadScanner::default();
+        pieces.iter().any(|piece| scanner.scan(piece.as_bytes()))
+    }
+
+    const BOTH: &str = "POST / HTTP/1.1\r\nHost: fn\r\ncontent-Length: 4\r\nTransfer-ENCODING: chunked\r\n\r\n";
+
+    #[test]
+    fn two_lengths_of_one_head_are_found_however_it_is_read() {
+        for at in 0..BOTH.len() {
+            assert!(scan(&[&BOTH[..at], &BOTH[at..]]), "{at}");
+        }
+        let bytes: Vec<_> = BOTH.split_inclusive(|_| true).collect();
+        assert!(scan(&bytes));
+        assert!(scan(&[&BOTH.replace('\r', "")]), "bare line feeds");
+        assert!(scan(&["GET / HTTP/1.1\r\nHost: fn\r\n\r\n", BOTH]), "behind a request without a body");
+        assert!(scan(&[&format!("\r\n{BOTH}")]), "behind a stray line end");
+    }
+
+    #[test]
+    fn lengths_of_two_messages_and_of_bodies_are_none() {
+        for text in [
+            "POST / HTTP/1.1\r\nContent-Length: 99\r\n\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nContent-Length: 1\r\n",
+            "GET / HTTP/1.1\r\nX-Content-Length: 1\r\nX: Transfer-Encoding\r\n\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ] {
+            assert!(!scan(&[text]), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_behind_a_finished_body_is_looked_at() {
+        let mut scanner = HeadScanner::default();
+        assert!(!scanner.scan(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nab"));
+        assert!(scanner.is_in_body());
+        scanner.body_ended();
+        assert!(scanner.scan(BOTH.as_bytes()));
+    }
+
+    fn checked(target: &str, version: Version, headers: &[(&'static str, &str)]) -> Result<(), StatusCode> {
+        let mut request = Request::builder().uri(target).version(version);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        check(&request.body(()).unwrap(), || false)
+    }
+
+    #[test]
+    fn a_host_is_needed_once_and_well_formed() {
+        for host in ["fn", "fn:8080", "fn:", "127.0.0.1", "[::1]:80", "a_b.c-d", "xn--e1aybc"] {
+            assert_eq!(checked("/", Version::HTTP_11, &[("host", host)]), Ok(()), "{host}");
+        }
+        for host in ["", "a b", "a@b", "a/b", "a:b", "[::1", ":80"] {
+            let answer = checked("/", Version::HTTP_11, &[("host", host)]);
+            assert_eq!(answer, Err(StatusCode::BAD_REQUEST), "{host}");
+        }
+        assert!(checked("/", Version::HTTP_11, &[]).is_err());
+        assert!(checked("/", Version::HTTP_11, &[("host", "a"), ("host", "a")]).is_err());
+        assert!(checked("/", Version::HTTP_10, &[("host", "a"), ("host", "b")]).is_err());
+        assert_eq!(checked("/", Version::HTTP_10, &[]), Ok(()));
+        assert_eq!(checked("/", Version::HTTP_2, &[]), Ok(()));
+    }
+
+    #[test]
+    fn a_target_has_a_path() {
+        for (target, is_taken) in [
+            ("/", true),
+            ("*", true),
+            ("http://a/x", true),
+            ("word", false),
+            ("ftp://a/", false),
+            ("/%2F%2e", true),
+            ("/%", false),
+            ("/%2", false),
+            ("/a%zz", false),
+            ("/?%", true),
+        ] {
+            assert_eq!(checked(target, Version::HTTP_11, &[("host", "a")]).is_ok(), is_taken, "{target}");
+        }
+    }
+
+    #[test]
+    fn chunked_is_the_only_encoding() {
+        let with = |encodings: &[&str]| {
+            let mut headers = vec![("host", "a")];
+            headers.extend(encodings.iter().map(|encoding| ("transfer-encoding", *encoding)));
+            checked("/", Version::HTTP_11, &headers)
+        };
+        assert_eq!(with(&["Chunked"]), Ok(()));
+        for encodings in [&["gzip, chunked"][..], &["chunked", "chunked"], &["chunked, chunked"], &[""]] {
+            assert_eq!(with(encodings), Err(StatusCode::NOT_IMPLEMENTED), "{encodings:?}");
+        }
+    }
+}
