@@ -108,9 +108,15 @@ servers() {
 
 # Builds in release mode.
 builds() {
-    components 30 contexts
-    run 30 tests/image.sh
+    components 40 contexts
+    run 40 tests/image.sh
 }
+
+# What images are built by.
+install shellcheck shellcheck
+run 1 shellcheck --severity warning template/rust-hyper/build.sh tests/image.sh tests/locks.sh
+venv hadolint pip
+run 1 "$python/bin/hadolint" template/rust-hyper/Dockerfile
 
 install go golang-go
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || install initdb postgresql

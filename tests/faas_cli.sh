@@ -110,7 +110,10 @@ expect 0 'walk.*walk:latest' "$cli" list -v </dev/null
 expect 0 'Status: *Ready' "$cli" describe walk </dev/null
 expect 0 'team: a' "$cli" describe walk </dev/null
 expect 1 'No such function' "$cli" describe nope </dev/null
-expect 0 'no differences' "$cli" diff </dev/null
+# The provider puts one label on every function, which the CLI shows as a difference; there is no other.
+expect 1 '| + label.faas_function: walk' "$cli" diff </dev/null
+differences() { "$cli" diff | grep -c '| [-+~] '; }
+expect 0 '^1$' differences </dev/null
 expect 0 'hello' "$cli" invoke walk -m GET </dev/null
 expect 1 'error finding function nope' "$cli" invoke nope </dev/null
 expect 0 'submitted asynchronously' "$cli" invoke walk --async </dev/null

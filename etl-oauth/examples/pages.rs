@@ -9,7 +9,7 @@ use etl_oauth::guard::Concern;
 use etl_oauth::job::gumroad;
 use etl_oauth::pages::{
     Account, Base, Confirm, Done, Enable, JobResult, Page, Problem, Ran, RenewalRow, Run, Start, State, Status,
-    StatusPage, Store,
+    StatusPage, Store, Verdict,
 };
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
@@ -82,10 +82,10 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         link: Some(("/enable", "Try again".into())),
     };
     let outcome = gumroad::sum_up(&sales(now), now).outcome()?;
-    let healthy = Status { provider: "gumroad".into(), store: store(true), accounts: vec![healthy(now)] };
-    let ill = Status { provider: "gumroad".into(), store: store(false), accounts: vec![ill(now), fresh()] };
-    let degraded = Status { provider: "gumroad".into(), store: store(true), accounts: vec![degraded(now)] };
-    let none = Status { provider: "gumroad".into(), store: store(true), accounts: vec![fresh()] };
+    let healthy = status(store(true), vec![healthy(now)], now);
+    let ill = status(store(false), vec![ill(now), fresh()], now);
+    let degraded = status(store(true), vec![degraded(now)], now);
+    let none = status(store(true), vec![fresh()], now);
     let status = |status| StatusPage {
         base,
         provider: PROVIDER,
@@ -138,6 +138,10 @@ fn sales(now: Timestamp) -> Vec<Value> {
         sale(200, 2499, "$", "$24.99", Some("Chile"), false),
         sale(210, 1085, "€", "€10", Some("France"), false),
     ]
+}
+
+fn status(store: Store, accounts: Vec<Account>, now: Timestamp) -> Status {
+    Status { verdict: Verdict::of(&store, &accounts, false, now), provider: "gumroad".into(), store, accounts }
 }
 
 fn store(ok: bool) -> Store {

@@ -28,11 +28,16 @@ fn describe() {
     describe_gauge!("etl_oauth_account_state", "1 for the state that an account is in, 0 for the others.");
     describe_gauge!(
         "etl_oauth_token_expiry_timestamp_seconds",
-        "When an account's access token ends, in Unix time; NaN where nobody knows, or there is none."
+        "When an account's access token ends, in Unix time; NaN where that is not known, or there is none."
     );
     describe_gauge!(
         "etl_oauth_refresh_token_expiry_timestamp_seconds",
-        "When an account's refresh token ends, in Unix time; NaN where nobody knows, or there is none."
+        "When an account's refresh token ends, in Unix time; NaN where that is not known, or there is none."
+    );
+    describe_gauge!(
+        "etl_oauth_grant_expiry_timestamp_seconds",
+        "When an account stops unless a person authorises it again, in Unix time: the end of its refresh token, or of its \
+         access token where there is nothing to renew it with; NaN where that is not known."
     );
     describe_counter!(
         "etl_oauth_renewals_total",
@@ -40,6 +45,14 @@ fn describe() {
     );
     describe_histogram!("etl_oauth_renewal_duration_seconds", "How long renewals took, whatever came of them.");
     describe_counter!("etl_oauth_state_changes_total", "Changes of an account's state that this replica made.");
+    describe_gauge!(
+        "etl_oauth_tokens_unsaved",
+        "1 while an account's newest tokens are in this process's memory alone."
+    );
+    describe_counter!(
+        "etl_oauth_record_rollbacks_total",
+        "Records that were read and are older than one that was stored before: put back from a backup, or by an intruder."
+    );
     describe_counter!("etl_oauth_store_writes_total", "Writes to the store by outcome: ok, conflict, error.");
     describe_counter!(
         "etl_oauth_job_runs_total",

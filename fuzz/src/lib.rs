@@ -5,6 +5,9 @@
 mod callback;
 mod config;
 mod definition;
+mod header_list;
+mod session;
+mod signature;
 mod state;
 mod token_answer;
 
@@ -16,15 +19,21 @@ mod go;
 pub use callback::callback;
 pub use config::config;
 pub use definition::definition;
+pub use header_list::header_list;
+pub use session::session;
+pub use signature::signature;
 pub use state::state;
 pub use token_answer::token_answer;
 
 /// Every reader by the name of its target.
-pub const ALL: [(&str, fn(&[u8])); 6] = [
+pub const ALL: [(&str, fn(&[u8])); 9] = [
     ("callback", callback),
     ("config", config),
     ("definition", definition),
     ("duration", duration),
+    ("header_list", header_list),
+    ("session", session),
+    ("signature", signature),
     ("state", state),
     ("token_answer", token_answer),
 ];
@@ -47,4 +56,14 @@ const SECRETS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/secrets");
 /// Nothing that is shown holds a secret.
 fn shows_no_secret(text: &str) {
     assert!(!text.contains("marker-of-the"), "a secret is shown");
+}
+
+/// `bytes` with pairs of a place and a byte written over them.
+fn change(bytes: &[u8], changes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for change in changes.chunks_exact(2) {
+        let at = usize::from(change[0]) % bytes.len();
+        bytes[at] = change[1];
+    }
+    bytes
 }

@@ -1,6 +1,6 @@
 use std::{sync::LazyLock, time::Duration};
 
-use etl_oauth::guard::{CookieJar, Key, Once, Pending};
+use etl_oauth::guard::{CookieJar, Key, Pending, UsedStates};
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use token_keeper::{
@@ -45,13 +45,13 @@ pub fn state(data: &[u8]) {
             assert!(!opens(state, cookies.get(1..).unwrap_or_default()), "a state that was not sealed here");
         }
         b'e' => {
-            let changed = change(begun.state.as_bytes(), rest);
+            let changed = crate::change(begun.state.as_bytes(), rest);
             let Ok(state) = std::str::from_utf8(&changed) else { return };
             assert_eq!(opens(state, begun.cookie.as_bytes()), state == begun.state);
         }
         b's' => assert!(seal::open(&begun.ring, PURPOSE, rest).is_err(), "a record that was not sealed here"),
         b'c' => {
-            let changed = change(&begun.sealed, rest);
+            let changed = crate::change(&begun.sealed, rest);
             if let Ok((generation, text)) = seal::open(&begun.ring, PURPOSE, &changed) {
                 assert_eq!((generation, text.as_slice()), (1, b"a record".as_slice()));
             }
@@ -66,20 +66,10 @@ fn opens(state: &str, cookies: &[u8]) -> bool {
     if let Ok(cookies) = HeaderValue::from_bytes(cookies) {
         headers.insert(header::COOKIE, cookies);
     }
-    let once = Once::new(1);
-    let open = || Pending::open(&begun.key, &begun.jar, &once, &headers, state, NOW);
+    let used = UsedStates::new(1);
+    let open = || Pending::open(&begun.key, &begun.jar, &used, &headers, state, NOW);
     let Ok(pending) = open() else { return false };
-    assert!(pending.use_up(&once, state, NOW).is_ok());
-    assert!(pending.use_up(&once, state, NOW).is_err() && open().is_err(), "a state that opens twice");
+    assert!(pending.use_up(&used, true, state, NOW).is_ok());
+    assert!(pending.use_up(&used, true, state, NOW).is_err() && open().is_err(), "a state that opens twice");
     true
-}
-
-/// `bytes` with pairs of a place and a byte written over them.
-fn change(bytes: &[u8], changes: &[u8]) -> Vec<u8> {
-    let mut bytes = bytes.to_vec();
-    for change in changes.chunks_exact(2) {
-        let at = usize::from(change[0]) % bytes.len();
-        bytes[at] = change[1];
-    }
-    bytes
 }

@@ -103,6 +103,8 @@ impl Up {
             only: self.only,
             watch: self.watch,
             real: self.real,
+            // A real account's data are nobody's to see.
+            show_result: !self.real,
             timeout: timeout(&self.timeout)?,
             allowed_hosts: self.allowed_host,
             console: if self.json { Console::Stderr } else { Console::Stdout },

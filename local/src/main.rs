@@ -85,7 +85,7 @@ fn welcome(local: &Local, dir: &std::path::Path, watch: bool) -> String {
         text += &format!(
             "\nOnly the operator may connect {function} and see its status, at {url}/enable and {url}/status:\n\n"
         );
-        text += &format!("  any user name, and the password {} (from {})\n", password.trim(), file.display());
+        text += &format!("  the password is {} (from {})\n", password.trim(), file.display());
     }
     text += &format!("\nThe gateway is {}, its user admin, its password in {}.\n", urls.gateway, secret.display());
     text += "To use faas-cli with it, in a terminal of its own:\n\n";

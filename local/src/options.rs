@@ -44,6 +44,8 @@ pub struct Options {
     pub timeout: Duration,
     /// Names besides `localhost` and loopback addresses that gateway and sandbox accept in `Host`.
     pub allowed_hosts: Vec<String>,
+    /// Sets `show_result` where the stack file does not: anonymous callers see what a job made of the sandbox's data.
+    pub show_result: bool,
     /// Added to the environment that the stack file gives a function, by the function's name.
     pub environment: BTreeMap<String, BTreeMap<String, String>>,
     /// Where log lines go.
@@ -67,6 +69,7 @@ impl Default for Options {
             timeout: TIMEOUT,
             allowed_hosts: Vec::new(),
             executables: BTreeMap::new(),
+            show_result: false,
             environment: BTreeMap::new(),
             console: Console::Silent,
         }
@@ -117,6 +120,9 @@ impl Options {
 
     pub(crate) fn spec(&self, stack: &Stack, name: &str) -> anyhow::Result<Spec> {
         let mut spec = stack.spec(name)?;
+        if self.show_result {
+            spec.env_vars.entry("show_result".to_owned()).or_insert_with(|| "true".to_owned());
+        }
         spec.env_vars.extend(self.environment.get(name).cloned().unwrap_or_default());
         Ok(spec)
     }

@@ -9,6 +9,7 @@
 #
 # PROFILE    release (default), fat-lto (slower to build, smaller), dev, or a profile of the function's own
 # FEATURES   features of the watchdog, and the function's as handler/NAME, separated by commas; default: none
+# BACKTRACE  true: keeps what backtraces need; default: false
 # TARGET     what to build for; default: this machine
 # BUILD_ENV  lines NAME=VALUE: variables for build scripts and `env!`
 # CARGO_TARGET_DIR is honoured, and may be shared by several contexts.
@@ -47,8 +48,10 @@ check() {
     crates | while read -r manifest; do
         awk -v file="$manifest" '
             BEGIN { depth = gsub("/", "/", file) - 1 }
-            match($0, /path *= *["\047][^"\047]*/) {
-                path = substr($0, RSTART, RLENGTH); sub(/^path *= *./, "", path)
+            { sub(/(^| )#.*/, "") }
+            /^ *\[/ { section = $0 }
+            section !~ /metadata/ && match($0, /(^|[ {,.])path *= *["\047][^"\047]*/) {
+                path = substr($0, RSTART, RLENGTH); sub(/^.?path *= *./, "", path)
                 rest = path; up = gsub(/\.\.\//, "", rest) + (rest == "..")
                 if (path ~ /^\// || up > depth) { print path; exit }
             }' "$manifest" >outside
@@ -57,7 +60,7 @@ check() {
             "under configuration.copy of the stack file, and name the path inside; or take the crate from a registry or git."
     done
     rm -f outside
-    if ! grep -q '^ *\[workspace' $(crates) && inherited=$(grep -n 'workspace *= *true' $(crates) /dev/null | head -n 1) &&
+    if ! grep -q '^ *\[workspace' $(crates) && inherited=$(grep -n '^[^#]*workspace *= *true' $(crates) /dev/null | head -n 1) &&
         [ -n "$inherited" ]; then
         fail "$inherited: the workspace that this is inherited from lies outside the handler folder, and only that folder is" \
             "copied into the image. Write the value itself here."
@@ -79,7 +82,7 @@ bind() {
 
     if ! grep -q '^ *\[workspace\]' function/Cargo.toml; then
         # A crate of the folder that is the root of a workspace stays one.
-            roots=$(grep -l '^ *\[workspace' $(crates) | sed -n 's|^function/\(..*\)/Cargo.toml$|"\1", |p' | tr -d '\n')
+        roots=$(grep -l '^ *\[workspace' $(crates) | sed -n 's|^function/\(..*\)/Cargo.toml$|"\1", |p' | tr -d '\n')
         printf '\n[workspace]\nmembers = [".."]\nexclude = [%s]\n' "$roots" >>function/Cargo.toml
     elif sed -n '/^ *\[workspace\]/,/^ *\[[^w]/p' function/Cargo.toml | grep -q '^ *members *='; then
         sed -i '/^ *\[workspace\]/,/^ *\[[^w]/s/^ *members *= *\[/&"..", /' function/Cargo.toml
@@ -87,14 +90,21 @@ bind() {
         sed -i 's/^ *\[workspace\]/&\nmembers = [".."]/' function/Cargo.toml
     fi
 
-    # The versions are the function's, and for what its lock file does not name those that the template was tested with.
+    # The versions are the function's, and for what its lock file does not name those that the template was tested with. What
+    # the function patches is not held to the version that the registry has.
+    patched=$(awk '/^ *\[/ { section = $1; split(section, part, /[].]/); if (section ~ /^\[patch\./ && part[3] != "") print part[3] }
+        section ~ /^\[patch\.[^.]*\]/ && match($0, /^ *[A-Za-z0-9_-]+ *[.=]/) { gsub(/[ .=]*/, "", $1); print $1 }' function/Cargo.toml |
+        tr '\n' ' ')
     [ -f function/Cargo.lock ] || cp Cargo.lock function/Cargo.lock
-    awk 'function compatible(version) {
+    sed -i 's/\r$//' Cargo.lock function/Cargo.lock
+    awk -v patched=" $patched" '
+         function compatible(version) {
              split(version, part, ".")
              return part[1] != "0" ? part[1] : part[2] != "0" ? "0." part[2] : version
          }
          BEGIN { RS = ""; ORS = "\n\n" }
-         { gsub("\r", ""); split($0, field, "\""); package = field[2] " " compatible(field[4]) }
+         { split($0, field, "\""); package = field[2] " " compatible(field[4]) }
+         /\nsource = "registry/ && index(patched, " " field[2] " ") { next }
          FNR == NR { locked[package] = 1; print; next }
          /\nsource = / && !(package in locked)' function/Cargo.lock Cargo.lock >function/merged
     mv function/merged function/Cargo.lock
@@ -124,8 +134,8 @@ manifests() {
         if grep -q '^ *\[.*build-dependencies' "$manifest"; then echo 'fn main() {}' >"$folder/build.rs"; fi
     done
     cp function/Cargo.lock manifests/function/
-    for settings in .cargo function/.cargo function/rust-toolchain function/rust-toolchain.toml; do
-        [ ! -e $settings ] || cp -R $settings "manifests/$(dirname $settings)/"
+    for settings in .cargo rust-toolchain rust-toolchain.toml; do
+        [ ! -e function/$settings ] || cp -R function/$settings manifests/function/
     done
     # The same bytes are the same layer, whenever they were written.
     find manifests -exec touch -d @0 {} +
@@ -138,7 +148,7 @@ packages() {
 # Completes the lock file and downloads what it names.
 fetch() {
     packages Cargo.lock >"$context/locked"
-    cargo fetch $targets >&2 || {
+    cargo fetch --target "${target:-$host}" >&2 || {
         name=$(value name <Cargo.toml)
         [ "$(cd .. && grep -l "^ *name *= *[\"']${name}[\"']" $(crates) | wc -l)" -lt 2 ] ||
             fail "two packages are called $name. Give each function a name of its own in its Cargo.toml: any will do."
@@ -174,7 +184,12 @@ settings() {
         option release opt-level 2
         option release lto thin
         option release codegen-units 4
-        option release strip symbols
+        if [ "${BACKTRACE:-false}" = true ]; then
+            option release debug line-tables-only
+            option release strip none
+        else
+            option release strip symbols
+        fi
         ;;
     esac
     if [ "$profile" = fat-lto ]; then

@@ -30,14 +30,20 @@ function program() {
   });
 }
 
-/** A window of somebody who knows the operator's password, and types it when asked. */
+/** A window of somebody who knows the operator's password, and is signed in. */
 async function open({ url, operator }) {
   const { origin } = new URL(url);
-  const httpCredentials = operator && { username: 'operator', password: operator, origin };
-  const context = await browser.newContext({ httpCredentials });
+  const context = await browser.newContext();
   const page = await context.newPage();
   page.setDefaultTimeout(15_000);
   inspector.listen(page, origin);
+  if (operator) {
+    await page.goto(`${url}/login`);
+    await inspector.look(page, 'login');
+    await page.locator('input[name=password]').fill(operator);
+    await press(page, 'Sign in');
+    await page.waitForURL(`${url}/status`);
+  }
   return page;
 }
 

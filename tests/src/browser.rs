@@ -1,20 +1,22 @@
 use std::sync::Arc;
 
 use reqwest::{
-    Client, ClientBuilder, Method, StatusCode,
-    cookie::Jar,
-    header::{AUTHORIZATION, HeaderMap},
+    Client, Method, StatusCode,
+    cookie::{CookieStore, Jar},
+    header::HeaderMap,
     redirect::Policy,
 };
 use url::Url;
 
 use crate::Stage;
 
-/// A browser without a screen: cookies, redirects that are followed as a browser does, and forms.
+/// A browser without a screen: cookies, redirects that are followed as a browser does, forms, and a person who knows the
+/// operator's password and types it where it is asked for.
 #[derive(Clone, Debug)]
 pub struct Browser {
     http: Client,
     jar: Arc<Jar>,
+    password: Option<String>,
 }
 
 /// Where a browser has arrived.
@@ -43,27 +45,38 @@ impl Browser {
     /// With an empty cookie jar.
     #[must_use]
     pub fn new() -> Self {
-        Self::with(Arc::default(), |builder| builder)
+        Self::with(Arc::default(), None)
     }
 
-    fn with(jar: Arc<Jar>, settings: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Self {
+    fn with(jar: Arc<Jar>, password: Option<String>) -> Self {
         let builder = Client::builder().cookie_provider(Arc::clone(&jar)).redirect(Policy::none());
-        Self { http: settings(builder).build().unwrap(), jar }
+        Self { http: builder.build().unwrap(), jar, password }
     }
 
-    /// The same one with its cookies, but without a password.
+    /// Another one with the cookies that this one has for an address, but without the session and the password.
     #[must_use]
-    pub fn signed_out(&self) -> Self {
-        Self::with(Arc::clone(&self.jar), |builder| builder)
+    pub fn signed_out(&self, url: &str) -> Self {
+        let (url, jar): (Url, _) = (url.parse().unwrap(), Jar::default());
+        let cookies = self.jar.cookies(&url);
+        let cookies = cookies.as_ref().map_or("", |cookies| cookies.to_str().unwrap());
+        for cookie in cookies.split("; ").filter(|cookie| !cookie.starts_with("etl-oauth-session=")) {
+            jar.add_cookie_str(&format!("{cookie}; Path=/"), &url);
+        }
+        Self::with(Arc::new(jar), None)
     }
 
-    /// The operator's: it sends the password along, as a browser does once it was typed.
+    /// The operator's: signs in on the form when it is led there.
     #[must_use]
     pub fn of_operator(password: &str) -> Self {
-        let mut headers = HeaderMap::new();
-        let request = Client::new().get("http://127.0.0.1/").basic_auth("operator", Some(password)).build().unwrap();
-        headers.extend(request.headers().get("authorization").cloned().map(|value| (AUTHORIZATION, value)));
-        Self::with(Arc::default(), |builder| builder.default_headers(headers))
+        Self::with(Arc::default(), Some(password.to_owned()))
+    }
+
+    /// Signs in at the function's address, where nothing would ask for it.
+    pub async fn sign_in(&self, function: &str) {
+        let page = self.open(&format!("{}/login", function.trim_end_matches('/'))).await;
+        let password = self.password.as_deref().expect("the operator's browser");
+        let signed_in = self.submit_once(&page, &[("password", password)]).await;
+        assert_eq!(signed_in.status, 303, "the sign-in form: {}", signed_in.body);
     }
 
     /// Opens an address and follows its redirects.
@@ -96,6 +109,18 @@ impl Browser {
     }
 
     async fn go(&self, method: Method, url: Url, form: Option<Vec<(String, String)>>) -> Page {
+        let page = self.follow(method.clone(), url.clone(), form.clone()).await;
+        let asked = page.url.path().ends_with("/login") && page.status == 200;
+        let Some(password) = self.password.as_ref().filter(|_| asked && !url.path().ends_with("/login")) else {
+            return page;
+        };
+        let (login, fields) = page.form(&[("password", password)]);
+        let signed_in = self.send(Method::POST, &login, Some(fields)).await;
+        assert_eq!(signed_in.status, 303, "the sign-in form: {}", signed_in.body);
+        self.follow(method, url, form).await
+    }
+
+    async fn follow(&self, method: Method, url: Url, form: Option<Vec<(String, String)>>) -> Page {
         let (mut method, mut form) = (method, form);
         let mut way = vec![url];
         loop {

@@ -56,6 +56,7 @@ impl Stage {
             dir: folder.path().to_owned(),
             project: Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned(),
             stack: stack.map(Path::to_owned),
+            show_result: true,
             executables: BTreeMap::from([(NAME.to_owned(), program.into())]),
             environment: BTreeMap::from([(NAME.to_owned(), environment.iter().map(own).collect())]),
             ..Options::default()

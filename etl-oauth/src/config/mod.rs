@@ -53,6 +53,8 @@ pub struct Config {
     pub outlets: Delivery,
     /// How long a person may take at the provider.
     pub state_lifetime: Duration,
+    /// How long the operator stays signed in.
+    pub session_lifetime: Duration,
     /// Whether anonymous callers see the job's result.
     pub show_result: bool,
     /// Who may authorise.
@@ -67,7 +69,12 @@ pub struct Config {
     pub exec_timeout: Option<Duration>,
     /// Anonymous runs closer together than this share one run's outcome; zero: none do.
     pub min_run_interval: Duration,
+    /// How many callers may wait for a run of others: half of the template's `max_inflight`, where that is set.
+    pub max_waiting: usize,
 }
+
+/// How many callers may wait for a run of others, where `max_inflight` sets no limit: each holds a connection and a task.
+const MAX_WAITING: usize = 1000;
 
 /// What is wrong with the configuration: all of it, a line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,9 +156,12 @@ impl Config {
             "renew",
             &[("before_expiry", Renew::BeforeExpiry), ("each_run", Renew::EachRun), ("on_401", Renew::On401)],
         );
-        let durations = ["renew_before", "token_timeout", "lease", "state_lifetime"].map(|name| strings.duration(name));
-        let [renew_before, token_timeout, lease, state_lifetime] = durations;
+        let durations = ["renew_before", "token_timeout", "lease", "state_lifetime", "session_lifetime"];
+        let [renew_before, token_timeout, lease, state_lifetime, session_lifetime] =
+            durations.map(|name| strings.duration(name));
         let min_run_interval = strings.duration("min_run_interval");
+        // The template reads it, too, and says what is wrong with it.
+        let max_inflight = strings.text("max_inflight").and_then(|count| count.parse().ok()).unwrap_or(0);
         let proxy_allow = strings.parsed("proxy_allow", Allow::parse);
         let show_result = strings.boolean("show_result");
         let enable_auth = strings
@@ -202,10 +212,15 @@ impl Config {
                     job: job.unwrap_or(Job::Gumroad),
                     outlets,
                     state_lifetime: state_lifetime.unwrap_or(Duration::from_secs(600)),
+                    session_lifetime: session_lifetime.unwrap_or(Duration::from_hours(12)),
                     show_result: show_result.unwrap_or(false),
                     key_id,
                     proxy_allow: proxy_allow.unwrap_or_default(),
                     invoke_auth,
+                    max_waiting: match max_inflight {
+                        0 => MAX_WAITING,
+                        count => MAX_WAITING.min(count / 2).max(1),
+                    },
                     exec_timeout: Some(exec_timeout).filter(|limit| !limit.is_zero()),
                     min_run_interval: min_run_interval.unwrap_or(Duration::from_secs(10)),
                     enable_auth: enable_auth.unwrap_or(if operator {
@@ -271,7 +286,10 @@ fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provid
     let grant = provider.map_or(Grant::default(), |provider| provider.grant);
     // Where nobody says how the client proves who it is, the server does, when it is asked.
     let auth = provider.map_or(Some(ClientAuth::default()), Provider::said_client_auth);
-    let client = Credentials::needed(grant, auth);
+    let client = match provider {
+        Some(provider) => Credentials::needed_by(provider.definition(), auth),
+        None => Credentials::needed(grant, auth),
+    };
     let named = provider.map(Credentials::named).into_iter().flatten();
     for name in client.iter().copied().chain(named).chain(password.iter().copied()).chain(tokens.iter().copied()) {
         if let Err(err) = secrets.require(name) {

@@ -69,6 +69,7 @@ fn overrides(
             subject: strings.text("assertion_subject"),
             scope_claim: strings.text("assertion_scope_claim"),
             lifetime: strings.duration("assertion_lifetime").map(|lifetime| lifetime.as_secs()),
+            algorithm: strings.named("assertion_algorithm"),
         },
         subject_token_file: strings.text("subject_token_file"),
         subject_token_type: strings.text("subject_token_type"),

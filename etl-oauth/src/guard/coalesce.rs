@@ -19,6 +19,8 @@ pub struct Coalesce<T> {
 #[derive(Debug)]
 struct Run<T> {
     started_at: Timestamp,
+    /// For how long from its start its outcome is shared.
+    shared_for: Duration,
     landing: watch::Receiver<Option<Landed<T>>>,
 }
 
@@ -67,15 +69,23 @@ impl<T> Coalesce<T> {
         {
             let since = now.duration_since(run.started_at);
             // A clock that was set back must not make a run last for ever.
-            let recent = !since.is_negative() && Duration::try_from(since).is_ok_and(|since| since < self.interval);
+            let recent = !since.is_negative() && Duration::try_from(since).is_ok_and(|since| since < run.shared_for);
             let under_way = run.landing.borrow().is_none() && run.landing.has_changed().is_ok();
             if recent || (under_way && !self.interval.is_zero()) {
                 return Place::Share(run.landing.clone());
             }
         }
         let (landed, landing) = watch::channel(None);
-        *last = Some(Run { started_at: now, landing });
+        *last = Some(Run { started_at: now, shared_for: self.interval, landing });
         Place::Run(landed)
+    }
+
+    /// The outcome of the last run is not shared for longer than that from its start: it may soon be another one, but a
+    /// flood of calls must not find that out call by call.
+    pub fn share_for(&self, limit: Duration) {
+        if let Some(run) = &mut *self.last() {
+            run.shared_for = run.shared_for.min(limit);
+        }
     }
 
     /// Forgets the last run: the next one begins anew, because something has changed that it would find out.
@@ -152,6 +162,20 @@ mod tests {
         drop(floor.enter(false, at(0)));
         assert!(shared(floor.enter(false, at(1))).await.is_none());
         assert!(runs(&floor.enter(false, at(10))));
+    }
+
+    #[tokio::test]
+    async fn s2_an_outcome_that_may_soon_change_is_shared_for_a_moment() {
+        let floor = Coalesce::new(Duration::from_secs(10));
+        let place = floor.enter(false, at(0));
+        floor.share_for(Duration::from_secs(1));
+        land(place, 1, at(0));
+        assert_eq!(*shared(floor.enter(false, at(0))).await.unwrap().outcome, 1);
+        let place = floor.enter(false, at(1));
+        floor.share_for(Duration::from_secs(60));
+        land(place, 2, at(1));
+        assert_eq!(*shared(floor.enter(false, at(10))).await.unwrap().outcome, 2);
+        assert!(runs(&floor.enter(false, at(11))), "no longer than the interval");
     }
 
     #[test]

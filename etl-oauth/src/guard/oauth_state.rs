@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{CookieJar, Key, Once, key::random};
+use super::{CookieJar, Key, ReplayCache, Use, key::random};
 use token_keeper::token::Secret;
 
 const PURPOSE: &str = "state";
@@ -50,6 +50,57 @@ pub enum StateError {
     Used,
 }
 
+/// How many used-up states are remembered at a time, of the operator and of others each.
+const STATES: usize = 10_000;
+
+/// The states that are used up. What strangers use up fills a memory of its own, so that it never takes the operator's place.
+///
+/// Where the strangers' memory is full, a state that is not known as used is good: to refuse it would let a stranger keep
+/// out the person who is rightfully on the way back. A state that comes twice then still needs its browser's cookie, a code
+/// that the provider takes once, and an account that is free.
+#[derive(Debug)]
+pub struct UsedStates {
+    operators: ReplayCache,
+    strangers: ReplayCache,
+}
+
+impl Default for UsedStates {
+    fn default() -> Self {
+        Self::new(STATES)
+    }
+}
+
+impl UsedStates {
+    /// Room for so many of the operator's states, and for so many of others.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { operators: ReplayCache::new(limit), strangers: ReplayCache::new(limit) }
+    }
+
+    /// Whether `state` is known as used.
+    #[must_use]
+    pub fn is_used(&self, state: &str) -> bool {
+        let name = Secret::new(state).digest();
+        self.operators.is_used(&name) || self.strangers.is_used(&name)
+    }
+
+    /// Uses `state` up, for the operator or for a stranger; `false` when it was used before.
+    pub fn consume(&self, by_operator: bool, state: &str, until: Timestamp, now: Timestamp) -> bool {
+        let name = Secret::new(state).digest();
+        if by_operator {
+            return self.operators.consume(&name, until, now) == Use::First;
+        }
+        match self.strangers.consume(&name, until, now) {
+            Use::First => true,
+            Use::Again { .. } => false,
+            Use::NoRoom => {
+                tracing::warn!("more authorisations were begun than this replica remembers");
+                true
+            }
+        }
+    }
+}
+
 impl Pending {
     /// Begins an authorisation of `account`, good for `lifetime`. Gives the `state` for the provider and the cookie for the
     /// browser.
@@ -73,7 +124,7 @@ impl Pending {
         Ok((Self { account: account.to_owned(), verifier: Secret::new(verifier), ends_at }, state, header))
     }
 
-    /// Opens a callback's `state`: sealed by us, begun in this browser, in time, and not used as far as `once` knows.
+    /// Opens a callback's `state`: sealed by us, begun in this browser, in time, and not used as far as `used` knows.
     /// Nothing is used up by this.
     ///
     /// # Errors
@@ -81,7 +132,7 @@ impl Pending {
     pub fn open(
         key: &Key,
         jar: &CookieJar,
-        once: &Once,
+        used: &UsedStates,
         headers: &HeaderMap,
         state: &str,
         now: Timestamp,
@@ -94,12 +145,12 @@ impl Pending {
         }
         let cookie = jar.get(headers, &cookie_name(state)).ok_or_else(|| {
             // Without its cookie a state that was used up looks like another browser's; the browser lost it by using it.
-            if once.is_used(state) { StateError::Used } else { StateError::OtherBrowser }
+            if used.is_used(state) { StateError::Used } else { StateError::OtherBrowser }
         })?;
         if constant_time::verify_slices_are_equal(fingerprint(&cookie).as_bytes(), sealed.browser.as_bytes()).is_err() {
             return Err(StateError::OtherBrowser);
         }
-        if once.is_used(state) {
+        if used.is_used(state) {
             return Err(StateError::Used);
         }
         Ok(Self { account: sealed.account.to_owned(), verifier: Secret::new(sealed.verifier), ends_at })
@@ -109,8 +160,8 @@ impl Pending {
     ///
     /// # Errors
     /// [`StateError::Used`] when it was before.
-    pub fn use_up(&self, once: &Once, state: &str, now: Timestamp) -> Result<(), StateError> {
-        if once.consume(state, self.ends_at, now) { Ok(()) } else { Err(StateError::Used) }
+    pub fn use_up(&self, used: &UsedStates, by_operator: bool, state: &str, now: Timestamp) -> Result<(), StateError> {
+        if used.consume(by_operator, state, self.ends_at, now) { Ok(()) } else { Err(StateError::Used) }
     }
 
     /// The header that takes the browser's cookie away.
@@ -164,7 +215,7 @@ mod tests {
     struct Browser {
         key: Key,
         jar: CookieJar,
-        once: Once,
+        used: UsedStates,
     }
 
     fn at(second: i64) -> Timestamp {
@@ -175,7 +226,7 @@ mod tests {
         fn new() -> Self {
             let key = Key::derive(&Secret::new("s"), "f").unwrap();
             let jar = CookieJar::new(&"https://g.example/function/f".parse().unwrap());
-            Self { key, jar, once: Once::new(100) }
+            Self { key, jar, used: UsedStates::new(100) }
         }
 
         fn begin(&self) -> (String, HeaderMap) {
@@ -186,8 +237,8 @@ mod tests {
         }
 
         fn resume(&self, state: &str, headers: &HeaderMap, now: i64) -> Result<Pending, StateError> {
-            let pending = Pending::open(&self.key, &self.jar, &self.once, headers, state, at(now))?;
-            pending.use_up(&self.once, state, at(now)).map(|()| pending)
+            let pending = Pending::open(&self.key, &self.jar, &self.used, headers, state, at(now))?;
+            pending.use_up(&self.used, true, state, at(now)).map(|()| pending)
         }
     }
 
@@ -231,10 +282,31 @@ mod tests {
     }
 
     #[test]
+    fn s9_states_that_strangers_use_up_refuse_nobody_and_evict_nothing() {
+        let it = Browser { used: UsedStates::new(3), ..Browser::new() };
+        let by_stranger = |state: &str, headers: &HeaderMap| {
+            let pending = Pending::open(&it.key, &it.jar, &it.used, headers, state, at(1))?;
+            pending.use_up(&it.used, false, state, at(1))
+        };
+        let (first, cookies) = it.begin();
+        assert_eq!(by_stranger(&first, &cookies), Ok(()));
+        let (operators, operators_cookies) = it.begin();
+        assert!(it.resume(&operators, &operators_cookies, 1).is_ok());
+        for _ in 0..20 {
+            let (state, headers) = it.begin();
+            assert_eq!(by_stranger(&state, &headers), Ok(()), "who is rightful is let in, however full it is");
+        }
+        assert_eq!(by_stranger(&first, &cookies), Err(StateError::Used));
+        assert_eq!(it.resume(&operators, &operators_cookies, 1).unwrap_err(), StateError::Used);
+        let (another, headers) = it.begin();
+        assert!(it.resume(&another, &headers, 1).is_ok(), "strangers take no place of the operator's");
+    }
+
+    #[test]
     fn another_functions_state_is_foreign() {
         let (it, other) = (Browser::new(), Key::derive(&Secret::new("s"), "g").unwrap());
         let (state, cookies) = it.begin();
-        let result = Pending::open(&other, &it.jar, &it.once, &cookies, &state, at(1));
+        let result = Pending::open(&other, &it.jar, &it.used, &cookies, &state, at(1));
         assert_eq!(result.unwrap_err(), StateError::Foreign);
     }
 }

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::{Caller, Site, Standing};
+use super::{AuthOutcome, Caller, Progress, Site};
 
 /// What somebody wants to come in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,8 +16,10 @@ pub enum Endpoint {
     Callback,
     /// `/status`.
     Status,
-    /// `/refresh`, `/revoke`, `/reseal`.
+    /// `/refresh`, `/revoke`, `/reseal`, `/logout`.
     Operate,
+    /// `/login`.
+    Login,
     /// `/token`: the living token.
     Token,
     /// `/proxy/…`: the provider's API.
@@ -39,7 +41,7 @@ pub enum EnableAuth {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// What it amounts to as the operator's.
-    pub operator: Standing,
+    pub operator: AuthOutcome,
     /// What it amounts to as a caller's, by the rules of `invoke_auth`.
     pub caller: Caller,
     /// From where it was sent.
@@ -100,6 +102,8 @@ pub enum Refusal {
     Forbidden,
     /// Too many wrong ones: again after so many seconds.
     Throttled(u64),
+    /// A signed call that was made before, and how far that one has got.
+    Duplicate(Progress),
     /// A caller's credentials cannot be checked just now.
     Unavailable,
     /// A browser was sent here by another site, with credentials that it sends unasked.
@@ -116,7 +120,7 @@ pub enum Refusal {
 /// use etl_oauth::guard::*;
 ///
 /// let nobody = Credentials {
-///     operator: Standing::Stranger, caller: Caller::Anonymous, site: Site::Machine, form: false, forwarded: false,
+///     operator: AuthOutcome::Stranger, caller: Caller::Anonymous, site: Site::Machine, form: false, forwarded: false,
 /// };
 /// let state = State {
 ///     enable_auth: EnableAuth::Operator, taken: false, named: false, closed: false, opened: false,
@@ -133,6 +137,7 @@ pub fn decide(door: Endpoint, method: &Method, credentials: &Credentials, state:
         Endpoint::Token | Endpoint::Proxy => data(credentials, state),
         Endpoint::Enable | Endpoint::Callback => enable(method, credentials, state),
         Endpoint::Status | Endpoint::Operate => operate(method, credentials),
+        Endpoint::Login => login(method, credentials),
     };
     decided.map_or_else(Decision::Refuse, Decision::Admit)
 }
@@ -140,7 +145,9 @@ pub fn decide(door: Endpoint, method: &Method, credentials: &Credentials, state:
 /// The operator runs the job from the status page, too; but not because another site's picture has the job's address.
 fn job(credentials: &Credentials, state: State) -> Result<Who, Refusal> {
     match (credentials.operator, credentials.caller, credentials.site) {
-        (Standing::Bearer, _, _) | (Standing::Basic, _, Site::Own | Site::Machine) => Ok(Who::Operator),
+        (AuthOutcome::Bearer, _, _) | (AuthOutcome::Basic | AuthOutcome::Session, _, Site::Own | Site::Machine) => {
+            Ok(Who::Operator)
+        }
         (_, Caller::Proved, _) => Ok(Who::Caller),
         _ if !state.closed => Ok(Who::Anyone),
         (_, caller, _) => Err(not_a_caller(caller, credentials.operator)),
@@ -153,13 +160,14 @@ fn data(credentials: &Credentials, state: State) -> Result<Who, Refusal> {
         _ if !state.opened || !state.closed => Err(Refusal::Hidden),
         _ if credentials.forwarded => Err(Refusal::Forwarded),
         Caller::Proved => Ok(Who::Caller),
-        caller => Err(not_a_caller(caller, Standing::Stranger)),
+        caller => Err(not_a_caller(caller, AuthOutcome::Stranger)),
     }
 }
 
-fn not_a_caller(caller: Caller, operator: Standing) -> Refusal {
+fn not_a_caller(caller: Caller, operator: AuthOutcome) -> Refusal {
     match (caller, operator) {
-        (Caller::Throttled(seconds), _) | (_, Standing::Throttled(seconds)) => Refusal::Throttled(seconds),
+        (Caller::Throttled(seconds), _) | (_, AuthOutcome::Throttled(seconds)) => Refusal::Throttled(seconds),
+        (Caller::Duplicate(progress), _) => Refusal::Duplicate(progress),
         (Caller::Forbidden, _) => Refusal::Forbidden,
         (Caller::Unavailable, _) => Refusal::Unavailable,
         (Caller::Wrong(why), _) => Refusal::Caller(why),
@@ -173,7 +181,7 @@ fn enable(method: &Method, credentials: &Credentials, state: State) -> Result<Wh
     }
     let open = state.enable_auth == EnableAuth::FirstVisit && !state.named;
     match credentials.operator {
-        Standing::Basic | Standing::Bearer => operator(method, credentials),
+        AuthOutcome::Basic | AuthOutcome::Bearer | AuthOutcome::Session => operator(method, credentials),
         _ if open && state.taken => Err(Refusal::Taken),
         _ if open => unforged(method, credentials, false).map(|()| Who::Anyone),
         _ => operator(method, credentials),
@@ -182,7 +190,7 @@ fn enable(method: &Method, credentials: &Credentials, state: State) -> Result<Wh
 
 fn operate(method: &Method, credentials: &Credentials) -> Result<Who, Refusal> {
     match credentials.operator {
-        Standing::Unknown => Err(Refusal::Hidden),
+        AuthOutcome::Unknown => Err(Refusal::Hidden),
         _ if credentials.forwarded => Err(Refusal::Forwarded),
         _ => operator(method, credentials),
     }
@@ -191,10 +199,22 @@ fn operate(method: &Method, credentials: &Credentials) -> Result<Who, Refusal> {
 fn operator(method: &Method, credentials: &Credentials) -> Result<Who, Refusal> {
     match credentials.operator {
         // No browser sends a bearer unasked.
-        Standing::Bearer => Ok(Who::Operator),
-        Standing::Basic => unforged(method, credentials, true).map(|()| Who::Operator),
-        Standing::Throttled(seconds) => Err(Refusal::Throttled(seconds)),
-        Standing::Unknown | Standing::Stranger | Standing::Wrong => Err(Refusal::Operator),
+        AuthOutcome::Bearer => Ok(Who::Operator),
+        AuthOutcome::Basic => unforged(method, credentials, true).map(|()| Who::Operator),
+        AuthOutcome::Session => unforged(method, credentials, false).map(|()| Who::Operator),
+        AuthOutcome::Throttled(seconds) => Err(Refusal::Throttled(seconds)),
+        AuthOutcome::Unknown | AuthOutcome::Stranger | AuthOutcome::Wrong => Err(Refusal::Operator),
+    }
+}
+
+/// The form that takes the operator's secret. A forged one would have to know it, and so needs no token; but no other site
+/// is to make a browser guess.
+fn login(method: &Method, credentials: &Credentials) -> Result<Who, Refusal> {
+    match (credentials.operator, credentials.site) {
+        (AuthOutcome::Unknown, _) => Err(Refusal::Hidden),
+        _ if credentials.forwarded => Err(Refusal::Forwarded),
+        (_, Site::Other) if !method.is_safe() => Err(Refusal::CrossSite),
+        _ => Ok(Who::Anyone),
     }
 }
 

@@ -1,5 +1,6 @@
 use std::{
     collections::HashMap,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -19,12 +20,16 @@ const TRUSTED: SignedDuration = SignedDuration::from_hours(24);
 /// Each wrong secret is answered later than the one before it.
 const STEP: Duration = Duration::from_millis(25);
 
-/// Slows the guessing of a secret down, without shutting those out who know it.
+/// A secret of at least so many bytes cannot be guessed at the rate of any network: a right one passes without a place.
+pub(super) const UNGUESSABLE: usize = 16;
+
+/// Slows down the guessing of a secret.
 ///
-/// A try takes a place, and a right one gives it back. There are places for each address, and, since the header that names
-/// an address can be made up, for all addresses together; the latter do not count for an address from which a right secret
-/// has come. So a crowd of guessers is held to one guess in two seconds, while the operator's address goes on. Memory is
-/// bounded. Each replica counts for itself.
+/// A try takes a place, and a right one gives it back. There are places for each address, and, because a caller can make up
+/// the header that names its address, for all addresses together. The latter do not count for an address from which a
+/// right secret has come. A crowd of guessers is held to one guess in two seconds, while the operator's address goes on.
+/// A right secret of [`UNGUESSABLE`] bytes or more never asks for a place; see [`Throttle::judge`]. Memory is bounded. Each
+/// replica counts for itself.
 #[derive(Debug, Default)]
 pub struct Throttle(Mutex<Counts>);
 
@@ -67,7 +72,34 @@ pub struct Try<'a> {
     pause: Duration,
 }
 
+/// What came of a secret that a request sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guess {
+    /// It is the right one.
+    Right,
+    /// It is wrong; the answer waits for so long.
+    Wrong(Duration),
+    /// It was not looked at, because too many were wrong; the next one is after so many seconds.
+    Throttled(u64),
+}
+
 impl Throttle {
+    /// Judges a secret that a request with these headers sent. `right` says whether it is the right one, `length` how long
+    /// the right one is in bytes: one that cannot be guessed always passes, however many wrong ones came before it.
+    pub fn judge(&self, headers: &HeaderMap, right: bool, length: usize, now: Timestamp) -> Guess {
+        if right && length >= UNGUESSABLE {
+            return Guess::Right;
+        }
+        match self.enter(headers, now) {
+            Err(seconds) => Guess::Throttled(seconds),
+            Ok(place) if right => {
+                place.right(now);
+                Guess::Right
+            }
+            Ok(place) => Guess::Wrong(place.wrong()),
+        }
+    }
+
     /// Takes a place for a request with these headers.
     ///
     /// # Errors
@@ -118,11 +150,19 @@ impl Try<'_> {
     }
 }
 
-/// What the last proxy on the way says of where the request came from. A caller may have made it up.
+/// The address that the last proxy on the way names, without its port: the gateway writes `ip:port`, and every connection
+/// has another port. Of IPv6 the network of 64 bits counts, since one host has all of its addresses. A caller may have
+/// made it up.
 fn address(headers: &HeaderMap) -> String {
     let last = headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
-    let last = last.and_then(|value| value.rsplit(',').next()).unwrap_or_default();
-    last.trim().chars().take(64).collect()
+    let last = last.and_then(|value| value.rsplit(',').next()).unwrap_or_default().trim();
+    let bare = last.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(last);
+    let ip = last.parse().map(|address: SocketAddr| address.ip()).or_else(|_| bare.parse());
+    match ip.map(|ip: IpAddr| ip.to_canonical()) {
+        Ok(IpAddr::V4(ip)) => ip.to_string(),
+        Ok(IpAddr::V6(ip)) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).to_string(),
+        Err(_) => last.chars().take(64).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -171,6 +211,43 @@ mod tests {
         assert_eq!(until_refused(&throttle, |_| from("operator"), 3).0, 10, "who makes up the known one gains little");
         let day = 24 * 3600 + 10;
         assert!(throttle.enter(&from("operator"), at(day)).is_ok());
+    }
+
+    #[test]
+    fn s4_an_address_is_one_whatever_its_port() {
+        for (header, wanted) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1:4711", "192.0.2.1"),
+            ("198.51.100.9, 192.0.2.1:4711", "192.0.2.1"),
+            ("[2001:db8:1:2::7]:4711", "2001:db8:1:2::"),
+            ("[2001:db8:1:2::7]", "2001:db8:1:2::"),
+            ("2001:db8:1:2:3::", "2001:db8:1:2::"),
+            ("[::ffff:192.0.2.1]:80", "192.0.2.1"),
+            ("unknown", "unknown"),
+            ("192.0.2.1:99999", "192.0.2.1:99999"),
+            ("", ""),
+        ] {
+            assert_eq!(address(&from(header)), wanted, "{header}");
+        }
+        let throttle = Throttle::default();
+        assert_eq!(until_refused(&throttle, |port| from(&format!("192.0.2.1:{}", 40000 + port)), 0).0, 10);
+        let host = |count: u32| from(&format!("[2001:db8::{count:x}]:443"));
+        assert_eq!(until_refused(&throttle, host, 0).0, 10);
+    }
+
+    #[test]
+    fn s4_a_right_secret_that_cannot_be_guessed_always_passes_and_wrong_ones_wait() {
+        let throttle = Throttle::default();
+        until_refused(&throttle, |count| from(&count.to_string()), 0);
+        assert_eq!(throttle.judge(&from("operator"), true, 16, at(0)), Guess::Right);
+        assert_eq!(
+            throttle.judge(&from("operator"), true, 15, at(0)),
+            Guess::Throttled(2),
+            "a guess is not told apart"
+        );
+        assert_eq!(throttle.judge(&from("operator"), false, 16, at(0)), Guess::Throttled(2));
+        assert!(matches!(throttle.judge(&from("operator"), false, 16, at(2)), Guess::Wrong(_)));
+        assert_eq!(throttle.judge(&from("operator"), true, 15, at(4)), Guess::Right);
     }
 
     #[test]

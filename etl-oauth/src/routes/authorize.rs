@@ -1,27 +1,33 @@
-//! The doors: what a request brings along is gathered, [`guard::decide`](crate::guard::decide) decides, and this says so.
+//! Admission: the credentials of a request are gathered, [`guard::decide`](crate::guard::decide) decides, and a refusal
+//! becomes an answer. Nothing is made, read or asked for a request before it is admitted.
+
+use std::time::Duration;
 
 use axum::{
     body::{Body, Bytes},
     response::Response,
 };
 use http::{HeaderValue, StatusCode, header};
+use serde_json::json;
 
 use super::{
     App,
     enable::is_taken,
-    respond::{Asked, problem},
+    respond::{self, Asked, problem},
 };
 use crate::{
     guard::{
-        Call, Caller, Credentials, Csrf, Decision, EnableAuth, Endpoint, InvokeAuth, Refusal, Site, Standing, State,
-        Who, decide,
+        AuthOutcome, Call, Caller, Credentials, Csrf, Decision, EnableAuth, Endpoint, InvokeAuth, Progress, Refusal,
+        SignedBody, Site, State, Who, decide, digest_fits,
     },
     pages::Problem,
 };
 use token_keeper::store::DEFAULT_ACCOUNT;
 
-/// The longest body that is read to check its signature.
+/// The longest body that is held for a caller who was admitted.
 const BODY_LIMIT: usize = 1 << 20;
+/// The longest body that is held for a caller whom nobody knows.
+const STRANGERS_BODY_LIMIT: usize = 16 << 10;
 
 /// A caller who was let in.
 pub(super) struct Admitted {
@@ -29,6 +35,8 @@ pub(super) struct Admitted {
     pub(super) who: Who,
     /// Under which name the call is remembered, where it may come only once.
     pub(super) once: Option<String>,
+    /// The body of the call: checked where it is signed, else not read yet.
+    pub(super) body: Body,
 }
 
 impl App {
@@ -40,12 +48,26 @@ impl App {
         account: &str,
         csrf: &str,
     ) -> Result<Who, Response> {
+        match self.judge(door, asked, account, csrf).await? {
+            Decision::Admit(who) => Ok(who),
+            Decision::Refuse(refusal) => Err(self.refuse(door, asked, refusal)),
+        }
+    }
+
+    /// The decision over a request for `account`; an answer where none can be made.
+    pub(super) async fn judge(
+        &self,
+        door: Endpoint,
+        asked: &Asked,
+        account: &str,
+        csrf: &str,
+    ) -> Result<Decision, Response> {
         if matches!(door, Endpoint::Enable | Endpoint::Callback) {
             self.keepers.check(account).map_err(|err| self.no_account(asked, &err))?;
         }
         let (operator, pause) = self.operator.judge(&asked.headers, self.clock.now());
-        let is_anyone = !matches!(operator, Standing::Basic | Standing::Bearer);
-        let is_first = self.config.enable_auth == EnableAuth::FirstVisit && is_anyone;
+        let operator = self.or_session(operator, asked).await;
+        let is_first = self.config.enable_auth == EnableAuth::FirstVisit && !is_operator(operator);
         let state = State {
             enable_auth: self.config.enable_auth,
             taken: is_first && self.is_taken(door, asked, account).await?,
@@ -53,41 +75,40 @@ impl App {
             closed: false,
             opened: false,
         };
-        self.decide(door, asked, csrf, (operator, pause), Caller::Anonymous, state).await
+        Ok(self.decide(door, asked, csrf, (operator, pause), Caller::Anonymous, state).await)
     }
 
-    /// What of a body is signed, which is all of it or nothing; and the body, to be read by whoever answers.
-    pub(super) async fn signed_part(&self, asked: &Asked, body: Body) -> Result<(Bytes, Body), Response> {
-        if !self.callers.reads_body() {
-            return Ok((Bytes::new(), body));
-        }
-        let bytes = self.whole(asked, body).await?;
-        Ok((bytes.clone(), Body::from(bytes)))
+    /// Whether a request bears the operator's credentials, whatever they let it do: for what is decided before the door.
+    pub(super) async fn recognises(&self, asked: &Asked) -> bool {
+        let outcome = self.operator.recognise(&asked.headers, self.clock.now());
+        is_operator(self.or_session(outcome, asked).await)
     }
 
-    /// A body that is not too long to be held.
-    pub(super) async fn whole(&self, asked: &Asked, body: Body) -> Result<Bytes, Response> {
-        axum::body::to_bytes(body, BODY_LIMIT).await.map_err(|_| self.too_large(asked))
-    }
-
-    /// Lets a caller in, by the rules of `invoke_auth`. `opened` says whether the configuration opens this door at all.
+    /// Lets a caller in, by the rules of `invoke_auth`. `opened` says whether the configuration opens this door at all. The
+    /// body is read beforehand only where its signature is the one proof, and then up to 64 KiB.
     pub(super) async fn admit_caller(
         &self,
         door: Endpoint,
         asked: &Asked,
-        signed: &[u8],
+        body: Body,
         opened: bool,
     ) -> Result<Admitted, Response> {
         let now = self.clock.now();
-        let call = Call { method: &asked.method, uri: &asked.uri, headers: &asked.headers, body: signed };
-        let judged = self.callers.judge(call, now).await;
-        // Who proved who he is has not guessed at the operator's secret.
-        let (operator, pause) = match judged.caller {
-            Caller::Proved => (Standing::Stranger, judged.pause),
-            _ => self.operator.judge(&asked.headers, now),
+        let (signed, body) = match self.callers.needs_body(&asked.headers, now).filter(|_| opened) {
+            Some(limit) => {
+                let bytes = self.whole(asked, body, limit).await?;
+                (bytes.clone(), Body::from(bytes))
+            }
+            None => (Bytes::new(), body),
         };
-        let pause =
-            if matches!(operator, Standing::Basic | Standing::Bearer) { pause } else { pause.max(judged.pause) };
+        let call = Call { method: &asked.method, uri: &asked.uri, headers: &asked.headers, body: &signed };
+        let judged = self.callers.judge(call, now).await;
+        // A caller's credentials are no guess at the operator's secret.
+        let operator = match judged.caller {
+            Caller::Proved => AuthOutcome::Stranger,
+            _ => self.or_session(self.operator.recognise(&asked.headers, now), asked).await,
+        };
+        let pause = if is_operator(operator) { Duration::ZERO } else { judged.pause };
         let state = State {
             enable_auth: self.config.enable_auth,
             taken: false,
@@ -95,13 +116,65 @@ impl App {
             closed: self.callers.is_closed(),
             opened,
         };
-        let who = self.decide(door, asked, "", (operator, pause), judged.caller, state).await?;
-        Ok(Admitted { who, once: judged.once })
+        match self.decide(door, asked, "", (operator, pause), judged.caller, state).await {
+            Decision::Admit(who) => {
+                let body = self.signed_body(door, asked, body, judged.body).await;
+                let body = body.inspect_err(|_| {
+                    if let Some(once) = &judged.once {
+                        self.callers.release(once);
+                    }
+                })?;
+                Ok(Admitted { who, once: judged.once, body })
+            }
+            Decision::Refuse(refusal) => Err(self.refuse(door, asked, refusal)),
+        }
     }
 
-    fn too_large(&self, asked: &Asked) -> Response {
-        let words = ("That is too much", "the body is larger than 1 MiB", "Send less.");
-        asked.problem(self, &problem("too_large", StatusCode::PAYLOAD_TOO_LARGE, words))
+    /// The body of a call whose signature is good, checked against it.
+    async fn signed_body(
+        &self,
+        door: Endpoint,
+        asked: &Asked,
+        body: Body,
+        signed: SignedBody,
+    ) -> Result<Body, Response> {
+        let wrong = match signed {
+            SignedBody::Unsigned | SignedBody::Whole => return Ok(body),
+            SignedBody::Digest => {
+                let bytes = self.whole(asked, body, BODY_LIMIT).await?;
+                let headers = asked.headers.clone();
+                let hashed = bytes.clone();
+                // A megabyte takes milliseconds to hash.
+                let fits = tokio::task::spawn_blocking(move || digest_fits(&headers, &hashed)).await;
+                if fits.unwrap_or(false) {
+                    return Ok(bytes.into());
+                }
+                "the Content-Digest is not the body's"
+            }
+            SignedBody::Empty => {
+                let bytes = self.whole(asked, body, STRANGERS_BODY_LIMIT).await?;
+                if bytes.is_empty() {
+                    return Ok(Body::empty());
+                }
+                "the signature of a call with a body must cover content-digest"
+            }
+        };
+        Err(self.refuse(door, asked, Refusal::Caller(wrong)))
+    }
+
+    /// The body of a call that was let in as `who`, as a job's input: as much as is held for one of its kind.
+    pub(super) async fn input(&self, asked: &Asked, who: Who, body: Body) -> Result<Bytes, Response> {
+        let limit = if who == Who::Anyone { STRANGERS_BODY_LIMIT } else { BODY_LIMIT };
+        self.whole(asked, body, limit).await
+    }
+
+    /// A body of at most `limit` bytes.
+    async fn whole(&self, asked: &Asked, body: Body, limit: usize) -> Result<Bytes, Response> {
+        axum::body::to_bytes(body, limit).await.map_err(|_| {
+            let message = format!("the body is larger than {} KiB, or broke off", limit >> 10);
+            let words = ("That is too much", &*message, "Send less.");
+            asked.problem(self, &problem("too_large", StatusCode::PAYLOAD_TOO_LARGE, words))
+        })
     }
 
     async fn decide(
@@ -109,10 +182,10 @@ impl App {
         door: Endpoint,
         asked: &Asked,
         csrf: &str,
-        (operator, pause): (Standing, std::time::Duration),
+        (operator, pause): (AuthOutcome, Duration),
         caller: Caller,
         state: State,
-    ) -> Result<Who, Response> {
+    ) -> Decision {
         let credentials = Credentials {
             operator,
             caller,
@@ -125,10 +198,7 @@ impl App {
             tracing::warn!(?door, "wrong credentials");
             tokio::time::sleep(pause).await;
         }
-        match decision {
-            Decision::Admit(who) => Ok(who),
-            Decision::Refuse(refusal) => Err(self.refuse(door, asked, refusal)),
-        }
+        decision
     }
 
     /// Whether somebody has authorised the account, also by another replica. Asked only where it decides.
@@ -150,9 +220,39 @@ impl App {
         Ok(is_taken(&keeper))
     }
 
+    /// The answer to a request that is not let in.
     pub(super) fn refuse(&self, door: Endpoint, asked: &Asked, refusal: Refusal) -> Response {
         let problem = match refusal {
             Refusal::Hidden => return self.hidden(asked, door),
+            Refusal::Operator if asked.is_browser() => return self.to_login(door, asked),
+            // The operator may authorise again, and has not signed in yet.
+            Refusal::Taken if asked.is_browser() && self.operator.exists() => return self.to_login(door, asked),
+            // Senders of webhooks stop at a 2xx alone.
+            Refusal::Duplicate(Progress::Done)
+                if door == Endpoint::Job && matches!(self.config.invoke_auth, InvokeAuth::Hmac(_)) =>
+            {
+                return respond::json(StatusCode::OK, &json!({ "duplicate": true }));
+            }
+            Refusal::Duplicate(progress) => {
+                let next = match progress {
+                    Progress::Done => "Send nothing: it is done.",
+                    Progress::UnderWay => "Send it again later, should the first one fail.",
+                };
+                problem(
+                    "duplicate",
+                    StatusCode::CONFLICT,
+                    ("This call was made before", "the same signed call came before", next),
+                )
+            }
+            Refusal::Operator if asked.wants_html() => problem(
+                "unauthorised",
+                StatusCode::FORBIDDEN,
+                (
+                    "Only the operator may do this",
+                    "this browser is not signed in, or its session has ended",
+                    "Sign in, open the page again, and press the button there.",
+                ),
+            ),
             Refusal::Forwarded => problem(
                 "callback_url",
                 StatusCode::BAD_REQUEST,
@@ -167,8 +267,8 @@ impl App {
                 StatusCode::UNAUTHORIZED,
                 (
                     "Only the operator may do this",
-                    "the operator's password is missing or wrong",
-                    "Give any user name, and as password the value of the secret etl-oauth-operator.",
+                    "the operator's secret is missing or wrong",
+                    "Send the value of the secret etl-oauth-operator as bearer, or as Basic password under any user name.",
                 ),
             ),
             Refusal::Caller(why) => problem(
@@ -243,9 +343,9 @@ impl App {
                 };
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
             }
-            Refusal::Operator => {
-                let challenge = HeaderValue::from_static("Basic realm=\"etl-oauth operator\", charset=\"UTF-8\"");
-                headers.insert(header::WWW_AUTHENTICATE, challenge);
+            // Never Basic: a browser would ask for the secret, keep it, and send it to every function of the gateway.
+            Refusal::Operator if !asked.wants_html() => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             _ => {}
         }
@@ -254,7 +354,9 @@ impl App {
 
     fn hidden(&self, asked: &Asked, door: Endpoint) -> Response {
         let next = match door {
-            Endpoint::Status | Endpoint::Operate => "To have it, mount the secret etl-oauth-operator.",
+            Endpoint::Status | Endpoint::Operate | Endpoint::Login => {
+                "To have it, mount the secret etl-oauth-operator."
+            }
             Endpoint::Token | Endpoint::Proxy => "To have it, set proxy_allow, and invoke_auth to other than none.",
             _ => "Look at the function's own page.",
         };
@@ -263,9 +365,15 @@ impl App {
     }
 }
 
+fn is_operator(outcome: AuthOutcome) -> bool {
+    matches!(outcome, AuthOutcome::Basic | AuthOutcome::Bearer | AuthOutcome::Session)
+}
+
 /// With the button that leads on.
 fn linked(problem: Problem, door: Endpoint, refusal: Refusal) -> Problem {
     match (refusal, door) {
+        (Refusal::Operator, _) => problem.with_link("/login", "Sign in"),
+        (Refusal::CrossSite, Endpoint::Login) => problem.with_link("/login", "Open the page again"),
         (Refusal::Taken, _) => problem.with_link("/", "Run the job"),
         (Refusal::Forged | Refusal::CrossSite, Endpoint::Operate) => {
             problem.with_link("/status", "Open the page again")

@@ -16,7 +16,7 @@ use crate::{
     pages::Problem,
 };
 use token_keeper::{
-    grant::is_signed,
+    grant::{is_signed, judge_redirect_error},
     provider::{Definition, Source, Values},
     renewal::Kept,
     token::{Failure, FailureKind, Secret},
@@ -84,9 +84,9 @@ pub(super) async fn arrive(
     let pending = Pending::open(&app.key, &app.jar, &app.used, &asked.headers, state, now)
         .map_err(|err| app.stale(&asked, err))?;
     let who = app.admit(Endpoint::Callback, &asked, pending.account(), "").await?;
-    app.use_up(&pending, state, now).await.map_err(|err| app.stale(&asked, err))?;
+    app.use_up(&pending, who, state, now).await.map_err(|err| app.stale(&asked, err))?;
     let forget = Pending::forget(&app.jar, state);
-    let result = app.complete(&asked, (&query, &arrival), &pending, who).await;
+    let result = app.complete(&asked, who, (&query, &arrival), &pending).await;
     Ok(match result {
         Ok(kept) => {
             let told = done::told(&app, pending.account(), &kept);
@@ -112,8 +112,8 @@ fn is_prefetch(asked: &Asked) -> bool {
 impl App {
     /// Uses the state up, here and for the other replicas. A store that is away must not keep a person from authorising:
     /// then this replica remembers alone.
-    async fn use_up(&self, pending: &Pending, state: &str, now: Timestamp) -> Result<(), StateError> {
-        pending.use_up(&self.used, state, now)?;
+    async fn use_up(&self, pending: &Pending, who: Who, state: &str, now: Timestamp) -> Result<(), StateError> {
+        pending.use_up(&self.used, who == Who::Operator, state, now)?;
         let Ok(keeper) = self.keepers.get(pending.account()) else { return Ok(()) };
         match keeper.use_up(&Secret::new(state).digest(), pending.ends_at()).await {
             Ok(true) => Ok(()),
@@ -128,9 +128,9 @@ impl App {
     async fn complete(
         &self,
         asked: &Asked,
+        who: Who,
         (query, arrival): (&str, &Arrival),
         pending: &Pending,
-        who: Who,
     ) -> Result<Kept, Response> {
         if self.config.provider.callback.sign.is_some() {
             let client =
@@ -167,7 +167,7 @@ impl App {
         let mut answer = answer.map_err(|failure| self.not_exchanged(asked, &failure))?;
         let owner = self.authority.owner(&answer, sent_at).await;
         answer.owner = owner.map_err(|failure| self.not_exchanged(asked, &failure))?;
-        self.settle(asked, (&keeper, who), answer, sent_at).await
+        self.settle(asked, who, &keeper, answer, sent_at).await
     }
 
     fn bad(&self, asked: &Asked, message: &str) -> Response {
@@ -198,13 +198,18 @@ impl App {
     /// an address: the code alone is told.
     fn refused(&self, asked: &Asked, error: &str) -> Response {
         let provider = &self.config.provider.title;
-        let failure = Failure::new(FailureKind::Config, format!("{provider} answered")).with_code(error);
         if error == "access_denied" {
             let message = format!("access to {provider} was not allowed (access_denied); nothing was stored");
             let words = ("You did not allow it", &*message, "Begin again when you want to.");
             return asked.problem(self, &again(problem("access_denied", StatusCode::FORBIDDEN, words)));
         }
+        let failure = judge_redirect_error(error);
         let message = format!("{failure}; nothing was stored");
+        if failure.class() == FailureKind::ProviderUnavailable {
+            let next = "Begin again in some minutes: nothing is wrong here.";
+            let words = ("The provider cannot answer just now", &*message, next);
+            return asked.problem(self, &again(problem(error, StatusCode::SERVICE_UNAVAILABLE, words)));
+        }
         let words =
             ("The provider refused", &*message, "Compare the client, its redirect URI and scopes with the provider.");
         asked.problem(self, &again(problem("provider_refused", StatusCode::BAD_GATEWAY, words)))

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use axum::{Form, extract::State, extract::rejection::FormRejection, response::Response};
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::StatusCode;
 use jiff::Timestamp;
@@ -10,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     App, State as AppState, done,
-    respond::{self, Asked, problem},
+    enable::is_taken,
+    respond::{self, Asked, FORM_LIMIT, Posted, problem},
 };
 use crate::{
     guard::{Concern, Csrf, Endpoint, Refusal, Who, concerns},
@@ -18,7 +22,7 @@ use crate::{
 };
 use token_keeper::{
     renewal::{Keeper, Kept},
-    token::{Answer, Record, Secret},
+    token::{Answer, Record},
 };
 
 const PURPOSE: &str = "grant";
@@ -43,22 +47,22 @@ struct Waiting {
     record: String,
 }
 
+/// The longest form, from the operator: it holds a sealed record. Others may post no more than any form of ours is long.
+const LIMIT: usize = 1 << 20;
+
 /// `POST`: the person wants it.
-pub(super) async fn confirm(
-    State(app): AppState,
-    asked: Asked,
-    form: Result<Form<Confirmed>, FormRejection>,
-) -> Result<Response, Response> {
-    let Confirmed { csrf, grant } = form.map(|Form(confirmed)| confirmed).unwrap_or_default();
+pub(super) async fn confirm(State(app): AppState, asked: Asked, request: Request) -> Result<Response, Response> {
+    let limit = if app.recognises(&asked).await { LIMIT } else { FORM_LIMIT };
+    let (Confirmed { csrf, grant }, _) = respond::fields(Posted::read(request, limit).await);
     let waiting = app.open(&grant);
     let account = waiting.as_ref().map_or(token_keeper::store::DEFAULT_ACCOUNT, |(waiting, _)| &waiting.account);
     let who = app.admit(Endpoint::Callback, &asked, account, &csrf).await?;
     let (waiting, record) = waiting.ok_or_else(|| app.no_grant(&asked))?;
-    if !app.used.consume(&Secret::new(grant).digest(), waiting.ends_at, app.clock.now()) {
+    if !app.used.consume(who == Who::Operator, &grant, waiting.ends_at, app.clock.now()) {
         return Err(app.no_grant(&asked));
     }
     let keeper = app.keeper(&asked, &waiting.account)?;
-    let kept = app.keep(&asked, (&keeper, who), &record).await?;
+    let kept = app.keep(&asked, who, &keeper, &record).await?;
     Ok(respond::see_other(&app.config.page("/done"), done::told(&app, &waiting.account, &kept)))
 }
 
@@ -67,24 +71,29 @@ impl App {
     pub(super) async fn settle(
         &self,
         asked: &Asked,
-        (keeper, who): (&Keeper, Who),
+        who: Who,
+        keeper: &Keeper,
         answer: Answer,
         sent_at: Timestamp,
     ) -> Result<Kept, Response> {
         let new = keeper.grant(answer, sent_at);
         keeper.sync().await;
+        // A stranger's grant is stored only where none is.
+        if who == Who::Anyone && is_taken(keeper) {
+            return Err(self.refuse(Endpoint::Callback, asked, Refusal::Taken));
+        }
         let now = self.clock.now();
         let wanted = &self.config.provider.scope;
         let concerns = keeper.current().map(|old| concerns(&old.record, &new, wanted, now)).unwrap_or_default();
         if concerns.is_empty() {
-            return self.keep(asked, (keeper, who), &new).await;
+            return self.keep(asked, who, keeper, &new).await;
         }
         Err(self.ask(asked, keeper.account(), &concerns, &new))
     }
 
-    /// Stores a grant. One that anyone may have sent is written only where none is stored, by compare-and-swap: of two
-    /// that were admitted while the account was free, the first one stays.
-    async fn keep(&self, asked: &Asked, (keeper, who): (&Keeper, Who), grant: &Record) -> Result<Kept, Response> {
+    /// Stores a grant; a stranger's only where none is stored, by compare-and-swap: of two that were admitted while the
+    /// account was free, the first one stays.
+    async fn keep(&self, asked: &Asked, who: Who, keeper: &Keeper, grant: &Record) -> Result<Kept, Response> {
         let owner = grant.owner.as_ref().map_or("unknown", |owner| &owner.id);
         let kept = match who {
             Who::Anyone => keeper.take_where_free(grant).await,

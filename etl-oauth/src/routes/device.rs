@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     format::whole,
-    guard::{Csrf, EnableAuth, Endpoint, Who},
+    guard::{Csrf, Decision, EnableAuth, Endpoint, Refusal, Who},
     pages::{Begin, Device, Page},
 };
 use token_keeper::{
@@ -27,18 +27,23 @@ impl App {
     /// The page with the button, or with the code that somebody asked for.
     pub(super) async fn begin_page(&self, asked: &Asked, named: &Fields) -> Result<Response, Response> {
         let account = named.account();
+        match self.judge(Endpoint::Enable, asked, account, "").await? {
+            Decision::Admit(_) => {}
+            // The browser that waits has asked before. When it is done, the page for everybody says so.
+            Decision::Refuse(Refusal::Taken) if named.waits() => {
+                return Ok(respond::see_other(&self.config.page("/done"), None));
+            }
+            Decision::Refuse(refusal) => return Err(self.refuse(Endpoint::Enable, asked, refusal)),
+        }
         if named.waits() {
-            // Who waits has asked before. When it is done, the page for everybody says so.
-            let keeper = self.keeper(asked, account)?;
+            let keeper = self.existing(asked, account).await?;
             // It may be another replica that asks the provider.
             keeper.sync().await;
             let Some(invitation) = keeper.invitation() else {
                 return Ok(respond::see_other(&self.config.page("/done"), None));
             };
-            self.admit(Endpoint::Enable, asked, account, "").await?;
             return Ok(self.device_page(account, &invitation));
         }
-        self.admit(Endpoint::Enable, asked, account, "").await?;
         let csrf = Csrf::issue(&self.key, &self.jar, &asked.headers).ok_or_else(|| self.no_randomness(asked))?;
         let provider = &self.config.provider;
         let page = Page::from(&Begin {

@@ -11,7 +11,10 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
 
 use super::{
     App, State as AppState,
@@ -31,14 +34,17 @@ use token_keeper::{api::Api, renewal::Keeper, store::DEFAULT_ACCOUNT, trace_cont
 
 /// How many accounts are served at a time.
 const AT_A_TIME: usize = 4;
+/// For how long callers share the news that no account is authorised.
+const UNAUTHORISED: Duration = Duration::from_secs(1);
+/// After how many seconds a caller who may not wait asks again.
+const WAIT_AGAIN: u64 = 5;
 
 /// `GET` and `POST`: what a browser, cron-connector and a caller send alike.
 pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Result<Response, Response> {
-    let (signed, body) = app.signed_part(&asked, body).await?;
-    let Admitted { who, once } = app.admit_caller(Endpoint::Job, &asked, &signed, true).await?;
+    let Admitted { who, once, body } = app.admit_caller(Endpoint::Job, &asked, body, true).await?;
     let proved = who != Who::Anyone;
     // Runs of anonymous callers share one outcome, which has to be the same for all of them.
-    let input = if app.config.job.takes_input() { app.whole(&asked, body).await? } else { Bytes::new() };
+    let input = if app.config.job.takes_input() { app.input(&asked, who, body).await? } else { Bytes::new() };
     if !(proved || input.is_empty() || app.config.min_run_interval.is_zero()) {
         return Err(app.no_input(&asked));
     }
@@ -47,21 +53,24 @@ pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Resul
     match app.floor.enter(proved, started_at) {
         Place::Run(landed) => {
             let outcome = Arc::new(app.run_all(&input, app.time_for(&asked)).await);
-            // Who only heard that nobody has authorised it has cost nobody anything, and the next may hear better news.
+            // A run that failed only because no account is authorised made no API call: the next one may soon find better
+            // news. Each of them reads the store, so that there is one a second, however many callers come.
             if outcome.iter().all(|(_, result)| result.as_ref().is_err_and(|err| err.status() == StatusCode::CONFLICT))
             {
-                app.floor.forget();
+                app.floor.share_for(UNAUTHORISED);
             }
             // A call that failed may be sent once more: webhooks are, until they succeed.
-            if let Some(once) = once.filter(|_| outcome.iter().any(|(_, result)| result.is_err())) {
-                app.callers.release(&once);
+            match once {
+                Some(once) if outcome.iter().any(|(_, result)| result.is_err()) => app.callers.release(&once),
+                Some(once) => app.callers.done(&once),
+                None => {}
             }
             let run = Landed { started_at, ended_at: app.clock.now(), outcome };
             let response = app.tell_runs(&asked, see, &run);
             landed.send_replace(Some(run));
             Ok(response)
         }
-        Place::Share(landing) => match Landed::wait(landing).await {
+        Place::Share(landing) => match app.joined(&asked, landing).await? {
             Some(run) => {
                 let mut response = app.tell_runs(&asked, see, &run);
                 response.headers_mut().insert(header::AGE, run.age(app.clock.now()).into());
@@ -74,7 +83,7 @@ pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Resul
 
 /// `HEAD` runs nothing: it is a safe method, and link checkers use it.
 pub(super) async fn head(State(app): AppState, asked: Asked) -> Result<StatusCode, Response> {
-    app.admit_caller(Endpoint::Job, &asked, &[], true).await?;
+    app.admit_caller(Endpoint::Job, &asked, Body::empty(), true).await?;
     let first = app.keepers.get(DEFAULT_ACCOUNT);
     let ready = |keeper: &Keeper| is_taken(keeper) || keeper.begins_by_itself();
     Ok(if first.as_ref().is_ok_and(ready) { StatusCode::OK } else { StatusCode::CONFLICT })
@@ -82,6 +91,8 @@ pub(super) async fn head(State(app): AppState, asked: Asked) -> Result<StatusCod
 
 /// What came of one account's run.
 pub(super) type Run = (String, Result<Outcome, JobError>);
+/// What came of a run of all accounts, for all who share it.
+type Shared = Landed<Vec<Run>>;
 
 impl App {
     /// Runs the job for every authorised account, a few at a time; one that fails stops no other. Where there is none, that
@@ -224,6 +235,30 @@ impl App {
             "Set invoke_auth and prove who you are, or set min_run_interval=0s.",
         );
         asked.problem(self, &problem("input_refused", StatusCode::FORBIDDEN, words))
+    }
+
+    /// Waits for what comes of a run of others. Strangers who wait take no more than their part of `max_inflight`: the
+    /// platform's probes and the operator need the rest.
+    async fn joined(
+        &self,
+        asked: &Asked,
+        landing: watch::Receiver<Option<Shared>>,
+    ) -> Result<Option<Shared>, Response> {
+        if let Some(run) = &*landing.borrow() {
+            return Ok(Some(run.clone()));
+        }
+        let Ok(_place) = self.waiting.try_acquire() else {
+            let words = (
+                "The job is running",
+                "as many callers wait for this run as may",
+                "Nothing: the job runs already. Ask again later for what comes of it.",
+            );
+            let problem = problem("too_many_waiting", StatusCode::TOO_MANY_REQUESTS, words);
+            let mut response = asked.problem(self, &problem);
+            response.headers_mut().insert(header::RETRY_AFTER, WAIT_AGAIN.into());
+            return Err(response);
+        };
+        Ok(Landed::wait(landing).await)
     }
 
     fn no_outcome(&self, asked: &Asked) -> Response {

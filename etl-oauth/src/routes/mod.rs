@@ -9,6 +9,7 @@ mod done;
 mod enable;
 mod flash;
 mod job;
+mod login;
 mod openapi;
 mod proxy;
 mod public_record;
@@ -19,15 +20,16 @@ mod token;
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use axum::{Router, routing};
 use http::StatusCode;
+use tokio::sync::Semaphore;
 
 use crate::{
     config::Config,
-    guard::{Callers, Coalesce, CookieJar, EnableAuth, Key, Once, Operator, random},
+    guard::{Callers, Coalesce, CookieJar, EnableAuth, Key, Operator, ReplayCache, UsedStates, random},
     job::{Progress, open_ledgers},
     pages::Base,
 };
@@ -37,15 +39,15 @@ use run_history::Histories;
 use token_keeper::{
     api::{Api, ApiError},
     grant::{Authority, Credentials, HttpClient},
-    renewal::{Announcer, Clock, Keeper, Keepers, Parts},
+    renewal::{Announcer, Clock, Keeper, KeeperError, Keepers, Parts},
     secrets::Secrets,
     store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
     token::Secret,
     trace_context::{self, Trace},
 };
 
-/// How many used-up states are remembered at a time.
-const STATES: usize = 10_000;
+/// How many sessions that the operator has ended are remembered at a time.
+const SESSIONS: usize = 1000;
 
 /// The function: configuration, keeper and API, ready to be routed to.
 #[derive(Clone, Debug)]
@@ -60,13 +62,18 @@ struct App {
     authority: Authority,
     key: Key,
     jar: CookieJar,
-    used: Once,
+    used: UsedStates,
+    /// Sessions that the operator has ended in this replica.
+    ended: ReplayCache,
     operator: Operator,
     callers: Callers,
     histories: Histories,
     ledgers: Arc<Store>,
     progress: Progress,
     floor: Coalesce<Vec<job::Run>>,
+    description: OnceLock<openapi::Description>,
+    /// Places for callers who wait for a run of others.
+    waiting: Semaphore,
     clock: Clock,
 }
 
@@ -116,13 +123,16 @@ impl Function {
         let app = Arc::new(App {
             base: Base::new(&config.public_url),
             jar: CookieJar::new(&config.public_url),
-            used: Once::new(STATES),
+            used: UsedStates::default(),
+            ended: ReplayCache::new(SESSIONS),
             operator,
             callers,
             histories: Histories::new(Arc::clone(&ledgers)),
             ledgers,
             progress: Progress::default(),
             floor: Coalesce::new(config.min_run_interval),
+            description: OnceLock::new(),
+            waiting: Semaphore::new(config.max_waiting),
             config,
             keepers,
             api,
@@ -148,6 +158,8 @@ impl Function {
             .route("/oauth2/callback", routing::get(callback::arrive).head(callback::head))
             .route("/oauth2/confirm", routing::post(confirm::confirm))
             .route("/done", routing::get(done::page))
+            .route("/login", routing::get(login::page).post(login::sign_in))
+            .route("/logout", routing::post(login::sign_out))
             .route("/status", routing::get(status::show))
             .route("/refresh", routing::post(admin::refresh))
             .route("/revoke", routing::post(admin::revoke))
@@ -162,23 +174,20 @@ impl Function {
     }
 }
 
-/// What states, forms and pages of this function are sealed with: a secret that every replica has, and no browser. Where none
-/// is mounted, each replica makes one up.
+/// A secret that is shorter may be somebody's choice, and so be guessed.
+const RANDOM: usize = 16;
+
+/// The secret that states, forms, sessions and pages of this function are sealed with: the dedicated one, else one of those
+/// that the provider's server made. Never a password: each page would let a stranger try guesses at it, as many as it likes.
+/// Where no such secret is mounted, each replica makes one up.
 fn sealing(secrets: &Secrets) -> Result<Secret, Box<dyn std::error::Error + Send + Sync>> {
-    let shared = [
-        "oauth2-client-secret",
-        "oauth2-private-key",
-        "etl-oauth-seal-keys",
-        "basic-auth-password",
-        "etl-oauth-operator",
-        "api-token",
-        "api-password",
-    ];
-    if let Some(secret) = shared.iter().find_map(|name| secrets.require(name).ok()) {
+    let shared = ["etl-oauth-seal-keys", "oauth2-client-secret", "oauth2-private-key"];
+    let good = |name: &&str| secrets.require(name).ok().filter(|secret| secret.expose().len() >= RANDOM);
+    if let Some(secret) = shared.iter().find_map(good) {
         return Ok(secret);
     }
     tracing::warn!(
-        "whoever begins an authorisation must end it in the same replica: mount the secret etl-oauth-seal-keys"
+        "states and sessions are sealed by a key of this replica and end with it: mount the secret etl-oauth-seal-keys"
     );
     Ok(Secret::new(random().map_err(|_| "there is no randomness")?))
 }
@@ -262,6 +271,16 @@ impl App {
     /// The keeper of an account that a request names.
     fn keeper(&self, asked: &Asked, account: &str) -> Result<Keeper, axum::response::Response> {
         self.keepers.get(account).map_err(|err| self.no_account(asked, &err))
+    }
+
+    /// The keeper of an account that a request only uses: one that nobody has begun is an answer, and costs nothing that
+    /// lasts. Accounts with a name begin by the operator or a person alone.
+    async fn existing(&self, asked: &Asked, account: &str) -> Result<Keeper, axum::response::Response> {
+        let found = self.keepers.existing(account).await.map_err(|err| self.no_account(asked, &err))?;
+        found.ok_or_else(|| {
+            let err = ApiError::from(KeeperError::Disabled { account: account.to_owned() });
+            self.api_failed(asked, &err)
+        })
     }
 
     fn no_account(&self, asked: &Asked, err: &StoreError) -> axum::response::Response {

@@ -1,22 +1,38 @@
 //! `/openapi.json`: what the function answers, for machines.
 
-use axum::{extract::State, response::Response};
-use http::StatusCode;
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::header;
 use serde_json::{Value, json};
 
-use super::{State as AppState, respond};
+use super::State as AppState;
+use crate::pages::Base;
 
 /// Every route, method, parameter, body and answer. A test holds it and the router against each other.
 const DESCRIPTION: &str = include_str!("openapi.json");
 
-/// `GET`: the description, with this function's own address in it.
-pub(super) async fn describe(State(app): AppState) -> Response {
-    // A test reads the very same text.
-    let mut description: Value = serde_json::from_str(DESCRIPTION).unwrap_or_default();
-    if let Some(servers) = description.get_mut("servers") {
-        *servers = json!([{ "url": app.base.to_string() }]);
+/// The description with the function's own address in it. Made once: to read and write it anew takes a millisecond.
+#[derive(Debug)]
+pub(super) struct Description(Bytes);
+
+impl Description {
+    pub(super) fn of(base: &Base) -> Self {
+        // A test reads the very same text.
+        let mut description: Value = serde_json::from_str(DESCRIPTION).unwrap_or_default();
+        if let Some(servers) = description.get_mut("servers") {
+            *servers = json!([{ "url": base.to_string() }]);
+        }
+        Self(description.to_string().into())
     }
-    respond::json(StatusCode::OK, &description)
+}
+
+/// `GET`: the description.
+pub(super) async fn describe(State(app): AppState) -> Response {
+    let Description(text) = app.description.get_or_init(|| Description::of(&app.base));
+    ([(header::CONTENT_TYPE, "application/json")], text.clone()).into_response()
 }
 
 #[cfg(test)]
@@ -24,7 +40,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use axum::body::Body;
-    use http::{Method, Request, header};
+    use http::{Method, Request, StatusCode};
     use tower::ServiceExt;
 
     use super::*;

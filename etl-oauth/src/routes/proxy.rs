@@ -38,15 +38,13 @@ const HOP: [&str; 8] = [
     "upgrade",
 ];
 
-/// What the caller or the platform told this function, and not the API: how a caller proves who it is would let the API prove
-/// the same. Some servers take another method from a header, and another host or path from others: what was allowed would not
-/// be what is done.
-const OURS: [&str; 22] = [
+/// What the caller or the platform tells this function, and not the API. A caller's proof of who it is would let the API
+/// prove the same.
+const OURS: [&str; 13] = [
     "authorization",
     "cookie",
     "dpop",
     "expect",
-    "forwarded",
     "host",
     "signature",
     "signature-input",
@@ -54,17 +52,90 @@ const OURS: [&str; 22] = [
     "webhook-signature",
     "webhook-timestamp",
     "x-api-key",
-    "x-call-id",
     "x-callback-url",
-    "x-etl-oauth-account",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-url",
-    "x-real-ip",
-    "x-rewrite-url",
     "x-start-time",
 ];
+
+/// Headers from which some server, framework or proxy takes another method, target, host or client address than the
+/// request's own: what `proxy_allow` allows would not be what is done. Names, and beginnings of names.
+const STEERING: [&str; 24] = [
+    "client-ip",
+    "destination",
+    "forwarded",
+    "proxy-client-ip",
+    "remote-addr",
+    "true-client-ip",
+    "wl-proxy-client-ip",
+    "x-arr-",
+    "x-call-id",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-",
+    "x-etl-oauth-",
+    "x-forwarded",
+    "x-host",
+    "x-http-",
+    "x-http-method",
+    "x-method",
+    "x-middleware-",
+    "x-original",
+    "x-proxy",
+    "x-real-",
+    "x-remote-",
+    "x-rewrite-",
+];
+
+/// The same by their ends: `cf-connecting-ip`, `fastly-client-ip`, `x-azure-clientip`, `x-tenant-host`.
+const STEERING_ENDS: [&str; 6] = ["-clientip", "-client-ip", "-connecting-ip", "-method-override", "-real-ip", "-host"];
+
+/// What an answer of the API would set for the whole origin of the gateway, have its proxies do, or let caches keep: names,
+/// and beginnings of names. None of it is the API's to say.
+const ORIGIN_WIDE: [&str; 26] = [
+    "access-control-",
+    "age",
+    "alt-svc",
+    "cache-control",
+    "cdn-cache-control",
+    "clear-site-data",
+    "content-security-policy",
+    "cross-origin-",
+    "expect-ct",
+    "expires",
+    "feature-policy",
+    "nel",
+    "origin-agent-cluster",
+    "permissions-policy",
+    "pragma",
+    "public-key-pins",
+    "refresh",
+    "report-to",
+    "reporting-endpoints",
+    "service-worker-allowed",
+    "set-cookie",
+    "set-login",
+    "strict-transport-security",
+    "surrogate-",
+    "x-accel-",
+    "x-sendfile",
+];
+
+/// Whether a request's header stays behind. Names with an underscore do, whatever they are: a server that hands headers on
+/// as variables (CGI, WSGI) reads them as the same name with dashes.
+fn stays_behind(name: &str) -> bool {
+    name.contains('_')
+        || OURS.contains(&name)
+        || STEERING.iter().any(|beginning| name.starts_with(beginning))
+        || STEERING_ENDS.iter().any(|end| name.ends_with(end))
+}
+
+fn is_origin_wide(name: &str) -> bool {
+    ORIGIN_WIDE.iter().any(|it| name == *it || (it.ends_with('-') && name.starts_with(it)) || is_variant(name, it))
+}
+
+/// `content-security-policy-report-only` and the like: another header of the same feature.
+fn is_variant(name: &str, feature: &str) -> bool {
+    feature.len() > 8 && name.strip_prefix(feature).is_some_and(|rest| rest.starts_with('-'))
+}
 
 /// Any method, but for those that are of connections: a server answers TRACE with the request itself, token and all.
 pub(super) fn methods() -> MethodRouter<Arc<App>> {
@@ -81,9 +152,8 @@ async fn never(state: AppState, asked: Asked) -> Response {
 /// Whatever `proxy_allow` allows on this path.
 pub(super) async fn pass(State(app): AppState, asked: Asked, request: Request<Body>) -> Result<Response, Response> {
     let (parts, body) = request.into_parts();
-    let (signed, body) = app.signed_part(&asked, body).await?;
-    app.admit_caller(Endpoint::Proxy, &asked, &signed, app.config.proxy_allow.proxy()).await?;
-    pass_on(&app, &asked, Request::from_parts(parts, body)).await
+    let admitted = app.admit_caller(Endpoint::Proxy, &asked, body, app.config.proxy_allow.proxy()).await?;
+    pass_on(&app, &asked, Request::from_parts(parts, admitted.body)).await
 }
 
 /// The same for a caller who is let in.
@@ -100,8 +170,14 @@ pub(super) async fn pass_on(app: &App, asked: &Asked, request: Request<Body>) ->
         );
         return Err(asked.problem(app, &problem("not_allowed", StatusCode::FORBIDDEN, words)));
     };
-    let account = parts.headers.get(ACCOUNT).map_or(Some(DEFAULT_ACCOUNT), |name| name.to_str().ok());
-    let keeper = app.keeper(asked, account.unwrap_or_default())?;
+    let mut named = parts.headers.get_all(ACCOUNT).iter();
+    let account = match (named.next(), named.next()) {
+        (None, _) => Some(DEFAULT_ACCOUNT),
+        (Some(name), None) => name.to_str().ok(),
+        // Two names are no account's.
+        (Some(_), Some(_)) => None,
+    };
+    let keeper = app.existing(asked, account.unwrap_or_default()).await?;
     let failed = |err: ApiError| app.api_failed(asked, &err);
     let api = app.api(keeper).map_err(failed)?;
     let body = payload(&parts.headers, body).await.map_err(|()| {
@@ -109,7 +185,7 @@ pub(super) async fn pass_on(app: &App, asked: &Asked, request: Request<Body>) ->
         asked.problem(app, &problem("bad_body", StatusCode::BAD_REQUEST, words))
     })?;
     let mut headers = without_hops(parts.headers);
-    remove(&mut headers, |name| OURS.contains(&name) || name.starts_with("x-forwarded-"));
+    remove(&mut headers, stays_behind);
     let forward = Forward {
         method: parts.method,
         path: path.segments().to_vec(),
@@ -120,12 +196,12 @@ pub(super) async fn pass_on(app: &App, asked: &Asked, request: Request<Body>) ->
     let forwarded = api.forward(forward).await.map_err(failed)?;
     let (parts, body) = forwarded.answer.into_parts();
     let mut headers = without_hops(parts.headers);
-    headers.remove(header::SET_COOKIE);
+    remove(&mut headers, is_origin_wide);
     if let Some(place) = forwarded.leads_to.and_then(|place| HeaderValue::try_from(back_here(depth, &place)).ok()) {
         headers.insert(header::LOCATION, place);
     }
-    // What a token was needed for is nothing for a cache that nobody told so.
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    // A shared cache would hand one caller's answer to another, and to callers who prove nothing.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
     let mut response = Response::new(Body::new(body));
     *response.status_mut() = parts.status;
     *response.headers_mut() = headers;

@@ -5,12 +5,12 @@ use std::convert::Infallible;
 use axum::{
     Form,
     body::Body,
-    extract::{FromRequest, FromRequestParts, Query, Request, rejection::QueryRejection},
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::App;
 use crate::pages::{Page, Problem};
@@ -56,34 +56,44 @@ impl Fields {
 }
 
 /// The longest form of ours, in bytes.
-const FORM_LIMIT: usize = 16 << 10;
+pub(super) const FORM_LIMIT: usize = 16 << 10;
 
 /// A posted form, or what is wrong with the body. An empty body is an empty form, whatever its `Content-Type` says: clients
 /// set one by habit.
 #[derive(Debug)]
-pub(super) struct Posted(Result<Fields, StatusCode>);
+pub(super) struct Posted<T = Fields>(Result<T, StatusCode>);
 
-impl<S: Send + Sync> FromRequest<S> for Posted {
-    type Rejection = Infallible;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Infallible> {
+impl<T: Default + DeserializeOwned> Posted<T> {
+    /// Reads a form of at most `limit` bytes.
+    pub(super) async fn read(request: Request, limit: usize) -> Self {
         let (parts, body) = request.into_parts();
-        let Ok(body) = axum::body::to_bytes(body, FORM_LIMIT).await else {
-            return Ok(Self(Err(StatusCode::PAYLOAD_TOO_LARGE)));
+        let Ok(body) = axum::body::to_bytes(body, limit).await else {
+            return Self(Err(StatusCode::PAYLOAD_TOO_LARGE));
         };
         if body.is_empty() {
-            return Ok(Self(Ok(Fields::default())));
+            return Self(Ok(T::default()));
         }
-        let form = Form::from_request(Request::from_parts(parts, Body::from(body)), state).await;
-        Ok(Self(form.map(|Form(fields)| fields).map_err(|rejection| rejection.status())))
+        // The limit is checked already, and the extractor's own is another.
+        let mut request = Request::from_parts(parts, Body::from(body));
+        DefaultBodyLimit::disable().apply(&mut request);
+        let form = Form::from_request(request, &()).await;
+        Self(form.map(|Form(fields)| fields).map_err(|rejection| rejection.status()))
+    }
+}
+
+impl<T: Default + DeserializeOwned, S: Send + Sync> FromRequest<S> for Posted<T> {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::read(request, FORM_LIMIT).await)
     }
 }
 
 /// The fields of a posted form, and what is wrong with a body that is none. Without a body there are no fields.
-pub(super) fn fields(Posted(form): Posted) -> (Fields, Option<StatusCode>) {
+pub(super) fn fields<T: Default>(Posted(form): Posted<T>) -> (T, Option<StatusCode>) {
     match form {
         Ok(fields) => (fields, None),
-        Err(status) => (Fields::default(), Some(status)),
+        Err(status) => (T::default(), Some(status)),
     }
 }
 

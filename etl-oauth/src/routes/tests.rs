@@ -1,6 +1,8 @@
 //! Authorising again, at a provider that says whose a token is.
 
+mod admission;
 mod operation;
+mod session;
 
 use std::sync::{
     Arc, LazyLock, Mutex,
@@ -29,9 +31,10 @@ async fn provider() -> String {
     let token = |body: String| async move {
         let field = |name: &str| {
             let mut fields = url::form_urlencoded::parse(body.as_bytes());
-            fields.find(|(field, _)| field == name).map(|(_, value)| value.into_owned()).unwrap()
+            fields.find(|(field, _)| field == name).map(|(_, value)| value.into_owned())
         };
-        let code = field("code");
+        // A machine shows its own credentials and no code.
+        let code = field("code").unwrap_or_else(|| "machine:read write".to_owned());
         let (person, scope) = code.split_once(':').unwrap();
         let claims = json!({ "iss": issuer, "aud": "client", "sub": person, "exp": 4_000_000_000_u64 });
         let id_token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
@@ -84,6 +87,21 @@ struct Seen {
     body: String,
 }
 
+impl Seen {
+    async fn of(answer: axum::response::Response) -> Self {
+        let (parts, body) = answer.into_parts();
+        let set = parts.headers.get_all(header::SET_COOKIE).iter();
+        let cookies: Vec<&str> = set.filter_map(|cookie| cookie.to_str().ok()?.split(';').next()).collect();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        Self {
+            status: parts.status,
+            location: parts.headers.get(header::LOCATION).map_or("", |url| url.to_str().unwrap()).to_owned(),
+            cookies: cookies.join("; "),
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+}
+
 const SECRET: &str = "operator's secret";
 
 impl Scene {
@@ -96,7 +114,15 @@ impl Scene {
     }
 
     async fn running(job: Job, definition: &str, variables: &[(&str, &str)]) -> Self {
+        Self::prepared(job, definition, variables, &[]).await
+    }
+
+    /// With further secrets.
+    async fn prepared(job: Job, definition: &str, variables: &[(&str, &str)], secrets: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        for (name, value) in secrets {
+            std::fs::write(folder.path().join(name), value).unwrap();
+        }
         let url = provider().await;
         Self::start(job, definition, variables, folder, url).await
     }
@@ -118,18 +144,29 @@ impl Scene {
         ] {
             std::fs::write(folder.path().join(name), value).unwrap();
         }
-        let path = |name: &str| Some(folder.path().join(name).display().to_string());
+        let router = Self::router(folder.path(), &url, job, variables).await;
+        Self { router, provider: url, folder }
+    }
+
+    /// Another process of the same function, over the same store.
+    async fn restarted(self) -> Self {
+        let router = Self::router(self.folder.path(), &self.provider, Job::Gumroad, &[]).await;
+        Self { router, ..self }
+    }
+
+    async fn router(folder: &std::path::Path, url: &str, job: Job, variables: &[(&str, &str)]) -> Router {
+        let path = |name: &str| Some(folder.join(name).display().to_string());
         let config = Config::read(|name| match name {
             "provider_file" => path("here.toml"),
             "public_url" => Some("http://127.0.0.1/function/f".into()),
             "store" => Some("file".into()),
             "store_path" => path("store"),
             "allow_ephemeral_store" => Some("true".into()),
-            "secret_mount_path" => Some(folder.path().display().to_string()),
-            name => variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.replace("URL", &url)),
+            "secret_mount_path" => Some(folder.display().to_string()),
+            name => variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.replace("URL", url)),
         });
         let config = Config { job, ..config.unwrap() };
-        Self { router: Function::new(config).await.unwrap().router(), provider: url.clone(), folder }
+        Function::new(config).await.unwrap().router()
     }
 
     async fn send(&self, method: Method, uri: &str, cookies: &str, form: &[(&str, &str)]) -> Seen {
@@ -144,16 +181,7 @@ impl Scene {
             .body(Body::from(body))
             .unwrap();
         let answer = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = answer.into_parts();
-        let set = parts.headers.get_all(header::SET_COOKIE).iter();
-        let cookies: Vec<&str> = set.filter_map(|cookie| cookie.to_str().ok()?.split(';').next()).collect();
-        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-        Seen {
-            status: parts.status,
-            location: parts.headers.get(header::LOCATION).map_or("", |url| url.to_str().unwrap()).to_owned(),
-            cookies: cookies.join("; "),
-            body: String::from_utf8(body.to_vec()).unwrap(),
-        }
+        Seen::of(answer).await
     }
 
     /// Authorises as the person of `code`: the callback's answer.

@@ -1,6 +1,7 @@
 //! `/token`: the living access token, for a sibling function that calls the API itself.
 
 use axum::{
+    body::Body,
     extract::{Query, State},
     response::Response,
 };
@@ -27,8 +28,8 @@ pub(super) async fn show(
     asked: Asked,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Response> {
-    app.admit_caller(Endpoint::Token, &asked, &[], app.config.proxy_allow.token()).await?;
-    let keeper = app.keeper(&asked, wanted.account.as_deref().unwrap_or(DEFAULT_ACCOUNT))?;
+    app.admit_caller(Endpoint::Token, &asked, Body::empty(), app.config.proxy_allow.token()).await?;
+    let keeper = app.existing(&asked, wanted.account.as_deref().unwrap_or(DEFAULT_ACCOUNT)).await?;
     let token = keeper.token().await.map_err(|err| app.api_failed(&asked, &err.into()))?;
     let tokens = token.tokens();
     Ok(respond::json(

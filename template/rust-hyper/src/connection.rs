@@ -23,10 +23,11 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use crate::{access_log::AccessRecord, framing::HeadScanner};
+use crate::{
+    access_log::AccessRecord,
+    framing::{HEAD_LIMIT, HeadScanner},
+};
 
-/// Bytes that a request's head may have, as for of-watchdog.
-const HEAD_LIMIT: usize = (1 << 20) + 4096;
 /// A call that exceeds its limit is answered or broken off by itself. Only a client that does not take even that is cut.
 const GRACE: Duration = Duration::from_millis(500);
 /// How long a client may take to read an answer and close, before the socket is closed under it. An earlier close would
@@ -64,7 +65,6 @@ pub(crate) async fn serve<S, B>(
     builder
         .http1()
         .header_read_timeout(None)
-        .title_case_headers(true)
         .max_buf_size(HEAD_LIMIT)
         // A client that shuts its writing side still gets its answer.
         .half_close(true);

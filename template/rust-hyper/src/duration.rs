@@ -2,6 +2,16 @@
 
 use std::{fmt, time::Duration};
 
+/// Appends seconds with six decimals, `0.012345`, or the first `decimals` of them.
+pub(crate) fn push_seconds(out: &mut Vec<u8>, duration: Duration, decimals: usize) {
+    let mut digits = itoa::Buffer::new();
+    out.extend_from_slice(digits.format(duration.as_secs()).as_bytes());
+    out.push(b'.');
+    // The leading one keeps the zeros behind it.
+    let micros = digits.format(1_000_000 + duration.subsec_micros()).as_bytes();
+    out.extend_from_slice(&micros[1..=decimals.min(6)]);
+}
+
 /// A text that is no duration, or one below zero.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NotADuration;

@@ -176,9 +176,9 @@ fn announced_length<B: http_body::Body>(response: &mut Response<B>, is_head: boo
     let known = response.body().size_hint().exact();
     let status = response.status();
     let headers = response.headers_mut();
-    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
-    let (first, has_more) = (values.next().cloned(), values.next().is_some());
-    let announced = first.as_ref().filter(|_| !has_more).and_then(|value| value.to_str().ok()?.parse().ok());
+    let first = headers.get(header::CONTENT_LENGTH);
+    let is_one = || headers.get_all(header::CONTENT_LENGTH).iter().count() == 1;
+    let announced = first.filter(|_| is_one()).and_then(|value| value.to_str().ok()?.parse().ok());
     if first.is_some() {
         let is_allowed = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let is_true = is_head || known.is_none() || known == announced;
@@ -228,8 +228,8 @@ pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 fn set_duration(headers: &mut HeaderMap, started: Instant) {
-    let took = started.elapsed();
-    let seconds = format!("{}.{:06}", took.as_secs(), took.subsec_micros());
+    let mut seconds = Vec::with_capacity("0.000000".len());
+    duration::push_seconds(&mut seconds, started.elapsed(), 6);
     if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(seconds)) {
         headers.insert(DURATION, value);
     }

@@ -1,6 +1,7 @@
 //! A process that is nothing but one function.
 
 use std::{
+    backtrace::{Backtrace, BacktraceStatus},
     collections::BTreeSet,
     error::Error,
     fs,
@@ -144,17 +145,17 @@ async fn reap_orphans() {
     let mut known = BTreeSet::new();
     loop {
         tokio::time::sleep(ORPHANED).await;
-        known = reap(&known, zombies());
+        known = reap(&known, &zombies());
     }
 }
 
 /// Collects those of `zombies` that were known before; the others are to be known next time.
-fn reap(known: &BTreeSet<i32>, zombies: BTreeSet<i32>) -> BTreeSet<i32> {
+fn reap(known: &BTreeSet<i32>, zombies: &BTreeSet<i32>) -> BTreeSet<i32> {
     for pid in zombies.intersection(known).filter_map(|&pid| Pid::from_raw(pid)) {
         // One that was waited for meanwhile is gone.
         let _ = waitpid(Some(pid), WaitOptions::NOHANG);
     }
-    &zombies - known
+    zombies - known
 }
 
 /// The children of this process that have ended.
@@ -175,8 +176,12 @@ fn log_panics(log: Dispatch) {
     panic::set_hook(Box::new(move |panic| {
         let message = panic.payload_as_str().unwrap_or("no message");
         let place = panic.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
+        let backtrace = Backtrace::capture();
         // A thread that the function has started has no subscriber before the global one is set.
-        dispatcher::with_default(&log, || error!(target: "watchdog", "panic{place}: {message}"));
+        dispatcher::with_default(&log, || match backtrace.status() {
+            BacktraceStatus::Captured => error!(target: "watchdog", %backtrace, "panic{place}: {message}"),
+            _ => error!(target: "watchdog", "panic{place}: {message}"),
+        });
     }));
 }
 
@@ -204,9 +209,9 @@ mod tests {
             std::thread::yield_now();
         }
         let own = || BTreeSet::from([pid]);
-        let known = reap(&BTreeSet::new(), own());
+        let known = reap(&BTreeSet::new(), &own());
         assert!(is_zombie() && known.contains(&pid), "it may still be waited for");
-        assert!(reap(&known, own()).is_empty());
+        assert!(reap(&known, &own()).is_empty());
         assert!(!is_zombie());
         assert!(child.wait().is_err());
     }

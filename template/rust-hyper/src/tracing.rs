@@ -158,24 +158,33 @@ impl Visit for Fields {
 }
 
 /// Now as `2006/01/02 15:04:05` in the time zone of `TZ`, as Go's log package writes it.
-pub(crate) struct Stamp;
+struct Stamp;
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_stamp(|stamp| f.write_str(stamp))
+    }
+}
+
+/// Appends now as text lines begin with it.
+pub(crate) fn push_stamp(line: &mut Vec<u8>) {
+    with_stamp(|stamp| line.extend_from_slice(stamp.as_bytes()));
+}
 
 thread_local! {
     /// The text of this second, which thousands of lines share.
     static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
 }
 
-impl fmt::Display for Stamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let now = Timestamp::now();
-        SECOND.with_borrow_mut(|(second, text)| {
-            if *second != now.as_second() {
-                *text = Zoned::new(now, jiff::tz::TimeZone::system()).strftime("%Y/%m/%d %H:%M:%S").to_string();
-                *second = now.as_second();
-            }
-            f.write_str(text)
-        })
-    }
+fn with_stamp<T>(write: impl FnOnce(&str) -> T) -> T {
+    let now = Timestamp::now();
+    SECOND.with_borrow_mut(|(second, text)| {
+        if *second != now.as_second() {
+            *text = Zoned::new(now, jiff::tz::TimeZone::system()).strftime("%Y/%m/%d %H:%M:%S").to_string();
+            *second = now.as_second();
+        }
+        write(text)
+    })
 }
 
 /// A string as JSON, quotes included.

@@ -70,7 +70,7 @@ fn script(context: &Path, arguments: &[&str]) -> (String, String) {
         .args(arguments)
         .current_dir(context)
         .env("PROFILE", "dev")
-        .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("target"))
+        .env("CARGO_TARGET_DIR", target())
         .stderr(Stdio::piped())
         .output()
         .unwrap();
@@ -79,8 +79,16 @@ fn script(context: &Path, arguments: &[&str]) -> (String, String) {
     (String::from_utf8(output.stdout).unwrap(), errors)
 }
 
+/// Everything that is built here is in one folder.
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("target")
+}
+
 fn cargo(folder: &Path, arguments: &[&str]) {
-    let output = Command::new(env!("CARGO")).args(arguments).current_dir(folder).output().unwrap();
+    let mut command = Command::new(env!("CARGO"));
+    // As `build.sh` has it, so that nothing is compiled twice.
+    command.env("CARGO_TARGET_DIR", target()).env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
+    let output = command.args(arguments).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -167,4 +175,11 @@ fn functions_of_every_shape_build_and_serve() {
     assert_eq!(ask(&build(&locked)), "locked");
     let used = fs::read_to_string(locked.join("function/Cargo.lock")).unwrap();
     assert!(used.contains("name = \"itoa\"\nversion = \"1.0.17\""), "{used}");
+
+    // Where the template lies when it was pulled, cargo works as in any crate; here outside of this workspace.
+    let pulled = lay_out("pulled", &[]);
+    let manifest = fs::read_to_string(pulled.join("Cargo.toml")).unwrap();
+    fs::write(pulled.join("Cargo.toml"), manifest + "\n[workspace]\n").unwrap();
+    cargo(&pulled, &["build", "--locked", "--no-default-features"]);
+    assert_eq!(ask(&target().join("debug/watchdog")), "hello\n");
 }

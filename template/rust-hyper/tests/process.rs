@@ -142,9 +142,11 @@ fn an_error_of_the_constructor_ends_the_process() {
 }
 
 fn events_are_filtered_by_rust_log_or_log_level() {
-    for (variable, level, is_debug, is_info) in
-        [("RUST_LOG", "debug", true, true), ("log_level", "warn,watchdog=info", false, false), ("unset", "", false, true)]
-    {
+    for (variable, level, is_debug, is_info) in [
+        ("RUST_LOG", "debug", true, true),
+        ("log_level", "warn,watchdog=info", false, false),
+        ("unset", "", false, true),
+    ] {
         let mut process = Process::start("any", &[(variable, level)]);
         assert!(process.get("/events").ends_with("logged\n"));
         let (code, log) = process.end();

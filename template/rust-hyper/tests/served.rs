@@ -206,7 +206,7 @@ async fn a_wrong_length_ends_the_connection_and_no_answer_runs_into_another() {
     for (path, body) in [("/right", "fourteen bytes"), ("/known", "five\n")] {
         let answers = ask(running.address, &format!("GET {path} HTTP/1.1\r\nHost: fn\r\n\r\n{next}")).await;
         assert!(answers.contains(&format!("\r\n\r\n{body}HTTP/1.1 200 OK\r\n")), "{path}: {answers}");
-        assert!(answers.contains(&format!("Content-Length: {}\r\n", body.len())), "{path}: {answers}");
+        assert!(answers.contains(&format!("content-length: {}\r\n", body.len())), "{path}: {answers}");
     }
     running.stop.send(()).unwrap();
     running.task.await.unwrap();
@@ -236,7 +236,7 @@ async fn an_answer_without_a_body_has_no_length_that_is_forbidden() {
     ] {
         let answer = ask(request).await;
         let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
-        let found = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        let found = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         assert_eq!((found, body), (length, ""), "{request}: {answer}");
     }
 }
@@ -316,7 +316,7 @@ async fn an_upload_that_is_too_slow_is_a_504_on_both_protocols() {
     let running = start(function, &[("read_timeout", "200ms")]).await;
     let slow = "POST / HTTP/1.1\r\nHost: fn\r\nContent-Length: 9\r\n\r\nhalf";
     let answer = ask(running.address, slow).await;
-    assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains("Connection: close\r\n"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains("connection: close\r\n"), "{answer}");
     assert!(answer.ends_with("the function did not answer within read_timeout=200ms\n"), "{answer}");
 
     let stream = TokioIo::new(TcpStream::connect(running.address).await.unwrap());

@@ -112,13 +112,13 @@ fn an_older_lock_file_is_kept_and_completed() {
         run("cargo", &handler, &["update", "--quiet", "--package", package, "--precise", version])
     };
     update("itoa", "1.0.10");
-    update("tower", "0.5.1");
+    update("tower", "0.5.2");
     // Something that was never locked has come since.
     let text = fs::read_to_string(handler.join("Cargo.toml")).unwrap();
     fs::write(handler.join("Cargo.toml"), text.replace("[dependencies]", "[dependencies]\nroman = \"0.1\"")).unwrap();
     let step = builder.fetch(&builder.context_of("older", &handler)).passed();
     let used = packages(&step.lock());
-    assert!(used.contains("itoa 1.0.10") && used.contains("tower 0.5.1"), "{used:?}");
+    assert!(used.contains("itoa 1.0.10") && used.contains("tower 0.5.2"), "{used:?}");
     assert!(
         step.newly_resolved().is_some_and(|line| line.contains("roman 0.1") && !line.contains("hyper")),
         "{}",
@@ -189,7 +189,11 @@ fn what_lies_outside_the_folder_is_refused_in_one_sentence_with_the_way_out() {
     refused("inherited", &[("Cargo.toml", &inherited)], "function/Cargo.toml:4:edition.workspace = true");
     refused("virtual", &[("Cargo.toml", "[workspace]\nmembers = [\"one\"]\n")], "no [package]");
 
-    // What lies inside is not.
+    // What lies inside is not, nor what is no dependency.
+    let nested = nested.replace(
+        "[dependencies]",
+        "# edition.workspace = true\n[package.metadata.tool]\npath = \"/srv\"\n[dependencies]\n# old = { path = \"../old\" }",
+    );
     let inside = shared("[dependencies]\nother = { path = \"../other\" }\n");
     let other = shared("").replace("shared", "other");
     let files = [("Cargo.toml", nested.as_str()), ("shared/Cargo.toml", &inside), ("other/Cargo.toml", &other)];

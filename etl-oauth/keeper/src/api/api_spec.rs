@@ -13,7 +13,7 @@ use crate::{
 pub struct Facts {
     /// The statuses that say that the token has ended (case F10); 401 where nothing else is known.
     pub expired: Vec<StatusCode>,
-    /// What says so in the body of an answer whose status is a success.
+    /// What says so in the body of an answer, whatever its status is.
     pub expired_in: Option<Mark>,
     /// The header that carries the token.
     pub header: HeaderName,
@@ -83,6 +83,8 @@ pub struct Limits {
     pub windows: Option<Windows>,
     /// The statuses beside 429 that are a refusal for going too fast when nothing is left.
     pub statuses: Vec<StatusCode>,
+    /// What tells in the body of an answer that a limit is reached, whatever its status is.
+    pub told_in: Vec<Mark>,
 }
 
 /// Limits of windows of fixed lengths, which begin at whole multiples of them.
@@ -106,13 +108,14 @@ impl Default for Limits {
             windows: None,
             // So says GitHub, among others.
             statuses: vec![StatusCode::FORBIDDEN],
+            told_in: Vec::new(),
         }
     }
 }
 
 impl Limits {
     fn of(told: &provider::Limits, name: impl Fn(&str) -> Result<HeaderName, String>) -> Result<Self, String> {
-        let mut limits = Self::default();
+        let mut limits = Self { told_in: told.told_in.clone(), ..Self::default() };
         if let Some(remaining) = &told.remaining {
             limits.remaining = vec![name(remaining)?];
         }

@@ -1,9 +1,13 @@
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header};
 use url::Url;
 
-use crate::renewal::{KeeperError, RECORD_DAMAGED};
+use crate::{
+    grant::network_error::describe,
+    renewal::{KeeperError, RECORD_DAMAGED},
+    text,
+};
 
 /// Why a call to the API brought nothing. No variant shows a query: the API may put anything into one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,8 +65,23 @@ pub enum ApiError {
     Unreachable {
         /// Where it was looked for.
         origin: String,
-        /// What happened.
-        reason: &'static str,
+        /// What happened: the host and the cause.
+        reason: String,
+        /// Whether it was too slow.
+        timed_out: bool,
+    },
+    /// It wants a scope that the token does not have (RFC 6750 §3.1, `insufficient_scope`).
+    #[error(
+        "the API refuses the token of account {account} for {path}: its scope is not enough{}",
+        scope.as_ref().map(|scope| format!(", {scope} is wanted")).unwrap_or_default()
+    )]
+    InsufficientScope {
+        /// The account.
+        account: String,
+        /// The path that was asked for.
+        path: String,
+        /// The scope that the API says it wants.
+        scope: Option<String>,
     },
     /// Its answer is not what was asked for.
     #[error("the API's answer to {path} cannot be read (line {line}, column {column})")]
@@ -90,12 +109,27 @@ pub enum ApiError {
 
 impl ApiError {
     pub(super) fn unreachable(url: &Url, err: &reqwest::Error) -> Self {
-        let reason = match err {
+        let what = match err {
             err if err.is_timeout() => "does not answer in time",
             err if err.is_connect() => "cannot be reached",
             _ => "broke off",
         };
-        Self::Unreachable { origin: url.origin().ascii_serialization(), reason }
+        let reason = format!("{what}: {}", describe(url, err));
+        Self::Unreachable { origin: url.origin().ascii_serialization(), reason, timed_out: err.is_timeout() }
+    }
+
+    /// A 403 whose challenge says that the token's scope is not enough (RFC 6750 §3.1); `None` for any other answer.
+    pub(super) fn insufficient_scope(
+        account: &str,
+        path: String,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Option<Self> {
+        let challenges = headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        let challenge = challenges.into_iter().find(|challenge| challenge.contains("insufficient_scope"))?;
+        let scope = challenge.split("scope=\"").nth(1).and_then(|rest| rest.split('"').next());
+        let scope = scope.filter(|scope| !scope.is_empty()).map(|scope| text::cut(scope, 100));
+        (status == StatusCode::FORBIDDEN).then(|| Self::InsufficientScope { account: account.to_owned(), path, scope })
     }
 
     /// A JSON answer of `path` that does not have the expected shape.
@@ -123,9 +157,10 @@ impl ApiError {
                 KeeperError::Disabled { .. }
                 | KeeperError::NeedsAuthorisation { .. }
                 | KeeperError::NoRefreshToken { .. },
-            ) => StatusCode::CONFLICT,
+            )
+            | Self::InsufficientScope { .. } => StatusCode::CONFLICT,
             Self::Token(_) | Self::Limited { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unreachable { reason: "does not answer in time", .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Unreachable { timed_out: true, .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_GATEWAY,
         }
@@ -145,6 +180,7 @@ impl ApiError {
             Self::Elsewhere { .. } => "other_origin",
             Self::Paging { .. } => "paging",
             Self::Refused { .. } => "token_refused",
+            Self::InsufficientScope { .. } => "insufficient_scope",
             Self::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => "rate_limited",
             Self::Status { .. } => "api_error",
             Self::Unreachable { .. } => "api_unreachable",
@@ -159,6 +195,9 @@ impl ApiError {
         match self {
             Self::Token(err) => err.next_step(),
             Self::Refused { .. } => "Compare the granted scope with what the API needs, and authorise again.",
+            Self::InsufficientScope { .. } => {
+                "Add the scope to the variable scope, where the provider allows this client it, and authorise again."
+            }
             Self::Status { status, .. } if status.is_server_error() || status.as_u16() == 429 => {
                 "Nothing, unless it lasts."
             }

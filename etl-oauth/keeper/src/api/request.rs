@@ -155,18 +155,21 @@ impl Request {
                 Ok(response) => {
                     let now = timing.now();
                     let status = response.status;
-                    let limited = pace.note(status, &response.headers, &facts.limits, now);
+                    let limit_told = facts.limits.told_in.iter().any(|mark| mark.is_in(&response.body));
+                    // A limit that the body tells is one, whatever the status says.
+                    let paced = if limit_told { StatusCode::TOO_MANY_REQUESTS } else { status };
+                    let limited = pace.note(paced, &response.headers, &facts.limits, now);
                     let retry_after = crate::grant::retry_after(&response.headers, now);
-                    let error = ApiError::Status { status, path: self.path(), retry_after };
+                    let scope = ApiError::insufficient_scope(keeper.account(), self.path(), status, &response.headers);
+                    let error = scope.unwrap_or_else(|| ApiError::Status { status, path: self.path(), retry_after });
                     let told = facts.expired_in.as_ref().is_some_and(|mark| mark.is_in(&response.body));
-                    let told = told && status.is_success();
-                    if status.is_success() && !told {
+                    if status.is_success() && !told && !limited {
                         keeper.worked(token.generation());
                         pace.worked();
                         return Ok(response);
                     } else if limited {
                         // The pause is in `turn`; what was refused has done nothing.
-                        if self.method.is_safe() || status == StatusCode::TOO_MANY_REQUESTS {
+                        if self.method.is_safe() || paced == StatusCode::TOO_MANY_REQUESTS {
                             continue;
                         }
                         return Err(error);

@@ -61,7 +61,7 @@ async fn f10_another_status_can_say_that_the_token_has_ended() {
 
 #[tokio::test]
 async fn f10_the_body_of_a_success_can_say_so_too() {
-    let ended = Mark { at: "status".into(), is: vec!["401".into()] };
+    let ended = Mark { at: "status".into(), is: vec!["401".into()], ..Mark::default() };
     let facts = Facts { expired_in: Some(ended), ..Facts::default() };
     let s = Setting::new(facts, |_, request| match token(&request) {
         "Bearer a0" => r#"{"status":401}"#.into_response(),
@@ -70,6 +70,52 @@ async fn f10_the_body_of_a_success_can_say_so_too() {
     .await;
     assert_eq!(&s.api.get("x").send().await.unwrap().body[..], br#"{"status":0}"#);
     assert_eq!(s.renewals.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn h13_a_code_in_a_500_or_a_403_says_that_the_token_has_ended_and_other_codes_do_not() {
+    for status in [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::FORBIDDEN] {
+        let ended = Mark { at: "error.code".into(), is: vec!["14".into()], ..Mark::default() };
+        let facts = Facts { expired_in: Some(ended), ..Facts::default() };
+        let s = Setting::new(facts, move |_, request| match (token(&request), request.uri().path()) {
+            ("Bearer a0", "/v1/x") => (status, r#"{"error":{"code":14}}"#).into_response(),
+            ("Bearer a1", "/v1/x") => "{}".into_response(),
+            _ => (status, r#"{"error":{"code":15}}"#).into_response(),
+        })
+        .await;
+        s.api.get("x").send().await.unwrap();
+        assert_eq!((s.renewals.load(Ordering::SeqCst), s.calls().len()), (1, 2), "{status}");
+        let err = s.api.get("y").send().await.unwrap_err();
+        assert!(matches!(err, ApiError::Status { .. }), "{err}");
+        assert_eq!(s.renewals.load(Ordering::SeqCst), 1, "another code is no end");
+    }
+}
+
+#[tokio::test]
+async fn h12_a_limit_that_the_body_of_a_200_tells_is_waited_for() {
+    let told_in = vec![Mark { at: "status".into(), is: vec!["429".into()], ..Mark::default() }];
+    let facts = Facts { limits: Limits { told_in, ..Limits::default() }, ..Facts::default() };
+    let s = Setting::new(facts, |count, _| match count {
+        1 => ([("retry-after", "20")], r#"{"status":429}"#).into_response(),
+        _ => r#"{"status":200}"#.into_response(),
+    })
+    .await;
+    assert_eq!(&s.api.post("x").send().await.unwrap().body[..], br#"{"status":200}"#);
+    assert_eq!((s.waits(), s.calls().len()), (vec![21.0], 2));
+}
+
+#[tokio::test]
+async fn o7_a_403_for_want_of_a_scope_is_told_as_such_and_asks_for_no_other_token() {
+    let challenge = "Bearer realm=\"x\", error=\"insufficient_scope\", scope=\"reports.read\"";
+    let s = Setting::new(Facts::default(), move |_, _| {
+        (StatusCode::FORBIDDEN, [(header::WWW_AUTHENTICATE, challenge)]).into_response()
+    })
+    .await;
+    let err = s.api.get("x").send().await.unwrap_err();
+    assert!(err.to_string().contains("reports.read is wanted"), "{err}");
+    assert_eq!((err.code(), err.status()), ("insufficient_scope", StatusCode::CONFLICT));
+    assert!(err.next_step().contains("authorise again"));
+    assert_eq!((s.calls().len(), s.renewals.load(Ordering::SeqCst)), (1, 0));
 }
 
 #[tokio::test]
@@ -114,7 +160,8 @@ async fn what_was_never_sent_is_sent_again_whatever_the_method() {
     let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let (api, _, waits) = Setting::client(format!("http://{unused}").parse().unwrap(), Facts::default()).await;
     let err = api.post("x").send().await.unwrap_err();
-    assert!(matches!(err, ApiError::Unreachable { reason: "cannot be reached", .. }), "{err}");
+    assert!(matches!(err, ApiError::Unreachable { timed_out: false, .. }), "{err}");
+    assert!(err.to_string().contains(&format!("{unused} refused the connection")), "o6: {err}");
     assert_eq!(waits.lock().unwrap().len(), 3);
 }
 

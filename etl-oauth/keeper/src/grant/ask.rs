@@ -75,7 +75,9 @@ pub(super) fn not_a_persons(failure: Failure) -> Failure {
         return failure;
     }
     let detail = "the provider refuses what is shown to it for a token: who may ask for what is configured there";
-    let plain = Failure::new(FailureKind::Config, detail).with_retry_after(failure.retry_after());
+    let plain = Failure::new(FailureKind::Config, detail)
+        .with_retry_after(failure.retry_after())
+        .with_reason(failure.reason().map(ToOwned::to_owned));
     match failure.code() {
         Some(code) => plain.with_code(code),
         None => plain,

@@ -22,6 +22,7 @@ const BEHIND: i64 = 10;
 /// # Errors
 /// When the system has no randomness.
 pub fn client_assertion(provider: &Provider, key: &SigningKey, id: &str, now: Timestamp) -> Result<Secret, KeyError> {
+    let key = key.with_algorithm(provider.rsa_algorithm);
     key.sign(json!({"typ": "JWT"}), &claims(provider, id, id, LIFETIME, now)?)
 }
 
@@ -40,7 +41,7 @@ pub fn bearer_assertion(provider: &Provider, key: &SigningKey, id: &str, now: Ti
     {
         claims[name] = provider.scope_text().into();
     }
-    key.sign(json!({"typ": "JWT"}), &claims)
+    key.with_algorithm(terms.algorithm.unwrap_or_default()).sign(json!({"typ": "JWT"}), &claims)
 }
 
 fn claims(

@@ -13,11 +13,11 @@ use calls::{For, bound};
 
 use super::{
     Client, Credentials, DeviceCodes, HttpClient, KeyError, Nonces, Polled, Polling, SigningKey, ask, consented,
-    device, discovery::Known, judge_revocation, judge_userinfo, par, request,
+    device, discovery::Known, judge_revocation, judge_userinfo, par, request, response::as_asked,
 };
 use crate::{
     provider::{Grant, Pkce, Provider, TokenKind, Values},
-    token::{Answer, ClientRef, Failure, FailureKind, Secret, Subject, Tokens},
+    token::{Answer, ClientRef, Failure, FailureKind, IdTokenError, Secret, Subject, Tokens},
 };
 
 /// The authorization server of one provider. Cheap to clone.
@@ -102,6 +102,13 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Answer, Failure> {
         let provider = self.ready().await?;
+        if let Some(missing) = provider.redirect_must_bring().into_iter().find(|name| !kept.contains_key(*name)) {
+            let detail = format!(
+                "the redirect brings no {}, which is a part of the token endpoint's address: nothing was sent",
+                provider.variables[missing].at(missing)
+            );
+            return Err(Failure::new(FailureKind::Config, detail));
+        }
         let provider = provider.with(kept);
         let verifier = (provider.pkce == Pkce::S256).then_some(verifier);
         let key = seeded_key(&provider, seed)?;
@@ -149,7 +156,8 @@ impl Authority {
             Grant::TokenExchange => Ok(ask::token_exchange(&provider, client, &subject_token(&provider)?)),
             _ => Ok(ask::client_credentials(&provider, client)),
         };
-        ask::unattended(self.token(&provider, For::Renewal, key.as_ref(), now, build).await)
+        let answer = self.token(&provider, For::Renewal, key.as_ref(), now, build).await;
+        ask::unattended(answer.map(|answer| as_asked(&provider, answer)))
     }
 
     /// Whether what is mounted is no longer what the account's token was made of: a rotated secret.
@@ -180,9 +188,16 @@ impl Authority {
             let id = self.0.credentials.client(&provider, now)?.id;
             match Subject::of_id_token(token, provider.issuer.as_deref(), &id, now) {
                 Ok(owner) => return Ok(Some(owner)),
-                // One that was asked for must be right; one that comes unasked says nothing.
-                Err(err) if asked => return Err(Failure::new(FailureKind::MalformedAnswer, err.to_string())),
-                Err(err) => tracing::debug!(error = %err, "an ID token that nobody asked for is passed over"),
+                // One of another issuer or for another client says that the tokens are not this account's (OpenID Connect
+                // Core §3.1.3.7): they are refused, whatever they cost.
+                Err(err @ (IdTokenError::Issuer | IdTokenError::Audience)) if asked => {
+                    return Err(Failure::new(FailureKind::MalformedAnswer, err.to_string()));
+                }
+                // The tokens are good all the same, and the code is spent: they are kept, of an unknown account.
+                Err(err) if asked => {
+                    tracing::warn!(error = %err, "the account that granted the tokens is not known");
+                }
+                Err(err) => tracing::debug!(error = %err, "an ID token that was not asked for is ignored"),
             }
         }
         if provider.userinfo_url.is_none() {
@@ -283,7 +298,10 @@ impl Authority {
         let build = |client: &Client| Ok(device::device_token(&provider, client, device_code));
         let answer = self.call("token", &provider, key.as_ref(), now, build).await;
         match polling.judge(&provider, answer, now) {
-            Polled::Allowed(answer) => Polled::Allowed(self.dated(&provider, bound(answer, key.as_ref()), now).await),
+            Polled::Allowed(answer) => {
+                let answer = as_asked(&provider, bound(answer, key.as_ref()));
+                Polled::Allowed(self.dated(&provider, answer, now).await)
+            }
             other => other,
         }
     }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     provider::{Pkce, Provider},
-    token::Secret,
+    token::{Failure, FailureKind, Secret},
 };
 
 /// The URL that asks a person (RFC 6749 §4.1.1), with an S256 challenge unless the provider refuses one; `None` where the
@@ -52,6 +52,26 @@ pub fn authorize_url(
         }
     }
     Some(url)
+}
+
+/// What the `error` of a redirect means (RFC 6749 §4.1.2.1, OpenID Connect Core §3.1.2.6): an outage that passes, a person
+/// who has to do something, or a client that is not configured as the provider wants it. Its description is not shown:
+/// anyone can write one into an address.
+#[must_use]
+pub fn judge_redirect_error(code: &str) -> Failure {
+    let (class, detail) = match code {
+        "temporarily_unavailable" | "server_error" => {
+            (FailureKind::ProviderUnavailable, "the provider cannot answer an authorization request just now")
+        }
+        "access_denied" => (FailureKind::InvalidGrant, "access was not allowed"),
+        "interaction_required" | "login_required" | "consent_required" | "account_selection_required" => {
+            (FailureKind::InvalidGrant, "the provider wants the person to sign in or to consent")
+        }
+        "invalid_scope" => (FailureKind::Config, "the provider does not allow this client the scope"),
+        "unauthorized_client" => (FailureKind::InvalidClient, "the provider does not allow this client such a request"),
+        _ => (FailureKind::Config, "the provider refuses the authorization request"),
+    };
+    Failure::new(class, detail).with_code(code)
 }
 
 /// One parameter. A raw value is written as it is, unless it would end the parameter or the query; what no query may hold, a
@@ -136,6 +156,21 @@ mod tests {
         let provider = Provider::new("custom", definition, Overrides::default()).unwrap();
         let url = authorize_url(&provider, "id", "r", "s", &Secret::new("v")).unwrap();
         assert_eq!(url.as_str(), "https://p.example/app#/oauth?response_type=code&client_id=id&redirect_uri=r&state=s");
+    }
+
+    #[test]
+    fn o7_an_outage_at_the_authorization_endpoint_is_no_wrong_client() {
+        for (code, class) in [
+            ("temporarily_unavailable", FailureKind::ProviderUnavailable),
+            ("server_error", FailureKind::ProviderUnavailable),
+            ("unauthorized_client", FailureKind::InvalidClient),
+            ("invalid_scope", FailureKind::Config),
+            ("login_required", FailureKind::InvalidGrant),
+            ("made up", FailureKind::Config),
+        ] {
+            let failure = judge_redirect_error(code);
+            assert_eq!((failure.class(), failure.code()), (class, Some(code)));
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 
 use super::{Certificate, Client, KeyError, SigningKey, assertion::client_assertion};
 use crate::{
-    provider::{self, ClientAuth, Grant, Provider},
+    provider::{self, ClientAuth, Definition, Grant, Provider},
     secrets::Secrets,
     token::{Failure, FailureKind, Secret},
 };
@@ -55,6 +55,17 @@ impl Credentials {
             _ => &[ID],
         };
         own.iter().chain(proof.iter().filter(|name| !own.contains(name))).copied().collect()
+    }
+
+    /// The secrets that a definition's grant needs, as [`Credentials::needed`]: where its requests name no client, as in a
+    /// login by user and password, the client's id is not among them.
+    #[must_use]
+    pub fn needed_by(definition: &Definition, auth: Option<ClientAuth>) -> Vec<&'static str> {
+        let mut needed = Self::needed(definition.grant, auth);
+        if auth == Some(ClientAuth::None) && !definition.names_client() {
+            needed.retain(|name| *name != ID);
+        }
+        needed
     }
 
     /// The secrets that the variables of a definition name.
@@ -112,7 +123,7 @@ impl Credentials {
             Source::Mounted { secrets, .. } => secrets,
         };
         let auth = provider.client_auth;
-        let id = if Self::needed(provider.grant, Some(auth)).contains(&ID) {
+        let id = if Self::needed_by(provider, Some(auth)).contains(&ID) {
             require(secrets, ID)?
         } else {
             secrets.read(ID).ok().flatten().unwrap_or_else(|| Secret::new(""))
@@ -179,6 +190,26 @@ fn unusable(secrets: &Secrets, err: KeyError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn h9_a_password_login_whose_definition_takes_the_client_away_needs_no_client_id() {
+        let text = "token_url = 'https://p.example/login'\ngrant = 'client_credentials'\nclient_auth = 'none'\n\
+                    token.params = { grant_type = '', client_id = '', username = '{user}' }\n\
+                    variables.user = { from = 'secret', at = 'api-user' }";
+        let read = |text: &str| Definition::read("acme.toml", text).unwrap();
+        let login = read(text);
+        assert!(Credentials::needed_by(&login, Some(ClientAuth::None)).is_empty());
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("api-user"), "me").unwrap();
+        let credentials = Credentials::mounted(Secrets::new(folder.path(), ""), None);
+        let provider = Provider::new("acme", login, provider::Overrides::default()).unwrap();
+        let client = credentials.client(&provider, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!((client.id.as_str(), client.secrets["user"].expose()), ("", "me"));
+        let named = read(&text.replace("client_id = ''", "app = '{client_id}', client_id = ''"));
+        assert_eq!(Credentials::needed_by(&named, Some(ClientAuth::None)), ["oauth2-client-id"]);
+        let kept = read(&text.replace("client_id = '', ", ""));
+        assert_eq!(Credentials::needed_by(&kept, Some(ClientAuth::None)), ["oauth2-client-id"]);
+    }
 
     #[test]
     fn each_grant_needs_its_secrets_and_no_others() {

@@ -119,7 +119,7 @@ async fn read(issuer: &str, wire: &HttpClient) -> Result<Metadata, Failure> {
                 let status = raw.status.as_u16();
                 not_sent(format!("there is no document at {place} (HTTP {status})"))
             }
-            Err(_) => not_sent(format!("no answer from {place}")),
+            Err(unanswered) => not_sent(format!("no answer from {place}: {}", unanswered.reason)),
         };
         worst = worst.or(Some(failure));
     }

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use futures_core::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::{HttpResponse, TokenRequest};
+use super::{HttpResponse, TokenRequest, network_error::describe};
 use crate::token::{Failure, FailureKind};
 
 /// The longest answer that is read: a token answer is a few kilobytes.
@@ -22,16 +22,41 @@ impl SendError {
     /// The failure that it is.
     #[must_use]
     pub fn into_failure(self) -> Failure {
-        match self {
-            Self::NotSent => Failure::new(FailureKind::NetworkNotSent, "the provider could not be reached"),
-            Self::Ambiguous => Failure::new(FailureKind::NetworkAmbiguous, "the provider did not answer in time"),
-        }
+        Unanswered::from(self).into_failure()
+    }
+}
+
+/// A request without an answer, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Whether the provider can have seen it.
+    pub error: SendError,
+    /// The host and the cause, for people; empty where nothing is known.
+    pub reason: String,
+}
+
+impl From<SendError> for Unanswered {
+    fn from(error: SendError) -> Self {
+        Self { error, reason: String::new() }
+    }
+}
+
+impl Unanswered {
+    /// The failure that it is: [`FailureKind::NetworkNotSent`] or [`FailureKind::NetworkAmbiguous`], with the cause.
+    #[must_use]
+    pub fn into_failure(self) -> Failure {
+        let (class, what) = match self.error {
+            SendError::NotSent => (FailureKind::NetworkNotSent, "the provider could not be reached"),
+            SendError::Ambiguous => (FailureKind::NetworkAmbiguous, "the provider did not answer"),
+        };
+        let cause = if self.reason.is_empty() { String::new() } else { format!(": {}", self.reason) };
+        Failure::new(class, format!("{what}{cause}"))
     }
 }
 
 /// The way to the provider's endpoints: the seam behind which the network lies.
 #[derive(Clone)]
-pub struct HttpClient(Arc<dyn Fn(TokenRequest) -> BoxFuture<'static, Result<HttpResponse, SendError>> + Send + Sync>);
+pub struct HttpClient(Arc<dyn Fn(TokenRequest) -> BoxFuture<'static, Result<HttpResponse, Unanswered>> + Send + Sync>);
 
 impl std::fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -64,14 +89,20 @@ impl HttpClient {
         builder: impl Fn() -> reqwest::ClientBuilder + Send + Sync + 'static,
     ) -> Result<Self, reqwest::Error> {
         let plain = builder().build()?;
-        Ok(Self::new(move |request: TokenRequest| {
+        Ok(Self(Arc::new(move |request: TokenRequest| {
             // A certificate is the connection's, and is read anew for each call as every secret is.
             let client = match request.certificate() {
                 Some(certificate) => builder().identity(certificate.identity()).build(),
                 None => Ok(plain.clone()),
             };
-            async move { send(client.map_err(|_| SendError::NotSent)?, request).await }
-        }))
+            Box::pin(async move {
+                let unusable = |_| Unanswered {
+                    error: SendError::NotSent,
+                    reason: "the client's certificate cannot be used".to_owned(),
+                };
+                send(client.map_err(unusable)?, request).await
+            })
+        })))
     }
 
     /// A way of one's own: for tests and simulations.
@@ -80,19 +111,22 @@ impl HttpClient {
         F: Fn(TokenRequest) -> R + Send + Sync + 'static,
         R: Future<Output = Result<HttpResponse, SendError>> + Send + 'static,
     {
-        Self(Arc::new(move |request| Box::pin(send(request))))
+        Self(Arc::new(move |request| {
+            let answer = send(request);
+            Box::pin(async { answer.await.map_err(Unanswered::from) })
+        }))
     }
 
     /// Sends one request, once.
     ///
     /// # Errors
-    /// [`SendError`] tells whether the provider can have seen it.
-    pub async fn send(&self, request: TokenRequest) -> Result<HttpResponse, SendError> {
+    /// [`Unanswered`] says whether the provider can have seen it, and why no answer came.
+    pub async fn send(&self, request: TokenRequest) -> Result<HttpResponse, Unanswered> {
         (self.0)(request).await
     }
 }
 
-async fn send(client: reqwest::Client, request: TokenRequest) -> Result<HttpResponse, SendError> {
+async fn send(client: reqwest::Client, request: TokenRequest) -> Result<HttpResponse, Unanswered> {
     let mut builder = client
         .request(request.method().clone(), request.url().clone())
         .headers(request.headers().clone())
@@ -102,8 +136,7 @@ async fn send(client: reqwest::Client, request: TokenRequest) -> Result<HttpResp
     }
     let sort = |err: reqwest::Error| {
         let error = if err.is_connect() || err.is_builder() { SendError::NotSent } else { SendError::Ambiguous };
-        tracing::debug!(reason = %err.without_url(), sent = error == SendError::Ambiguous, "no answer from the provider");
-        error
+        Unanswered { error, reason: describe(request.url(), &err) }
     };
     let mut response = builder.send().await.map_err(sort)?;
     let (status, headers) = (response.status(), response.headers().clone());

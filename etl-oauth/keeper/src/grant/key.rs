@@ -7,7 +7,7 @@ use aws_lc_rs::{
     rsa::KeyPair as RsaKeyPair,
     signature::{
         ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
-        RSA_PKCS1_SHA256,
+        RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RsaEncoding,
     },
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -16,12 +16,14 @@ use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::token::Secret;
+use crate::{provider::RsaAlgorithm, token::Secret};
 
-/// A private key that signs JWTs (RFC 7515). The algorithm follows from the key: RS256, ES256, ES384 or EdDSA.
+/// A private key that signs JWTs (RFC 7515). The algorithm follows from the key: ES256, ES384 or EdDSA; an RSA key signs
+/// RS256 unless [`SigningKey::with_algorithm`] says otherwise.
 #[derive(Clone)]
 pub struct SigningKey {
     pair: Arc<Pair>,
+    rsa: RsaAlgorithm,
     id: Option<String>,
     owner: Option<String>,
 }
@@ -76,9 +78,14 @@ impl SigningKey {
         if let Some(b'{') = text.expose().as_bytes().first() {
             let account: ServiceAccount = serde_json::from_str(text.expose()).map_err(|_| KeyError::NotAKey)?;
             let pair = Pair::from_pem(&account.private_key)?;
-            return Ok(Self { pair: Arc::new(pair), id: account.private_key_id, owner: account.client_email });
+            return Ok(Self {
+                pair: Arc::new(pair),
+                rsa: RsaAlgorithm::default(),
+                id: account.private_key_id,
+                owner: account.client_email,
+            });
         }
-        Ok(Self { pair: Arc::new(Pair::from_pem(text)?), id: None, owner: None })
+        Ok(Self { pair: Arc::new(Pair::from_pem(text)?), rsa: RsaAlgorithm::default(), id: None, owner: None })
     }
 
     /// A new P-256 key.
@@ -87,7 +94,7 @@ impl SigningKey {
     /// When the system has no randomness.
     pub fn generate() -> Result<Self, KeyError> {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| KeyError::NoRandomness)?;
-        Ok(Self { pair: Arc::new(Pair::P256(pair)), id: None, owner: None })
+        Ok(Self { pair: Arc::new(Pair::P256(pair)), rsa: RsaAlgorithm::default(), id: None, owner: None })
     }
 
     /// The P-256 key that follows from a secret of 256 bits in base64url: the same one in every replica.
@@ -100,13 +107,24 @@ impl SigningKey {
         let public = private.compute_public_key().map_err(|_| KeyError::OfNoUse)?;
         let pair =
             EcdsaKeyPair::from_private_key_and_public_key(&ECDSA_P256_SHA256_FIXED_SIGNING, &scalar, public.as_ref());
-        Ok(Self { pair: Arc::new(Pair::P256(pair.map_err(|_| KeyError::OfNoUse)?)), id: None, owner: None })
+        Ok(Self {
+            pair: Arc::new(Pair::P256(pair.map_err(|_| KeyError::OfNoUse)?)),
+            rsa: RsaAlgorithm::default(),
+            id: None,
+            owner: None,
+        })
     }
 
     /// The same key under an id of one's own, as the provider lists it.
     #[must_use]
     pub fn with_id(self, id: Option<String>) -> Self {
         Self { id: id.or(self.id), ..self }
+    }
+
+    /// The same key that signs so, where it is an RSA key; another key signs in its one way.
+    #[must_use]
+    pub fn with_algorithm(&self, rsa: RsaAlgorithm) -> Self {
+        Self { rsa, ..self.clone() }
     }
 
     /// Whose key it is, where the file says so: a service account's address.
@@ -119,7 +137,7 @@ impl SigningKey {
     #[must_use]
     pub fn algorithm(&self) -> &'static str {
         match &*self.pair {
-            Pair::Rsa(_) => "RS256",
+            Pair::Rsa(_) => self.rsa.name(),
             Pair::P256(_) => "ES256",
             Pair::P384(_) => "ES384",
             Pair::Ed25519(_) => "EdDSA",
@@ -137,7 +155,7 @@ impl SigningKey {
         }
         let encoded = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
         let mut token = format!("{}.{}", encoded(&header), encoded(claims));
-        let signature = self.pair.sign(token.as_bytes()).ok_or(KeyError::NoRandomness)?;
+        let signature = self.pair.sign(token.as_bytes(), self.rsa).ok_or(KeyError::NoRandomness)?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Ok(Secret::new(token))
@@ -174,7 +192,7 @@ impl SigningKey {
     pub fn from_text(text: &Secret) -> Result<Self, KeyError> {
         let der = URL_SAFE_NO_PAD.decode(text.expose()).map_err(|_| KeyError::NotAKey)?;
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der).map_err(|_| KeyError::OfNoUse)?;
-        Ok(Self { pair: Arc::new(Pair::P256(pair)), id: None, owner: None })
+        Ok(Self { pair: Arc::new(Pair::P256(pair)), rsa: RsaAlgorithm::default(), id: None, owner: None })
     }
 }
 
@@ -208,12 +226,18 @@ impl Pair {
         .ok_or(KeyError::OfNoUse)
     }
 
-    fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
+    fn sign(&self, message: &[u8], rsa: RsaAlgorithm) -> Option<Vec<u8>> {
         let random = SystemRandom::new();
         match self {
             Self::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).ok()?;
+                let encoding: &'static dyn RsaEncoding = match rsa {
+                    RsaAlgorithm::Rs256 => &RSA_PKCS1_SHA256,
+                    RsaAlgorithm::Rs384 => &RSA_PKCS1_SHA384,
+                    RsaAlgorithm::Rs512 => &RSA_PKCS1_SHA512,
+                    RsaAlgorithm::Ps256 => &RSA_PSS_SHA256,
+                };
+                pair.sign(encoding, &random, message, &mut signature).ok()?;
                 Some(signature)
             }
             Self::P256(pair) | Self::P384(pair) => Some(pair.sign(&random, message).ok()?.as_ref().to_vec()),
@@ -275,6 +299,27 @@ mod tests {
         let coordinate = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
         let point = [vec![4], coordinate("x"), coordinate("y")].concat();
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point).verify(message(&token), &signature).unwrap();
+    }
+
+    #[test]
+    fn h15_an_rsa_key_signs_as_it_is_told_and_another_key_in_its_own_way() {
+        let pair = RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+        let der = aws_lc_rs::encoding::AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).unwrap();
+        let key = SigningKey::read(&pem("PRIVATE KEY", der.as_ref())).unwrap();
+        let verifications: [(&dyn aws_lc_rs::signature::VerificationAlgorithm, RsaAlgorithm); 4] = [
+            (&RSA_PKCS1_2048_8192_SHA256, RsaAlgorithm::Rs256),
+            (&aws_lc_rs::signature::RSA_PKCS1_2048_8192_SHA384, RsaAlgorithm::Rs384),
+            (&aws_lc_rs::signature::RSA_PKCS1_2048_8192_SHA512, RsaAlgorithm::Rs512),
+            (&aws_lc_rs::signature::RSA_PSS_2048_8192_SHA256, RsaAlgorithm::Ps256),
+        ];
+        for (verification, algorithm) in verifications {
+            let token = key.with_algorithm(algorithm).sign(json!({}), &json!({})).unwrap();
+            let (header, _, signature) = parts(&token);
+            assert_eq!(header["alg"], algorithm.name());
+            verification.verify_sig(pair.public_key().as_ref(), message(&token), &signature).unwrap();
+        }
+        let ec = SigningKey::generate().unwrap().with_algorithm(RsaAlgorithm::Ps256);
+        assert_eq!(ec.algorithm(), "ES256");
     }
 
     #[test]

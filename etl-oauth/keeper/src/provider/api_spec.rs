@@ -17,7 +17,7 @@ pub struct ApiFacts {
     pub headers: BTreeMap<String, String>,
     /// The statuses that mean that the access token has ended.
     pub expired: Vec<u16>,
-    /// What says so in the body of an answer whose status is a success. `/proxy` does not read bodies, and hands it on.
+    /// What says so in the body of an answer, whatever its status is. `/proxy` does not read bodies, and hands it on.
     pub expired_in: Option<Mark>,
     /// How it tells what is left of its limits.
     pub limits: Limits,
@@ -58,6 +58,9 @@ pub struct Limits {
     pub windows: Vec<u32>,
     /// The statuses, beside 429, that mean that a limit is reached when nothing is left.
     pub statuses: Vec<u16>,
+    /// What tells in the body of an answer that a limit is reached, whatever its status is. `/proxy` does not read bodies,
+    /// and hands it on.
+    pub told_in: Vec<Mark>,
 }
 
 /// What the header of a reset counts.

@@ -29,6 +29,18 @@ pub(super) fn mistakes(definition: &Definition) -> Vec<Mistake> {
     found
 }
 
+/// What is wrong with the URLs of these keys, which the configuration gives and which hold variables: each variable must be
+/// one of the definition's, in a place where it may stand. A sentence each.
+pub(super) fn given_urls(definition: &Definition, keys: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    if !keys.is_empty() {
+        placement::urls(definition, &mut found);
+        placement::templates(definition, &mut found);
+    }
+    let given = found.into_iter().filter(|(key, _)| keys.contains(&key.as_str()));
+    given.map(|(key, why)| format!("{key}: {why}")).collect()
+}
+
 fn call(definition: &Definition, key: &str, call: &Call, found: &mut Vec<Mistake>) {
     let mut wrong = |field: &str, why: &str| found.push((format!("{key}.{field}"), why.to_owned()));
     let merged = if key == "refresh" { call.or(&definition.token) } else { call.clone() };
@@ -129,6 +141,24 @@ fn rules(definition: &Definition, found: &mut Vec<Mistake>) {
             wrong(key, "is a JSON pointer such as /data/id");
         }
     }
+    let marks = [("answer.success", definition.answer.success.as_slice())];
+    let marks = marks.into_iter().chain([
+        ("answer.limited", definition.answer.limited.as_slice()),
+        ("api.expired_in", definition.api.expired_in.as_slice()),
+        ("api.limits.told_in", definition.api.limits.told_in.as_slice()),
+    ]);
+    for (key, marks) in marks {
+        if marks.iter().any(|mark| mark.at.is_empty() || (mark.is.is_empty() && mark.has.is_empty())) {
+            wrong(key, "needs at, the field, and is or has, what it says then");
+        }
+    }
+    let shown = ["access_token", "refresh_token"].map(|name| definition.answer.reason.iter().any(|path| path == name));
+    if shown.contains(&true) {
+        wrong("answer.reason", "names fields that are shown to people: a token is none of them");
+    }
+    if definition.lifetime.zip(definition.renew_before).is_some_and(|(lifetime, before)| before >= lifetime) {
+        wrong("renew_before", "must be less than lifetime: a token would be renewed as soon as it is there");
+    }
     if definition.answer.access_token.is_empty() {
         wrong("answer.access_token", "must name the field of the access token");
     }
@@ -160,6 +190,7 @@ fn rules(definition: &Definition, found: &mut Vec<Mistake>) {
     for (key, seconds) in [
         ("assertion.lifetime", definition.assertion.lifetime),
         ("lifetime", definition.lifetime),
+        ("renew_before", definition.renew_before),
         ("refresh_lifetime", definition.refresh_lifetime),
         ("grant_lifetime", definition.grant_lifetime),
         ("refresh_idle", definition.refresh_idle),

@@ -6,7 +6,7 @@ use super::{
     api_spec::ApiFacts,
     grant::{AssertionTerms, ExchangeTerms, Grant},
     request_spec::{Call, ClientAuth, Sign},
-    variable::Variable,
+    variable::{Variable, placeholders},
 };
 use crate::token::AnswerShape;
 
@@ -101,6 +101,9 @@ pub struct Definition {
     pub grant_errors: Vec<String>,
     /// How long an access token lives where no answer says so.
     pub lifetime: Option<u64>,
+    /// With how much of its life left an access token is renewed, where the provider refuses a renewal that comes earlier; a
+    /// minute, or a tenth of a short life, where nothing is said.
+    pub renew_before: Option<u64>,
     /// How long a refresh token lives from the answer that brought it, where no answer says so.
     pub refresh_lifetime: Option<u64>,
     /// How long a grant lives from the person's consent, whatever is renewed.
@@ -141,6 +144,8 @@ pub struct Callback {
     pub code: String,
     /// The parameter with the state.
     pub state: String,
+    /// What the provider wants registered of the redirect URI.
+    pub registered: Registered,
     /// A signature that the provider puts over all other parameters, each encoded as in a form. One that is missing or wrong
     /// makes the answer none.
     pub sign: Option<Sign>,
@@ -148,7 +153,33 @@ pub struct Callback {
 
 impl Default for Callback {
     fn default() -> Self {
-        Self { code: "code".into(), state: "state".into(), sign: None }
+        Self { code: "code".into(), state: "state".into(), registered: Registered::default(), sign: None }
+    }
+}
+
+/// What a provider wants registered of the redirect URI, so that pages can say what to enter there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Registered {
+    /// The whole URI, compared to the letter (RFC 9700 §2.1).
+    #[default]
+    Uri,
+    /// Its host alone, as a callback domain.
+    Domain,
+    /// Its scheme, host and port, as an origin.
+    Origin,
+}
+
+impl Callback {
+    /// What is to be registered of this redirect URI, as the provider wants it.
+    #[must_use]
+    pub fn to_register(&self, redirect_uri: &url::Url) -> String {
+        match self.registered {
+            Registered::Uri => redirect_uri.to_string(),
+            Registered::Domain => redirect_uri.host_str().unwrap_or_default().to_owned(),
+            Registered::Origin => redirect_uri.origin().ascii_serialization(),
+        }
     }
 }
 
@@ -213,6 +244,7 @@ impl Default for Definition {
             answer: AnswerShape::default(),
             grant_errors: Vec::new(),
             lifetime: None,
+            renew_before: None,
             refresh_lifetime: None,
             grant_lifetime: None,
             refresh_idle: None,
@@ -230,6 +262,16 @@ impl Definition {
     #[must_use]
     pub fn scope_text(&self) -> String {
         self.scope.join(&self.scope_separator)
+    }
+
+    /// Whether a request names the client: by the standard parameter, unless the definition takes it away, or by
+    /// `{client_id}` in a place of its own.
+    #[must_use]
+    pub fn names_client(&self) -> bool {
+        let kept_away = |call: &Call| call.params.get("client_id").is_some_and(String::is_empty);
+        let in_a_place = self.templates().iter().any(|(_, text)| placeholders(text).any(|name| name == "client_id"));
+        let asks_person = !self.grant.asks_again();
+        asks_person || in_a_place || !kept_away(&self.token)
     }
 
     /// The URLs, with their keys.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use url::Url;
 
-use super::{ClientAuth, EndpointError, checked_url, is_loopback};
+use super::{ClientAuth, EndpointError, RsaAlgorithm, checked_url, is_loopback};
 
 /// What of a metadata document is used (RFC 8414 §2, RFC 9126 §5, RFC 9207 §3, RFC 8628 §4).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Metadata {
     pub par_required: bool,
     /// `token_endpoint_auth_methods_supported`, as far as we know them, in our order of preference.
     pub client_auth: Vec<ClientAuth>,
+    /// `token_endpoint_auth_signing_alg_values_supported`: the first of ours that it lists; `None` where it lists none.
+    pub rsa_algorithm: Option<RsaAlgorithm>,
     /// Whether a challenge by S256 is understood; `None` where the document says nothing.
     pub s256: Option<bool>,
     /// `authorization_response_iss_parameter_supported`: an answer without `iss` is then no answer (RFC 9207 §2.4).
@@ -84,6 +86,7 @@ struct Document {
     #[serde(default)]
     require_pushed_authorization_requests: bool,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
     code_challenge_methods_supported: Option<Vec<String>>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
@@ -134,6 +137,7 @@ impl Metadata {
             })
         };
         let plain = aliases(document.endpoints)?;
+        let algorithms = document.token_endpoint_auth_signing_alg_values_supported.unwrap_or_default();
         let s256 = document.code_challenge_methods_supported.map(|methods| methods.iter().any(|it| it == "S256"));
         Ok(Self {
             authorize_url: url("authorization_endpoint", document.authorization_endpoint)?,
@@ -145,6 +149,7 @@ impl Metadata {
             mtls: aliases(document.mtls_endpoint_aliases.unwrap_or_default())?,
             par_required: document.require_pushed_authorization_requests,
             client_auth: client_auth(document.token_endpoint_auth_methods_supported),
+            rsa_algorithm: RsaAlgorithm::ALL.into_iter().find(|it| algorithms.iter().any(|name| name == it.name())),
             s256,
             iss_in_answers: document.authorization_response_iss_parameter_supported,
         })

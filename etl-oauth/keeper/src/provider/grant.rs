@@ -69,6 +69,41 @@ pub struct AssertionTerms {
     pub scope_claim: Option<String>,
     /// How long it is good for, in seconds.
     pub lifetime: Option<u64>,
+    /// How an RSA key signs, this statement and the client's own; for the client's own what the server's metadata lists,
+    /// else `RS256`, where nothing is said. Keys of other kinds have one way each.
+    pub algorithm: Option<RsaAlgorithm>,
+}
+
+/// How an RSA key signs (RFC 7518 §3.3, §3.5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "UPPERCASE")]
+pub enum RsaAlgorithm {
+    /// PKCS#1 v1.5 with SHA-256.
+    #[default]
+    Rs256,
+    /// PKCS#1 v1.5 with SHA-384.
+    Rs384,
+    /// PKCS#1 v1.5 with SHA-512.
+    Rs512,
+    /// PSS with SHA-256.
+    Ps256,
+}
+
+impl RsaAlgorithm {
+    /// Every algorithm, in our order of preference.
+    pub const ALL: [Self; 4] = [Self::Rs256, Self::Ps256, Self::Rs384, Self::Rs512];
+
+    /// The name in a JWT's header.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+        }
+    }
 }
 
 impl AssertionTerms {
@@ -80,6 +115,7 @@ impl AssertionTerms {
             subject: self.subject.or(under.subject),
             scope_claim: self.scope_claim.or(under.scope_claim),
             lifetime: self.lifetime.or(under.lifetime),
+            algorithm: self.algorithm.or(under.algorithm),
         }
     }
 }

@@ -14,10 +14,10 @@ mod url_template;
 mod variable;
 
 pub use api_spec::{ApiFacts, Limits, Paging, ResetUnit};
-pub use definition::{Authorize, Callback, Definition, Pkce, TokenKind};
+pub use definition::{Authorize, Callback, Definition, Pkce, Registered, TokenKind};
 pub use discovery::{Metadata, MetadataError, well_known};
 pub use endpoint::{EndpointError, checked_beside, checked_url, is_loopback};
-pub use grant::{AssertionTerms, ExchangeTerms, Grant};
+pub use grant::{AssertionTerms, ExchangeTerms, Grant, RsaAlgorithm};
 pub use overrides::Overrides;
 pub use request_spec::{Call, ClientAuth, Encoding, Format, Hash, Sign, Verb};
 pub(crate) use url_template::CLIENT_ID;
@@ -32,7 +32,7 @@ use std::{borrow::Cow, ops::Deref, sync::Arc, time::Duration};
 use url::Url;
 
 use overrides::{check_values, overlay, sound, with_defaults};
-use url_template::{nowhere, resolve};
+use url_template::{nowhere, resolve, token_url_needs};
 use variable::placeholders;
 
 /// One provider, ready to use: a definition with the overrides of the configuration, checked. What had to be worked out
@@ -65,6 +65,8 @@ pub struct Provider {
     pub par_url: Option<Url>,
     /// Where a token's end is asked for (RFC 7662 §2).
     pub introspect_url: Option<Url>,
+    /// How an RSA key signs the client's own statement.
+    pub rsa_algorithm: RsaAlgorithm,
     /// Whether an authorization request that was not pushed is refused.
     pub par_required: bool,
     /// Whether an answer to an authorization request without `iss` is refused (RFC 9207 §2.4).
@@ -81,6 +83,8 @@ pub struct Provider {
     pub replay_window: Duration,
     /// After how long without a renewal a refresh token lapses.
     pub refresh_idle: Option<Duration>,
+    /// With how much left an access token is renewed, where the provider wants that otherwise than usual.
+    pub renew_before: Option<Duration>,
     /// The values of the variables that are known, and the redirect URI.
     values: Values,
     platform: Option<Url>,
@@ -128,8 +132,10 @@ impl Provider {
             refresh_url: overrides.refresh_url.is_some() || definition.refresh_url.is_some(),
         };
         let platform = overrides.platform.clone();
+        let given = overrides.urls_with_variables();
         let (mut definition, values) = overlay(definition, overrides);
         let mut wrong = check_values(name, &definition, &values);
+        wrong.extend(check::given_urls(&definition, &given));
         // A value that is wrong is told as such, and not by what an address would become of it.
         let values = with_defaults(&definition, sound(&definition, values));
         let issuer = definition.issuer.take();
@@ -153,7 +159,8 @@ impl Provider {
             par_url,
             introspect_url,
         ] = definition.urls().map(|(key, text)| url(key, text));
-        let whole = token_url.is_some()
+        let late = !token_url_needs(&definition).is_empty();
+        let whole = (token_url.is_some() || late)
             && match definition.grant {
                 Grant::AuthorizationCode => authorize_url.is_some(),
                 Grant::DeviceCode => device_url.is_some(),
@@ -161,7 +168,7 @@ impl Provider {
             };
         let needed = definition.grant.uses_token_endpoint();
         let discovers = needed && (asked || (definition.issuer.is_some() && !whole));
-        if needed && token_url.is_none() && !discovers && wrong.is_empty() {
+        if needed && token_url.is_none() && !late && !discovers && wrong.is_empty() {
             wrong.push(format!("provider {name} has no token endpoint: set the variable token_url, or issuer"));
         }
         if !wrong.is_empty() {
@@ -181,6 +188,7 @@ impl Provider {
             device_url,
             par_url,
             introspect_url,
+            rsa_algorithm: definition.assertion.algorithm.unwrap_or_default(),
             par_required: false,
             iss_required: false,
             discovers,
@@ -189,6 +197,7 @@ impl Provider {
             rotates: definition.rotates.unwrap_or(true),
             replay_window: definition.replay_window.map(Duration::from_secs).unwrap_or_default(),
             refresh_idle: definition.refresh_idle.map(Duration::from_secs),
+            renew_before: definition.renew_before.map(Duration::from_secs),
             values,
             platform,
             definition: Arc::new(definition),
@@ -237,6 +246,7 @@ impl Provider {
             device_url: or(&self.device_url, &told.device_url),
             par_url: or(&self.par_url, &told.par_url),
             introspect_url: or(&self.introspect_url, &told.introspect_url),
+            rsa_algorithm: self.assertion.algorithm.or(told.rsa_algorithm).unwrap_or_default(),
             par_required: told.par_required,
             iss_required: told.iss_in_answers,
             definition: Arc::new(definition),
@@ -247,6 +257,13 @@ impl Provider {
             Grant::DeviceCode if it.device_url.is_none() => Err("device_authorization_endpoint"),
             _ => Ok(it),
         }
+    }
+
+    /// The variables of the token endpoint's URL that the redirect must bring (RFC 6749 §4.1.2): a tenant, for one. A
+    /// default does not do: it would send the code and the client's secret to another tenant.
+    #[must_use]
+    pub fn redirect_must_bring(&self) -> Vec<&str> {
+        if self.said.token_url { token_url_needs(&self.definition) } else { Vec::new() }
     }
 
     /// The effective definition: what it says after the configuration was laid over it.
@@ -274,8 +291,8 @@ impl Provider {
         // They were checked when they were kept; a record may be older than the definition.
         it.values.extend(
             kept.iter()
-                .filter(|(name, value)| known(name) && self.variables[*name].check(value).is_ok())
-                .map(|(name, value)| (name.clone(), value.clone())),
+                .filter(|(name, _)| known(name))
+                .filter_map(|(name, value)| Some((name.clone(), self.variables[name].accept(value).ok()?))),
         );
         let again = |text: &Option<String>| -> Option<Url> {
             let text = text.as_deref().filter(|text| placeholders(text).any(|name| kept.contains_key(name)))?;

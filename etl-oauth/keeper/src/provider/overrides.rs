@@ -2,7 +2,9 @@ use std::{mem::take, time::Duration};
 
 use url::Url;
 
-use super::{AssertionTerms, ClientAuth, Definition, Grant, Pkce, Source, Values, variable::placeholders};
+use super::{
+    AssertionTerms, ClientAuth, Definition, Grant, Pkce, Source, Values, url_template::template, variable::placeholders,
+};
 
 /// What the configuration lays over a definition; `None` leaves the definition's word.
 #[derive(Clone, Debug, Default)]
@@ -37,9 +39,28 @@ pub struct Overrides {
     pub platform: Option<Url>,
 }
 
+impl Overrides {
+    /// The keys of the URLs that hold variables.
+    pub(super) fn urls_with_variables(&self) -> Vec<&'static str> {
+        [
+            ("authorize_url", &self.authorize_url),
+            ("token_url", &self.token_url),
+            ("refresh_url", &self.refresh_url),
+            ("revoke_url", &self.revoke_url),
+            ("api_url", &self.api_url),
+            ("device_url", &self.device_url),
+            ("par_url", &self.par_url),
+        ]
+        .into_iter()
+        .filter(|(_, url)| url.as_ref().is_some_and(|url| placeholders(&template(url)).next().is_some()))
+        .map(|(key, _)| key)
+        .collect()
+    }
+}
+
 /// The effective definition, and the values that were set.
 pub(super) fn overlay(mut definition: Definition, overrides: Overrides) -> (Definition, Values) {
-    let text = |url: Option<Url>| url.map(String::from);
+    let text = |url: Option<Url>| url.as_ref().map(template);
     definition.issuer = overrides.issuer.or(definition.issuer);
     definition.authorize_url = text(overrides.authorize_url).or(definition.authorize_url);
     definition.token_url = text(overrides.token_url).or(definition.token_url);

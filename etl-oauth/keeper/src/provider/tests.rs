@@ -96,3 +96,84 @@ fn a_statement_is_for_the_server_that_the_variables_name() {
     let own = salesforce(Some("acme--uat.sandbox.my.salesforce.com"), Some("https://test.salesforce.com"));
     assert_eq!(own, "https://test.salesforce.com");
 }
+
+#[test]
+fn h15_an_rsa_key_signs_as_the_definition_says_else_as_the_metadata_lists() {
+    let told = |list: &str| {
+        let document = format!(
+            r#"{{"issuer":"https://a.example","token_endpoint":"https://a.example/t",
+                "token_endpoint_auth_signing_alg_values_supported":[{list}]}}"#
+        );
+        Metadata::read("https://a.example", document.as_bytes()).unwrap()
+    };
+    let provider = |algorithm: &str| {
+        let text = format!("issuer = 'https://a.example'\ngrant = 'client_credentials'\n{algorithm}");
+        Provider::new("acme", Definition::read("acme.toml", &text).unwrap(), Overrides::default()).unwrap()
+    };
+    let learned =
+        |algorithm: &str, list: &str| provider(algorithm).learned(&told(list), |_| true).unwrap().rsa_algorithm;
+    assert_eq!(learned("", r#""ES256","RS512","PS256""#), RsaAlgorithm::Ps256);
+    assert_eq!(learned("", r#""RS384""#), RsaAlgorithm::Rs384);
+    assert_eq!(learned("", r#""RS256","RS384""#), RsaAlgorithm::Rs256);
+    assert_eq!(learned("", r#""ES256""#), RsaAlgorithm::Rs256);
+    assert_eq!(learned("assertion.algorithm = 'RS512'", r#""RS256""#), RsaAlgorithm::Rs512);
+}
+
+#[test]
+fn h7_a_token_url_waits_for_the_redirect_where_there_is_one_and_is_refused_where_there_is_none() {
+    let text = "authorize_url = 'https://a.example/a'\ntoken_url = 'https://{prefix}.a.example/t'\n\
+                variables.prefix = { from = 'redirect' }\n";
+    let read = |more: &str| Definition::read("acme.toml", &format!("{text}{more}"));
+    let provider = Provider::new("acme", read("").unwrap(), Overrides::default()).unwrap();
+    assert_eq!(provider.redirect_must_bring(), ["prefix"]);
+    let wrong = read("grant = 'device_code'\ndevice_url = 'https://a.example/d'").unwrap_err().join("\n");
+    assert!(wrong.contains("{prefix} comes with a redirect, and grant = \"device_code\" has none"), "{wrong}");
+    let answer = text.replace("'redirect'", "'answer'");
+    let wrong = Definition::read("acme.toml", &answer).unwrap_err().join("\n");
+    assert!(wrong.contains("is not known before the answer that it is asked for"), "{wrong}");
+    // A data centre among known hosts may have a default; and a URL of the configuration needs no redirect.
+    let zoho = Provider::new("zoho", Definition::builtin("zoho").unwrap(), Overrides::default()).unwrap();
+    assert!(zoho.redirect_must_bring().is_empty());
+    let given = Overrides { token_url: checked_url("https://mine.a.example/t").ok(), ..Overrides::default() };
+    assert!(Provider::new("acme", read("").unwrap(), given).unwrap().redirect_must_bring().is_empty());
+}
+
+#[test]
+fn h8_a_variable_in_a_url_of_the_environment_is_filled_in_or_refused() {
+    let given = |url: &str| Overrides { api_url: checked_url(url).ok(), ..variables("eu") };
+    let base = |url: &str| {
+        let provider = Provider::new("acme", acme(), given(url)).map_err(|wrong| wrong.join("\n"))?;
+        Ok::<_, String>(provider.api_url.clone().map(String::from).unwrap_or_default())
+    };
+    assert_eq!(base("https://{subdomain}.acme.example/api").unwrap(), "https://eu.acme.example/api");
+    let wrong = base("https://acme.example/{tenant}/api").unwrap_err();
+    assert!(wrong.contains("api_url: {tenant} is no variable"), "{wrong}");
+    let wrong = base("https://acme.example/{subdomain}/api").unwrap_err();
+    assert!(wrong.contains("must stand before a fixed domain"), "{wrong}");
+    for url in ["https://acme.example/{client_id}", "https://{other}/api"] {
+        assert!(base(url).is_err(), "{url}");
+    }
+    // What an account brings is filled in for the account.
+    let late = Provider::new("acme", acme(), given("https://api.acme.example/x")).unwrap();
+    assert_eq!(late.api_url.as_ref().unwrap().as_str(), "https://api.acme.example/x");
+}
+
+#[test]
+fn h4_a_definition_says_how_early_a_renewal_may_come() {
+    let text = "token_url = 'https://a.example/t'\nrenew_before = 20";
+    let provider = Provider::new("acme", Definition::read("acme.toml", text).unwrap(), Overrides::default()).unwrap();
+    assert_eq!(provider.renew_before, Some(Duration::from_secs(20)));
+    assert_eq!(crate::renewal::Policy::of(&provider).renew_before, Duration::from_secs(20));
+    let wrong = Definition::read("acme.toml", &format!("{text}\nlifetime = 20")).unwrap_err().join("\n");
+    assert!(wrong.contains("renew_before: must be less than lifetime"), "{wrong}");
+}
+
+#[test]
+fn o7_what_is_to_be_registered_of_the_redirect_uri_is_what_the_provider_wants() {
+    let redirect = "https://gw.example.com:8443/function/etl-oauth/oauth2/callback".parse().unwrap();
+    let strava = Definition::builtin("strava").unwrap().callback;
+    assert_eq!((strava.registered, strava.to_register(&redirect).as_str()), (Registered::Domain, "gw.example.com"));
+    assert_eq!(Callback::default().to_register(&redirect), String::from(redirect.clone()));
+    let origin = Callback { registered: Registered::Origin, ..Callback::default() };
+    assert_eq!(origin.to_register(&redirect), "https://gw.example.com:8443");
+}

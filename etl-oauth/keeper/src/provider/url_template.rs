@@ -2,7 +2,10 @@
 
 use url::Url;
 
-use super::{Definition, Values, checked_beside, checked_url, fill};
+use super::{
+    Definition, Grant, Kind, Source, Values, checked_beside, checked_url, fill,
+    variable::{is_name, placeholders},
+};
 
 /// Where nobody can ever be.
 pub(super) fn nowhere() -> Url {
@@ -12,6 +15,32 @@ pub(super) fn nowhere() -> Url {
 
 /// What stands in a URL where the client's id goes, until it is known. No URL holds a brace otherwise.
 pub(crate) const CLIENT_ID: &str = "%7Bclient_id%7D";
+
+/// A URL of the configuration as a template: a parser has written the braces of its variables as `%7B` and `%7D`.
+pub(super) fn template(url: &Url) -> String {
+    let text = url.as_str();
+    let mut pieces = text.split("%7B");
+    let mut template = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        match piece.split_once("%7D") {
+            Some((name, rest)) if is_name(name) => template.push_str(&format!("{{{name}}}{rest}")),
+            _ => template.push_str(&format!("%7B{piece}")),
+        }
+    }
+    template
+}
+
+/// The variables of the token endpoint's URL that only the redirect brings, and that are no choice among known hosts.
+pub(super) fn token_url_needs(definition: &Definition) -> Vec<&str> {
+    let text = definition.token_url.as_deref().unwrap_or_default();
+    let needs = |name: &&str| {
+        definition.variables.get(*name).is_some_and(|variable| {
+            let open = matches!(variable.kind, Kind::Label | Kind::Segment) || variable.default.is_none();
+            variable.from == Source::Redirect && open
+        })
+    };
+    if definition.grant == Grant::AuthorizationCode { placeholders(text).filter(needs).collect() } else { Vec::new() }
+}
 
 /// A URL with its variables filled in; `None` while one of them is not known.
 pub(super) fn resolve(

@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 use super::checked_url;
 
@@ -40,7 +39,8 @@ pub enum Kind {
     Label,
     /// A host name; it stands for the whole host.
     Host,
-    /// `https://` and a host, or http on a loopback host; it stands at the beginning of a URL.
+    /// `https://` and a host, or http on a loopback host; it stands at the beginning of a URL. From the token answer it may
+    /// have a path, and from there and from the redirect a slash at the end, which is taken off.
     Origin,
     /// One segment of a path: a tenant, a realm, an id.
     Segment,
@@ -76,15 +76,38 @@ impl Variable {
     /// # Errors
     /// What would be right, completing "must be".
     pub fn check(&self, value: &str) -> Result<(), String> {
+        self.accept(value).map(drop)
+    }
+
+    /// Checks a value, and gives it as it is used: the slash at the end of an origin is taken off. An origin that the token
+    /// answer brings may have a path, below which the API is.
+    ///
+    /// # Errors
+    /// What would be right, completing "must be".
+    pub fn accept(&self, value: &str) -> Result<String, String> {
+        if self.kind == Kind::Origin {
+            return self.accept_origin(value).ok_or_else(|| self.wanted());
+        }
         let good = match self.kind {
             Kind::Label => is_label(value),
             Kind::Host => is_host(value) && self.allows(value),
-            Kind::Origin => checked_url(value)
-                .is_ok_and(|url| is_origin(&url, value) && url.host_str().is_some_and(|host| self.allows(host))),
             Kind::Segment => is_segment(value),
             Kind::Text => !value.is_empty() && !value.chars().any(char::is_control),
+            Kind::Origin => false,
         };
-        if good { Ok(()) } else { Err(self.wanted()) }
+        if good { Ok(value.to_owned()) } else { Err(self.wanted()) }
+    }
+
+    fn accept_origin(&self, value: &str) -> Option<String> {
+        let brought = self.from != Source::Configuration;
+        let base = value.strip_suffix('/').filter(|_| brought).unwrap_or(value);
+        let url = checked_url(base).ok()?;
+        // As it is written, not as a parser reads it: nothing may be normalised away.
+        let path = base.split_once("://")?.1.split_once('/').map(|(_, path)| path);
+        let path_ok = url.path().strip_prefix('/') == Some(path.unwrap_or_default())
+            && path.is_none_or(|path| self.from == Source::Answer && path.split('/').all(is_segment));
+        let sound = path_ok && url.query().is_none() && url.host_str().is_some_and(|host| self.allows(host));
+        sound.then(|| base.to_owned())
     }
 
     fn allows(&self, host: &str) -> bool {
@@ -100,6 +123,7 @@ impl Variable {
         let what = match self.kind {
             Kind::Label => "one part of a host name, such as acme: letters, digits and hyphens",
             Kind::Host => "a host name without scheme or path",
+            Kind::Origin if self.from == Source::Answer => "https:// and a host, with a plain path at most",
             Kind::Origin => "https:// and a host, without a path",
             Kind::Segment => "letters, digits and . _ ~ - alone: it becomes one part of a path",
             Kind::Text => "a text without control characters",
@@ -117,10 +141,6 @@ fn is_label(text: &str) -> bool {
 
 fn is_host(text: &str) -> bool {
     text.len() <= 253 && text.contains('.') && text.split('.').all(is_label)
-}
-
-fn is_origin(url: &Url, text: &str) -> bool {
-    url.path() == "/" && url.query().is_none() && !text.ends_with('/')
 }
 
 fn is_segment(text: &str) -> bool {

@@ -110,8 +110,12 @@ impl Keeper {
         check: impl FnOnce(&Record) -> Result<(), StoreError>,
     ) -> Result<Option<Stored>, StoreError> {
         let known = self.0.store.newest.load(Ordering::Acquire);
+        let any_type = self.0.parts.policy.any_type;
         let result = self.0.parts.store.load(self.account()).await.and_then(|stored| match stored {
-            Some(stored) => check(&stored.record).map(|()| Some(stored)),
+            Some(mut stored) => {
+                stored.record.release(any_type);
+                check(&stored.record).map(|()| Some(stored))
+            }
             None => Ok(None),
         });
         self.note_read(result.as_ref().err());

@@ -44,6 +44,28 @@ impl Keepers {
         Ok(self.known().entry(account.to_owned()).or_insert_with(make).clone())
     }
 
+    /// The keeper of `account`, where the store or this replica knows a record of it, or it is `default`. Asking for an
+    /// account that nobody has begun reads the store once and leaves nothing behind.
+    ///
+    /// # Errors
+    /// As [`Keepers::get`].
+    pub async fn existing(&self, account: &str) -> Result<Option<Keeper>, StoreError> {
+        self.check(account)?;
+        let known = self.known().get(account).cloned();
+        let keeper = match known {
+            Some(keeper) => keeper,
+            None => Keeper::sharing(account, Arc::clone(&self.parts), Arc::clone(&self.work)),
+        };
+        if account == DEFAULT_ACCOUNT || keeper.current().is_some() {
+            return Ok(Some(keeper));
+        }
+        keeper.sync().await;
+        if keeper.current().is_none() {
+            return Ok(None);
+        }
+        Ok(Some(self.known().entry(account.to_owned()).or_insert(keeper).clone()))
+    }
+
     /// Whether `account` can be one of this function's.
     ///
     /// # Errors

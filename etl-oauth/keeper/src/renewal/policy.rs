@@ -58,6 +58,8 @@ pub struct Policy {
     pub refresh_idle: Option<Duration>,
     /// How long an access token lives where no answer says so.
     pub lifetime: Option<Duration>,
+    /// Whether tokens of any type are used as bearer tokens.
+    pub any_type: bool,
     /// A change of an account's state stands in its record until somebody has been told of it.
     pub tells: bool,
     /// Digest of the client's credentials in use, where they can be read.
@@ -71,7 +73,7 @@ impl Policy {
         Self {
             renew: Renew::default(),
             asks_again: provider.grant.asks_again(),
-            renew_before: Duration::from_secs(60),
+            renew_before: provider.renew_before.unwrap_or(Duration::from_secs(60)),
             token_timeout: Duration::from_secs(10),
             lease: Duration::from_secs(30),
             rotates: provider.rotates && !provider.grant.asks_again(),
@@ -79,6 +81,7 @@ impl Policy {
             previous_until_used: provider.previous_until_used,
             refresh_idle: provider.refresh_idle,
             lifetime: provider.lifetime,
+            any_type: provider.answer.token_type.is_empty(),
             tells: false,
             client: None,
         }
@@ -95,7 +98,7 @@ impl Policy {
     pub fn fresh_until(&self, record: &Record) -> Timestamp {
         match (&record.tokens, self.renew) {
             (None, _) => Timestamp::MIN,
-            (Some(tokens), Renew::On401) if tokens.access_token.expose().is_empty() => Timestamp::MIN,
+            (Some(tokens), Renew::On401) if !tokens.is_usable() => Timestamp::MIN,
             (Some(_), Renew::On401) => Timestamp::MAX,
             (Some(tokens), Renew::BeforeExpiry | Renew::EachRun) => tokens.fresh_until(self.renew_before),
         }

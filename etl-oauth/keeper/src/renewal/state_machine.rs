@@ -236,6 +236,10 @@ impl Renewal {
         }
         let Some(tokens) = &record.tokens else { return Action::Done(Box::new(Outcome::Disabled(Some(stored)))) };
         let Some(refresh_token) = &tokens.refresh_token else {
+            if let Some(why) = &tokens.withheld {
+                let failure = Failure::new(FailureKind::Config, why.clone());
+                return self.note(stored, failure, now);
+            }
             if matches!(self.need, Reason::Run { .. } | Reason::Asked { .. }) && tokens.is_alive(now) {
                 let failure = Failure::new(FailureKind::Config, "the provider gave no refresh token to renew with");
                 return failed(failure, Some(stored));

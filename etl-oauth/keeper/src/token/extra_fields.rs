@@ -6,6 +6,8 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
+use crate::text;
+
 /// What a provider's answer says besides the two tokens: some APIs need a field of it.
 ///
 /// Kept as a text, and read when somebody asks: as a tree it would be the largest part of an account that nobody uses.
@@ -43,6 +45,34 @@ impl ExtraFields {
     #[must_use]
     pub fn get(&self, field: &str) -> Option<Value> {
         self.fields().remove(field)
+    }
+}
+
+/// The longest answer that is kept beside the tokens, in bytes: stores have limits of their own (a Kubernetes Secret holds
+/// 1 MiB, a NATS message as much), and a record holds an answer twice while it is being replaced.
+const LONGEST: usize = 32 << 10;
+
+impl ExtraFields {
+    /// The fields of an answer. Where they are too long together, the longest are left out, with a line in the log.
+    pub(super) fn bounded(mut fields: Map<String, Value>) -> Self {
+        let mut sizes: Vec<_> =
+            fields.iter().map(|(name, value)| (name.len() + value.to_string().len(), name.clone())).collect();
+        let mut all: usize = sizes.iter().map(|(size, _)| size).sum();
+        sizes.sort_unstable();
+        let mut left_out = Vec::new();
+        while all > LONGEST
+            && let Some((size, name)) = sizes.pop()
+        {
+            fields.remove(&name);
+            all -= size;
+            left_out.push(text::cut(&name, 40));
+        }
+        if !left_out.is_empty() {
+            let count = left_out.len();
+            left_out.truncate(10);
+            tracing::warn!(count, fields = ?left_out, "fields of the provider's answer are too long and not kept");
+        }
+        fields.into()
     }
 }
 

@@ -128,6 +128,7 @@ impl fmt::Display for FailureKind {
 pub struct Failure {
     class: FailureKind,
     code: Option<String>,
+    reason: Option<String>,
     detail: String,
     retry_after: Option<Duration>,
     denial: bool,
@@ -137,7 +138,7 @@ impl Failure {
     /// A failure with a sentence on what happened. The sentence is shown to people: no secret, no URL with a query.
     #[must_use]
     pub fn new(class: FailureKind, detail: impl Into<String>) -> Self {
-        Self { class, code: None, detail: detail.into(), retry_after: None, denial: false }
+        Self { class, code: None, reason: None, detail: detail.into(), retry_after: None, denial: false }
     }
 
     /// Adds the OAuth error code, cut to what RFC 6749 §5.2 allows in one (printable ASCII) and to 64 characters.
@@ -146,6 +147,13 @@ impl Failure {
         let clean: String =
             code.chars().filter(|c| matches!(c, ' '..='~') && *c != '"' && *c != '\\').take(64).collect();
         self.code = (!clean.is_empty()).then_some(clean);
+        self
+    }
+
+    /// Adds what the provider tells of why, in the fields that its definition names. It is shown to people.
+    #[must_use]
+    pub fn with_reason(mut self, reason: Option<String>) -> Self {
+        self.reason = reason;
         self
     }
 
@@ -182,6 +190,12 @@ impl Failure {
         self.code.as_deref()
     }
 
+    /// What the provider tells of why, where its definition names the fields that may be shown.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
     /// One sentence on what happened.
     #[must_use]
     pub fn detail(&self) -> &str {
@@ -197,9 +211,10 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.code {
-            Some(code) => write!(f, "{} ({code})", self.detail),
-            None => f.write_str(&self.detail),
+        match (&self.code, &self.reason) {
+            (Some(code), Some(reason)) => write!(f, "{} ({code}: {reason})", self.detail),
+            (Some(shown), None) | (None, Some(shown)) => write!(f, "{} ({shown})", self.detail),
+            (None, None) => f.write_str(&self.detail),
         }
     }
 }

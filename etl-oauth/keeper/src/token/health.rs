@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::FailureKind;
+use super::{Failure, FailureKind};
 
 /// How an account fares: shared between replicas, so that one's failure spares the others a try.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,19 @@ impl Health {
     pub fn waits(&self, client: Option<&str>, now: Timestamp) -> bool {
         let replaced = client.zip(self.client.as_deref()).is_some_and(|(ours, refused)| ours != refused);
         !replaced && self.next_try_at.is_some_and(|at| now < at)
+    }
+
+    /// After an authorisation that brought tokens and no access token to use: the grant is there, and a renewal may end it.
+    pub(super) fn unfinished(failure: &Failure, at: Timestamp) -> Self {
+        let wait = failure.class().backoff().after(1);
+        Self {
+            failures: 1,
+            class: Some(failure.class()),
+            detail: Some(failure.to_string()),
+            next_try_at: at.checked_add(wait).ok(),
+            last_renewal: Some(Renewal { at, outcome: failure.class().as_str().into() }),
+            ..Self::default()
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod samples;
 mod secret;
 mod serde_impl;
 mod subject;
+mod token_type;
 mod tokens;
 
 pub use client_ref::ClientRef;

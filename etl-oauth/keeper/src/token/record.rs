@@ -70,13 +70,18 @@ impl Record {
     #[must_use]
     pub fn authorised(&self, answer: Answer, sent_at: Timestamp, default_lifetime: Option<Duration>) -> Self {
         let owner = answer.owner.clone();
+        let health = match &answer.unfinished {
+            None => {
+                Health { last_renewal: Some(Renewal { at: sent_at, outcome: "renewed".into() }), ..Health::default() }
+            }
+            Some(failure) => Health::unfinished(failure, sent_at),
+        };
         let tokens = Tokens::from_answer(answer, sent_at, None, default_lifetime);
-        let last_renewal = Some(Renewal { at: sent_at, outcome: "renewed".into() });
         Self {
             generation: self.generation + 1,
             tokens: Some(tokens),
             intent: None,
-            health: Health { last_renewal, ..Health::default() },
+            health,
             notes: self.notes.clone(),
             owner,
             used: self.used.clone(),
@@ -106,6 +111,13 @@ impl Record {
             device: self.device.clone(),
             client: self.client.clone(),
             decided_at: self.decided_at,
+        }
+    }
+
+    /// Lets tokens of an unknown type be used, as [`Tokens::release`], and ends the failure that they stood for.
+    pub fn release(&mut self, any_type: bool) {
+        if self.tokens.as_mut().is_some_and(|tokens| tokens.release(any_type)) {
+            self.health = Health { last_renewal: self.health.last_renewal.take(), ..Health::default() };
         }
     }
 

@@ -5,9 +5,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Failure, Secret, Subject, jwt,
+    Failure, FailureKind, Secret, Subject, jwt,
     lifetime::{self, Unit, lenient_scope},
+    token_type,
 };
+
+/// The longest value of a reason that is shown, in characters.
+const LONGEST_REASON: usize = 200;
 
 /// Where a provider's answer keeps what RFC 6749 §5.1 names: for each the fields that it may stand in, of which the first
 /// that is there counts. A field is a path with dots (`data.access_token`).
@@ -35,6 +39,11 @@ pub struct AnswerShape {
     pub unit: Unit,
     /// What tells an error, whatever the HTTP status says.
     pub error: Vec<String>,
+    /// What tells why, beside the error: fields that may be shown to people, such as a subtype or a number. Texts in them
+    /// that may be tokens are not shown.
+    pub reason: Vec<String>,
+    /// What tells that a rate limit is reached, whatever the HTTP status and the error say.
+    pub limited: Vec<Mark>,
     /// What tells a success, where the HTTP status is not enough.
     pub success: Option<Mark>,
 }
@@ -47,13 +56,19 @@ pub struct Mark {
     /// The field; a path with dots.
     pub at: String,
     /// What it says then, as a text: `true`, `0`, `OK`.
+    #[serde(default)]
     pub is: Vec<String>,
+    /// A part of what it says then, in any case: `too many requests`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub has: Vec<String>,
 }
 
 impl Mark {
     /// Whether these fields bear it.
     fn is_on(&self, fields: &Map<String, Value>) -> bool {
-        at(fields, &self.at).is_some_and(|value| self.is.contains(&text(value)))
+        let Some(value) = at(fields, &self.at).map(text) else { return false };
+        let lower = value.to_lowercase();
+        self.is.contains(&value) || self.has.iter().any(|part| lower.contains(&part.to_lowercase()))
     }
 
     /// Whether a body does.
@@ -79,6 +94,8 @@ impl Default for AnswerShape {
             scope: paths(["scope", "scopes"]),
             unit: Unit::Seconds,
             error: paths(["error"]),
+            reason: Vec::new(),
+            limited: Vec::new(),
             success: None,
         }
     }
@@ -87,11 +104,11 @@ impl Default for AnswerShape {
 /// A token endpoint's answer, read leniently.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The new access token; empty only in an [unfinished](Self::unfinished()) answer.
+    /// The new access token; empty or not to be used in an [unfinished](Self::unfinished()) answer.
     pub access_token: Secret,
     /// The new refresh token. `None` means that the old one stays (RFC 6749 §6).
     pub refresh_token: Option<Secret>,
-    /// The token type as sent; `Bearer` when nothing was.
+    /// The token type: as sent, `Bearer` for none and for other spellings of it.
     pub token_type: String,
     /// The granted scope, separated by spaces. `None` means what was asked for (RFC 6749 §5.1).
     pub scope: Option<String>,
@@ -107,7 +124,8 @@ pub struct Answer {
     pub refresh_expires_at: Option<Timestamp>,
     /// The whole answer but for the two tokens: some APIs need a field of it later.
     pub rest: Map<String, Value>,
-    /// Why the access token is missing that this answer should have led to.
+    /// Why the access token is missing or must not be used. All else of the answer counts: a code that was spent, or a
+    /// refresh token, has its successor here alone.
     pub unfinished: Option<Failure>,
     /// Who granted it; whoever asks the provider for that puts it here.
     pub owner: Option<Subject>,
@@ -125,38 +143,41 @@ pub enum Malformed {
     /// No access token in it.
     #[error("the token endpoint's answer holds no access token")]
     NoAccessToken,
-    /// RFC 6749 §7.1: a client must not use a token of a type that it does not know.
-    #[error("the token endpoint's answer is of a token type that this client cannot use")]
-    UnknownType,
 }
 
 impl AnswerShape {
     /// Reads the body of a token endpoint's answer: JSON whatever its Content-Type says, else a form.
     ///
+    /// An answer with a refresh token and no access token, and one whose token type is unknown (RFC 6749 §7.1: a client
+    /// must not use such a token), are [unfinished](Answer::unfinished()): what they hold is kept, and not used.
+    ///
     /// # Errors
-    /// [`Malformed`] when there is no usable access token in it.
+    /// [`Malformed`] when there is no token in it.
     pub fn read(&self, body: &[u8]) -> Result<Answer, Malformed> {
         let mut fields = object(body).ok_or(Malformed::NotAnObject)?;
         let secret = |paths: &[String]| {
             first(&fields, paths, |value| value.as_str().filter(|token| !token.is_empty()).map(Secret::new))
         };
-        let access_token = secret(&self.access_token).ok_or(Malformed::NoAccessToken)?;
         let refresh_token = secret(&self.refresh_token);
-        let token_type = match first(&fields, &self.token_type, Some) {
-            None | Some(Value::Null) => "Bearer".to_owned(),
-            Some(Value::String(kind)) if kind.is_empty() => "Bearer".to_owned(),
-            Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") || kind.eq_ignore_ascii_case("dpop") => {
-                kind.clone()
+        let access_token = secret(&self.access_token);
+        if access_token.is_none() && refresh_token.is_none() {
+            return Err(Malformed::NoAccessToken);
+        }
+        let told = first(&fields, &self.token_type, Some).filter(|kind| !kind.is_null()).map(text);
+        let exchanged = fields.contains_key("issued_token_type");
+        let token_type = token_type::known(told.as_deref().unwrap_or_default(), exchanged);
+        let unfinished = match (&access_token, &token_type) {
+            (None, _) => {
+                let why = Malformed::NoAccessToken.to_string();
+                Some(Failure::new(FailureKind::MalformedAnswer, why))
             }
-            // RFC 8693 §2.2.1: what was exchanged for is no access token by its own name, and shown as one all the same.
-            Some(Value::String(kind)) if kind == "N_A" && fields.contains_key("issued_token_type") => {
-                "Bearer".to_owned()
-            }
-            Some(_) => return Err(Malformed::UnknownType),
+            (_, None) => Some(token_type::unknown(told.as_deref().unwrap_or_default())),
+            _ => None,
         };
+        let token_type = token_type.unwrap_or_else(|| token_type::cut(told.as_deref().unwrap_or_default()));
         let lifetime = |paths: &[String]| first(&fields, paths, |value| lifetime::seconds(value, self.unit));
         let answer = Answer {
-            access_token,
+            access_token: access_token.unwrap_or_else(|| Secret::new("")),
             refresh_token,
             token_type,
             scope: first(&fields, &self.scope, lenient_scope),
@@ -166,7 +187,7 @@ impl AnswerShape {
             bound_to: None,
             refresh_expires_at: first(&fields, &self.refresh_expires_at, lifetime::instant),
             rest: Map::new(),
-            unfinished: None,
+            unfinished,
             owner: None,
             kept: BTreeMap::new(),
         };
@@ -188,6 +209,31 @@ impl AnswerShape {
             .and_then(lifetime::instant)
             .or_else(told)
             .or_else(|| lifetime().and_then(|lifetime| now.checked_add(lifetime).ok()))
+    }
+
+    /// What a body tells of why, by the fields that may be shown: `name=value` each, without what may be a token.
+    #[must_use]
+    pub fn reason(&self, body: &[u8]) -> Option<String> {
+        let fields = object(body).filter(|_| !self.reason.is_empty())?;
+        let told = self.reason.iter().filter_map(|path| {
+            let value = match at(&fields, path)? {
+                Value::Null => return None,
+                Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
+                value => text(value),
+            };
+            let name = path.rsplit(['.', '/']).next().unwrap_or(path);
+            let value = crate::text::without_tokens(&crate::text::cut(&value, LONGEST_REASON));
+            (!value.is_empty()).then(|| format!("{name}={value}"))
+        });
+        let told: Vec<_> = told.collect();
+        (!told.is_empty()).then(|| told.join(", "))
+    }
+
+    /// Whether a body tells that a rate limit is reached.
+    #[must_use]
+    pub fn is_limited(&self, body: &[u8]) -> bool {
+        !self.limited.is_empty()
+            && object(body).is_some_and(|fields| self.limited.iter().any(|mark| mark.is_on(&fields)))
     }
 
     /// The error that a body tells, whatever its HTTP status: as RFC 6749 §5.2 has it, or by another sign. Some write a
@@ -241,12 +287,11 @@ impl Answer {
         self.lifetime.is_some() || self.expires_at.is_some() || jwt::expires_at(&self.access_token).is_some()
     }
 
-    /// This answer without its access token, which was to be exchanged and was not: what it says of the refresh token
-    /// counts, and a later use renews.
+    /// This answer with an access token that must not be used, such as one that was to be exchanged and was not: all else
+    /// of it counts, and a later use renews.
     #[must_use]
     pub fn unfinished(self, why: Failure) -> Self {
-        let expires_at = Some(Timestamp::UNIX_EPOCH);
-        Self { access_token: Secret::new(""), lifetime: None, expires_at, unfinished: Some(why), ..self }
+        Self { unfinished: Some(self.unfinished.unwrap_or(why)), ..self }
     }
 
     /// Whether the access token is of use only with the key that it is [bound to](Self::bound_to).
@@ -274,7 +319,7 @@ impl Answer {
             bound_to: second.bound_to,
             refresh_expires_at: second.refresh_expires_at.or(self.refresh_expires_at),
             rest,
-            unfinished: None,
+            unfinished: second.unfinished,
             owner: second.owner.or(self.owner),
             kept,
         }

@@ -111,6 +111,8 @@ fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Resul
         #[serde(skip_serializing_if = "Option::is_none")]
         bound_to: Option<&'a str>,
         answer: &'a ExtraFields,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        withheld: &'a Option<String>,
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         kept: &'a BTreeMap<String, String>,
     }
@@ -126,6 +128,7 @@ fn write_tokens<S: Serializer>(tokens: &Option<&Tokens>, serializer: S) -> Resul
             refresh_expires_at: tokens.refresh_expires_at,
             bound_to: tokens.bound_to.as_ref().map(Secret::expose),
             answer: &tokens.answer,
+            withheld: &tokens.withheld,
             kept: &tokens.kept,
         })
         .serialize(serializer)

@@ -3,7 +3,10 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use super::{Answer, ExtraFields, Secret, jwt};
+use super::{Answer, ExtraFields, Secret, jwt, token_type};
+
+/// The longest scope that is kept, in bytes: a longer one says nothing to people and fills the store.
+const LONGEST_SCOPE: usize = 16 << 10;
 
 /// The tokens of one generation.
 #[derive(Clone, Debug, Deserialize)]
@@ -37,6 +40,9 @@ pub struct Tokens {
     /// The whole answer of the provider but for the tokens themselves.
     #[serde(default)]
     pub answer: ExtraFields,
+    /// Why the access token must not be used, where it must not (RFC 6749 §7.1 for one).
+    #[serde(default)]
+    pub withheld: Option<String>,
     /// The values of the provider's variables that its redirect and its answers brought: part of addresses, for one.
     #[serde(default)]
     pub kept: BTreeMap<String, String>,
@@ -63,12 +69,16 @@ impl Tokens {
         let mut kept = old.map(|old| old.kept.clone()).unwrap_or_default();
         kept.extend(answer.kept);
         let old_one = old.filter(|_| answer.unfinished.is_some());
+        let withheld = answer.unfinished.as_ref().map(ToString::to_string);
         let tokens = Self {
             access_token: answer.access_token,
             refresh_token: answer.refresh_token.or_else(|| spent.clone()),
             previous_refresh_token: spent.filter(|_| rotated),
             token_type: answer.token_type,
-            scope: answer.scope.or_else(|| old.and_then(|old| old.scope.clone())),
+            scope: answer
+                .scope
+                .filter(|scope| scope.len() <= LONGEST_SCOPE)
+                .or_else(|| old.and_then(|old| old.scope.clone())),
             obtained_at: sent_at,
             expires_at: answer
                 .lifetime
@@ -82,7 +92,8 @@ impl Tokens {
                 .or(answer.refresh_expires_at)
                 .or_else(|| old.and_then(|old| old.refresh_expires_at)),
             bound_to: answer.bound_to,
-            answer: answer.rest.into(),
+            answer: ExtraFields::bounded(answer.rest),
+            withheld,
             kept,
         };
         match old_one {
@@ -92,6 +103,7 @@ impl Tokens {
                 token_type: old.token_type.clone(),
                 expires_at: old.expires_at,
                 bound_to: old.bound_to.clone(),
+                withheld: old.withheld.clone(),
                 ..tokens
             },
             None => tokens,
@@ -114,6 +126,7 @@ impl Tokens {
             refresh_expires_at: None,
             bound_to: None,
             answer: ExtraFields::default(),
+            withheld: None,
             kept: BTreeMap::new(),
         }
     }
@@ -146,15 +159,38 @@ impl Tokens {
         Duration::try_from(self.expires_at?.duration_since(self.obtained_at)).ok()
     }
 
-    /// Whether the access token is worth sending at `now`: not past its end, as far as that is known.
+    /// Whether the access token is worth sending at `now`: one that may be used, and not past its end, as far as that is
+    /// known.
     #[must_use]
     pub fn is_alive(&self, now: Timestamp) -> bool {
-        self.expires_at.is_none_or(|end| now < end)
+        self.withheld.is_none() && self.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// Whether there is an access token that may be used at all.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.withheld.is_none() && !self.access_token.expose().is_empty()
+    }
+
+    /// Lets an access token be used that was withheld for its unknown type alone, where the provider's definition now says
+    /// that the type does not count. Returns whether it did.
+    pub fn release(&mut self, any_type: bool) -> bool {
+        let by_type = self.withheld.is_some()
+            && !self.access_token.expose().is_empty()
+            && token_type::known(&self.token_type, false).is_none();
+        if any_type && by_type {
+            self.withheld = None;
+            self.token_type = bearer();
+        }
+        any_type && by_type
     }
 
     /// Until when the access token has more than `margin` left, or a tenth of its lifetime where that is less.
     #[must_use]
     pub fn fresh_until(&self, margin: Duration) -> Timestamp {
+        if self.withheld.is_some() {
+            return Timestamp::MIN;
+        }
         let Some(end) = self.expires_at else { return Timestamp::MAX };
         let margin = self.lifetime().map_or(margin, |lifetime| margin.min(lifetime / 10));
         end.checked_sub(margin).unwrap_or(Timestamp::MIN)

@@ -182,6 +182,33 @@ fn success_by_another_sign() {
 }
 
 #[test]
+fn h12_o6_limits_and_reasons() {
+    let it = provider("Limits and reasons");
+    let body = r#"{"error":"access_denied","error_description":"You made Too many requests","error_codes":[7]}"#;
+    let failure = grant::judge_token(&it, &raw(body)).unwrap_err();
+    assert_eq!((failure.class(), failure.reason()), (FailureKind::RateLimited, Some("error_codes=7")));
+    let facts = token_keeper::api::Facts::of(&it, "id").unwrap();
+    assert!(facts.limits.told_in[0].is_in(br#"{"status":429}"#) && !facts.limits.told_in[0].is_in(b"{}"));
+}
+
+#[test]
+fn h7_a_tenant_of_the_redirect() {
+    let it = provider("A tenant of the redirect");
+    assert_eq!(it.redirect_must_bring(), ["prefix"]);
+    let back = it.with(&[("prefix".to_owned(), "acme".to_owned())].into());
+    assert_eq!(code(&back).url().as_str(), "https://acme.a.example/token");
+    assert_eq!(renewal(&back).url().as_str(), "https://acme.a.example/token");
+}
+
+#[test]
+fn o7_h15_what_is_registered() {
+    let it = provider("What is registered");
+    let redirect = "https://f.example/function/x/oauth2/callback".parse().unwrap();
+    assert_eq!(it.callback.to_register(&redirect), "f.example");
+    assert_eq!(it.rsa_algorithm.name(), "PS256");
+}
+
+#[test]
 fn another_address_for_renewals() {
     let it = provider("Another address for renewals");
     assert_eq!((code(&it).url().path(), renewal(&it).url().path()), ("/token", "/refresh"));
@@ -220,12 +247,15 @@ fn kept_values() {
     assert_eq!(account.api_url.as_ref().unwrap().as_str(), "https://eu.a.example/42");
     assert_eq!(renewal(&account).url().as_str(), "https://accounts.a.test/token");
     let evil = r#"{"access_token":"a","org":{"api":{"url":"https://evil.test"}}}"#;
-    assert_eq!(grant::judge_token(&it, &raw(evil)).unwrap_err().class(), FailureKind::MalformedAnswer);
+    let evil = grant::judge_token(&it, &raw(evil)).unwrap();
+    assert_eq!(evil.unfinished.as_ref().unwrap().class(), FailureKind::MalformedAnswer);
+    assert!(evil.kept.is_empty());
 }
 
 #[test]
 fn lifetimes() {
     let it = provider("Lifetimes");
+    assert_eq!(it.renew_before.unwrap().as_secs(), 30, "h4");
     let life = |body: &str| {
         let answer = grant::judge_token(&it, &raw(body)).unwrap();
         answer.lifetime.map(|life| life.as_secs()).or_else(|| answer.expires_at.map(|at| at.as_second().unsigned_abs()))
@@ -385,7 +415,7 @@ fn every_field_is_documented() {
         ("`[token]`, `[refresh]`, `[second]`, `[revoke]`, `[introspect]`", "Call"),
         ("`sign`", "Sign"),
         ("`[answer]`", "AnswerShape"),
-        ("`answer.success`, `api.expired_in`", "Mark"),
+        ("`answer.success`, `answer.limited`, `api.expired_in`, `api.limits.told_in`", "Mark"),
         ("`[assertion]`", "AssertionTerms"),
         ("`[exchange]`", "ExchangeTerms"),
         ("`[api]`", "ApiFacts"),

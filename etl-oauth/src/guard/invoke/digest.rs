@@ -6,10 +6,18 @@ use sfv::{Dictionary, ListEntry, Parser};
 
 use super::message::combined;
 
-/// Whether the header names the body's digest: every algorithm that is known here must agree, and one must be.
-pub(super) fn fits(headers: &HeaderMap, body: &[u8]) -> bool {
+/// How many digests are looked at: there are two algorithms.
+const DIGESTS: usize = 8;
+
+/// Whether the header `Content-Digest` names the body's digest: every algorithm that is known here must agree, and one must
+/// be known.
+#[must_use]
+pub fn fits(headers: &HeaderMap, body: &[u8]) -> bool {
     let Some(field) = combined(headers, "content-digest") else { return false };
     let Ok(digests) = Parser::new(&field).parse::<Dictionary>() else { return false };
+    if digests.len() > DIGESTS {
+        return false;
+    }
     let mut known = false;
     for (name, entry) in &digests {
         let algorithm = match name.as_str() {

@@ -9,10 +9,10 @@ use http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{
     Algorithm, DecodingKey, Validation, decode, decode_header,
-    jwk::{AlgorithmParameters, JwkSet},
+    jwk::{AlgorithmParameters, CommonParameters, JwkSet, KeyOperations, PublicKeyUse},
 };
 use serde::Deserialize;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use url::Url;
 
 use super::{Caller, IamRules, JwtRules, bearer, claims::Claims, signed};
@@ -38,6 +38,9 @@ const AGAIN_WITHOUT: SignedDuration = SignedDuration::from_secs(1);
 /// Keys are looked up anew after this, so that one that its issuer took back does not stay good.
 const STALE: SignedDuration = SignedDuration::from_hours(1);
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How many calls may wait for the keys while the issuer is slow. Anybody can make such a call: the others go on with the
+/// keys that are known.
+const WAITING: usize = 16;
 /// A key set is a few kilobytes, and so is a token.
 const DOCUMENT_LIMIT: usize = 1 << 20;
 const TOKEN_LIMIT: usize = 16 << 10;
@@ -51,6 +54,8 @@ pub(super) struct Jwt {
     keys: RwLock<Arc<Keys>>,
     /// When the keys were looked up last.
     looked_up: Mutex<Option<Timestamp>>,
+    /// Places for calls that wait for that.
+    waiting: Semaphore,
 }
 
 #[derive(Debug)]
@@ -102,7 +107,14 @@ impl Jwt {
     fn new(rules: Rules, leeway: Duration) -> Result<Self, reqwest::Error> {
         let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(TIMEOUT);
         let (keys, looked_up) = (RwLock::default(), Mutex::default());
-        Ok(Self { rules, leeway: signed(leeway), client: builder.build()?, keys, looked_up })
+        Ok(Self {
+            rules,
+            leeway: signed(leeway),
+            client: builder.build()?,
+            keys,
+            looked_up,
+            waiting: Semaphore::new(WAITING),
+        })
     }
 
     pub(super) async fn judge(&self, headers: &HeaderMap, now: Timestamp) -> Result<(), Caller> {
@@ -114,6 +126,13 @@ impl Jwt {
             decode_header(token).map_err(|_| Caller::Wrong("this is no token, or one of an unknown algorithm"))?;
         if !ALGORITHMS.contains(&header.alg) {
             return Err(Caller::Wrong("the token's algorithm is not allowed"));
+        }
+        // Nothing that a token can call critical is known here (RFC 7515 §4.1.11).
+        if header.crit.is_some() {
+            return Err(Caller::Wrong("the token has a header `crit`, none of which is known"));
+        }
+        if !header.typ.as_deref().is_none_or(is_access_token) {
+            return Err(Caller::Wrong("the token's `typ` says that it is no access token"));
         }
         let keys = self.keys(header.kid.as_deref(), now).await;
         if keys.all.is_empty() {
@@ -151,6 +170,7 @@ impl Jwt {
         if serves(&keys) {
             return keys;
         }
+        let Ok(_place) = self.waiting.try_acquire() else { return keys };
         let mut looked_up = self.looked_up.lock().await;
         let keys = known();
         let again = if keys.all.is_empty() { AGAIN_WITHOUT } else { AGAIN };
@@ -192,7 +212,7 @@ impl Jwt {
         };
         let set: JwkSet = self.get(url).await?;
         let all = set.keys.iter().filter_map(|jwk| {
-            if matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_)) {
+            if matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_)) || !verifies(&jwk.common) {
                 return None;
             }
             let algorithm = jwk.common.key_algorithm.and_then(|algorithm| algorithm.to_string().parse().ok());
@@ -227,6 +247,19 @@ impl Keys {
             (id, all) => all.iter().find(|key| key.id.as_deref() == id),
         }
     }
+}
+
+/// Whether a token of that `typ` grants access (RFC 8725 §3.11): the same issuer signs logout tokens, security events and
+/// proofs of possession with the same keys.
+fn is_access_token(typ: &str) -> bool {
+    let typ = typ.to_ascii_lowercase();
+    matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")
+}
+
+/// Whether a key is for checking signatures, as far as it says (RFC 7517 §4.2, §4.3).
+fn verifies(key: &CommonParameters) -> bool {
+    let by_use = key.public_key_use.as_ref().is_none_or(|it| *it == PublicKeyUse::Signature);
+    by_use && key.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify))
 }
 
 fn metadata_url(issuer: &str) -> Option<Url> {

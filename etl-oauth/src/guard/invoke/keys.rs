@@ -6,6 +6,8 @@ use aws_lc_rs::signature::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 
+use token_keeper::token::Secret;
+
 const BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
 const END: &str = "-----END PUBLIC KEY-----";
 
@@ -26,12 +28,16 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// Whether this key made the signature: under the algorithm that is named, or under any of its own.
-    pub(super) fn verifies(&self, algorithm: Option<&str>, message: &[u8], signature: &[u8]) -> bool {
-        self.by_algorithm
-            .iter()
-            .filter(|(name, _)| algorithm.is_none_or(|algorithm| algorithm == *name))
-            .any(|(_, key)| key.verify_sig(message, signature).is_ok())
+    /// Whether this key made the signature: under the algorithm that is named, or under any of its own. Each try takes one
+    /// from `left`; without any left the answer is no.
+    pub(super) fn verifies(&self, algorithm: Option<&str>, message: &[u8], signature: &[u8], left: &mut usize) -> bool {
+        self.by_algorithm.iter().filter(|(name, _)| algorithm.is_none_or(|algorithm| algorithm == *name)).any(
+            |(_, key)| {
+                let Some(rest) = left.checked_sub(1) else { return false };
+                *left = rest;
+                key.verify_sig(message, signature).is_ok()
+            },
+        )
     }
 
     /// Whether it may have made a signature that names its key so; a key without a name may have made any.
@@ -40,11 +46,14 @@ impl Key {
     }
 }
 
-/// The keys of a text: PEM blocks, each under the line above it, which is its `keyid`, or under none. `None` where there is
-/// no key, or a block that is none.
-pub(super) fn read(text: &str) -> Option<Vec<Key>> {
+/// How many keys may have no name: each of them is tried for every call.
+const NAMELESS: usize = 2;
+
+/// The keys of a secret: PEM blocks, each under the line above it, which is its `keyid`, or under none. `None` where there is
+/// no key, a block that is none, or more than two keys without a name.
+pub(super) fn read(secret: &Secret) -> Option<Vec<Key>> {
     let mut keys = Vec::new();
-    let mut rest = text;
+    let mut rest = secret.expose();
     while let Some((before, after)) = rest.split_once(BEGIN) {
         let (block, next) = after.split_once(END)?;
         let id = before.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned);
@@ -59,5 +68,6 @@ pub(super) fn read(text: &str) -> Option<Vec<Key>> {
         keys.push(Key { id, by_algorithm });
         rest = next;
     }
-    (!keys.is_empty()).then_some(keys)
+    let nameless = keys.iter().filter(|key: &&Key| key.id.is_none()).count();
+    (!keys.is_empty() && nameless <= NAMELESS).then_some(keys)
 }

@@ -12,12 +12,13 @@ mod signature;
 
 use std::time::Duration;
 
+pub use digest::fits as digest_fits;
 use http::{HeaderMap, Method, Uri, header};
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
-use super::{Once, Throttle};
-use cached_secret::Kept;
+use super::{ReplayCache, Throttle, replay_cache::Use};
+use cached_secret::CachedSecret;
 use hmac::Hmac;
 use jwt::Jwt;
 use signature::Signatures;
@@ -80,10 +81,35 @@ pub enum Caller {
     Forbidden,
     /// Credentials that were not looked at, since there were too many wrong ones: again after so many seconds.
     Throttled(u64),
-    /// Credentials that could not be looked at, since the issuer's keys could not be had.
+    /// Credentials that could not be looked at: the issuer's keys or the secret could not be read, or no more calls can be
+    /// remembered.
     Unavailable,
+    /// A signed call that was made before. Whether that one has been done, or is under way.
+    Duplicate(Progress),
     /// A caller who proved who he is.
     Proved,
+}
+
+/// How far the first of two equal signed calls has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It has been done: the second one asks for nothing more.
+    Done,
+    /// It is under way, or was not the job's: whether it will succeed is open.
+    UnderWay,
+}
+
+/// What a signature says of the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignedBody {
+    /// Nothing is signed.
+    Unsigned,
+    /// It was signed with the rest, and checked.
+    Whole,
+    /// `Content-Digest` is signed: the body must be the one that it names ([`digest_fits`]).
+    Digest,
+    /// The signature covers no body: there must be none.
+    Empty,
 }
 
 /// A call, as far as it can be signed.
@@ -95,7 +121,7 @@ pub struct Call<'a> {
     pub uri: &'a Uri,
     /// Its headers.
     pub headers: &'a HeaderMap,
-    /// Its body.
+    /// Its body, where [`Callers::needs_body`] wants it.
     pub body: &'a [u8],
 }
 
@@ -108,24 +134,25 @@ pub struct Judged {
     pub pause: Duration,
     /// The name under which it is remembered, where it may come only once.
     pub once: Option<String>,
+    /// What is left to be checked of its body.
+    pub body: SignedBody,
 }
 
 /// Judges callers.
 #[derive(Debug)]
 pub struct Callers {
     kind: Kind,
-    kept: Kept,
     throttle: Throttle,
-    seen: Once,
+    seen: ReplayCache,
 }
 
 #[derive(Debug)]
 enum Kind {
     Anyone,
-    Secret,
-    Hmac(Hmac),
+    Secret(CachedSecret<secret::Words>),
+    Hmac(CachedSecret<Vec<aws_lc_rs::hmac::Key>>, Hmac),
     Jwt(Box<Jwt>),
-    PublicKey(Signatures),
+    PublicKey(CachedSecret<Vec<keys::Key>>, Signatures),
 }
 
 impl Callers {
@@ -136,51 +163,67 @@ impl Callers {
     pub fn new(auth: &InvokeAuth, secrets: Secrets, public_url: &Url) -> Result<Self, reqwest::Error> {
         let kind = match auth {
             InvokeAuth::None => Kind::Anyone,
-            InvokeAuth::Secret => Kind::Secret,
-            InvokeAuth::Hmac(tolerance) => Kind::Hmac(Hmac::new(signed(*tolerance))),
+            InvokeAuth::Secret => Kind::Secret(CachedSecret::new(secrets, SECRET, secret::words)),
+            InvokeAuth::Hmac(tolerance) => {
+                Kind::Hmac(CachedSecret::new(secrets, SECRET, hmac::keys), Hmac::new(signed(*tolerance)))
+            }
             InvokeAuth::Jwt(rules) => Kind::Jwt(Box::new(Jwt::of_issuer(rules)?)),
             InvokeAuth::OpenFaas(rules) => Kind::Jwt(Box::new(Jwt::of_gateway(rules)?)),
-            InvokeAuth::PublicKey(tolerance) => {
-                Kind::PublicKey(Signatures::new(public_url.clone(), signed(*tolerance)))
-            }
+            InvokeAuth::PublicKey(tolerance) => Kind::PublicKey(
+                CachedSecret::new(secrets, SECRET, keys::read),
+                Signatures::new(public_url.clone(), signed(*tolerance)),
+            ),
         };
-        Ok(Self { kind, kept: Kept::new(secrets, SECRET), throttle: Throttle::default(), seen: Once::new(CALLS) })
+        Ok(Self { kind, throttle: Throttle::default(), seen: ReplayCache::new(CALLS) })
     }
 
-    /// Whether anybody is asked for anything.
+    /// Whether callers have to prove anything.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         !matches!(self.kind, Kind::Anyone)
     }
 
-    /// Whether a call's body is signed, too, and so must be read before the call is judged.
+    /// The longest body that must be read before a call with these headers can be judged; `None` where the headers decide.
     #[must_use]
-    pub fn reads_body(&self) -> bool {
-        matches!(self.kind, Kind::Hmac(_) | Kind::PublicKey(_))
+    pub fn needs_body(&self, headers: &HeaderMap, now: Timestamp) -> Option<usize> {
+        match &self.kind {
+            Kind::Hmac(_, hmac) => hmac.needs_body(headers, now).then_some(hmac::BODY_LIMIT),
+            _ => None,
+        }
     }
 
     /// Judges a call. One that may come only once is remembered by that.
     pub async fn judge(&self, call: Call<'_>, now: Timestamp) -> Judged {
-        let kept = || self.kept.get(now).map_err(|_| Caller::Unavailable);
         let mut pause = Duration::ZERO;
         let result = match &self.kind {
             Kind::Anyone => Err(Caller::Anonymous),
-            Kind::Secret => kept().and_then(|kept| {
-                let (caller, later) = secret::judge(&kept, &self.throttle, call.headers, now);
+            Kind::Secret(words) => words.get(now).and_then(|words| {
+                let (caller, later) = secret::judge(&words, &self.throttle, call.headers, now);
                 pause = later;
                 if caller == Caller::Proved { Ok(None) } else { Err(caller) }
             }),
-            Kind::Hmac(hmac) => kept().and_then(|kept| hmac.judge(&kept, call, now)).map(Some),
-            Kind::PublicKey(signatures) => kept().and_then(|kept| signatures.judge(&kept, call, now)).map(Some),
+            Kind::Hmac(keys, hmac) => keys.get(now).and_then(|keys| hmac.judge(&keys, call, now)).map(Some),
+            Kind::PublicKey(keys, signatures) => {
+                keys.get(now).and_then(|keys| signatures.judge(&keys, call, now)).map(Some)
+            }
             Kind::Jwt(jwt) => jwt.judge(call.headers, now).await.map(|()| None),
         };
-        let (caller, once) = match result {
-            Err(caller) => (caller, None),
-            Ok(None) => (Caller::Proved, None),
-            Ok(Some(Signed { name, until })) if self.seen.consume(&name, until, now) => (Caller::Proved, Some(name)),
-            Ok(Some(_)) => (Caller::Wrong("this call was made before"), None),
+        let (caller, once, body) = match result {
+            Err(caller) => (caller, None, SignedBody::Unsigned),
+            Ok(None) => (Caller::Proved, None, SignedBody::Unsigned),
+            Ok(Some(Signed { name, until, body })) => match self.seen.consume(&name, until, now) {
+                Use::First => (Caller::Proved, Some(name), body),
+                Use::Again { done: true } => (Caller::Duplicate(Progress::Done), None, body),
+                Use::Again { done: false } => (Caller::Duplicate(Progress::UnderWay), None, body),
+                Use::NoRoom => (Caller::Unavailable, None, body),
+            },
         };
-        Judged { caller, pause, once }
+        Judged { caller, pause, once, body }
+    }
+
+    /// What a call that was judged good asked for is done: [`Progress::Done`] from now on.
+    pub fn done(&self, name: &str) {
+        self.seen.done(name);
     }
 
     /// Lets a call that was judged good come once more: what it asked for was not done.
@@ -196,6 +239,8 @@ struct Signed {
     name: String,
     /// Until when its signature is good.
     until: Timestamp,
+    /// What it says of the body.
+    body: SignedBody,
 }
 
 impl InvokeAuth {
@@ -207,14 +252,15 @@ impl InvokeAuth {
         let checked = match self {
             Self::None | Self::Jwt(_) | Self::OpenFaas(_) => Ok(()),
             Self::Secret => read().map(|_| ()),
-            Self::Hmac(_) => read().and_then(|kept| {
-                hmac::keys(&kept).map(|_| ()).ok_or(format!(
-                    "secret {name} holds no key of a webhook: a line each, `whsec_` and 24 to 64 bytes in base64"
+            Self::Hmac(_) => read().and_then(|secret| {
+                hmac::keys(&secret).map(|_| ()).ok_or(format!(
+                    "secret {name} holds no keys of webhooks: one to eight lines, each `whsec_` and 24 to 64 bytes in base64"
                 ))
             }),
-            Self::PublicKey(_) => read().and_then(|kept| {
-                keys::read(kept.expose()).map(|_| ()).ok_or(format!(
-                    "secret {name} holds no public key: PEM blocks `PUBLIC KEY` of Ed25519, RSA (2048 bits or more) or P-256"
+            Self::PublicKey(_) => read().and_then(|secret| {
+                keys::read(&secret).map(|_| ()).ok_or(format!(
+                    "secret {name} holds no public key, or more than two without a key id in the line above: PEM blocks \
+                     `PUBLIC KEY` of Ed25519, RSA (2048 bits or more) or P-256"
                 ))
             }),
         };

@@ -6,24 +6,35 @@ use http::HeaderMap;
 use jiff::Timestamp;
 
 use super::{Caller, bearer, only};
-use crate::guard::Throttle;
+use crate::guard::throttle::{Guess, Throttle};
 use token_keeper::token::Secret;
 
-/// Judges by the words that are kept, a line each, so that one can be replaced by another without a gap.
-pub(super) fn judge(kept: &Secret, throttle: &Throttle, headers: &HeaderMap, now: Timestamp) -> (Caller, Duration) {
+/// The words, a line each, so that one can be replaced by another without a gap.
+#[derive(Debug)]
+pub(super) struct Words(Vec<Secret>);
+
+/// Reads the words of a secret.
+pub(super) fn words(secret: &Secret) -> Option<Words> {
+    let words = secret.expose().lines().map(str::trim).filter(|word| !word.is_empty());
+    Some(Words(words.map(Secret::new).collect()))
+}
+
+/// Judges the word that a call sends; and how much later to answer, where it is wrong.
+pub(super) fn judge(
+    Words(words): &Words,
+    throttle: &Throttle,
+    headers: &HeaderMap,
+    now: Timestamp,
+) -> (Caller, Duration) {
     let Some(given) = bearer(headers).or_else(|| only(headers, "x-api-key").map(str::trim)) else {
         return (Caller::Anonymous, Duration::ZERO);
     };
-    let place = match throttle.enter(headers, now) {
-        Ok(place) => place,
-        Err(seconds) => return (Caller::Throttled(seconds), Duration::ZERO),
-    };
     let given = Secret::new(given);
-    let words = kept.expose().lines().map(str::trim).filter(|word| !word.is_empty());
-    // All are compared: which of them is right is nobody's business.
-    if words.fold(false, |found, word| Secret::new(word).same(&given) | found) {
-        place.right(now);
-        return (Caller::Proved, Duration::ZERO);
+    // All words are compared, so that the time tells nothing of which one is right.
+    let right = words.iter().fold(None, |found, word| if word.same(&given) { Some(word) } else { found });
+    match throttle.judge(headers, right.is_some(), right.map_or(0, |word| word.expose().len()), now) {
+        Guess::Right => (Caller::Proved, Duration::ZERO),
+        Guess::Wrong(pause) => (Caller::Wrong("the secret is wrong"), pause),
+        Guess::Throttled(seconds) => (Caller::Throttled(seconds), Duration::ZERO),
     }
-    (Caller::Wrong("the secret is wrong"), place.wrong())
 }

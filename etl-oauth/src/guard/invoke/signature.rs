@@ -6,11 +6,18 @@ use jiff::{SignedDuration, Timestamp};
 use sfv::{Dictionary, InnerList, ListEntry, Parser};
 use url::Url;
 
-use super::{Call, Caller, Signed, digest, keys, message};
-use token_keeper::token::Secret;
+use super::{Call, Caller, Signed, SignedBody, keys, message};
 
 /// How many signatures of a call are looked at.
 const SIGNATURES: usize = 3;
+/// How many components a signature may cover. RFC 9421's own examples cover eight at most.
+const COMPONENTS: usize = 32;
+/// The longest `Signature-Input` and `Signature` together, in bytes: reading them takes time, too.
+const LONGEST: usize = 8 << 10;
+/// How many times a key is tried for one call: each is some ten microseconds that a stranger can cause.
+pub(super) const VERIFICATIONS: usize = 8;
+/// Headers that begin so tell the function what to do. A signature covers those that are sent.
+const OURS: &str = "x-etl-oauth-";
 
 /// Judges by signatures no older than a tolerance.
 #[derive(Debug)]
@@ -24,25 +31,29 @@ impl Signatures {
         Self { public_url, tolerance }
     }
 
-    pub(super) fn judge(&self, kept: &Secret, call: Call<'_>, now: Timestamp) -> Result<Signed, Caller> {
+    /// Judges a call without its body: a signature that covers `content-digest` says which body is the right one.
+    pub(super) fn judge(&self, keys: &[keys::Key], call: Call<'_>, now: Timestamp) -> Result<Signed, Caller> {
         let [inputs, signatures] = ["signature-input", "signature"].map(|name| message::combined(call.headers, name));
         let (inputs, signatures) = match (inputs, signatures) {
             (Some(inputs), Some(signatures)) => (inputs, signatures),
             (None, None) => return Err(Caller::Anonymous),
             _ => return Err(Caller::Wrong("Signature and Signature-Input are needed, both")),
         };
+        if inputs.len() + signatures.len() > LONGEST {
+            return Err(Caller::Wrong("Signature and Signature-Input are longer than 8 KiB"));
+        }
         let dictionary = |text: &str| Parser::new(text).parse::<Dictionary>().ok();
         let (Some(inputs), Some(signatures)) = (dictionary(&inputs), dictionary(&signatures)) else {
             return Err(Caller::Wrong("Signature or Signature-Input is no dictionary (RFC 9651)"));
         };
-        let keys = keys::read(kept.expose()).ok_or(Caller::Unavailable)?;
         let mut why = Caller::Wrong("no Signature fits a Signature-Input");
+        let mut left = VERIFICATIONS;
         for (label, input) in inputs.iter().take(SIGNATURES) {
             let (ListEntry::InnerList(input), Some(ListEntry::Item(signature))) = (input, signatures.get(label)) else {
                 continue;
             };
             let Some(signature) = signature.bare_item.as_byte_sequence() else { continue };
-            match self.verify(&keys, call, input, signature, now) {
+            match self.verify(keys, call, input, signature, &mut left, now) {
                 Ok(signed) => return Ok(signed),
                 Err(wrong) => why = Caller::Wrong(wrong),
             }
@@ -56,6 +67,7 @@ impl Signatures {
         call: Call<'_>,
         input: &InnerList,
         signature: &[u8],
+        left: &mut usize,
         now: Timestamp,
     ) -> Result<Signed, &'static str> {
         let param = |name: &str| input.params.iter().find(|(key, _)| key.as_str() == name).map(|(_, value)| value);
@@ -66,14 +78,7 @@ impl Signatures {
         else {
             return Err("a parameter of the signature is no string");
         };
-        let covers =
-            |name: &str| input.items.iter().any(|item| item.bare_item.as_string().is_some_and(|n| n.as_str() == name));
-        if !covers("@method") || !["@path", "@target-uri", "@request-target"].iter().any(|name| covers(name)) {
-            return Err("the signature must cover @method, and @path or @target-uri");
-        }
-        if !call.body.is_empty() && !covers("content-digest") {
-            return Err("the signature of a call with a body must cover content-digest");
-        }
+        covers_the_call(input, call)?;
         let Some(Some(created)) = time("created") else { return Err("the signature does not say when it was created") };
         if now.duration_since(created).abs() > self.tolerance {
             return Err("the signature was created too long ago, or in the future");
@@ -83,22 +88,20 @@ impl Signatures {
             Some(Some(at)) if at > now => at,
             Some(_) => return Err("the signature has expired"),
         };
-        let fits = |base: &String| {
+        let mut fits = |base: &String| {
             let mut keys = keys.iter().filter(|key| key.is(key_id));
-            keys.any(|key| key.verifies(algorithm, base.as_bytes(), signature))
+            keys.any(|key| key.verifies(algorithm, base.as_bytes(), signature, left))
         };
-        let base = self.addresses(call).iter().filter_map(|url| message::base(call, url, input)).find(fits);
+        let base = self.addresses(call).iter().filter_map(|url| message::base(call, url, input)).find(|it| fits(it));
         let Some(base) = base else { return Err("the signature does not fit the call, or its key is not known") };
-        if covers("content-digest") && !digest::fits(call.headers, call.body) {
-            return Err("the Content-Digest is not the body's");
-        }
         // What was signed tells one call from another. The signature does not: of one, others can be made that fit as well.
         let name = match nonce {
             Some(nonce) => format!("nonce {} {nonce}", key_id.unwrap_or_default()),
             None => format!("signed {}", URL_SAFE_NO_PAD.encode(aws_lc_rs::digest::digest(&SHA256, base.as_bytes()))),
         };
         let until = created.checked_add(self.tolerance).unwrap_or(Timestamp::MAX).min(expires);
-        Ok(Signed { name, until })
+        let body = if covers(input, "content-digest") { SignedBody::Digest } else { SignedBody::Empty };
+        Ok(Signed { name, until, body })
     }
 
     /// The addresses that the caller may have used: the gateway takes the function's own path off, and the slash behind it.
@@ -116,6 +119,32 @@ impl Signatures {
         };
         paths.into_iter().map(with).collect()
     }
+}
+
+fn covers(input: &InnerList, name: &str) -> bool {
+    input.items.iter().any(|item| item.bare_item.as_string().is_some_and(|covered| covered.as_str() == name))
+}
+
+/// Whether the signature covers all that decides what the call does: method, host, path, query, and the headers that name
+/// an account or a connection. What it leaves out, anybody who sees the call can change.
+fn covers_the_call(input: &InnerList, call: Call<'_>) -> Result<(), &'static str> {
+    if input.items.len() > COMPONENTS {
+        return Err("the signature covers more than 32 components");
+    }
+    let covers_one = |names: &[&str]| names.iter().any(|name| covers(input, name));
+    if !covers(input, "@method") || !covers_one(&["@path", "@target-uri", "@request-target"]) {
+        return Err("the signature must cover @method, and @path or @target-uri");
+    }
+    if !covers_one(&["@authority", "@target-uri"]) {
+        return Err("the signature must cover @authority or @target-uri");
+    }
+    if call.uri.query().is_some() && !covers_one(&["@query", "@target-uri", "@request-target"]) {
+        return Err("the signature of a call with a query must cover @query or @target-uri");
+    }
+    if call.headers.keys().any(|name| name.as_str().starts_with(OURS) && !covers(input, name.as_str())) {
+        return Err("the signature must cover every header X-Etl-Oauth-… that the call sends");
+    }
+    Ok(())
 }
 
 /// A parameter that may be missing, but must not be of another type.

@@ -28,8 +28,20 @@ impl Scene {
             .map(|(name, value)| (http::HeaderName::try_from(*name).unwrap(), value.parse().unwrap()))
             .collect();
         let (method, uri) = (method.parse().unwrap(), uri.parse().unwrap());
-        let call = Call { method: &method, uri: &uri, headers: &headers, body: body.as_bytes() };
-        self.callers.judge(call, Timestamp::from_second(now).unwrap()).await.caller
+        let now = Timestamp::from_second(now).unwrap();
+        let first = if self.callers.needs_body(&headers, now).is_some() { body } else { "" };
+        let call = Call { method: &method, uri: &uri, headers: &headers, body: first.as_bytes() };
+        let judged = self.callers.judge(call, now).await;
+        let fits = match judged.body {
+            SignedBody::Unsigned | SignedBody::Whole => true,
+            SignedBody::Digest => digest_fits(&headers, body.as_bytes()),
+            SignedBody::Empty => body.is_empty(),
+        };
+        if fits {
+            return judged.caller;
+        }
+        judged.once.iter().for_each(|once| self.callers.release(once));
+        Caller::Wrong("the body is another")
     }
 }
 
@@ -76,9 +88,11 @@ async fn a_webhook_is_taken_once_and_within_five_minutes() {
     let judge = async |now| scene.judge("POST", "/", &WEBHOOK, WEBHOOK_BODY, now).await;
     assert!(is_wrong(judge(WEBHOOK_AT + 301).await) && is_wrong(judge(WEBHOOK_AT - 301).await));
     assert_eq!(judge(WEBHOOK_AT + 300).await, Caller::Proved);
-    assert_eq!(judge(WEBHOOK_AT + 300).await, Caller::Wrong("this call was made before"));
+    assert_eq!(judge(WEBHOOK_AT + 300).await, Caller::Duplicate(Progress::UnderWay));
     scene.callers.release("webhook msg_p5jXN8AQM9LWM0D4loKWxJek");
     assert_eq!(judge(WEBHOOK_AT).await, Caller::Proved, "what was not done may come again");
+    scene.callers.done("webhook msg_p5jXN8AQM9LWM0D4loKWxJek");
+    assert_eq!(judge(WEBHOOK_AT).await, Caller::Duplicate(Progress::Done), "what was done is done");
 }
 
 #[tokio::test]
@@ -193,14 +207,16 @@ async fn the_signed_requests_of_rfc_9421_are_taken_once_in_time_and_unchanged() 
     assert!(is_wrong(scene.judge("POST", "/other?param=Value&Pet=dog", &full, BODY, SIGNED_AT).await));
     assert!(is_wrong(scene.judge("POST", URI, &full, "{}", SIGNED_AT).await), "the digest is not the body's");
     assert_eq!(scene.judge("POST", URI, &full, BODY, SIGNED_AT + 300).await, Caller::Proved);
-    assert_eq!(scene.judge("POST", URI, &full, BODY, SIGNED_AT).await, Caller::Wrong("this call was made before"));
+    assert_eq!(scene.judge("POST", URI, &full, BODY, SIGNED_AT).await, Caller::Duplicate(Progress::UnderWay));
 
     // The other example leaves the digest out: good for a call without a body.
     let short = [&REQUEST[..], &SHORT].concat();
     assert!(is_wrong(scene.judge("POST", URI, &short, BODY, SIGNED_AT).await));
-    assert_eq!(scene.judge("POST", URI, &short, "", SIGNED_AT).await, Caller::Proved);
+    assert!(is_wrong(scene.judge("POST", URI, &short, "", SIGNED_AT).await), "nor does it cover a query");
+    assert!(is_wrong(scene.judge("POST", "/", &short, BODY, SIGNED_AT).await));
+    assert_eq!(scene.judge("POST", "/", &short, "", SIGNED_AT).await, Caller::Proved);
     let other = signatures(RSA_PSS);
-    assert!(is_wrong(other.judge("POST", URI, &short, "", SIGNED_AT).await), "another one's key");
+    assert!(is_wrong(other.judge("POST", "/", &short, "", SIGNED_AT).await), "another one's key");
     assert_eq!(other.judge("POST", URI, &REQUEST, BODY, SIGNED_AT).await, Caller::Anonymous);
 }
 
@@ -222,31 +238,125 @@ async fn a_signature_must_cover_the_call_and_name_its_time() {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
         scene.judge("GET", "/", &headers, "", 1000).await
     };
-    let call = "\"@method\": GET\n\"@path\": /foo\n";
-    assert_eq!(judge("(\"@method\" \"@path\");created=1000", call).await, Caller::Proved);
-    assert_eq!(judge("(\"@method\" \"@path\");created=1001;nonce=\"a\";alg=\"ed25519\"", call).await, Caller::Proved);
-    assert!(is_wrong(judge("(\"@method\" \"@path\");created=1002;nonce=\"a\"", call).await), "a nonce is good once");
+    let call = "\"@method\": GET\n\"@authority\": example.com\n\"@path\": /foo\n";
+    assert_eq!(judge("(\"@method\" \"@authority\" \"@path\");created=1000", call).await, Caller::Proved);
+    assert_eq!(
+        judge("(\"@method\" \"@authority\" \"@path\");created=1001;nonce=\"a\";alg=\"ed25519\"", call).await,
+        Caller::Proved
+    );
+    let again = judge("(\"@method\" \"@authority\" \"@path\");created=1002;nonce=\"a\"", call).await;
+    assert_eq!(again, Caller::Duplicate(Progress::UnderWay), "a nonce is good once");
     let slash = "\"@method\": GET\n\"@target-uri\": https://example.com/foo/\n";
     assert_eq!(judge("(\"@method\" \"@target-uri\");created=1000;expires=1001", slash).await, Caller::Proved);
     for (input, lines) in [
-        ("(\"@method\" \"@path\")", call),
-        ("(\"@method\" \"@path\");created=1000;expires=1000", call),
-        ("(\"@method\" \"@path\");created=\"1000\"", call),
-        ("(\"@method\" \"@path\");created=1000;alg=\"hmac-sha256\"", call),
-        ("(\"@method\" \"@path\");created=1000;alg=\"rsa-v1_5-sha256\"", call),
-        ("(\"@method\" \"@path\");created=1000;keyid=x", call),
+        ("(\"@method\" \"@authority\" \"@path\")", call),
+        ("(\"@method\" \"@authority\" \"@path\");created=1000;expires=1000", call),
+        ("(\"@method\" \"@authority\" \"@path\");created=\"1000\"", call),
+        ("(\"@method\" \"@authority\" \"@path\");created=1000;alg=\"hmac-sha256\"", call),
+        ("(\"@method\" \"@authority\" \"@path\");created=1000;alg=\"rsa-v1_5-sha256\"", call),
+        ("(\"@method\" \"@authority\" \"@path\");created=1000;keyid=x", call),
         ("(\"@method\");created=1000", "\"@method\": GET\n"),
         ("(\"@path\");created=1000", "\"@path\": /foo\n"),
         ("();created=1000", ""),
-        ("(\"@method\" \"@path\" \"@path\");created=1000", "\"@method\": GET\n\"@path\": /foo\n\"@path\": /foo\n"),
-        ("(\"@method\" \"@path\";req);created=1000", "\"@method\": GET\n\"@path\";req: /foo\n"),
+        ("(\"@method\" \"@path\");created=1000", "\"@method\": GET\n\"@path\": /foo\n"),
         (
-            "(\"@method\" \"@path\" \"x-not-there\");created=1000",
-            "\"@method\": GET\n\"@path\": /foo\n\"x-not-there\": \n",
+            "(\"@method\" \"@authority\" \"@path\" \"@path\");created=1000",
+            "\"@method\": GET\n\"@authority\": example.com\n\"@path\": /foo\n\"@path\": /foo\n",
+        ),
+        (
+            "(\"@method\" \"@authority\" \"@path\";req);created=1000",
+            "\"@method\": GET\n\"@authority\": example.com\n\"@path\";req: /foo\n",
+        ),
+        (
+            "(\"@method\" \"@authority\" \"@path\" \"x-not-there\");created=1000",
+            "\"@method\": GET\n\"@authority\": example.com\n\"@path\": /foo\n\"x-not-there\": \n",
         ),
     ] {
         assert!(is_wrong(judge(input, lines).await), "{input}");
     }
+}
+
+#[tokio::test]
+async fn s11_a_signature_covers_query_host_and_the_headers_that_name_an_account() {
+    let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let der = [&[0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0][..], key.public_key().as_ref()].concat();
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der));
+    let scene = signatures(&pem);
+    let nonce = std::sync::atomic::AtomicU32::new(0);
+    let judge = async |uri: &str, more: &[(&'static str, &str)], names: &str, lines: &str| {
+        let nonce = nonce.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let signed = sign(&key, &format!("({names});created=1000;nonce=\"{nonce}\""), lines);
+        let mut headers: Vec<_> = signed.iter().map(|(name, value)| (*name, &**value)).collect();
+        headers.extend(more);
+        scene.judge("GET", uri, &headers, "", 1000).await
+    };
+    let names = "\"@method\" \"@authority\" \"@path\"";
+    let lines = "\"@method\": GET\n\"@authority\": example.com\n\"@path\": /foo/\n";
+    assert_eq!(judge("/", &[], names, lines).await, Caller::Proved);
+    assert!(is_wrong(judge("/?account=bob", &[], names, lines).await), "a query that is not signed");
+    let (with_query, query) = (format!("{names} \"@query\""), format!("{lines}\"@query\": ?account=bob\n"));
+    assert_eq!(judge("/?account=bob", &[], &with_query, &query).await, Caller::Proved);
+    assert!(is_wrong(judge("/?account=eve", &[], &with_query, &query).await));
+    for name in ["x-etl-oauth-account", "x-etl-oauth-connection"] {
+        assert!(is_wrong(judge("/", &[(name, "bob")], names, lines).await), "{name} is not signed");
+        let (names, lines) = (format!("{names} \"{name}\""), format!("{lines}\"{name}\": bob\n"));
+        assert_eq!(judge("/", &[(name, "bob")], &names, &lines).await, Caller::Proved);
+        assert!(is_wrong(judge("/", &[(name, "eve")], &names, &lines).await));
+    }
+    let without_host = "\"@method\": GET\n\"@path\": /foo/\n";
+    assert!(is_wrong(judge("/", &[], "\"@method\" \"@path\"", without_host).await), "no host is signed");
+    let foreign = lines.replace("example.com", "evil.example");
+    assert!(is_wrong(judge("/", &[], names, &foreign).await), "the host is another");
+}
+
+#[tokio::test]
+async fn s1_no_header_makes_an_unproved_call_expensive() {
+    let body = "x".repeat(64 << 10);
+    let scene = Scene::new(&hmac(), WEBHOOK_KEY);
+    let entries = "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4= ".repeat(1300);
+    let headers = [WEBHOOK[0], WEBHOOK[1], ("webhook-signature", entries.trim())];
+    let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let der = [&[0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0][..], key.public_key().as_ref()].concat();
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der));
+    let signed = signatures(&pem);
+    let many: String = (0..20_000).map(|index| format!(" \"x-{index}\"")).collect();
+    let many = sign(&key, &format!("(\"@method\" \"@target-uri\"{many});created=1000"), "");
+    let many: Vec<_> = many.iter().map(|(name, value)| (*name, &**value)).collect();
+    let started = std::time::Instant::now();
+    for _ in 0..20 {
+        assert!(is_wrong(scene.judge("POST", "/", &headers, &body, WEBHOOK_AT).await));
+        assert!(is_wrong(signed.judge("GET", "/", &many, "", 1000).await));
+    }
+    // An HMAC an entry took 14 s for 20 of the like; a debug build on a busy machine is given 100 ms each.
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    // The entry that fits is among the first ones or not looked for.
+    let late = format!("{}{}", "v1,xyz ".repeat(16), WEBHOOK[2].1);
+    let headers = [WEBHOOK[0], WEBHOOK[1], ("webhook-signature", &late)];
+    assert!(is_wrong(scene.judge("POST", "/", &headers, WEBHOOK_BODY, WEBHOOK_AT).await));
+    // Without plausible headers no body is read.
+    for headers in [&WEBHOOK[..2], &WEBHOOK[1..], &[WEBHOOK[0], WEBHOOK[1], ("webhook-signature", "v2,x")]] {
+        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        assert_eq!(scene.callers.needs_body(&headers, Timestamp::from_second(WEBHOOK_AT).unwrap()), None);
+    }
+}
+
+#[test]
+fn s1_more_keys_than_can_be_tried_in_a_millisecond_are_a_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let secrets = Secrets::new(folder.path(), "");
+    let write = |text: String| std::fs::write(folder.path().join(SECRET), text).unwrap();
+    write(format!("{WEBHOOK_KEY}\n").repeat(8));
+    assert_eq!(hmac().mistake(&secrets), None);
+    write(format!("{WEBHOOK_KEY}\n").repeat(9));
+    assert!(hmac().mistake(&secrets).unwrap().contains("one to eight lines"));
+    let (_, nameless) = ED25519.split_once('\n').unwrap();
+    let public_key = InvokeAuth::PublicKey(Duration::from_secs(300));
+    write(nameless.repeat(2));
+    assert_eq!(public_key.mistake(&secrets), None);
+    write(nameless.repeat(3));
+    assert!(public_key.mistake(&secrets).unwrap().contains("without a key id"));
+    write(ED25519.repeat(20));
+    assert_eq!(public_key.mistake(&secrets), None);
 }
 
 /// An issuer on a socket: metadata and keys; gives its address.
@@ -317,6 +427,60 @@ async fn a_token_is_taken_of_the_issuer_for_the_audience_with_its_key_and_in_tim
     let whole = with("sub", json!("x"));
     assert!(is_wrong(judge(whole.rsplit_once('.').unwrap().0).await));
     assert_eq!(judge("Basic eDp5").await, Caller::Anonymous);
+}
+
+#[tokio::test]
+async fn s15_keys_for_encryption_unknown_critical_headers_and_other_types_of_token_are_refused() {
+    let (key, jwk) = token_key();
+    let with = |name: &str, value: Value| {
+        let mut jwk = jwk.clone();
+        (jwk["kid"], jwk[name]) = (json!(format!("{name} {value}")), value);
+        jwk
+    };
+    let keys = [
+        jwk.clone(),
+        with("use", json!("sig")),
+        with("use", json!("enc")),
+        with("use", json!("tls")),
+        with("key_ops", json!(["verify"])),
+        with("key_ops", json!(["encrypt", "wrapKey"])),
+    ];
+    let url = issuer(json!({ "keys": keys })).await;
+    let rules =
+        JwtRules { issuer: url.clone(), audience: "me".into(), jwks_url: None, leeway: Duration::from_secs(60) };
+    let scene = Scene::new(&InvokeAuth::Jwt(rules), "unused");
+    let claims = json!({ "iss": url, "aud": "me", "exp": 2000 });
+    let judge = async |header: Header| {
+        let value = format!("Bearer {}", jsonwebtoken::encode(&header, &claims, &key).unwrap());
+        scene.judge("GET", "/", &[("authorization", &value)], "", 1000).await
+    };
+    let header = |kid: &str| Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::EdDSA) };
+    for (kid, good) in [
+        ("one", true),
+        ("use \"sig\"", true),
+        ("use \"enc\"", false),
+        ("use \"tls\"", false),
+        ("key_ops [\"verify\"]", true),
+        ("key_ops [\"encrypt\",\"wrapKey\"]", false),
+    ] {
+        assert_eq!(judge(header(kid)).await == Caller::Proved, good, "{kid}");
+    }
+    for (typ, good) in [
+        (None, true),
+        (Some("JWT"), true),
+        (Some("at+jwt"), true),
+        (Some("application/at+JWT"), true),
+        (Some("logout+jwt"), false),
+        (Some("secevent+jwt"), false),
+        (Some("dpop+jwt"), false),
+        (Some(""), false),
+    ] {
+        let header = Header { typ: typ.map(str::to_owned), ..header("one") };
+        assert_eq!(judge(header).await == Caller::Proved, good, "{typ:?}");
+    }
+    for crit in [vec![], vec!["exp".to_owned()], vec!["b64".to_owned()]] {
+        assert!(is_wrong(judge(Header { crit: Some(crit), ..header("one") }).await));
+    }
 }
 
 #[tokio::test]

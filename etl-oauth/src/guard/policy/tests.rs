@@ -7,31 +7,34 @@ fn fits(column: &str, name: &str) -> bool {
     column == "-" || column.split('|').any(|one| one == name)
 }
 
-const DOORS: [(Endpoint, &str); 8] = [
+const DOORS: [(Endpoint, &str); 9] = [
     (Endpoint::Job, "job"),
     (Endpoint::Enable, "enable"),
     (Endpoint::Callback, "callback"),
     (Endpoint::Status, "status"),
     (Endpoint::Operate, "operate"),
+    (Endpoint::Login, "login"),
     (Endpoint::Token, "token"),
     (Endpoint::Proxy, "proxy"),
     (Endpoint::Public, "public"),
 ];
 const METHODS: [(Method, &str); 3] = [(Method::GET, "read"), (Method::HEAD, "read"), (Method::POST, "post")];
-const STANDINGS: [(Standing, &str); 6] = [
-    (Standing::Unknown, "unknown"),
-    (Standing::Stranger, "none"),
-    (Standing::Wrong, "wrong"),
-    (Standing::Throttled(3), "throttled"),
-    (Standing::Basic, "basic"),
-    (Standing::Bearer, "bearer"),
+const STANDINGS: [(AuthOutcome, &str); 7] = [
+    (AuthOutcome::Unknown, "unknown"),
+    (AuthOutcome::Stranger, "none"),
+    (AuthOutcome::Wrong, "wrong"),
+    (AuthOutcome::Throttled(3), "throttled"),
+    (AuthOutcome::Basic, "basic"),
+    (AuthOutcome::Bearer, "bearer"),
+    (AuthOutcome::Session, "session"),
 ];
-const CALLERS: [(Caller, &str); 6] = [
+const CALLERS: [(Caller, &str); 7] = [
     (Caller::Anonymous, "none"),
     (Caller::Wrong("because"), "wrong"),
     (Caller::Forbidden, "forbidden"),
     (Caller::Throttled(5), "throttled"),
     (Caller::Unavailable, "unknown"),
+    (Caller::Duplicate(Progress::Done), "duplicate"),
     (Caller::Proved, "proved"),
 ];
 const SITES: [(Site, &str); 3] = [(Site::Own, "own"), (Site::Other, "other"), (Site::Machine, "machine")];
@@ -48,13 +51,14 @@ const TABLE: &str = "
 public            -      -                 -           -           -    -       -           -     -       -      -       anyone
 # The job: whoever proved who he is, and anybody where it is open.
 job               -      bearer            -           -           -    -       -           -     -       -      -       operator
-job               -      basic             -           own|machine -    -       -           -     -       -      -       operator
+job               -      basic|session     -           own|machine -    -       -           -     -       -      -       operator
 job               -      -                 proved      -           -    -       -           -     -       -      -       caller
 job               -      -                 -           -           -    -       -           -     -       open   -       anyone
 job               -      -                 throttled   -           -    -       -           -     -       -      -       throttled:5
 job               -      throttled         -           -           -    -       -           -     -       -      -       throttled:3
 job               -      -                 forbidden   -           -    -       -           -     -       -      -       forbidden
 job               -      -                 unknown     -           -    -       -           -     -       -      -       unavailable
+job               -      -                 duplicate   -           -    -       -           -     -       -      -       duplicate
 job               -      -                 wrong       -           -    -       -           -     -       -      -       caller!because
 job               -      -                 none        -           -    -       -           -     -       -      -       caller!none
 # Token and API: only where they are opened to callers who prove who they are; the operator is no caller.
@@ -65,19 +69,23 @@ token|proxy       -      -                 proved      -           -    -       
 token|proxy       -      -                 throttled   -           -    -       -           -     -       -      -       throttled:5
 token|proxy       -      -                 forbidden   -           -    -       -           -     -       -      -       forbidden
 token|proxy       -      -                 unknown     -           -    -       -           -     -       -      -       unavailable
+token|proxy       -      -                 duplicate   -           -    -       -           -     -       -      -       duplicate
 token|proxy       -      -                 wrong       -           -    -       -           -     -       -      -       caller!because
 token|proxy       -      -                 none        -           -    -       -           -     -       -      -       caller!none
 # Without an operator there is nothing of his.
-status|operate    -      unknown           -           -           -    -       -           -     -       -      -       hidden
+status|operate|login - unknown          -           -           -    -       -           -     -       -      -       hidden
 # From here on nothing is answered to an address of the caller's choice.
 -                 -      -                 -           -           -    async   -           -     -       -      -       forwarded
+# The form of the operator's secret: whoever forges it has to know the secret.
+login             post   -                 -           other       -    -       -           -     -       -      -       cross-site
+login             -      -                 -           -           -    -       -           -     -       -      -       anyone
 # The operator: a bearer is enough; a browser's post needs its form, and comes from no other site.
 -                 -      bearer            -           -           -    -       -           -     -       -      -       operator
--                 read   basic             -           -           -    -       -           -     -       -      -       operator
--                 post   basic             -           other       -    -       -           -     -       -      -       cross-site
--                 post   basic             -           -           form -       -           -     -       -      -       operator
+-                 read   basic|session     -           -           -    -       -           -     -       -      -       operator
+-                 post   basic|session     -           other       -    -       -           -     -       -      -       cross-site
+-                 post   basic|session     -           -           form -       -           -     -       -      -       operator
 -                 post   basic             -           machine     -    -       -           -     -       -      -       operator
--                 post   basic             -           own         -    -       -           -     -       -      -       forged
+-                 post   basic|session     -           -           -    -       -           -     -       -      -       forged
 # Whoever comes first, while there is no token, and for the account `default` alone.
 enable|callback   -      -                 -           -           -    -       first       taken default -      -       taken
 enable|callback   read   -                 -           -           -    -       first       free  default -      -       anyone
@@ -101,6 +109,7 @@ fn told(decision: Decision) -> String {
         Decision::Refuse(Refusal::Caller(_)) => "caller!none".into(),
         Decision::Refuse(Refusal::Forbidden) => "forbidden".into(),
         Decision::Refuse(Refusal::Throttled(seconds)) => format!("throttled:{seconds}"),
+        Decision::Refuse(Refusal::Duplicate(_)) => "duplicate".into(),
         Decision::Refuse(Refusal::Unavailable) => "unavailable".into(),
         Decision::Refuse(Refusal::CrossSite) => "cross-site".into(),
         Decision::Refuse(Refusal::Forged) => "forged".into(),
@@ -147,7 +156,7 @@ fn every_combination_is_decided_as_the_table_says() {
         door in DOORS, method in METHODS, operator in STANDINGS, caller in CALLERS, site in SITES, form in FORM,
         forwarded in FORWARDED, enable in ENABLE, taken in TAKEN, named in NAMED, closed in CLOSED, opened in OPENED
     );
-    assert_eq!(combinations, 8 * 3 * 6 * 6 * 3 * 2_u32.pow(7));
+    assert_eq!(combinations, 9 * 3 * 7 * 7 * 3 * 2_u32.pow(7));
     // A line that decides nothing is a line that somebody believes in vain.
     let idle: Vec<_> = lines.iter().zip(&used).filter(|(_, used)| **used == 0).collect();
     assert!(idle.is_empty(), "{idle:?}");

@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 use super::{Context, Entry, JobError, Outcome, Turn, progress::Step};
 use crate::format::count;
 use checkpoint::{Checkpoint, TIED};
-use plan::Format;
+use plan::Style;
 use sink::Sink;
 use token_keeper::{
     api::{ApiError, Response, json},
@@ -50,7 +50,7 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Outcome, JobError> {
     let mut idle = Idle { entry: context.ledger.read::<Positions>(NOTES).await?, spare: Writer::default() };
     let mut copied = BTreeMap::new();
     for resource in plan.resources() {
-        let copy = Copy { resource, context, turn: &turn, sink: &sink, format: plan.target().format() };
+        let copy = Copy { resource, context, turn: &turn, sink: &sink, style: plan.target().style() };
         let (next, records) = copy.run(idle).await?;
         idle = next;
         copied.insert(resource.name.clone(), records);
@@ -64,7 +64,7 @@ struct Copy<'a> {
     context: &'a Context,
     turn: &'a Turn,
     sink: &'a Sink,
-    format: Format,
+    style: Style,
 }
 
 /// What nobody is writing with.
@@ -129,7 +129,7 @@ impl Copy<'_> {
     }
 
     fn name(&self, position: &Checkpoint) -> String {
-        let name = position.name(&self.resource.name, self.format.ending());
+        let name = position.name(&self.resource.name, self.style.format.ending());
         match self.account() {
             DEFAULT_ACCOUNT => name,
             account => format!("{account}/{name}"),
@@ -179,13 +179,13 @@ impl Copy<'_> {
                 return Err(JobError::Refused(why));
             }
         }
-        part.add(record, resource, self.format).map_err(|why| wrong(&format!("shape that can be written: {why}")))
+        part.add(record, resource, self.style).map_err(|why| wrong(&format!("shape that can be written: {why}")))
     }
 
     /// Writes a part, and after it the ledger. With the last part the run is over in the same write: a crash between the two
     /// would begin the run again behind its own parts.
     fn write(&self, mut entry: Entry<Positions>, part: Writer, position: &mut Checkpoint, last: bool) -> Writing {
-        let (resource, name, kind) = (self.resource.name.clone(), self.name(position), self.format.media_type());
+        let (resource, name, kind) = (self.resource.name.clone(), self.name(position), self.style.format.media_type());
         position.part += 1;
         position.records += part.records;
         let (sink, context, position) = (self.sink.clone(), self.context.clone(), position.clone());

@@ -43,6 +43,8 @@ pub(super) enum Target {
         path: PathBuf,
         #[serde(default)]
         format: Format,
+        #[serde(default)]
+        formulas: Formulas,
     },
     /// Objects in a bucket: `s3://bucket/prefix`, `gs://…`, `az://…`.
     Bucket {
@@ -51,20 +53,45 @@ pub(super) enum Target {
         options: BTreeMap<String, String>,
         #[serde(default)]
         format: Format,
+        #[serde(default)]
+        formulas: Formulas,
     },
     /// Posts to the URL of the secret `etl-oauth-sink-url`.
     Webhook {
         #[serde(default)]
         format: Format,
+        #[serde(default)]
+        formulas: Formulas,
     },
 }
 
 impl Target {
-    pub(super) fn format(&self) -> Format {
-        match self {
-            Self::Folder { format, .. } | Self::Bucket { format, .. } | Self::Webhook { format } => *format,
+    /// How records are written.
+    pub(super) fn style(&self) -> Style {
+        match *self {
+            Self::Folder { format, formulas, .. }
+            | Self::Bucket { format, formulas, .. }
+            | Self::Webhook { format, formulas } => Style { format, formulas },
         }
     }
+}
+
+/// How records are written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Style {
+    pub(super) format: Format,
+    pub(super) formulas: Formulas,
+}
+
+/// What becomes of a text in CSV that a spreadsheet would run as a formula: strangers write the fields of many an API.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Formulas {
+    /// An apostrophe is put before it, and spreadsheets show it as text.
+    #[default]
+    Escape,
+    /// It stays as it is, for readers that are no spreadsheets.
+    Keep,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -175,7 +202,7 @@ impl Plan {
             if resource.cursor.is_some() && resource.key.is_none() {
                 return Err(format!("{name} has a cursor and no key: records of one moment could not be told apart"));
             }
-            if plan.sink.format() == Format::Csv && resource.columns.is_empty() {
+            if plan.sink.style().format == Format::Csv && resource.columns.is_empty() {
                 return Err(format!("{name} has no columns, which CSV needs"));
             }
         }
@@ -211,6 +238,7 @@ mod tests {
             (format!("{folder}{one}cursor = {{ field = 'at', parameter = 'since' }}"), "no key"),
             (format!("[sink]\nkind = 'folder'\npath = '/d'\nformat = 'csv'\n{one}"), "columns"),
             (format!("[sink]\nkind = 'tape'\n{one}"), "tape"),
+            (format!("[sink]\nkind = 'webhook'\nformulas = 'run'\n{one}"), "formulas"),
         ] {
             let err = Plan::read(&text).unwrap_err();
             assert!(err.contains(why), "{text}: {err}");

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::plan::{Format, Resource};
+use super::plan::{Format, Formulas, Resource, Style};
 use token_keeper::api::json;
 
 /// A part is closed after the page that makes it this long.
@@ -44,15 +44,15 @@ impl Writer {
     }
 
     /// Adds a record.
-    pub(super) fn add(&mut self, record: &RawValue, resource: &Resource, format: Format) -> Result<(), String> {
+    pub(super) fn add(&mut self, record: &RawValue, resource: &Resource, style: Style) -> Result<(), String> {
         self.records += 1;
         if self.bytes.capacity() == 0 {
             // Once, and with room for a last page: no growing by copies.
             self.bytes.reserve(FULL + FULL / 4);
         }
-        match format {
+        match style.format {
             Format::Jsonl => self.line(record.get()),
-            Format::Csv => self.row(record, resource),
+            Format::Csv => self.row(record, resource, style.formulas),
         }
     }
 
@@ -68,7 +68,7 @@ impl Writer {
         Ok(())
     }
 
-    fn row(&mut self, record: &RawValue, resource: &Resource) -> Result<(), String> {
+    fn row(&mut self, record: &RawValue, resource: &Resource, formulas: Formulas) -> Result<(), String> {
         let mut writer = csv::Writer::from_writer(&mut self.bytes);
         let failed = |err: csv::Error| err.to_string();
         if self.records == 1 {
@@ -81,11 +81,19 @@ impl Writer {
                 Some(text) if text.starts_with('"') => serde_json::from_str(text).map_err(|err| err.to_string())?,
                 Some(text) => text.to_owned(),
             };
+            let text = if formulas == Formulas::Escape && is_formula(&text) { format!("'{text}") } else { text };
             writer.write_field(text).map_err(failed)?;
         }
         writer.write_record(None::<&[u8]>).map_err(failed)?;
         writer.flush().map_err(|err| err.to_string())
     }
+}
+
+/// Whether a spreadsheet takes a cell for a formula (OWASP, "CSV injection"). A number is none, whatever its sign.
+fn is_formula(text: &str) -> bool {
+    let first = text.trim_start_matches([' ', '\t', '\r', '\n']);
+    first.starts_with(['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'])
+        && first.parse::<f64>().is_err()
 }
 
 /// The same JSON on one line. Line breaks within strings are escapes, so that only white space goes.
@@ -112,9 +120,13 @@ mod tests {
     }
 
     fn part(format: Format, columns: &[&str], records: &[&str]) -> String {
+        written(Style { format, ..Style::default() }, columns, records)
+    }
+
+    fn written(style: Style, columns: &[&str], records: &[&str]) -> String {
         let (resource, mut part) = (resource(columns), Writer::default());
         for record in records {
-            part.add(serde_json::from_str(record).unwrap(), &resource, format).unwrap();
+            part.add(serde_json::from_str(record).unwrap(), &resource, style).unwrap();
         }
         String::from_utf8(part.bytes).unwrap()
     }
@@ -137,5 +149,36 @@ mod tests {
             &[r#"{"id":1,"who":{"name":"a \"b\", c"},"tags":[1,2]}"#, r#"{"id":2,"gone":null}"#],
         );
         assert_eq!(rows, "id,who.name,tags,gone\n1,\"a \"\"b\"\", c\",\"[1,2]\",\n2,,,\n");
+    }
+
+    #[test]
+    fn s21_a_cell_that_a_spreadsheet_would_run_is_shown_as_text_unless_the_plan_keeps_it() {
+        for (cell, escaped) in [
+            ("=1+1", true),
+            ("+cmd|' /C calc'!A0", true),
+            ("-2+3", true),
+            ("@SUM(1)", true),
+            (" =1", true),
+            ("\t=1", true),
+            ("\u{ff1d}1", true),
+            ("-12.50", false),
+            ("+49", false),
+            ("-1e5", false),
+            ("a=b", false),
+            ("", false),
+        ] {
+            let record = format!(r#"{{"a":{},"n":-5}}"#, serde_json::to_string(cell).unwrap());
+            let read = |formulas| {
+                let text = written(Style { format: Format::Csv, formulas }, &["a", "n"], &[&record]);
+                let mut reader = csv::Reader::from_reader(text.as_bytes());
+                let row = reader.records().next().unwrap().unwrap();
+                (row[0].to_owned(), row[1].to_owned())
+            };
+            let wanted = if escaped { format!("'{cell}") } else { cell.to_owned() };
+            assert_eq!(read(Formulas::Escape), (wanted, "-5".to_owned()));
+            assert_eq!(read(Formulas::Keep).0, cell);
+            let lines = written(Style::default(), &[], &[&record]);
+            assert_eq!(lines.trim_end(), record, "JSON is no spreadsheet's");
+        }
     }
 }

@@ -35,6 +35,28 @@ async fn function() -> (Arc<App>, Seen, tempfile::TempDir) {
             ("/api/v2/out", _) => (StatusCode::FOUND, [("location", "/login")]).into_response(),
             ("/api/v2/away", _) => (StatusCode::FOUND, [("location", "http://127.0.0.1:1/")]).into_response(),
             ("/api/v2/fast", _) => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "99")]).into_response(),
+            ("/api/v2/loud", _) => {
+                let headers = [
+                    ("cache-control", "public, max-age=600"),
+                    ("expires", "Thu, 01 Dec 2033 16:00:00 GMT"),
+                    ("cdn-cache-control", "max-age=600"),
+                    ("access-control-allow-origin", "*"),
+                    ("access-control-allow-credentials", "true"),
+                    ("clear-site-data", "\"cookies\""),
+                    ("strict-transport-security", "max-age=63072000; includeSubDomains"),
+                    ("content-security-policy", "default-src *"),
+                    ("content-security-policy-report-only", "default-src *"),
+                    ("cross-origin-opener-policy", "unsafe-none"),
+                    ("service-worker-allowed", "/"),
+                    ("x-accel-redirect", "/internal"),
+                    ("refresh", "0; url=https://evil.example"),
+                    ("etag", "\"1\""),
+                    ("link", "<x>; rel=next"),
+                    ("x-ratelimit-remaining", "7"),
+                    ("nelson", "1"),
+                ];
+                axum::response::AppendHeaders(headers).into_response()
+            }
             ("/api/v2/teapot", _) => (StatusCode::IM_A_TEAPOT, "short and stout").into_response(),
             _ => {
                 let headers = [
@@ -113,7 +135,7 @@ async fn the_token_goes_on_and_what_is_not_the_apis_stays_behind() {
     let answer = ask(&app, Method::POST, "/proxy/v2/echo?a=b%20c", &headers, "hello".into()).await;
     assert_eq!(answer.status(), StatusCode::OK);
     let kept = answer.headers();
-    assert!(kept.contains_key("x-kept") && kept["cache-control"] == "no-store");
+    assert!(kept.contains_key("x-kept") && kept["cache-control"] == "private, no-store");
     assert!(
         ["set-cookie", "x-hop", "keep-alive", "connection"].iter().all(|name| !kept.contains_key(*name)),
         "{kept:?}"
@@ -126,6 +148,71 @@ async fn the_token_goes_on_and_what_is_not_the_apis_stays_behind() {
     {
         assert!(!line.contains(name), "{name}: {line}");
     }
+}
+
+#[tokio::test]
+async fn s10_names_with_underscores_and_those_that_steer_servers_stay_behind_and_the_apis_own_go_on() {
+    let (app, seen, _folder) = function().await;
+    let steering = [
+        "x_http_method_override",
+        "x_original_url",
+        "x_real_ip",
+        "stripe_account",
+        "x-http-method-override",
+        "x-method-override",
+        "x-http-method",
+        "x-original-url",
+        "x-original-method",
+        "x-rewrite-url",
+        "x-real-ip",
+        "x-forwarded",
+        "x-forwarded-host",
+        "forwarded",
+        "client-ip",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "x-client-ip",
+        "x-azure-clientip",
+        "x-host",
+        "x-envoy-original-path",
+        "x-etl-oauth-connection",
+    ];
+    let own =
+        ["stripe-account", "notion-version", "x-custom", "anthropic-version", "if-none-match", "x-goog-user-project"];
+    let headers: Vec<_> = steering.iter().chain(&own).map(|name| (*name, "DELETE")).collect();
+    assert_eq!(ask(&app, Method::GET, "/proxy/v2/echo", &headers, Body::empty()).await.status(), StatusCode::OK);
+    let line = seen.lock().unwrap().pop().unwrap();
+    for name in steering {
+        assert!(!line.contains(&format!("{name:?}")), "{name}: {line}");
+    }
+    for name in own {
+        assert!(line.contains(&format!("{name:?}")), "{name}: {line}");
+    }
+}
+
+#[tokio::test]
+async fn s13_an_answer_is_for_its_caller_alone_and_sets_nothing_for_the_origin() {
+    let (app, _seen, _folder) = function().await;
+    let answer = get(&app, "/proxy/v2/loud").await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let mut names: Vec<_> = answer.headers().keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["cache-control", "content-length", "date", "etag", "link", "nelson", "x-ratelimit-remaining"]);
+    assert_eq!(answer.headers()["cache-control"], "private, no-store");
+}
+
+#[tokio::test]
+async fn s3_the_header_makes_no_account_and_two_of_them_name_none() {
+    let (app, seen, _folder) = function().await;
+    for account in ["x1", "x2"] {
+        let named = [("x-etl-oauth-account", account)];
+        let answer = ask(&app, Method::GET, "/proxy/v2/echo", &named, Body::empty()).await;
+        assert_eq!(answer.status(), StatusCode::CONFLICT);
+    }
+    let two = [("x-etl-oauth-account", "default"), ("x-etl-oauth-account", "default")];
+    assert_eq!(ask(&app, Method::GET, "/proxy/v2/echo", &two, Body::empty()).await.status(), StatusCode::BAD_REQUEST);
+    assert!(seen.lock().unwrap().is_empty());
+    assert_eq!(app.keepers.all().await.len(), 1);
 }
 
 #[tokio::test]

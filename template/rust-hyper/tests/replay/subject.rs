@@ -72,6 +72,8 @@ impl Subject {
         let own = std::env::current_exe().expect("this binary");
         let mut command = Command::new(of_watchdog.map_or(own.clone(), PathBuf::from));
         command.env("port", port.to_string()).env("TMPDIR", &subject.tmp).env("REPLAY_MIRROR", "1");
+        // A backtrace takes seconds in a binary that is not optimised.
+        command.env_remove("RUST_BACKTRACE");
         if of_watchdog.is_some() {
             command
                 .env("mode", "http")

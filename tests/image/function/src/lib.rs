@@ -1,11 +1,9 @@
 //! Fetches `url` and says what came, or why nothing did.
 use axum::{Router, extract::Query, routing::get};
-use serde::Deserialize;
 
-#[derive(Deserialize)]
-struct Target {
-    url: String,
-}
+// A module of that name is no build output, for .dockerignore neither.
+mod target;
+use target::Target;
 
 /// Made once: the client reads the roots when it is made.
 pub async fn handler() -> Result<Router, Box<dyn std::error::Error + Send + Sync>> {

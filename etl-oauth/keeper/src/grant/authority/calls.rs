@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use super::{Authority, unknown, unsigned};
 use crate::{
     grant::{
-        Client, HttpResponse, SendError, SigningKey, TokenRequest, ask, dpop, judge_introspection, judge_token, request,
+        Client, HttpResponse, SigningKey, TokenRequest, Unanswered, ask, dpop, judge_introspection, judge_token,
+        request,
     },
     provider::Provider,
     token::{Answer, Failure, Secret},
@@ -19,8 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 impl Authority {
     /// Asks the token endpoint; then makes the second exchange, where the provider's definition has one.
     ///
-    /// When the second one fails in a renewal, the first one's answer is given without its access token: the refresh token
-    /// that it brought must be kept, and a later use renews again.
+    /// When the second one fails, the first one's answer is given, and its access token is not to be used: what was spent
+    /// for it, a code or a refresh token, has its successor there alone. A later use renews again.
     pub(super) async fn token(
         &self,
         provider: &Provider,
@@ -39,7 +40,6 @@ impl Authority {
         let raw = self.call("token", &provider, key, now, build).await;
         match raw.and_then(|raw| judge_token(&provider, &raw)) {
             Ok(second) => Ok(self.dated(&provider, answer.followed_by(bound(second, key)), now).await),
-            Err(failure) if purpose == For::Code => Err(failure),
             // The grant is not in question: what it renews with was given a moment ago.
             Err(failure) => Ok(answer.unfinished(ask::not_a_persons(failure))),
         }
@@ -97,7 +97,7 @@ impl Authority {
             }
             let result = self.0.wire.send(request).await;
             count(endpoint, result.as_ref().ok().map(|answer| answer.status));
-            let raw = result.map_err(SendError::into_failure)?;
+            let raw = result.map_err(Unanswered::into_failure)?;
             if proof.is_some() {
                 self.0.nonces.note(&url, &raw.headers);
             }

@@ -96,12 +96,86 @@ async fn the_second_exchange_brings_the_access_token_and_the_first_one_the_refre
 
 #[tokio::test]
 async fn a_second_exchange_that_fails_loses_no_refresh_token() {
-    let (answer, calls) = with_second(503, "", For::Renewal).await;
-    let answer = answer.unwrap();
-    assert_eq!((answer.access_token.expose(), answer.refresh_token.unwrap().expose()), ("", "r2"));
-    assert_eq!((answer.expires_at, calls), (Some(Timestamp::UNIX_EPOCH), 2));
-    let (answer, _) = with_second(503, "", For::Code).await;
-    assert_eq!(answer.unwrap_err().class(), FailureKind::ProviderUnavailable, "the person is still here");
+    for purpose in [For::Renewal, For::Code] {
+        let (answer, calls) = with_second(503, "", purpose).await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.unfinished.as_ref().unwrap().class(), FailureKind::ProviderUnavailable);
+        assert_eq!((answer.refresh_token.as_ref().unwrap().expose(), calls), ("r2", 2));
+        // h5: a code that was spent has its successor here alone.
+        let record = crate::token::Record::default().authorised(answer, Timestamp::now(), None);
+        let tokens = record.tokens.as_ref().unwrap();
+        assert!(!tokens.is_alive(Timestamp::UNIX_EPOCH), "the access token was to be exchanged");
+        assert_eq!(record.state(), crate::token::State::Degraded);
+    }
+}
+
+/// A provider whose ID token of a spent code is not right, and what is made of it.
+async fn with_id_token(claims: serde_json::Value) -> Result<Option<Subject>, Failure> {
+    let text = "token_url = 'https://p.example/token'\nissuer = 'https://p.example'\nscope = ['openid']\n\
+                authorize_url = 'https://p.example/a'";
+    let definition = Definition::read("acme.toml", text).unwrap();
+    let provider = Provider::new("acme", definition, Overrides::default()).unwrap();
+    let part = |value: &serde_json::Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string());
+    let id_token = format!("{}.{}.x", part(&serde_json::json!({"alg": "RS256"})), part(&claims));
+    let body = format!(r#"{{"access_token":"a","refresh_token":"r","id_token":"{id_token}"}}"#);
+    let wire = HttpClient::new(move |_| {
+        let (status, headers, at) = (StatusCode::OK, HeaderMap::new(), Timestamp::UNIX_EPOCH);
+        std::future::ready(Ok(HttpResponse { status, headers, body: body.clone().into(), at }))
+    });
+    let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() };
+    let authority = Authority::new(provider, Credentials::fixed(client), wire);
+    let (secret, now) = (Secret::new("x"), Timestamp::from_second(1_800_000_000).unwrap());
+    let answer = authority.exchange("c", "https://f.example/cb", &secret, &secret, &Values::new(), now).await.unwrap();
+    authority.owner(&answer, now).await
+}
+
+#[tokio::test]
+async fn h5_an_id_token_that_cannot_be_read_or_has_expired_loses_no_code_and_one_of_another_client_is_refused() {
+    let good = serde_json::json!({"iss": "https://p.example", "sub": "7", "aud": "id", "exp": 1_900_000_000});
+    assert_eq!(with_id_token(good.clone()).await.unwrap().unwrap().id, "7");
+    for (name, value) in [("exp", 1_700_000_000.into()), ("sub", "".into()), ("sub", serde_json::Value::Null)] {
+        let mut claims = good.clone();
+        claims[name] = value;
+        assert_eq!(with_id_token(claims).await.unwrap(), None, "{name}");
+    }
+    for (name, value) in [("iss", "https://other.example"), ("aud", "other")] {
+        let mut claims = good.clone();
+        claims[name] = value.into();
+        assert_eq!(with_id_token(claims).await.unwrap_err().class(), FailureKind::MalformedAnswer, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn h7_a_value_of_the_token_url_comes_from_the_redirect_and_without_it_nothing_is_sent() {
+    for default in ["", ", default = 'nobody'"] {
+        let text = format!(
+            "authorize_url = 'https://secure.p.example/connect'\ntoken_url = 'https://{{prefix}}.p.example/token'\n\
+             api_url = 'https://{{prefix}}.p.example'\nvariables.prefix = {{ from = 'redirect'{default} }}"
+        );
+        let definition = Definition::read("acme.toml", &text).unwrap();
+        let provider = Provider::new("acme", definition, Overrides::default()).unwrap();
+        let seen = Arc::<Mutex<Vec<String>>>::default();
+        let urls = Arc::clone(&seen);
+        let wire = HttpClient::new(move |request: TokenRequest| {
+            urls.lock().unwrap().push(request.url().to_string());
+            let (status, headers, at) = (StatusCode::OK, HeaderMap::new(), Timestamp::UNIX_EPOCH);
+            std::future::ready(Ok(HttpResponse { status, headers, body: br#"{"access_token":"a"}"#.to_vec(), at }))
+        });
+        let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() };
+        let authority = Authority::new(provider, Credentials::fixed(client), wire);
+        let (secret, now) = (Secret::new("x"), Timestamp::now());
+        let exchange = |kept: Values| {
+            let (authority, secret) = (authority.clone(), secret.clone());
+            async move { authority.exchange("c", "https://f.example/cb", &secret, &secret, &kept, now).await }
+        };
+        let failure = exchange(Values::new()).await.unwrap_err();
+        assert_eq!(failure.class(), FailureKind::Config);
+        assert!(failure.to_string().contains("the redirect brings no prefix"), "{failure}");
+        assert!(seen.lock().unwrap().is_empty());
+        let answer = exchange([("prefix".to_owned(), "acme".to_owned())].into()).await.unwrap();
+        assert_eq!(answer.kept["prefix"], "acme");
+        assert_eq!(*seen.lock().unwrap(), ["https://acme.p.example/token"]);
+    }
 }
 
 /// A server whose tokens are bound, and that says whose they are; what it saw.

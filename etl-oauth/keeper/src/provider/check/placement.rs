@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::{
     super::{
-        Definition, checked_url, fill,
+        Definition, Grant, checked_url, fill,
         variable::{Kind, Source, is_name, placeholders},
     },
     Mistake,
@@ -133,6 +133,15 @@ pub(super) fn urls(definition: &Definition, found: &mut Vec<Mistake>) {
             let late = variable.from != Source::Configuration && variable.default.is_none();
             if late && key == "authorize_url" {
                 wrong(format!("{place} is not known before a person is back; give the variable a default"));
+            }
+            let without_redirect = definition.grant != Grant::AuthorizationCode;
+            if key == "token_url" && variable.from == Source::Redirect && without_redirect {
+                wrong(format!("{place} comes with a redirect, and grant = \"{}\" has none", definition.grant.name()));
+            }
+            if key == "token_url" && variable.from == Source::Answer && variable.default.is_none() {
+                wrong(format!(
+                    "{place} is not known before the answer that it is asked for; give the variable a default"
+                ));
             }
         }
         if let Some(sample) = sample(definition, url)

@@ -32,7 +32,7 @@ fn all_mistakes_are_told_at_once_with_file_line_key_and_what_would_be_right() {
         "acme.toml:5: answer: must be a table",
         "acme.toml:7: refresh.parms: is no key of a definition: did you mean params?",
         "acme.toml:8: refresh.method: unknown variant `PUT`, expected one of `POST`, `GET`, `DELETE`",
-        "acme.toml:12: callback.x: is no key of a definition; there are code, sign, state",
+        "acme.toml:12: callback.x: is no key of a definition; there are code, registered, sign, state",
     ];
     assert_eq!(wrong.len(), starts.len(), "{wrong:#?}");
     for (line, start) in wrong.iter().zip(starts) {
@@ -88,6 +88,11 @@ fn contradictions_and_unsafe_values_are_told_with_the_key() {
             "variables.i.default",
         ),
         ("authorize_url = 'https://{s}.a.example'\n[variables.s]\nat='x'", "variables.s.at"),
+        ("answer.limited=[{at='x'}]", "answer.limited"),
+        ("answer.reason=['access_token']", "answer.reason"),
+        ("api.limits.told_in=[{at='',is=['x']}]", "api.limits.told_in"),
+        ("api.expired_in={at='x'}", "api.expired_in"),
+        ("renew_before=0", "renew_before"),
         ("[token]\nmethod='GET'", "token.secrets_in_query"),
         ("[token]\nformat='query'", "token.secrets_in_query"),
         ("[token]\nsecrets_in_query=true", "token.secrets_in_query"),

@@ -52,7 +52,12 @@ async fn an_answer_that_names_a_foreign_host_brings_no_token() {
     };
     assert_eq!(judge("https://eu.p.example").unwrap().kept["home"], "https://eu.p.example");
     for evil in ["https://p.example.evil.com", "http://eu.p.example", "https://eu.p.example@evil.com", "x"] {
-        let failure = judge(evil).unwrap_err();
+        // h6: the grant is kept, its token is not used.
+        let answer = judge(evil).unwrap();
+        assert!(!answer.kept.contains_key("home"));
+        let failure = answer.unfinished.clone().unwrap();
+        let tokens = crate::token::Record::default().authorised(answer, Timestamp::now(), None).tokens.unwrap();
+        assert!(!tokens.is_alive(Timestamp::UNIX_EPOCH), "{evil}");
         assert_eq!(failure.class(), FailureKind::MalformedAnswer, "{evil}");
         assert!(!failure.to_string().contains(evil) || evil == "x", "{failure}");
     }

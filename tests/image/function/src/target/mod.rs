@@ -1,0 +1,6 @@
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+pub(crate) struct Target {
+    pub(crate) url: String,
+}
