@@ -45,6 +45,14 @@ fn describe() {
     );
     describe_histogram!("etl_oauth_renewal_duration_seconds", "How long renewals took, whatever came of them.");
     describe_counter!("etl_oauth_state_changes_total", "Changes of an account's state that this replica made.");
+    describe_gauge!(
+        "etl_oauth_tokens_unsaved",
+        "1 while an account's newest tokens are in this process's memory alone."
+    );
+    describe_counter!(
+        "etl_oauth_record_rollbacks_total",
+        "Records that were read and are older than one that was stored before: put back from a backup, or by an intruder."
+    );
     describe_counter!("etl_oauth_store_writes_total", "Writes to the store by outcome: ok, conflict, error.");
     describe_counter!(
         "etl_oauth_job_runs_total",

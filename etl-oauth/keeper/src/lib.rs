@@ -2,7 +2,7 @@
 //!
 //! ## Rooms
 //!
-//! From the ground up; each knows only those before it: [`token`], [`secrets`], [`seal`], [`provider`], [`grant`], [`store`],
+//! From the ground up; each knows only those before it: [`backoff`], [`token`], [`secrets`], [`seal`], [`provider`], [`grant`], [`store`],
 //! [`renewal`], [`api`], [`keeper`].
 
 // Unit tests that the function shares name this crate from outside.
@@ -10,6 +10,7 @@
 extern crate self as token_keeper;
 
 pub mod api;
+pub mod backoff;
 pub mod grant;
 mod json_path;
 pub mod keeper;

@@ -16,8 +16,13 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use token_keeper::{
     secrets::Secrets,
-    store::{Acquired, Memory, Store, StoreError, StoreOptions, TokenStore},
+    store::{Acquired, Memory, Store, StoreError, StoreOptions, Stored, TokenStore},
 };
+
+/// Whether what is stored is there and does not open.
+fn does_not_open(loaded: &Result<Option<Stored>, StoreError>) -> bool {
+    matches!(loaded, Err(StoreError::Damaged { why, .. }) if matches!(**why, StoreError::Sealed(_)))
+}
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -104,11 +109,11 @@ async fn a_record_moved_to_another_account_or_function_does_not_open() {
     let store = it.open().await;
     store.save("mine", &contract::record(1, "a"), None).await.unwrap();
     fs::copy(it.folder().join("mine.json"), it.folder().join("yours.json")).unwrap();
-    assert!(matches!(store.load("yours").await, Err(StoreError::Sealed(_))));
+    assert!(does_not_open(&store.load("yours").await));
     let mut options = it.options();
     options.function = "another".into();
     let another = Store::open("file", &options).await.unwrap();
-    assert!(matches!(another.load("mine").await, Err(StoreError::Sealed(_))));
+    assert!(does_not_open(&another.load("mine").await));
 }
 
 #[tokio::test]
@@ -132,13 +137,52 @@ async fn b5_a_full_disk_leaves_the_old_record() {
     let it = Setting::new();
     let store = it.open().await;
     let version = store.save("default", &contract::record(1, "old"), None).await.unwrap();
-    // What is written first is this file, and /dev/full takes not a byte.
-    symlink("/dev/full", it.folder().join(".default.new")).unwrap();
-    let full = store.save("default", &contract::record(2, "new"), Some(&version)).await;
-    assert!(matches!(&full, Err(StoreError::Unavailable(why)) if why.contains("No space left")), "{full:?}");
+    // A process whose files may hold not a byte.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", r#"trap '' XFSZ; ulimit -f 0; exec "$0" "$@""#]).arg(std::env::current_exe().unwrap());
+    let output = process_of(limited, &it, "full").wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let stored = it.open().await.load("default").await.unwrap().unwrap();
     assert_eq!(*stored.record.to_json(), *contract::record(1, "old").to_json());
     store.save("default", &contract::record(2, "new"), Some(&version)).await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn s18_what_others_have_planted_in_the_folder_is_neither_followed_nor_read() {
+    let it = Setting::new();
+    let store = it.open().await;
+    let version = store.save("default", &contract::record(1, "old"), None).await.unwrap();
+    let victim = it.root.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    let path = |name: &str| it.folder().join(name);
+    // A link where a new record is written first is removed, and not followed.
+    symlink(&victim, path(".default.new")).unwrap();
+    let version = store.save("default", &contract::record(2, "new"), Some(&version)).await.unwrap();
+    assert!(!fs::symlink_metadata(path("default.json")).unwrap().is_symlink());
+    let refused = |result: Result<(), StoreError>| match result {
+        Err(StoreError::Refused(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    for name in [".linked.lock", ".linked.lease", "linked.json"] {
+        symlink(&victim, path(name)).unwrap();
+    }
+    let saved = store.save("linked", &contract::record(1, "a"), None).await.map(drop);
+    assert!(refused(saved).contains("symbolic link"));
+    assert!(refused(store.load("linked").await.map(drop)).contains("symbolic link"));
+    let lease = store.acquire("linked", "one", LONG, Timestamp::now()).await.map(drop);
+    assert!(refused(lease).contains("symbolic link"));
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    // A record that others may write, or that another user owns.
+    fs::set_permissions(path("default.json"), fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(refused(store.load("default").await.map(drop)).contains("written by others"));
+    fs::set_permissions(path("default.json"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(store.load("default").await.unwrap().unwrap().version, version);
+    if std::os::unix::fs::chown(path("default.json"), Some(4242), None).is_ok() {
+        assert!(refused(store.load("default").await.map(drop)).contains("another user"));
+        std::os::unix::fs::chown(it.folder(), Some(4242), None).unwrap();
+        let opened = Store::open("file", &it.options()).await;
+        assert!(matches!(&opened, Err(StoreError::Config(why)) if why.contains("user 4242")), "{opened:?}");
+    }
 }
 
 #[tokio::test]
@@ -162,7 +206,7 @@ async fn b5_a_damaged_file_is_an_error_and_nothing_overwrites_it_unasked() {
     let whole = fs::read(&path).unwrap();
     for damaged in [&b""[..], b"{", b"{}", &whole[..whole.len() / 2], &whole[..whole.len() - 20], b"\xff"] {
         fs::write(&path, damaged).unwrap();
-        assert!(matches!(store.load("default").await, Err(StoreError::Sealed(_))));
+        assert!(does_not_open(&store.load("default").await));
         let over = store.save("default", &contract::record(1, "b"), None).await;
         assert_eq!(over, Err(StoreError::Conflict));
         assert_eq!(fs::read(&path).unwrap(), damaged);
@@ -209,7 +253,11 @@ async fn what_is_wrong_with_the_folder_or_the_keys_is_said_at_the_start() {
 
 /// Another process: this test binary with one test, which does what the environment asks for.
 fn process(it: &Setting, work: &str) -> std::process::Child {
-    Command::new(std::env::current_exe().unwrap())
+    process_of(Command::new(std::env::current_exe().unwrap()), it, work)
+}
+
+fn process_of(mut command: Command, it: &Setting, work: &str) -> std::process::Child {
+    command
         .args(["--exact", "a10_another_process", "--nocapture", "--test-threads=1"])
         .env("STORE_ROOT", it.root.path())
         .env("STORE_WORK", work)
@@ -230,6 +278,12 @@ async fn a10_another_process() {
         println!("\nholding");
         // Until the parent ends it, or itself.
         std::io::read_to_string(std::io::stdin()).unwrap();
+        return;
+    }
+    if work == "full" {
+        let stored = store.load("default").await.unwrap().unwrap();
+        let full = store.save("default", &contract::record(2, "new"), Some(&stored.version)).await;
+        assert!(matches!(&full, Err(StoreError::Unavailable(why)) if why.contains("File too large")), "{full:?}");
         return;
     }
     // "add N": a shared counter, each step under the lease and by compare-and-swap.

@@ -215,7 +215,7 @@ impl App {
         let keeper = self.keeper(asked, account)?;
         keeper.sync().await;
         // A record that cannot be read may hold tokens: the account does not count as free.
-        if keeper.current().is_none() && !keeper.is_store_ok() {
+        if keeper.current().is_none() && !keeper.is_store_readable() {
             let words = (
                 "The function cannot be connected just now",
                 "the store cannot be read, so it is unknown whether an account is connected already",

@@ -94,12 +94,12 @@ impl App {
     /// Stores a grant: the operator's over any other, a stranger's only where none is. Of two strangers who were
     /// let in while the account was free, the first one wins, and the other one is refused.
     async fn keep(&self, asked: &Asked, who: Who, keeper: &Keeper, grant: &Record) -> Result<Kept, Response> {
+        let owner = grant.owner.as_ref().map_or("unknown", |owner| &owner.id);
         let kept = match who {
             Who::Operator => Ok(keeper.take(grant).await),
             Who::Anyone | Who::Caller => keeper.take_where_free(grant).await,
         };
         let kept = kept.map_err(|Taken| self.refuse(Endpoint::Callback, asked, Refusal::Taken))?;
-        let owner = grant.owner.as_ref().map_or("unknown", |owner| &owner.id);
         tracing::info!(account = keeper.account(), owner, "authorised");
         // The last run's outcome is out of date.
         self.floor.forget();

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be set up fails its test")]
 
 mod command;
-mod failures;
 mod grants;
 mod metrics;
 mod trace;

@@ -5,7 +5,11 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 use url::Url;
 
-use crate::{grant::network_error::describe, renewal::KeeperError, text};
+use crate::{
+    grant::network_error::describe,
+    renewal::{KeeperError, RECORD_DAMAGED},
+    text,
+};
 
 /// Why a call to the API brought nothing. No variant shows a query: the API may put anything into one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -151,7 +155,11 @@ impl ApiError {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Token(KeeperError::Disabled { .. } | KeeperError::NeedsAuthorisation { .. })
+            Self::Token(
+                KeeperError::Disabled { .. }
+                | KeeperError::NeedsAuthorisation { .. }
+                | KeeperError::NoRefreshToken { .. },
+            )
             | Self::InsufficientScope { .. } => StatusCode::CONFLICT,
             Self::Token(_) | Self::Limited { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unreachable { timed_out: true, .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -166,7 +174,8 @@ impl ApiError {
         match self {
             Self::Token(KeeperError::Disabled { .. }) => "disabled",
             Self::Token(KeeperError::NeedsAuthorisation { .. }) => "needs_authorisation",
-            Self::Token(err) if err.is_damage() => "record_damaged",
+            Self::Token(KeeperError::NoRefreshToken { .. }) => "no_refresh_token",
+            Self::Token(err) if err.is_damage() => RECORD_DAMAGED,
             Self::Token(KeeperError::Failed { failure, .. }) => failure.class().as_str(),
             Self::NotConfigured | Self::NoTls => "config",
             Self::Limited { .. } => "rate_limited",

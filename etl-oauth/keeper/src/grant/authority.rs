@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     provider::{Grant, Pkce, Provider, TokenKind, Values},
-    token::{Answer, Failure, FailureKind, IdTokenError, Secret, Subject, Tokens},
+    token::{Answer, ClientRef, Failure, FailureKind, IdTokenError, Secret, Subject, Tokens},
 };
 
 /// The authorization server of one provider. Cheap to clone.
@@ -65,6 +65,18 @@ impl Authority {
     #[must_use]
     pub fn nonces(&self) -> &Nonces {
         &self.0.nonces
+    }
+
+    /// Names the client, as records do; `None` while its id cannot be read.
+    #[must_use]
+    pub fn client_ref(&self) -> Option<ClientRef> {
+        Some(ClientRef::new(&self.provider().identity(), &self.0.credentials.id()?))
+    }
+
+    /// Digest of the client's credentials.
+    #[must_use]
+    pub fn credentials_digest(&self) -> String {
+        self.0.credentials.digest()
     }
 
     /// The client's id, for an authorization request.

@@ -93,6 +93,29 @@ impl Credentials {
         }
     }
 
+    /// The client's id, where it can be read.
+    #[must_use]
+    pub fn id(&self) -> Option<String> {
+        match &self.0 {
+            Source::Fixed(client) => Some(client.id.clone()),
+            Source::Mounted { secrets, .. } => Some(secrets.read(ID).ok()??.expose().to_owned()),
+        }
+    }
+
+    /// Digest of all that proves who the client is: another one once any of it is replaced.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let parts: Vec<Option<Secret>> = match &self.0 {
+            Source::Fixed(client) => vec![Some(Secret::new(&*client.id)), client.secret.clone()],
+            Source::Mounted { secrets, .. } => {
+                [ID, SECRET, KEY, CERTIFICATE].map(|name| secrets.read(name).ok().flatten()).into()
+            }
+        };
+        let digests: Vec<String> =
+            parts.iter().map(|part| part.as_ref().map_or_else(String::new, Secret::digest)).collect();
+        Secret::new(digests.join(" ")).digest()
+    }
+
     /// The client, ready for one call.
     ///
     /// # Errors

@@ -139,6 +139,9 @@ fn refusal(provider: &Provider, raw: &HttpResponse, code: Option<&str>) -> Failu
     };
     let reason = provider.answer.reason(&raw.body);
     let failure = Failure::new(class, detail).with_retry_after(retry_after).with_reason(reason);
+    let says_nothing = class == FailureKind::ProviderUnavailable && code.is_none() && raw.status.is_client_error();
+    let says_nothing = says_nothing && !matches!(raw.status.as_u16(), 408 | 425);
+    let failure = if says_nothing { failure.as_denial() } else { failure };
     code.map_or(failure.clone(), |code| failure.with_code(code))
 }
 

@@ -110,6 +110,14 @@ impl Deref for Provider {
 }
 
 impl Provider {
+    /// The name that records give their provider: `custom` may be any, and is told by its host.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let issuer = self.issuer.as_deref().and_then(|issuer| issuer.parse::<Url>().ok());
+        let host = issuer.as_ref().unwrap_or(&self.token_url).host_str().unwrap_or_default();
+        if self.name == "custom" { format!("custom {host}") } else { self.name.clone() }
+    }
+
     /// Lays `overrides` over `definition`.
     ///
     /// # Errors

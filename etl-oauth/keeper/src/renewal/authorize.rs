@@ -1,13 +1,13 @@
-//! Authorisation: tokens that a person just granted go into the store, and until they are there into no one's hands but
-//! this process's memory.
+//! Authorisation: the tokens that a person just granted go into the store. Until they are there, they are in the memory of
+//! this process alone.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
-use super::Keeper;
+use super::{Keeper, account_store::Updated, state_machine::UNSAVED};
 use crate::{
-    store::{StoreError, Stored, TokenStore, Version},
+    store::{StoreError, Stored, Version},
     token::{Answer, Record},
 };
 
@@ -16,7 +16,7 @@ use crate::{
 pub enum Kept {
     /// In the store.
     Stored,
-    /// In memory; the write failed for this reason and is being tried again.
+    /// In memory; the write failed for this reason and is tried again.
     InMemory(StoreError),
 }
 
@@ -25,9 +25,35 @@ pub enum Kept {
 #[error("the account is authorised already")]
 pub struct Taken;
 
+/// What a new grant may replace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// Nothing: anybody may have sent it.
+    Free,
+    /// What a person decided earlier; `owner_known` when the stored owner was compared with the new one.
+    Over { owner_known: bool },
+}
+
+/// Why a grant was not written.
+#[derive(Clone, Debug)]
+enum Lost {
+    Taken,
+    /// A person authorised or revoked the account after this grant.
+    Later,
+    /// Another person's grant is stored, of which nothing was known when this one was taken.
+    OtherOwner,
+    Foreign(StoreError),
+}
+
+/// What became of a grant, with what is stored now.
+enum Put {
+    Stored(Stored),
+    Lost(Lost, Option<Stored>),
+}
+
 impl Keeper {
     /// Takes the tokens of a new authorisation, requested at `sent_at`. They are good to use at once; [`Kept`] says whether
-    /// they are safe, too. A write that fails is tried again until it succeeds or newer tokens are stored.
+    /// they are safe, too. A write that fails is tried again until it succeeds, or a person decides otherwise.
     pub async fn authorise(&self, answer: Answer, sent_at: Timestamp) -> Kept {
         self.take(&self.grant(answer, sent_at)).await
     }
@@ -38,36 +64,13 @@ impl Keeper {
         Record::default().authorised(answer, sent_at, self.0.parts.policy.lifetime)
     }
 
-    /// Takes a [`Keeper::grant`], in place of whatever is there.
+    /// Takes a [`Keeper::grant`], in place of whatever was stored before it: a store that cannot be read now may hold an
+    /// older grant of any generation, and the new one wins over it when the store is back. Over another person's grant, which
+    /// was not known to whoever asked for this one, it does not win.
     pub async fn take(&self, grant: &Record) -> Kept {
-        let before = self.load().await.ok().flatten().map(|stored| stored.record);
-        let known = self.current().map(|current| current.record.clone());
-        let base = before.into_iter().chain(known).max_by_key(|record| record.generation).unwrap_or_default();
-        let authorisations = base.authorisations.saturating_add(1);
-        let record = Record { generation: base.generation + 1, used: base.used, authorisations, ..grant.clone() };
-        match self.put(&record).await {
-            Ok(Some(stored)) => {
-                self.publish(stored);
-                Kept::Stored
-            }
-            // Somebody authorised at the same moment, and later than we did.
-            Ok(None) => {
-                self.sync().await;
-                Kept::Stored
-            }
-            Err(err) => {
-                tracing::error!(account = self.account(), error = %err, "the new tokens are not saved yet; trying on");
-                self.0.unsaved.store(true, Ordering::Release);
-                self.publish(Stored { record: record.clone(), version: Version::new("unsaved") });
-                let keeper = self.clone();
-                let work = self.0.work.token();
-                tokio::spawn(async move {
-                    let _unfinished = work;
-                    keeper.put_until_done(record).await;
-                });
-                Kept::InMemory(err)
-            }
-        }
+        let owner_known = self.load().await.is_ok() || self.current().is_some();
+        // A grant over another person's is refused where that is known, so that this is what a person decided.
+        self.keep(grant, Claim::Over { owner_known }).await.unwrap_or(Kept::Stored)
     }
 
     /// Takes a [`Keeper::grant`] only where no grant is stored: of two that arrive at the same moment, the first one wins.
@@ -75,82 +78,151 @@ impl Keeper {
     /// # Errors
     /// [`Taken`], where one is stored.
     pub async fn take_where_free(&self, grant: &Record) -> Result<Kept, Taken> {
-        loop {
-            let there = match self.load().await {
-                Ok(there) => there,
-                // What cannot be read may be another's grant, and then the generation of this one is too low to replace it.
-                Err(_) => return Ok(self.take(grant).await),
-            };
-            let (before, was) = there.map(|there| (there.record, there.version)).unzip();
-            let before = before.unwrap_or_default();
-            if before.tokens.is_some() {
+        self.keep(grant, Claim::Free).await
+    }
+
+    async fn keep(&self, grant: &Record, claim: Claim) -> Result<Kept, Taken> {
+        let generation = self.current().map_or(0, |current| current.record.generation) + 1;
+        let grant = Record { generation, decided_at: Some(self.now()), ..grant.clone() };
+        let err = match self.put(&grant, claim).await {
+            Ok(Put::Stored(stored)) => {
+                self.publish(stored);
+                return Ok(Kept::Stored);
+            }
+            Ok(Put::Lost(Lost::Taken, _)) => {
                 self.sync().await;
                 return Err(Taken);
             }
-            let authorisations = before.authorisations.saturating_add(1);
-            let used = before.used.clone();
-            let record = Record { generation: before.generation + 1, used, authorisations, ..grant.clone() };
-            let record = record.over(&before, self.0.parts.announcer.is_heard(), self.now());
-            match self.0.parts.store.save(self.account(), &record, was.as_ref()).await {
-                Ok(version) => {
-                    self.announce(before.state(), &record);
-                    self.publish(Stored { record, version });
-                    return Ok(Kept::Stored);
-                }
-                Err(StoreError::Conflict) => {}
-                Err(_) => return Ok(self.take(grant).await),
+            Ok(Put::Lost(Lost::Later, _)) => {
+                self.sync().await;
+                return Ok(Kept::Stored);
             }
-        }
+            Ok(Put::Lost(Lost::OtherOwner, _)) => return Ok(Kept::InMemory(other_owner())),
+            Ok(Put::Lost(Lost::Foreign(err), _)) | Err(err) => err,
+        };
+        self.0.pending.fetch_add(1, Ordering::AcqRel);
+        self.publish(Stored { record: grant.clone(), version: Version::new("unsaved") });
+        tracing::error!(account = self.account(), error = %err, "the new tokens are not saved yet; retrying");
+        self.announce_unsaved();
+        let (keeper, work) = (self.clone(), self.0.work.token());
+        tokio::spawn(async move {
+            let _unfinished = work;
+            keeper.put_until_done(grant, claim).await;
+        });
+        Ok(Kept::InMemory(err))
     }
 
-    async fn put_until_done(&self, record: Record) {
-        let mut pause = Duration::from_millis(250);
+    async fn put_until_done(&self, grant: Record, claim: Claim) {
+        let mut tries = 0_u32;
+        let account = self.account();
         loop {
-            tokio::time::sleep(pause).await;
-            match self.put(&record).await {
-                Ok(stored) => {
-                    self.0.unsaved.store(false, Ordering::Release);
-                    match stored {
-                        Some(stored) => self.publish(stored),
-                        None => self.sync().await,
-                    }
-                    tracing::info!(account = self.account(), "the new tokens are saved");
-                    return;
+            tries = tries.saturating_add(1);
+            tokio::time::sleep(UNSAVED.after(tries)).await;
+            let put = match self.put(&grant, claim).await {
+                Ok(Put::Lost(Lost::Foreign(err), _)) | Err(err) => {
+                    tracing::warn!(account, error = %err, "the new tokens are not saved yet; retrying");
+                    continue;
                 }
-                Err(err) => tracing::warn!(account = self.account(), error = %err, "the new tokens are not saved yet"),
-            }
-            pause = (pause * 2).min(Duration::from_secs(30));
-        }
-    }
-
-    /// Writes the record over whatever older generation is stored; `None` when a newer one is.
-    async fn put(&self, record: &Record) -> Result<Option<Stored>, StoreError> {
-        loop {
-            let there = self.load().await?;
-            let same = |tokens: &crate::token::Tokens| {
-                record.tokens.as_ref().is_some_and(|ours| ours.access_token.same(&tokens.access_token))
+                Ok(put) => put,
             };
-            if let Some(there) = &there
-                && there.record.generation >= record.generation
-            {
-                // Ours already, by a write whose answer was lost?
-                return Ok(there.record.tokens.as_ref().is_some_and(same).then(|| there.clone()));
-            }
-            let (before, was) = there.map(|there| (there.record, there.version)).unzip();
-            let before = before.unwrap_or_default();
-            let mut record = record.clone().over(&before, self.0.parts.announcer.is_heard(), self.now());
-            // Somebody may have come back from the provider since ours were asked for: what they used up stays so.
-            record.used.extend(before.used.clone());
-            let result = self.0.parts.store.save(self.account(), &record, was.as_ref()).await;
-            self.note_store(result.as_ref().err());
-            match result {
-                Ok(version) => {
-                    self.announce(before.state(), &record);
-                    return Ok(Some(Stored { record, version }));
+            self.0.pending.fetch_sub(1, Ordering::AcqRel);
+            match put {
+                Put::Stored(stored) => {
+                    tracing::info!(account, generation = stored.record.generation, "the new tokens are saved");
+                    self.publish(stored);
                 }
-                Err(StoreError::Conflict) => {}
-                Err(err) => return Err(err),
+                Put::Lost(why, stored) => {
+                    tracing::error!(
+                        account,
+                        reason = ?why,
+                        "the new authorisation is discarded: the store holds one that it may not replace; to replace that, \
+                         revoke it and authorise again"
+                    );
+                    if let Some(stored) = stored {
+                        self.replace(stored);
+                    }
+                }
             }
+            self.announce_trouble(None);
+            return;
         }
     }
+
+    /// Writes the grant over what is stored, where `claim` lets it.
+    async fn put(&self, grant: &Record, claim: Claim) -> Result<Put, StoreError> {
+        let (heard, now) = (self.0.parts.announcer.is_heard(), self.now());
+        let mut lost = None;
+        let updated = self.update_any(|there| {
+            lost = None;
+            let before = there.cloned().unwrap_or_default();
+            if is_same(&before, grant) {
+                return None;
+            }
+            lost = self.loses(grant, &before, claim);
+            if lost.is_some() {
+                return None;
+            }
+            let mut record = Record {
+                generation: grant.generation.max(before.generation + 1),
+                authorisations: before.authorisations.saturating_add(1),
+                ..grant.clone()
+            };
+            // Another browser may have come back from the provider meanwhile: what it used up stays so.
+            record.used.extend(before.used.clone());
+            Some(record.over(&before, heard, now))
+        });
+        Ok(match (updated.await?, lost) {
+            (Updated::Written(before, stored), _) => {
+                if before.tokens.is_some() {
+                    tracing::info!(
+                        account = self.account(),
+                        replaced = before.generation,
+                        generation = stored.record.generation,
+                        "the new authorisation replaces the stored one"
+                    );
+                }
+                self.announce(before.condition(), &stored.record);
+                Put::Stored(stored)
+            }
+            (Updated::Left(stored), Some(why)) => Put::Lost(why, stored),
+            // Ours already, by a write whose answer was lost.
+            (Updated::Left(Some(stored)), None) => Put::Stored(stored),
+            (Updated::Left(None), None) => return Err(StoreError::Conflict),
+        })
+    }
+
+    fn loses(&self, grant: &Record, before: &Record, claim: Claim) -> Option<Lost> {
+        if before.decided_at > grant.decided_at {
+            return Some(Lost::Later);
+        }
+        match claim {
+            Claim::Free if before.tokens.is_some() => return Some(Lost::Taken),
+            Claim::Over { owner_known: false } if is_other_owner(before, grant) => return Some(Lost::OtherOwner),
+            Claim::Free | Claim::Over { .. } => {}
+        }
+        // A client that was replaced has no use for the tokens of the one before; another provider's are another function's.
+        match self.check_client(before) {
+            Err(StoreError::Foreign { theirs, ours }) if theirs.provider != ours.provider => {
+                Some(Lost::Foreign(StoreError::Foreign { theirs, ours }))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn is_same(stored: &Record, grant: &Record) -> bool {
+    let tokens = stored.tokens.as_ref().zip(grant.tokens.as_ref());
+    stored.decided_at == grant.decided_at && tokens.is_some_and(|(theirs, ours)| theirs.same(ours))
+}
+
+fn is_other_owner(stored: &Record, grant: &Record) -> bool {
+    let owners = stored.tokens.as_ref().and(stored.owner.as_ref());
+    owners.is_some_and(|theirs| grant.owner.as_ref().is_none_or(|ours| ours.id != theirs.id))
+}
+
+fn other_owner() -> StoreError {
+    StoreError::Refused(
+        "another person's authorisation is stored, and could not be read before; revoke it, or authorise once more"
+            .into(),
+    )
 }

@@ -12,11 +12,11 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
-use super::{Keeper, policy::after};
+use super::{Keeper, account_store::Updated, policy::after};
 use crate::{
     grant::{DeviceCodes, Polled, Polling},
-    store::{StoreError, Stored, TokenStore},
-    token::{Answer, Device, Failure, FailureKind},
+    store::{StoreError, TokenStore},
+    token::{Answer, Device, Failure, FailureKind, Record},
 };
 
 /// After a failure nobody asks for codes again for so long, however many want to.
@@ -172,25 +172,21 @@ impl Keeper {
         &self,
         change: impl Fn(Option<&Device>) -> Option<Device>,
     ) -> Result<Option<Device>, StoreError> {
-        loop {
-            let (mut record, was) =
-                self.load().await?.map_or_else(Default::default, |there| (there.record, Some(there.version)));
-            let Some(device) = change(record.device.as_deref()) else {
-                if let Some(version) = was {
-                    self.publish(Stored { record, version });
+        let updated = self.update(|there| {
+            let device = change(there.and_then(|there| there.device.as_deref()))?;
+            Some(Record { device: Some(Box::new(device)), ..there.cloned().unwrap_or_default() })
+        });
+        match updated.await? {
+            Updated::Left(there) => {
+                if let Some(there) = there {
+                    self.publish(there);
                 }
-                return Ok(None);
-            };
-            record.device = Some(Box::new(device.clone()));
-            let saved = self.0.parts.store.save(self.account(), &record, was.as_ref()).await;
-            self.note_store(saved.as_ref().err());
-            match saved {
-                Ok(version) => {
-                    self.publish(Stored { record, version });
-                    return Ok(Some(device));
-                }
-                Err(StoreError::Conflict) => {}
-                Err(err) => return Err(err),
+                Ok(None)
+            }
+            Updated::Written(_, stored) => {
+                let device = stored.record.device.as_deref().cloned();
+                self.publish(stored);
+                Ok(device)
             }
         }
     }

@@ -14,7 +14,7 @@ use super::{
     state_machine::Renewal,
 };
 use crate::{
-    store::{Acquired, StoreError, Stored, TokenStore, Version},
+    store::{Acquired, Stored, TokenStore, Version},
     token::{Renewal as LastRenewal, State},
 };
 
@@ -48,6 +48,12 @@ impl Keeper {
     /// The same, with the token where that is fresh.
     pub(super) async fn landing_for(&self, need: Reason) -> Landing {
         loop {
+            // The store holds what the authorisation replaces.
+            if self.is_authorisation_pending()
+                && let Some(err) = self.standing()
+            {
+                return self.landed(Err(err));
+            }
             let (flight, ours) = self.board(need);
             // One that landed before served others: what was fresh for them may have ended since.
             let late = !ours && flight.has_landed();
@@ -79,7 +85,7 @@ impl Keeper {
     }
 
     /// Joins the renewal that is under way, or starts one in a task that no caller's leaving can cancel.
-    fn board(&self, need: Reason) -> (Arc<Flight>, bool) {
+    pub(super) fn board(&self, need: Reason) -> (Arc<Flight>, bool) {
         let mut current = self.0.flight.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = &*current {
             return (Arc::clone(flight), false);
@@ -110,13 +116,15 @@ impl Keeper {
             metrics::histogram!("etl_oauth_renewal_duration_seconds").record(now.duration_since(started).as_secs_f64());
             self.remember(last);
         }
-        self.0.unsaved.store(false, Ordering::Release);
+        if self.0.unsaved.swap(false, Ordering::AcqRel) {
+            self.announce_trouble(None);
+        }
         let before = self.current();
         if let Some(stored) = outcome.stored() {
             self.publish(stored.clone());
         }
         if let (Some((from, _)), Some(stored)) = (changed, outcome.stored()) {
-            self.announce(from, &stored.record);
+            self.announce((from, None), &stored.record);
         }
         // Before the lease goes back: nobody waits for that.
         flight.land(self.landed(self.result_of(outcome, before.as_deref(), now)));
@@ -162,7 +170,8 @@ impl Keeper {
 
     async fn drive(&self, need: Reason, flight: &Flight) -> (Outcome, Option<(State, State)>) {
         let parts = &self.0.parts;
-        let policy = Policy { tells: parts.announcer.is_heard(), ..parts.policy.clone() };
+        let client = Some(parts.authority.credentials_digest());
+        let policy = Policy { tells: parts.announcer.is_heard(), client, ..parts.policy.clone() };
         let mut machine = Renewal::new(need, policy, &parts.owner, jitter(), self.now());
         let mut step = machine.on(Event::Begin, self.now());
         loop {
@@ -173,11 +182,7 @@ impl Keeper {
                     Event::Lease(lease)
                 }
                 Action::Load => Event::Loaded(self.load().await),
-                Action::Save(record, was) => {
-                    let result = parts.store.save(self.account(), &record, was.as_ref()).await;
-                    self.note_store(result.as_ref().err());
-                    Event::Saved(result)
-                }
+                Action::Save(record, was) => Event::Saved(self.save(&record, was.as_ref()).await),
                 Action::Send(token) => {
                     Event::Answered(parts.authority.refresh(&token, machine.renewing(), self.now()).await)
                 }
@@ -185,14 +190,11 @@ impl Keeper {
                 Action::Wait(pause) => {
                     if let Some(record) = machine.unsaved() {
                         // The callers need not wait for the store: memory is as good for them.
-                        if !self.0.unsaved.swap(true, Ordering::AcqRel) {
-                            let account = self.account();
-                            tracing::error!(
-                                account,
-                                "the renewed tokens are not saved yet and live in memory; trying on"
-                            );
-                        }
+                        let is_news = !self.0.unsaved.swap(true, Ordering::AcqRel);
                         self.publish(Stored { record: record.clone(), version: Version::new("unsaved") });
+                        if is_news {
+                            self.announce_unsaved();
+                        }
                         flight.land(self.landed(Ok(())));
                     }
                     tokio::time::sleep(pause).await;
@@ -202,13 +204,6 @@ impl Keeper {
             };
             step = machine.on(event, self.now());
         }
-    }
-
-    async fn acquire(&self) -> Result<Acquired, StoreError> {
-        let parts = &self.0.parts;
-        let result = parts.store.acquire(self.account(), &parts.owner, parts.policy.lease, self.now()).await;
-        self.note_store(result.as_ref().err());
-        result
     }
 
     /// Prolongs the lease while the renewal lasts: also while new tokens wait to be written, when another replica would
@@ -225,7 +220,7 @@ impl Keeper {
     }
 }
 
-/// A random number from 0 to 1. Without randomness everybody waits equally long, which is no more than a pity.
+/// A random number from 0 to 1; on failure of the random source the jitter is zero.
 pub(crate) fn jitter() -> f64 {
     let mut bytes = [0; 4];
     let _ = aws_lc_rs::rand::fill(&mut bytes);

@@ -22,6 +22,12 @@ pub enum KeeperError {
         /// What the provider said.
         failure: Failure,
     },
+    /// The account is healthy, and there is nothing to renew it with.
+    #[error("account {account} has no refresh token: its access token cannot be renewed, and is good until it ends")]
+    NoRefreshToken {
+        /// The account.
+        account: String,
+    },
     /// There is no token just now.
     #[error("account {account} has no usable token just now: {failure}")]
     Failed {
@@ -44,6 +50,7 @@ impl KeeperError {
     pub fn next_step(&self) -> &'static str {
         match self {
             Self::Disabled { .. } | Self::NeedsAuthorisation { .. } => "Authorise at the enable page.",
+            Self::NoRefreshToken { .. } => "Nothing now: authorise again when the access token has ended.",
             Self::Failed { .. } if self.is_damage() => DAMAGED,
             Self::Failed { failure, .. } => failure.class().next_step(),
         }

@@ -1,6 +1,7 @@
 //! Keeps one account's token valid: the renewal protocol. The protocol itself is a state machine without IO; here it meets
 //! the store, the provider and the clock.
 
+mod account_store;
 mod accounts;
 mod authorize;
 mod clock;
@@ -24,7 +25,7 @@ pub use clock::Clock;
 pub use device::Invitation;
 pub(crate) use driver::jitter;
 pub use error::{KeeperError, RECORD_DAMAGED};
-pub use notify::{Announcement, Announcer, Origin};
+pub use notify::{Announcement, Announcer, Origin, Severity};
 pub use policy::{Policy, Renew};
 pub use protocol::{Action, Event, Outcome, Reason};
 pub use revoke::Revoked;
@@ -36,23 +37,23 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use account_store::{StoreHealth, Updated};
 use arc_swap::ArcSwapOption;
 use device::Desk;
 use jiff::Timestamp;
 use single_flight::{Flight, Landing};
-use state_machine::store_failure;
 use token_cache::Current;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     grant::Authority,
     store::{Store, StoreError, Stored},
-    token::{Failure, FailureKind, Renewal as LastRenewal, State},
+    token::{Failure, FailureKind, Health, Record, Renewal as LastRenewal, State},
 };
 
 /// What a keeper is made of.
@@ -88,18 +89,22 @@ struct Inner {
     worked: AtomicU64,
     /// The lease is ours.
     leased: AtomicBool,
-    /// New tokens are in memory alone.
+    /// The tokens of a renewal are in memory alone.
     unsaved: AtomicBool,
+    /// Authorisations whose tokens are in memory alone.
+    pending: AtomicU32,
     /// What makes the stored record unreadable.
     damage: ArcSwapOption<StoreError>,
-    /// The last call to the store went well.
-    store_ok: AtomicBool,
-    /// News that another replica left untold are being told.
+    /// What is known of the store.
+    store: StoreHealth,
+    /// The store trouble that was announced last, see [`notify`].
+    trouble: AtomicU8,
+    /// That a token worked is being written.
+    noting: AtomicBool,
+    /// A notification that another replica left behind is being delivered.
     telling: AtomicBool,
     /// The last renewals, newest first.
     history: Mutex<VecDeque<LastRenewal>>,
-    /// Unix milliseconds before which an unreachable store is left alone.
-    store_again_at: AtomicI64,
     /// A task of this replica asks the provider whether a person has typed a code.
     asking: AtomicBool,
     /// What only accounts of the device grant have.
@@ -130,10 +135,12 @@ impl Keeper {
             leased: AtomicBool::new(false),
             unsaved: AtomicBool::new(false),
             damage: ArcSwapOption::empty(),
-            store_ok: AtomicBool::new(true),
+            pending: AtomicU32::new(0),
+            store: StoreHealth::default(),
+            trouble: AtomicU8::new(0),
+            noting: AtomicBool::new(false),
             telling: AtomicBool::new(false),
             history: Mutex::default(),
-            store_again_at: AtomicI64::new(i64::MIN),
             asking: AtomicBool::new(false),
             desk: OnceLock::new(),
         }))
@@ -166,13 +173,18 @@ impl Keeper {
     /// Whether all that this replica knows is in the store.
     #[must_use]
     pub fn is_saved(&self) -> bool {
-        !self.0.unsaved.load(Ordering::Acquire)
+        !self.0.unsaved.load(Ordering::Acquire) && !self.is_authorisation_pending()
     }
 
-    /// Whether the store can be used, as far as the last call to it tells.
+    /// Whether the tokens of an authorisation are still to be written.
+    fn is_authorisation_pending(&self) -> bool {
+        self.0.pending.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether the store can be read and written, as far as the last calls of each kind tell, and holds the newest tokens.
     #[must_use]
     pub fn is_store_ok(&self) -> bool {
-        self.0.store_ok.load(Ordering::Acquire) && self.is_saved()
+        self.0.store.is_ok() && self.is_saved()
     }
 
     /// Why the stored record cannot be read, where it is there and damaged, or sealed with a key that is not mounted.
@@ -201,7 +213,7 @@ impl Keeper {
     pub fn next_renewal_at(&self) -> Option<Timestamp> {
         let stored = self.current()?;
         let health = &stored.record.health;
-        if health.needs_authorisation || health.held {
+        if health.needs_authorisation {
             return None;
         }
         health.next_try_at.or_else(|| self.0.parts.policy.due_at(&stored.record))
@@ -217,6 +229,7 @@ impl Keeper {
     /// [`KeeperError`], with what a person can do about it.
     pub async fn token(&self) -> Result<Token, KeeperError> {
         if let Some(token) = self.fresh() {
+            self.keep_alive();
             return Ok(token);
         }
         let result = match self.standing() {
@@ -229,6 +242,15 @@ impl Keeper {
         match self.fresh() {
             Some(token) => Ok(token),
             None => self.usable(result),
+        }
+    }
+
+    /// Begins the renewal that keeps an idle refresh token alive, where that is due. The caller does not wait for it: its
+    /// access token is fresh.
+    fn keep_alive(&self) {
+        let is_idle = self.0.current.load().as_ref().is_some_and(|current| current.idle_at <= self.now());
+        if is_idle && self.standing().is_none() {
+            drop(self.board(Reason::Idle));
         }
     }
 
@@ -247,9 +269,32 @@ impl Keeper {
         self.token_where(|current| is_newer(&current.stored)).ok_or_else(|| self.disabled())
     }
 
-    /// Takes note that the API has taken a token of `generation`.
+    /// Takes note that the API has taken a token of `generation`. Where the record says that such tokens were refused, the
+    /// record takes note, too: another process must not take an old refusal for a new one.
     pub fn worked(&self, generation: u64) {
         self.0.worked.fetch_max(generation, Ordering::AcqRel);
+        let is_noted = move |record: &Record| record.health.refused.is_none() || record.generation > generation;
+        let current = self.0.current.load();
+        if current.as_ref().is_none_or(|current| is_noted(&current.stored.record))
+            || self.0.store.waits(self.now())
+            || self.0.noting.swap(true, Ordering::AcqRel)
+        {
+            return;
+        }
+        let (keeper, work) = (self.clone(), self.0.work.token());
+        tokio::spawn(crate::trace_context::carry(async move {
+            let _unfinished = work;
+            let cleared = keeper.update(|there| {
+                let mut record = there.filter(|there| !is_noted(there))?.clone();
+                record.health.refused = None;
+                Some(record)
+            });
+            // The store's own log line says why not; the next call that works tries again.
+            if let Ok(Updated::Written(_, stored) | Updated::Left(Some(stored))) = cleared.await {
+                keeper.publish(stored);
+            }
+            keeper.0.noting.store(false, Ordering::Release);
+        }));
     }
 
     /// What a run of the job begins with: looks at the store, renews where every run does, and keeps a refresh token alive
@@ -284,6 +329,13 @@ impl Keeper {
         if stored.is_none() && !self.0.parts.policy.asks_again {
             return Err(self.disabled());
         }
+        let now = self.now();
+        let tokens = stored.as_ref().and_then(|stored| stored.record.tokens.as_ref());
+        if !self.0.parts.policy.asks_again
+            && tokens.is_some_and(|tokens| tokens.refresh_token.is_none() && tokens.is_alive(now))
+        {
+            return Err(KeeperError::NoRefreshToken { account: self.0.account.clone() });
+        }
         let generation = stored.map_or(0, |stored| stored.record.generation);
         self.renew(Reason::Asked { generation }).await?;
         self.token_where(|_| true).ok_or_else(|| self.disabled())
@@ -295,16 +347,22 @@ impl Keeper {
         let stored = self.current()?;
         let health = &stored.record.health;
         let waits = health.next_try_at.is_some_and(|at| now < at);
-        if health.needs_authorisation || health.held || waits {
+        // Only a wait is worth a look at the client's credentials.
+        if health.needs_authorisation || (waits && health.waits(self.client_digest(health).as_deref(), now)) {
             let class = health.class.unwrap_or(FailureKind::ProviderUnavailable);
             return Some(self.failed(Failure::new(class, health.detail.clone().unwrap_or_default())));
         }
-        (now.as_millisecond() < self.0.store_again_at.load(Ordering::Acquire)).then(|| {
-            self.failed(match self.damage() {
-                Some(damage) => store_failure(&damage),
-                None => Failure::new(FailureKind::StoreUnavailable, "the store cannot be used; trying on"),
-            })
-        })
+        let why = match self.store_problem() {
+            Some(problem) => problem.to_string(),
+            None => "the new tokens are not saved yet; retrying".to_owned(),
+        };
+        (self.0.store.waits(now) || self.is_authorisation_pending())
+            .then(|| self.failed(Failure::new(FailureKind::StoreUnavailable, why)))
+    }
+
+    /// Digest of the client's credentials, where a failure has noted one to compare with.
+    fn client_digest(&self, health: &Health) -> Option<String> {
+        health.client.as_ref().map(|_| self.0.parts.authority.credentials_digest())
     }
 
     /// After a renewal: its tokens, or the old ones while they live.

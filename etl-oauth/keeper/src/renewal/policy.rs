@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
+    backoff::Backoff,
     provider::Provider,
     token::{Failure, FailureKind, Health, Intent, Record},
 };
@@ -13,6 +14,13 @@ use crate::{
 const HOUR: Duration = Duration::from_hours(1);
 /// The longest that a provider may ask to be left alone: a slip in its `Retry-After` is not to last for ever.
 const DAY: Duration = Duration::from_hours(24);
+/// After so long, and so many refusals without an OAuth error code, a grant counts as ended.
+const DENIED: (SignedDuration, u32) = (SignedDuration::from_hours(24), 8);
+/// Between sends of a refresh token that has been sent twice without an answer. Whichever send took effect, its answer is
+/// gone, so that nothing more can be lost; the provider's next answer tells which it was.
+const UNANSWERED: Backoff = Backoff::new(Duration::from_secs(60), HOUR);
+/// The shortest wait that brings the next try before the end of the access token.
+const SOON: Duration = Duration::from_secs(5);
 
 /// When tokens are renewed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +62,8 @@ pub struct Policy {
     pub any_type: bool,
     /// A change of an account's state stands in its record until somebody has been told of it.
     pub tells: bool,
+    /// Digest of the client's credentials in use, where they can be read.
+    pub client: Option<String>,
 }
 
 impl Policy {
@@ -73,6 +83,7 @@ impl Policy {
             lifetime: provider.lifetime,
             any_type: provider.answer.token_type.is_empty(),
             tells: false,
+            client: None,
         }
     }
 
@@ -117,14 +128,24 @@ impl Policy {
     }
 
     /// Whether the refresh token of an unanswered renewal may be sent again: within the provider's replay window as often
-    /// as the backoff allows, without a window once.
+    /// as the backoff allows, without a window once, and then at growing distance ([`Policy::resend_at`]).
     ///
     /// The window is taken to end a call's time limit early: the request must arrive within it, and another replica's
     /// clock may have begun it.
     #[must_use]
     pub fn may_replay(&self, intent: &Intent, now: Timestamp) -> bool {
         let window = self.replay_window.saturating_sub(self.token_timeout);
-        !self.rotates || intent.attempt < 2 || after(intent.first_at, window).is_some_and(|end| now < end)
+        !self.rotates
+            || intent.attempt < 2
+            || after(intent.first_at, window).is_some_and(|end| now < end)
+            || self.resend_at(intent) <= now
+    }
+
+    /// When the refresh token of an unanswered renewal may be sent again at the latest: a minute after the second send, then
+    /// at distances that double up to an hour.
+    #[must_use]
+    pub fn resend_at(&self, intent: &Intent) -> Timestamp {
+        after(intent.at, UNANSWERED.after(intent.attempt.saturating_sub(1))).unwrap_or(Timestamp::MAX)
     }
 
     /// The account's health after a failed try.
@@ -134,28 +155,58 @@ impl Policy {
     pub fn after_failure(&self, record: &Record, failure: &Failure, now: Timestamp, jitter: f64) -> Health {
         let class = failure.class();
         let failures = record.health.failures.saturating_add(1);
-        let (first, longest) = class.backoff();
-        let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(longest);
-        let wait =
-            doubled.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 4.0).max(failure.retry_after().unwrap_or_default().min(DAY));
+        let wait = class.backoff().spread(failures, jitter).max(failure.retry_after().unwrap_or_default().min(DAY));
         let mut next_try_at = after(now, wait);
+        let end = record.tokens.as_ref().and_then(|tokens| tokens.expires_at);
         // A 5xx may hide a rotation. While the access token lives there is nothing to win by a replay, and it to lose.
-        if class == FailureKind::ProviderUnavailable
+        let hides_rotation = class == FailureKind::ProviderUnavailable
+            && !failure.is_denial()
             && self.rotates
-            && self.replay_window.is_zero()
-            && let Some(end) = record.tokens.as_ref().and_then(|tokens| tokens.expires_at)
-        {
+            && self.replay_window.is_zero();
+        if let Some(end) = end.filter(|_| hides_rotation) {
             next_try_at = next_try_at.map(|at| at.max(end.min(after(at, HOUR).unwrap_or(Timestamp::MAX))));
+        } else if let Some(end) = end.filter(|end| next_try_at.is_some_and(|at| *end <= at))
+            && let Ok(left) = Duration::try_from(end.duration_since(now))
+            && !class.is_ambiguous()
+            && failure.retry_after().is_none()
+        {
+            // The next try comes before the old token ends: some providers refuse renewals that come early.
+            next_try_at = after(now, SOON.max(left / 2)).filter(|at| *at < end).or(next_try_at);
         }
+        let denied_since = self.denied_since(record, failure, now);
+        let (longest, often) = DENIED;
+        let ended = denied_since.filter(|since| now.duration_since(*since) >= longest && failures >= often);
+        let detail = match ended {
+            Some(since) => format!(
+                "{failure}: every renewal since {since:.0} was refused without a reason, so the grant counts as ended; \
+                 POST /refresh tries once more"
+            ),
+            None => failure.to_string(),
+        };
         Health {
             failures,
-            class: Some(class),
-            detail: Some(failure.to_string()),
+            class: Some(if ended.is_some() { FailureKind::InvalidGrant } else { class }),
+            detail: Some(detail),
             next_try_at,
-            held: false,
-            needs_authorisation: class.needs_person(),
+            needs_authorisation: class.needs_person() || ended.is_some(),
             refused: record.health.refused.clone(),
+            denied_since,
+            client: self.client.clone().filter(|_| class == FailureKind::InvalidClient),
             last_renewal: Some(crate::token::Renewal { at: now, outcome: class.as_str().into() }),
+        }
+    }
+}
+
+impl Policy {
+    /// Since when every answer of the provider has been a refusal without an OAuth error code. No answer says nothing, any
+    /// other answer ends it.
+    fn denied_since(&self, record: &Record, failure: &Failure, now: Timestamp) -> Option<Timestamp> {
+        let earlier = record.health.denied_since;
+        match failure.class() {
+            _ if self.asks_again => None,
+            _ if failure.is_denial() => Some(earlier.unwrap_or(now)),
+            FailureKind::NetworkNotSent | FailureKind::NetworkAmbiguous | FailureKind::RateLimited => earlier,
+            _ => None,
         }
     }
 }
@@ -252,9 +303,12 @@ mod tests {
     }
 
     #[test]
-    fn c1_a_replay_is_allowed_within_the_window_and_without_one_once() {
+    fn c1_h16_a_replay_is_allowed_within_the_window_and_without_one_once_then_at_growing_distance() {
         let intent = |attempt| Intent { digest: "d".into(), owner: "o".into(), first_at: at(0), at: at(0), attempt };
         assert!(policy().may_replay(&intent(1), at(1000)) && !policy().may_replay(&intent(2), at(1)));
+        let resends = [2, 3, 4, 8, 100].map(|attempt| policy().resend_at(&intent(attempt)).as_second());
+        assert_eq!(resends, [60, 120, 240, 3600, 3600], "H16: never without an end");
+        assert!(policy().may_replay(&intent(2), at(60)) && !policy().may_replay(&intent(3), at(60)));
         let window = Policy { replay_window: Duration::from_secs(30), ..policy() };
         // A call may take 10 s.
         assert!(window.may_replay(&intent(5), at(19)) && !window.may_replay(&intent(5), at(20)));

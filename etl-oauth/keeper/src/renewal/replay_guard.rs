@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::Keeper;
+use super::{Keeper, account_store::Updated};
 use crate::store::{Acquired, StoreError, TokenStore};
 
 /// How many names a record keeps; those that end soonest go first.
@@ -43,13 +43,11 @@ impl Keeper {
     }
 
     async fn write_used(&self, name: &str, until: Timestamp) -> Result<bool, StoreError> {
-        loop {
-            let there = self.load().await?;
-            let (mut record, was) = there.map_or_else(Default::default, |there| (there.record, Some(there.version)));
-            let now = self.now();
+        let updated = self.update(|there| {
+            let (mut record, now) = (there.cloned().unwrap_or_default(), self.now());
             record.used.retain(|_, until| *until > now);
             if record.used.contains_key(name) {
-                return Ok(false);
+                return None;
             }
             while record.used.len() >= KEPT
                 && let Some(first) = record.used.iter().min_by_key(|(_, until)| **until).map(|(name, _)| name.clone())
@@ -57,12 +55,8 @@ impl Keeper {
                 record.used.remove(&first);
             }
             record.used.insert(name.to_owned(), until);
-            match self.0.parts.store.save(self.account(), &record, was.as_ref()).await {
-                Ok(_) => return Ok(true),
-                // A revocation needs no lease.
-                Err(StoreError::Conflict) => {}
-                Err(err) => return Err(err),
-            }
-        }
+            Some(record)
+        });
+        Ok(matches!(updated.await?, Updated::Written(..)))
     }
 }

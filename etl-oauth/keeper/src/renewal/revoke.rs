@@ -1,9 +1,9 @@
 //! Revocation: at the provider first, then here.
 
-use super::Keeper;
+use super::{Keeper, account_store::Updated};
 use crate::{
     provider::TokenKind,
-    store::{StoreError, Stored, TokenStore},
+    store::{StoreError, Stored},
     token::Failure,
 };
 
@@ -45,28 +45,28 @@ impl Keeper {
     }
 
     async fn forget(&self) -> Result<(), StoreError> {
+        let (heard, now) = (self.0.parts.announcer.is_heard(), self.now());
         loop {
-            let (before, version) = match self.load().await {
-                Ok(Some(there)) => (there.record, there.version),
-                Ok(None) => return Ok(()),
+            let updated = self.update_any(|there| there.map(|there| there.revoked(now).over(there, heard, now))).await;
+            let (before, stored) = match updated {
+                Ok(Updated::Written(before, stored)) => (before, stored),
+                Ok(Updated::Left(_)) => return Ok(()),
                 // What cannot be read is what the operator wants gone. What this replica knew of it stays in the count.
                 Err(StoreError::Damaged { version, .. }) => {
-                    (self.current().map(|known| known.record.clone()).unwrap_or_default(), version)
+                    let before = self.current().map(|known| known.record.clone()).unwrap_or_default();
+                    let record = before.revoked(now).over(&before, heard, now);
+                    match self.save(&record, Some(&version)).await {
+                        Ok(version) => (before, Stored { record, version }),
+                        Err(StoreError::Conflict) => continue,
+                        Err(err) => return Err(err),
+                    }
                 }
                 Err(err) => return Err(err),
             };
-            let heard = self.0.parts.announcer.is_heard();
-            let record = before.revoked().over(&before, heard, self.now());
-            match self.0.parts.store.save(self.account(), &record, Some(&version)).await {
-                Ok(version) => {
-                    self.0.damage.store(None);
-                    self.announce(before.state(), &record);
-                    self.publish(Stored { record, version });
-                    return Ok(());
-                }
-                Err(StoreError::Conflict) => {}
-                Err(err) => return Err(err),
-            }
+            self.0.damage.store(None);
+            self.announce(before.condition(), &stored.record);
+            self.publish(stored);
+            return Ok(());
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::{
 };
 use backoff::{next_refusal, standing, unanswered};
 use commit::Fresh;
+pub(super) use commit::UNSAVED;
 
 /// What the machine waits for.
 #[derive(Clone, Debug)]
@@ -62,8 +63,10 @@ pub struct Renewal {
     /// How often it went back to the lease or to the record.
     detours: u32,
     sent_previous: bool,
-    /// The state of the record as it was read last.
-    state: State,
+    /// When the refresh token was sent before, where that send was not answered.
+    earlier_at: Option<Timestamp>,
+    /// The state of the record as it was read last, and the failure that it came from.
+    seen: (State, Option<FailureKind>),
     changed: Option<(State, State)>,
 }
 
@@ -88,20 +91,20 @@ impl Renewal {
             written: Vec::new(),
             detours: 0,
             sent_previous: false,
-            state: State::Disabled,
+            earlier_at: None,
+            seen: (State::Disabled, None),
             changed: None,
         }
     }
 
-    /// The account's state before and after, where a write of this renewal changed it.
+    /// The account's state before and after, where a write of this renewal made news ([`Record::is_news_after`]).
     #[must_use]
     pub fn changed(&self) -> Option<(State, State)> {
         self.changed
     }
 
     fn wrote(&mut self, record: &Record) {
-        let is = record.state();
-        self.changed = (self.state != is).then_some((self.state, is));
+        self.changed = record.is_news_after(self.seen).then_some((self.seen.0, record.state()));
     }
 
     /// The tokens that are being renewed, while the provider is asked.
@@ -215,7 +218,7 @@ impl Renewal {
             }
             return Action::Done(Box::new(Outcome::Disabled(None)));
         };
-        self.state = stored.record.state();
+        self.seen = stored.record.condition();
         let record = &stored.record;
         // Revoked stays revoked until somebody says otherwise; what never was is asked for.
         let begins = self.policy.asks_again && (record.generation == 0 || asked);
@@ -225,7 +228,7 @@ impl Renewal {
         if !self.wanted(record, now) {
             return adopted(stored);
         }
-        if !asked && let Some(failure) = standing(&record.health, self.need, now) {
+        if !asked && let Some(failure) = standing(&record.health, self.need, self.policy.client.as_deref(), now) {
             return failed(failure, Some(stored));
         }
         if self.policy.asks_again {
@@ -259,6 +262,7 @@ impl Renewal {
         {
             return self.note(stored, unanswered(), now);
         }
+        self.earlier_at = earlier.map(|earlier| earlier.at);
         let intent = Intent {
             digest,
             owner: self.owner.clone(),

@@ -3,11 +3,13 @@
 mod addresses;
 mod answers;
 mod asking;
+mod authorize;
 mod device;
 mod failures;
 mod idle;
 mod news;
 mod races;
+mod restarts;
 mod storing;
 
 use std::{
@@ -213,7 +215,7 @@ fn shown(token: Result<Token, KeeperError>) -> String {
 
 fn class(error: &KeeperError) -> Option<FailureKind> {
     match error {
-        KeeperError::Disabled { .. } => None,
+        KeeperError::Disabled { .. } | KeeperError::NoRefreshToken { .. } => None,
         KeeperError::NeedsAuthorisation { failure, .. } | KeeperError::Failed { failure, .. } => Some(failure.class()),
     }
 }

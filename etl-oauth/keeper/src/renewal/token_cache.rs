@@ -1,12 +1,12 @@
 //! The newest record that this replica knows of, and how it learns of a newer one.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::{Keeper, Token};
 use crate::{
-    store::{StoreError, Stored, TokenStore},
+    store::{StoreError, Stored},
     token::State,
 };
 
@@ -19,6 +19,8 @@ pub const DAMAGED: &str = "Restore the record from a backup, or mount the key th
 pub(super) struct Current {
     pub(super) stored: Arc<Stored>,
     pub(super) fresh_until: Timestamp,
+    /// When an idle refresh token is renewed to keep it alive.
+    pub(super) idle_at: Timestamp,
 }
 
 impl Keeper {
@@ -35,7 +37,7 @@ impl Keeper {
             return State::Degraded;
         }
         let state = self.current().map_or(State::Disabled, |stored| stored.record.state());
-        if state == State::Enabled && !self.is_saved() { State::Degraded } else { state }
+        if state == State::Enabled && !self.is_store_ok() { State::Degraded } else { state }
     }
 
     /// Its token, while that needs no thought of renewal.
@@ -65,44 +67,24 @@ impl Keeper {
         }
     }
 
-    pub(super) async fn load(&self) -> Result<Option<Stored>, StoreError> {
-        let mut result = self.0.parts.store.load(self.account()).await;
-        if let Ok(Some(stored)) = &mut result {
-            stored.record.release(self.0.parts.policy.any_type);
-        }
-        self.note_store(result.as_ref().err());
-        match &result {
-            Ok(_) => self.0.damage.store(None),
-            Err(damage @ StoreError::Damaged { .. }) => {
-                if self.0.damage.swap(Some(Arc::new(damage.clone()))).is_none() {
-                    let next = DAMAGED;
-                    tracing::error!(account = self.account(), error = %damage, next, "the account's record is damaged");
-                }
-            }
-            Err(_) => {}
-        }
-        result
+    fn entry(&self, stored: Stored) -> Current {
+        let policy = &self.0.parts.policy;
+        let fresh_until = policy.fresh_until(&stored.record);
+        let idle_at = policy.idle_at(&stored.record).unwrap_or(Timestamp::MAX);
+        Current { stored: Arc::new(stored), fresh_until, idle_at }
     }
 
-    pub(super) fn note_store(&self, err: Option<&StoreError>) {
-        match err {
-            None | Some(StoreError::Conflict) => self.0.store_ok.store(true, Ordering::Release),
-            Some(err) => {
-                if self.0.store_ok.swap(false, Ordering::AcqRel) {
-                    tracing::warn!(account = self.account(), error = %err, "the store cannot be used; trying on");
-                }
-                let again = self.now().as_millisecond().saturating_add(1000);
-                self.0.store_again_at.store(again, Ordering::Release);
-            }
-        }
+    /// Makes a record the current one, whatever generation is: the stored one won over tokens that were in memory alone.
+    pub(super) fn replace(&self, stored: Stored) {
+        self.0.current.store(Some(Arc::new(self.entry(stored))));
+        self.show(self.state());
     }
 
     /// Makes a record the current one, unless a newer one is.
     pub(super) fn publish(&self, stored: Stored) {
         self.tell_for_others(&stored.record);
         let device = stored.record.device.clone();
-        let fresh_until = self.0.parts.policy.fresh_until(&stored.record);
-        let new = Arc::new(Current { stored: Arc::new(stored), fresh_until });
+        let new = Arc::new(self.entry(stored));
         self.0.current.rcu(|current| match current {
             Some(current) if current.stored.record.generation > new.stored.record.generation => {
                 Some(Arc::clone(current))

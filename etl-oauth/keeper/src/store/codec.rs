@@ -6,8 +6,14 @@ use super::StoreError;
 use crate::{
     seal::{self, KeyRing, Purpose},
     secrets::Secrets,
+    text,
     token::{Record, Secret},
 };
+
+/// The longest record in bytes of JSON. Sealed and in base64 twice it is half of what Kubernetes and NATS take (1 MiB).
+const LONGEST: usize = 256 << 10;
+/// How many dropped fields, and how much of each name, a log line shows.
+const SHOWN: (usize, usize) = (5, 64);
 
 const KEYS: &str = "etl-oauth-seal-keys";
 
@@ -57,7 +63,10 @@ impl Codec {
     /// # Errors
     /// [`StoreError::Config`] when there is no key to seal with.
     pub fn encode(&self, account: &str, record: &Record) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-        let plain = record.to_json();
+        let mut plain = record.to_json();
+        if plain.len() > LONGEST {
+            plain = bounded(account, record, plain.len() - LONGEST);
+        }
         Ok(match self.ring()? {
             Some(ring) => Zeroizing::new(seal::seal(&ring, self.purpose(account), record.generation, &plain)),
             None => plain,
@@ -123,6 +132,25 @@ impl Codec {
     }
 }
 
+/// The record without so many bytes of what the provider's answer holds beside the tokens.
+fn bounded(account: &str, record: &Record, excess: usize) -> Zeroizing<Vec<u8>> {
+    let mut record = record.clone();
+    if let Some(tokens) = &mut record.tokens {
+        let size = serde_json::to_vec(&tokens.answer).map_or(0, |json| json.len());
+        let (kept, dropped) = tokens.answer.within(size.saturating_sub(excess));
+        tokens.answer = kept;
+        let (some, longest) = SHOWN;
+        let names: Vec<String> = dropped.iter().take(some).map(|name| text::cut(name, longest)).collect();
+        tracing::warn!(
+            account,
+            dropped = dropped.len(),
+            fields = names.join(", "),
+            "the provider's answer is too long for the store: its largest fields are not kept"
+        );
+    }
+    record.to_json()
+}
+
 fn parse(text: &Secret) -> Result<KeyRing, seal::KeyRingError> {
     text.expose().parse()
 }
@@ -176,6 +204,29 @@ mod tests {
         assert_eq!(codec.decode("default", &bytes).unwrap().generation, 3);
         assert_eq!(codec.decode("other", &bytes).unwrap_err(), seal::OpenError::Forged("a".into()).into());
         assert_eq!(codec.decode("default", &record().to_json()).unwrap_err(), seal::OpenError::NotSealed.into());
+    }
+
+    #[test]
+    fn s17_an_answer_of_many_unknown_fields_is_cut_to_what_every_store_takes() {
+        let it = Setting::new();
+        it.mount(b"a");
+        let codec = Codec::sealed("etl", it.secrets()).unwrap();
+        let unknown = |n: usize| (format!("unknown-{n}"), serde_json::Value::from("x".repeat(9_000)));
+        let small = ("instance_url".to_owned(), serde_json::Value::from("https://acme.example"));
+        let mut record = record();
+        record.tokens.as_mut().unwrap().answer =
+            (0..100).map(unknown).chain([small]).collect::<serde_json::Map<_, _>>().into();
+        let bytes = codec.encode("default", &record).unwrap();
+        assert!(bytes.len() < 400 << 10, "{}", bytes.len());
+        let tokens = codec.decode("default", &bytes).unwrap().tokens.unwrap();
+        assert_eq!(tokens.access_token.expose(), "marker");
+        assert_eq!(tokens.answer.get("instance_url"), Some("https://acme.example".into()));
+        assert!(tokens.answer.fields().len() > 20, "no more than need be");
+        // One field of any size, and a name of any size.
+        for (name, value) in [("x".to_owned(), "y".repeat(900_000)), ("n".repeat(900_000), "z".to_owned())] {
+            record.tokens.as_mut().unwrap().answer = serde_json::Map::from_iter([(name, value.into())]).into();
+            assert!(codec.encode("default", &record).unwrap().len() < 1000);
+        }
     }
 
     #[test]

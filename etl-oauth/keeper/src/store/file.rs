@@ -1,8 +1,8 @@
 use std::{
     collections::HashMap,
     fs::{DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -10,6 +10,7 @@ use std::{
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
+use rustix::fs::OFlags;
 use tokio::time::Instant;
 
 use super::{Acquired, Capabilities, Codec, StoreError, StoreOptions, Stored, TokenStore, Version, check_account};
@@ -65,6 +66,7 @@ impl Files {
             }
             _ => {}
         }
+        check_folder(folder)?;
         if options.rotates
             && !options.allow_ephemeral
             && let Some(kind) = ephemeral(folder)?
@@ -100,7 +102,11 @@ impl Inner {
 
     fn read(&self, account: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.file(account);
-        match std::fs::read(&path) {
+        let read = |mut file: File| {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).map(|_| bytes)
+        };
+        match open_ours(&path, OpenOptions::new().read(true)).and_then(read) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(err) if err.kind() == io::ErrorKind::NotFound && self.folder.is_dir() => Ok(None),
             Err(err) => Err(failed(&path, &err)),
@@ -241,13 +247,51 @@ async fn end_when_silent(inner: Weak<Inner>, account: String, mut until: Instant
 }
 
 fn lock_file(path: &Path) -> Result<File, StoreError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600);
-    options.open(path).map_err(|err| failed(path, &err))
+    open_ours(path, OpenOptions::new().write(true).create(true).truncate(false)).map_err(|err| failed(path, &err))
+}
+
+/// Opens a file of this store. What others may have planted is refused: a link, another kind of file, a file of another user,
+/// one that others may write to.
+fn open_ours(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    // Without waiting: a named pipe would keep the thread.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = options.custom_flags(flags.bits().cast_signed()).mode(0o600).open(path)?;
+    let metadata = file.metadata()?;
+    let wrong = match metadata.mode() & 0o022 {
+        _ if !metadata.is_file() => "is no regular file",
+        _ if !is_trusted(metadata.uid()) => "belongs to another user than the function's",
+        0 => return Ok(file),
+        _ => "can be written by others",
+    };
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("it {wrong}: look who put it there, and remove it")))
+}
+
+/// Whether the user is the function's own, or root.
+fn is_trusted(user: u32) -> bool {
+    user == 0 || user == rustix::process::geteuid().as_raw()
+}
+
+/// Refuses a folder of another user, who could replace every file in it.
+fn check_folder(folder: &Path) -> Result<(), StoreError> {
+    let wrong = |why: String| StoreError::Config(format!("store_path={} {why}", folder.display()));
+    let metadata = std::fs::metadata(folder).map_err(|err| wrong(format!("cannot be looked at: {err}")))?;
+    if !is_trusted(metadata.uid()) {
+        return Err(wrong(format!("belongs to the user {}: give it to the function's own", metadata.uid())));
+    }
+    if metadata.mode() & 0o1002 == 0o002 {
+        let path = folder.display();
+        tracing::warn!(%path, "any user of this host can remove files from store_path: `chmod 0700` it");
+    }
+    Ok(())
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // Made anew, so that it is ours: what a crash has left behind goes first.
+    match std::fs::remove_file(path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+        _ => {}
+    }
+    let mut file = open_ours(path, OpenOptions::new().write(true).create_new(true))?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -258,6 +302,13 @@ fn version(bytes: &[u8]) -> Version {
 }
 
 fn failed(path: &Path, err: &io::Error) -> StoreError {
+    let is_link = err.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    if is_link {
+        return StoreError::Refused(format!(
+            "{}: it is a symbolic link: look who put it there, and remove it",
+            path.display()
+        ));
+    }
     let what = format!("{}: {err}", path.display());
     match err.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StoreError::Refused(what),

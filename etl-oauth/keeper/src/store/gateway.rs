@@ -187,6 +187,9 @@ impl TokenStore for Gateway {
                 held.mounted.resize_with(values.len(), MountedSecret::default);
             }
             held.mounted[index].wrote(value);
+            if let Some(damaged) = held.damaged.take() {
+                held.mounted[index].replaces(damaged);
+            }
         }
         let mut held = self.held();
         held.record = record.clone();

@@ -18,6 +18,7 @@ struct State {
     records: BTreeMap<String, (Record, u64)>,
     leases: BTreeMap<String, (String, Timestamp)>,
     failing: bool,
+    read_only: bool,
     lost_answers: u32,
     writes: u64,
 }
@@ -32,7 +33,12 @@ impl Memory {
         self.state().failing = failing;
     }
 
-    /// Loses the answer to the `nth` write from now on: it is taken, and an error is told.
+    /// Makes every write of a record fail, as a full disk does; or ends that.
+    pub fn fail_writes(&self, failing: bool) {
+        self.state().read_only = failing;
+    }
+
+    /// Loses the answer to the `nth` write from now on: it is taken, and an error is returned.
     pub fn lose_answer(&self, nth: u32) {
         self.state().lost_answers = nth;
     }
@@ -66,6 +72,9 @@ impl TokenStore for Memory {
     async fn save(&self, account: &str, record: &Record, was: Option<&Version>) -> Result<Version, StoreError> {
         check_account(account)?;
         let mut state = self.reachable()?;
+        if state.read_only {
+            return Err(StoreError::Unavailable("no space left".into()));
+        }
         let now = state.records.get(account).map(|(_, version)| Version::new(version));
         if now.as_ref() != was {
             return Err(StoreError::Conflict);

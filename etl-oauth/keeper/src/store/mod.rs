@@ -45,7 +45,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     seal::OpenError,
-    token::{CorruptRecord, Record},
+    token::{ClientRef, CorruptRecord, Record},
 };
 
 /// The account of a function that has but one.
@@ -110,6 +110,17 @@ pub enum StoreError {
     /// What is stored does not open with the keys that are mounted.
     #[error("{0}")]
     Sealed(#[from] OpenError),
+    /// The record belongs to another OAuth client.
+    #[error(
+        "the stored record belongs to {theirs}, and this function is {ours}: give each function a secret_prefix of its own; \
+         if this function has changed its client, revoke the account and authorise again"
+    )]
+    Foreign {
+        /// The client that the record names.
+        theirs: ClientRef,
+        /// The client that is configured.
+        ours: ClientRef,
+    },
     /// What is stored at this version cannot be read, for that reason. A write that names the version replaces it.
     #[error("the record is damaged: {why}")]
     Damaged {

@@ -48,6 +48,11 @@ impl MountedSecret {
         self.is_ours(value) || self.earlier.contains(&value.digest())
     }
 
+    /// Takes note of what the file shows until our write arrives.
+    pub(super) fn replaces(&mut self, digest: String) {
+        self.earlier.push(digest);
+    }
+
     /// Takes note of what we wrote.
     pub(super) fn wrote(&mut self, value: &Secret) {
         let digest = value.digest();

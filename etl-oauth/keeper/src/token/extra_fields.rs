@@ -24,6 +24,25 @@ impl ExtraFields {
         self.0.as_ref().and_then(|text| serde_json::from_str(text.get()).ok()).unwrap_or_default()
     }
 
+    /// As many of the fields as `limit` bytes of JSON hold, the largest ones dropped first; and the names of those dropped.
+    #[must_use]
+    pub fn within(&self, limit: usize) -> (Self, Vec<String>) {
+        let size = |name: &str, value: &Value| name.len() + value.to_string().len() + 4;
+        let mut fields = self.fields();
+        let mut sizes: Vec<_> = fields.iter().map(|(name, value)| (size(name, value), name.clone())).collect();
+        sizes.sort_unstable();
+        let mut total: usize = sizes.iter().map(|(size, _)| size).sum();
+        let mut dropped = Vec::new();
+        while total + 2 > limit
+            && let Some((size, name)) = sizes.pop()
+        {
+            fields.remove(&name);
+            total -= size;
+            dropped.push(name);
+        }
+        (fields.into(), dropped)
+    }
+
     /// The value of one field.
     #[must_use]
     pub fn get(&self, field: &str) -> Option<Value> {

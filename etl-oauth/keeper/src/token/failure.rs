@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::backoff::Backoff;
+
 /// Why a renewal, or an authorisation, did not bring a token. A closed set, so that callers can match all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -51,22 +53,28 @@ impl FailureKind {
         matches!(self, Self::InvalidGrant)
     }
 
+    /// Whether it lasts until the operator changes something: the client's credentials, or the configuration.
+    #[must_use]
+    pub fn needs_operator(self) -> bool {
+        matches!(self, Self::InvalidClient | Self::Config)
+    }
+
     /// Whether the provider may have spent the refresh token although we have no answer to show for it.
     #[must_use]
     pub fn is_ambiguous(self) -> bool {
         matches!(self, Self::NetworkAmbiguous | Self::MalformedAnswer)
     }
 
-    /// The shortest and the longest wait before the next try; it doubles from one to the other.
+    /// The pauses before the next try.
     #[must_use]
-    pub fn backoff(self) -> (Duration, Duration) {
+    pub fn backoff(self) -> Backoff {
         let (first, last) = match self {
             Self::LostRace | Self::StoreUnavailable => (1, 30),
             Self::NetworkNotSent | Self::NetworkAmbiguous | Self::MalformedAnswer => (2, 300),
             Self::RateLimited | Self::ProviderUnavailable => (15, 900),
             Self::InvalidGrant | Self::InvalidClient | Self::Config => (60, 3600),
         };
-        (Duration::from_secs(first), Duration::from_secs(last))
+        Backoff::new(Duration::from_secs(first), Duration::from_secs(last))
     }
 
     /// What a person should do about it.
@@ -83,7 +91,7 @@ impl FailureKind {
             Self::ProviderUnavailable => "Nothing, unless it lasts: the provider has an outage.",
             Self::NetworkNotSent => "Check that the function can reach the provider: DNS, proxy, egress rules, TLS.",
             Self::NetworkAmbiguous => {
-                "If it does not heal by itself, renew once by POST /refresh, and authorise again if that is refused."
+                "Nothing: the provider is asked again at growing intervals, until its answer tells whether the grant is alive."
             }
             Self::MalformedAnswer => "Check token_url: what answers there does not speak OAuth 2.0.",
             Self::StoreUnavailable => {
@@ -125,13 +133,14 @@ pub struct Failure {
     reason: Option<String>,
     detail: String,
     retry_after: Option<Duration>,
+    denial: bool,
 }
 
 impl Failure {
     /// A failure with a sentence on what happened. The sentence is shown to people: no secret, no URL with a query.
     #[must_use]
     pub fn new(class: FailureKind, detail: impl Into<String>) -> Self {
-        Self { class, code: None, reason: None, detail: detail.into(), retry_after: None }
+        Self { class, code: None, reason: None, detail: detail.into(), retry_after: None, denial: false }
     }
 
     /// Adds the OAuth error code, cut to what RFC 6749 §5.2 allows in one (printable ASCII) and to 64 characters.
@@ -155,6 +164,20 @@ impl Failure {
     pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
         self
+    }
+
+    /// Marks the answer as a refusal (4xx) that names no OAuth error code (RFC 6749 §5.2): nothing tells a dead grant from a
+    /// firewall, but how long it lasts.
+    #[must_use]
+    pub fn as_denial(mut self) -> Self {
+        self.denial = true;
+        self
+    }
+
+    /// Whether it is a refusal without an OAuth error code.
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        self.denial
     }
 
     /// The class.

@@ -20,24 +20,35 @@ pub struct Health {
     /// No try before this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_try_at: Option<Timestamp>,
-    /// No try at all by itself: the refresh token was sent as often as is safe, and a person has to look.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub held: bool,
     /// Only a new authorisation helps.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub needs_authorisation: bool,
     /// Tokens that the API refused although they were just renewed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,
+    /// Since when the provider has refused every renewal without an OAuth error code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denied_since: Option<Timestamp>,
+    /// Digest of the client's credentials that the provider refused: with other ones the wait is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
     /// The last renewal, whatever came of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_renewal: Option<Renewal>,
 }
 
 impl Health {
+    /// Whether a wait stands before the next try. That for other client credentials ends when they are there: `client` is the
+    /// digest of those in use.
+    #[must_use]
+    pub fn waits(&self, client: Option<&str>, now: Timestamp) -> bool {
+        let replaced = client.zip(self.client.as_deref()).is_some_and(|(ours, refused)| ours != refused);
+        !replaced && self.next_try_at.is_some_and(|at| now < at)
+    }
+
     /// After an authorisation that brought tokens and no access token to use: the grant is there, and a renewal may end it.
     pub(super) fn unfinished(failure: &Failure, at: Timestamp) -> Self {
-        let (wait, _) = failure.class().backoff();
+        let wait = failure.class().backoff().after(1);
         Self {
             failures: 1,
             class: Some(failure.class()),

@@ -1,6 +1,7 @@
 //! The token record: what is known of one account's tokens, how a provider's answer becomes one, and the one place that
 //! writes it out.
 
+mod client_ref;
 mod device;
 mod extra_fields;
 mod failure;
@@ -18,6 +19,7 @@ mod subject;
 mod token_type;
 mod tokens;
 
+pub use client_ref::ClientRef;
 pub use device::Device;
 pub use extra_fields::ExtraFields;
 pub use failure::{Failure, FailureKind};

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Answer, Device, Health, PendingNotification, Renewal, State, Subject, Tokens};
+use super::{Answer, ClientRef, Device, FailureKind, Health, PendingNotification, Renewal, State, Subject, Tokens};
 
 /// All that is stored of one account: its tokens, what is being done with them, and how it fares.
 ///
@@ -34,6 +34,10 @@ pub struct Record {
     pub authorisations: u32,
     /// A device authorisation that is under way, for whichever replica goes on with it.
     pub device: Option<Box<Device>>,
+    /// The OAuth client that the tokens were issued to; records of 0.1 do not say.
+    pub client: Option<ClientRef>,
+    /// When a person last authorised or revoked the account: the later decision wins.
+    pub decided_at: Option<Timestamp>,
 }
 
 /// A renewal that was begun: written before the provider is called, so that after a crash the next holder of the lease
@@ -86,6 +90,8 @@ impl Record {
             untold: None,
             authorisations: self.authorisations.saturating_add(1),
             device: None,
+            client: None,
+            decided_at: Some(sent_at),
         }
     }
 
@@ -105,6 +111,8 @@ impl Record {
             untold: None,
             authorisations: self.authorisations,
             device: self.device.clone(),
+            client: self.client.clone(),
+            decided_at: self.decided_at,
         }
     }
 
@@ -117,17 +125,37 @@ impl Record {
 
     /// The record after a revocation: no tokens, and a newer generation, by which other replicas learn of it.
     #[must_use]
-    pub fn revoked(&self) -> Self {
-        let (notes, used) = (self.notes.clone(), self.used.clone());
-        let authorisations = self.authorisations;
-        Self { generation: self.generation + 1, notes, used, authorisations, ..Self::default() }
+    pub fn revoked(&self, now: Timestamp) -> Self {
+        Self {
+            generation: self.generation + 1,
+            notes: self.notes.clone(),
+            used: self.used.clone(),
+            authorisations: self.authorisations,
+            decided_at: Some(now),
+            ..Self::default()
+        }
     }
 
-    /// The record as it is to be written over `before`. A pending notification stays in it; where `tells`, a change of state
-    /// becomes one.
+    /// The state, and the failure that it comes from.
+    #[must_use]
+    pub fn condition(&self) -> (State, Option<FailureKind>) {
+        (self.state(), self.health.class)
+    }
+
+    /// Whether the change from `before` is announced: another state, or within `degraded` a cause that lasts until the
+    /// operator acts.
+    #[must_use]
+    pub fn is_news_after(&self, before: (State, Option<FailureKind>)) -> bool {
+        let (state, cause) = self.condition();
+        let waits_for_operator = state == State::Degraded && cause.is_some_and(FailureKind::needs_operator);
+        state != before.0 || (waits_for_operator && cause != before.1)
+    }
+
+    /// The record as it is to be written over `before`. A notification that is still to be delivered stays in it; where
+    /// `tells`, the news of this change takes its place.
     #[must_use]
     pub fn over(mut self, before: &Self, tells: bool, now: Timestamp) -> Self {
-        self.untold = if self.state() == before.state() {
+        self.untold = if !self.is_news_after(before.condition()) {
             before.untold.clone()
         } else {
             tells.then(|| PendingNotification {
@@ -163,7 +191,7 @@ mod tests {
         assert_eq!(record.state(), State::Degraded);
         record.health.needs_authorisation = true;
         assert_eq!(record.state(), State::NeedsAuthorisation);
-        assert_eq!(record.revoked().state(), State::Disabled);
+        assert_eq!(record.revoked(at(0)).state(), State::Disabled);
         assert_eq!(Record::default().state(), State::Disabled);
     }
 }

@@ -7,7 +7,7 @@ use secrecy::zeroize::Zeroizing;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{Device, ExtraFields, Health, Intent, PendingNotification, Record, Secret, Subject, Tokens};
+use super::{ClientRef, Device, ExtraFields, Health, Intent, PendingNotification, Record, Secret, Subject, Tokens};
 
 impl Record {
     /// The record as JSON: the one place where tokens are written out.
@@ -25,6 +25,8 @@ impl Record {
             untold: self.untold.as_ref(),
             authorisations: self.authorisations,
             device: self.device.as_deref(),
+            client: self.client.as_ref(),
+            decided_at: self.decided_at,
         };
         // Strings, numbers and maps with string keys: nothing of it can fail to serialise.
         Zeroizing::new(serde_json::to_vec(&written).unwrap_or_default())
@@ -72,6 +74,10 @@ struct Written<'a> {
     authorisations: u32,
     #[serde(serialize_with = "write_device", skip_serializing_if = "Option::is_none")]
     device: Option<&'a Device>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<&'a ClientRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decided_at: Option<Timestamp>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]

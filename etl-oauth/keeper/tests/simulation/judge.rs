@@ -8,8 +8,10 @@
 //!   answer lost, answer unreadable), or was silent for longer than its lease.
 //! - A send that is neither (its sender still waits under a living lease, or its tokens are stored) forbids another one.
 //! - After one ambiguous send the token may be sent once more, whatever the provider: without that no crash could ever be
-//!   recovered from. After two, only within the provider's replay window, counted by true time from the first of them, or
-//!   because a person asked. Else the account is held.
+//!   recovered from. After two, within the provider's replay window, counted by true time from the first of them, or because
+//!   a person asked; else only at growing distance from the last of them: a minute, doubling up to an hour.
+//! - An account is never held without an end (H16): a record that failed says when the next try is, or that a person is
+//!   needed.
 //!
 //! An intent allows one send. When it happens, no other sender of the same token may wait under a living lease.
 //!
@@ -81,6 +83,15 @@ pub struct Judge {
 
 pub type Verdict = Result<(), String>;
 
+/// No try is further away than this: an hour, and a quarter of it for jitter.
+const LONGEST_WAIT: i64 = 75 * 60_000;
+
+/// How far a send is from the last of so many unanswered ones, at the least: half of what the protocol says, for the intent
+/// bears the time before it was written, by its writer's clock.
+fn distance(unanswered: usize) -> i64 {
+    (60_000 << unanswered.saturating_sub(2).min(6)).min(3_600_000) / 2 - 2 * SKEW
+}
+
 impl Judge {
     pub fn new(habit: Habit) -> Self {
         Self {
@@ -144,7 +155,7 @@ impl Judge {
                 );
             }
         }
-        if self.habit == Habit::Asks && (record.health.needs_authorisation || record.health.held || token.is_some()) {
+        if self.habit == Habit::Asks && (record.health.needs_authorisation || token.is_some()) {
             return Err("an account that nobody authorises waits for a person, or for a refresh token".into());
         }
         if record.health.needs_authorisation
@@ -152,7 +163,12 @@ impl Judge {
         {
             return Err(format!("needs_authorisation was stored while the grant of {token} lives"));
         }
-        self.closed = record.health.needs_authorisation || record.health.held;
+        let failed = record.health.failures > 0 && !record.health.needs_authorisation;
+        let next = record.health.next_try_at.map_or(i64::MAX, millis);
+        if failed && next > now + LONGEST_WAIT + SKEW {
+            return Err(format!("the account is held without an end: {:?}", record.health));
+        }
+        self.closed = record.health.needs_authorisation;
         Ok(())
     }
 
@@ -266,7 +282,8 @@ impl Judge {
         match (self.habit, ambiguous.as_slice()) {
             (Habit::Still, _) | (_, [] | [_]) => None,
             (Habit::Window(window), [first, ..]) if now < first + window => None,
-            _ => Some("two renewals with it are unanswered and no replay window allows a third"),
+            (_, [.., last]) if now >= last + distance(ambiguous.len()) => None,
+            _ => Some("two renewals with it are unanswered, and it is too early for another"),
         }
     }
 }

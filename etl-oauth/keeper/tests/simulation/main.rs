@@ -138,6 +138,12 @@ fn b2_every_interleaving_with_a_crash_a_lost_answer_and_a_conflict_keeps_the_inv
 }
 
 #[test]
+fn h16_every_interleaving_with_three_lost_answers_ends_with_tokens_or_a_person() {
+    is_searched(Habit::Strict, false, Budget { losses: 3, ..NOTHING });
+    is_searched(Habit::Window(60_000), false, Budget { losses: 3, ..NOTHING });
+}
+
+#[test]
 fn every_interleaving_within_a_replay_window_keeps_the_invariants() {
     is_searched(Habit::Window(120_000), false, Budget { crashes: 1, losses: 1, ..NOTHING });
 }

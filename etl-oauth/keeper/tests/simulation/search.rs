@@ -176,6 +176,30 @@ impl Search {
         Ok(())
     }
 
+    /// From wherever the trouble ends, a few tries without trouble tell: the account works, or a person is asked. None is held
+    /// without an end (H16).
+    fn recovers(&self, it: &Everything) -> Judged {
+        let mut it = it.clone();
+        for _ in 0..4 {
+            it.replicas[0].flights = 0;
+            it.replicas[0].known = it.slot.record().cloned();
+            if !self.begin(&mut it, 0)? {
+                break;
+            }
+            loop {
+                match it.replicas[0].stage {
+                    Stage::Over => break,
+                    Stage::Waiting => _ = self.wake(&mut it, 0)?,
+                    Stage::Asked(_) | Stage::Told(..) => _ = self.pass(&mut it, 0)?,
+                }
+            }
+        }
+        match it.slot.record() {
+            Some(record) if matches!(record.state(), State::Enabled | State::NeedsAuthorisation) => Ok(()),
+            record => Err(format!("it never recovers: {:?}", record.map(noted))),
+        }
+    }
+
     /// Nothing more can happen: all is well, or a person is asked for a reason.
     fn ending(&self, it: &Everything) -> Judged {
         let record = it.slot.record().ok_or("the record is gone")?;
@@ -194,15 +218,14 @@ impl Search {
         }
         match record.state() {
             State::Enabled if record.generation >= newest && (lives || trouble || asks) => {}
-            State::Disabled | State::Degraded if trouble && asks && !record.health.held => {}
+            State::Disabled | State::Degraded if trouble && asks => {}
             State::NeedsAuthorisation if trouble && !lives => {}
-            State::Degraded if trouble && record.health.held => {}
-            // The verdict met the other writer's record, and the tries are over.
-            State::Degraded if trouble && it.left.touches == 0 => {}
             // Two tries a life, and the trouble lasted.
-            State::Enabled | State::Degraded if trouble && lives => {}
+            State::Degraded if trouble => {}
+            State::Enabled if trouble && lives => {}
             state => return Err(format!("it ends {state:?}: {}", noted(record))),
         }
+        self.recovers(it)?;
         if !trouble {
             if it.judge.calls() != 1 {
                 return Err(format!("{} calls for one renewal", it.judge.calls()));

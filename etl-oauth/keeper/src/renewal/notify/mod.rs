@@ -5,4 +5,4 @@ mod outbox;
 mod webhook;
 
 pub use origin::Origin;
-pub use webhook::{Announcement, Announcer};
+pub use webhook::{Announcement, Announcer, Severity};

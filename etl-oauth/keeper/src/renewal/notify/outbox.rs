@@ -1,21 +1,29 @@
-//! Who is to be told of an account's state is told at least once: the change stands in the record from the write that made
-//! it until they have heard. Its writer tells at once; where it dies first, another replica does when it next looks.
+//! State changes are delivered at least once: a change stands in the record from the write that made it until delivery
+//! succeeds. Its writer delivers it at once; where that one dies first, another replica does when it next reads the record.
+//!
+//! Trouble with the store cannot be written there: each replica announces its own, once until it is over.
 
 use std::sync::atomic::Ordering;
 
-use crate::renewal::{Announcement, Keeper};
+use super::Severity;
+use crate::renewal::{Announcement, Keeper, account_store::Updated};
 use crate::{
-    store::{StoreError, Stored, TokenStore},
-    token::{Failure, PendingNotification, Record, State},
+    store::{StoreError, Stored},
+    token::{Failure, FailureKind, PendingNotification, Record, State},
 };
 
+/// Trouble with the store, as it is announced: the larger number is the worse.
+const NONE: u8 = 0;
+const UNUSABLE: u8 = 1;
+const UNSAVED: u8 = 2;
+
 impl Keeper {
-    /// Tells of a change that a write of this replica made. Who adopts it says nothing.
-    pub(in crate::renewal) fn announce(&self, from: State, record: &Record) {
-        if from == record.state() {
+    /// Announces a change that a write of this replica made. Replicas that adopt the change do not announce it.
+    pub(in crate::renewal) fn announce(&self, before: (State, Option<FailureKind>), record: &Record) {
+        if !record.is_news_after(before) {
             return;
         }
-        let news = self.news(from, record);
+        let news = self.news(before.0, record);
         news.log();
         let Some(untold) = record.untold.clone() else { return };
         let delivery = self.0.parts.announcer.deliver(news);
@@ -23,12 +31,65 @@ impl Keeper {
         tokio::spawn(crate::trace_context::carry(async move {
             let _unfinished = work;
             if delivery.await {
-                keeper.told(&untold).await;
+                keeper.delivered(&untold).await;
             }
         }));
     }
 
-    /// Tells what a record says that nobody has been told of, although there was time.
+    /// Announces that the newest tokens are in memory alone.
+    pub(in crate::renewal) fn announce_unsaved(&self) {
+        let why = self.store_problem().map_or_else(|| "the store failed".to_owned(), |problem| problem.to_string());
+        let detail = format!("the newest tokens are in memory alone, and lost if this process ends: {why}");
+        self.announce_store(UNSAVED, Some(Failure::new(FailureKind::StoreUnavailable, detail)));
+    }
+
+    /// Announces that the store cannot be written; or, without a failure, that it can be again.
+    pub(in crate::renewal) fn announce_trouble(&self, failure: Option<Failure>) {
+        match failure {
+            Some(failure) => self.announce_store(UNUSABLE, Some(failure)),
+            None if self.is_store_ok() => self.announce_store(NONE, None),
+            None => {}
+        }
+    }
+
+    fn announce_store(&self, trouble: u8, failure: Option<Failure>) {
+        let account = self.account().to_owned();
+        if !self.has_tokens() {
+            return;
+        }
+        let before = match trouble {
+            NONE => self.0.trouble.swap(NONE, Ordering::AcqRel),
+            _ => self.0.trouble.fetch_max(trouble, Ordering::AcqRel),
+        };
+        let is_saved = if self.is_saved() { 0.0 } else { 1.0 };
+        metrics::gauge!("etl_oauth_tokens_unsaved", "account" => account.clone()).set(is_saved);
+        self.show(self.state());
+        if before == trouble || (trouble != NONE && trouble < before) {
+            return;
+        }
+        let stored = self.current().map_or(State::Disabled, |stored| stored.record.state());
+        let (from, to) = match (before, trouble) {
+            (NONE, _) => (stored, self.state()),
+            (_, NONE) => (State::Degraded, stored),
+            _ => (State::Degraded, State::Degraded),
+        };
+        let severity = match trouble {
+            UNSAVED => Severity::Critical,
+            UNUSABLE => Severity::Warning,
+            _ => Severity::of(to),
+        };
+        let news = Announcement { account, from, to, failure, severity, at: self.now() };
+        news.log();
+        if self.0.parts.announcer.is_heard() {
+            let (delivery, work) = (self.0.parts.announcer.deliver(news), self.0.work.token());
+            tokio::spawn(crate::trace_context::carry(async move {
+                let _unfinished = work;
+                delivery.await;
+            }));
+        }
+    }
+
+    /// Delivers a notification that another replica left behind.
     pub(in crate::renewal) fn tell_for_others(&self, record: &Record) {
         let is_due = record.untold.as_ref().is_some_and(|untold| untold.again_at <= self.now());
         if !is_due || !self.0.parts.announcer.is_heard() || self.0.telling.swap(true, Ordering::AcqRel) {
@@ -38,43 +99,44 @@ impl Keeper {
         tokio::spawn(crate::trace_context::carry(async move {
             let _unfinished = work;
             if let Err(err) = keeper.take_over().await {
-                tracing::debug!(account = keeper.account(), error = %err, "somebody else may tell the news");
+                tracing::debug!(account = keeper.account(), error = %err, "the notification is left to another replica");
             }
             keeper.0.telling.store(false, Ordering::Release);
         }));
     }
 
-    /// Of all replicas that would tell, the one whose write says so does.
+    /// The replica whose compare-and-swap wins sends the notification.
     async fn take_over(&self) -> Result<(), StoreError> {
-        let Some(Stored { mut record, version }) = self.load().await? else { return Ok(()) };
-        let Some(untold) = record.untold.take().filter(|untold| untold.again_at <= self.now()) else { return Ok(()) };
-        record.untold = Some(untold.taken_over(self.now()));
-        self.0.parts.store.save(self.account(), &record, Some(&version)).await?;
-        let news = Announcement { at: untold.at, ..self.news(untold.from, &record) };
-        if self.0.parts.announcer.deliver(news).await {
-            self.told(&untold).await;
+        let mut taken = None;
+        let updated = self.update(|there| {
+            let mut record = there?.clone();
+            taken = record.untold.take().filter(|untold| untold.again_at <= self.now());
+            record.untold = Some(taken.as_ref()?.taken_over(self.now()));
+            Some(record)
+        });
+        if let (Updated::Written(_, Stored { record, .. }), Some(untold)) = (updated.await?, taken) {
+            let news = Announcement { at: untold.at, ..self.news(untold.from, &record) };
+            if self.0.parts.announcer.deliver(news).await {
+                self.delivered(&untold).await;
+            }
         }
         Ok(())
     }
 
-    /// Takes the change out of the record. Where that fails it is told once more.
-    async fn told(&self, untold: &PendingNotification) {
-        loop {
-            let Ok(Some(Stored { record, version })) = self.load().await else { return };
-            if !record.untold.as_ref().is_some_and(|there| there.is(untold)) {
-                return;
-            }
-            let record = Record { untold: None, ..record };
-            match self.0.parts.store.save(self.account(), &record, Some(&version)).await {
-                Err(StoreError::Conflict) => {}
-                _ => return,
-            }
-        }
+    /// Takes the change out of the record. Where that fails it is delivered once more.
+    async fn delivered(&self, untold: &PendingNotification) {
+        let _ = self
+            .update(|there| {
+                let there = there.filter(|there| there.untold.as_ref().is_some_and(|it| it.is(untold)))?;
+                Some(Record { untold: None, ..there.clone() })
+            })
+            .await;
     }
 
     fn news(&self, from: State, record: &Record) -> Announcement {
         let health = &record.health;
         let failure = health.class.map(|class| Failure::new(class, health.detail.clone().unwrap_or_default()));
-        Announcement { account: self.0.account.clone(), from, to: record.state(), failure, at: self.now() }
+        let (account, to) = (self.0.account.clone(), record.state());
+        Announcement { account, from, to, failure, severity: Severity::of(to), at: self.now() }
     }
 }

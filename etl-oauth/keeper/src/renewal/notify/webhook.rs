@@ -1,5 +1,4 @@
-//! The news of a change of an account's state: a log event, a counter, and a message to whoever was named as the one to be
-//! told.
+//! The announcement of a change of an account's state: a log event, a counter, and a message to a webhook.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +12,31 @@ use crate::{
     token::{Failure, Secret, State},
 };
 
-/// A change of an account's state.
+/// How urgent an announcement is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Nothing is to be done.
+    Info,
+    /// It may pass by itself.
+    Warning,
+    /// A person must act, or tokens may be lost.
+    Critical,
+}
+
+impl Severity {
+    /// That of a state.
+    #[must_use]
+    pub fn of(state: State) -> Self {
+        match state {
+            State::Enabled | State::Disabled => Self::Info,
+            State::Degraded => Self::Warning,
+            State::NeedsAuthorisation => Self::Critical,
+        }
+    }
+}
+
+/// A change of an account's state, or of what keeps it degraded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Announcement {
@@ -23,6 +46,8 @@ pub struct Announcement {
     pub from: State,
     /// Its state now.
     pub to: State,
+    /// How urgent it is.
+    pub severity: Severity,
     /// What it came of, where that was a failure.
     pub failure: Option<Failure>,
     /// When.
@@ -30,29 +55,32 @@ pub struct Announcement {
 }
 
 impl Announcement {
-    /// Writes it to the log, and counts it.
+    /// Writes it to the log, and counts a change of state.
     pub(in crate::renewal) fn log(&self) {
         let (account, from, to) = (&self.account, self.from.as_str(), self.to.as_str());
         let failure = self.failure.as_ref().map(tracing::field::display);
         let next = self.failure.as_ref().map(|failure| failure.class().next_step());
-        if self.to == State::NeedsAuthorisation {
+        if self.severity == Severity::Critical {
             tracing::error!(account, from, to, failure, next, "the account's state changed");
         } else {
             tracing::info!(account, from, to, failure, next, "the account's state changed");
         }
-        metrics::counter!("etl_oauth_state_changes_total", "account" => account.clone(), "to" => to).increment(1);
+        if self.from != self.to {
+            metrics::counter!("etl_oauth_state_changes_total", "account" => account.clone(), "to" => to).increment(1);
+        }
     }
 
     /// What happened and what to do next, for people.
     #[must_use]
     pub fn text(&self) -> String {
         let (account, from, to) = (&self.account, self.from.as_str(), self.to.as_str());
+        let before = if from == to { "for another reason".to_owned() } else { format!("was {from}") };
         match &self.failure {
             Some(failure) => {
                 let next = failure.class().next_step();
-                format!("etl-oauth: account {account} is {to} (was {from}): {failure}. {next}")
+                format!("etl-oauth: account {account} is {to} ({before}): {failure}. {next}")
             }
-            None => format!("etl-oauth: account {account} is {to} (was {from})."),
+            None => format!("etl-oauth: account {account} is {to} ({before})."),
         }
     }
 
@@ -69,6 +97,9 @@ impl Announcement {
             "account": self.account,
             "from": self.from,
             "to": self.to,
+            "state": self.to,
+            "severity": self.severity,
+            "failure": self.failure.as_ref().map(|failure| failure.class().as_str()),
             "class": self.failure.as_ref().map(|failure| failure.class().as_str()),
             "next": self.failure.as_ref().map(|failure| failure.class().next_step()),
             "at": self.at,
@@ -76,7 +107,7 @@ impl Announcement {
     }
 }
 
-/// Who is told of changes; by default nobody.
+/// Delivers announcements; by default nowhere.
 #[derive(Clone, Default)]
 pub struct Announcer(Option<Arc<Ear>>);
 
@@ -92,8 +123,8 @@ impl std::fmt::Debug for Announcer {
 }
 
 impl Announcer {
-    /// Delivers every change by `deliver`, whose answer is whether it has arrived: else it is tried again later, by whatever
-    /// replica. That disturbs no renewal.
+    /// Delivers every change by `deliver`, which returns whether it has arrived: else any replica tries again later. That
+    /// disturbs no renewal.
     pub fn new<F, R>(deliver: F) -> Self
     where
         F: Fn(Announcement) -> R + Send + Sync + 'static,
@@ -137,7 +168,7 @@ impl Announcer {
                 match secret.map(|secret| checked_url(secret.expose())) {
                     Some(Ok(url)) => post(client, url, body).await,
                     Some(Err(err)) => {
-                        tracing::warn!("the secret etl-oauth-notify-url {err}; nobody is told");
+                        tracing::warn!("the secret etl-oauth-notify-url {err}; no notification is sent");
                         false
                     }
                     None => false,
@@ -146,12 +177,12 @@ impl Announcer {
         }))
     }
 
-    /// Whether anybody is to be told.
+    /// Whether there is a receiver.
     pub(in crate::renewal) fn is_heard(&self) -> bool {
         self.0.as_ref().is_some_and(|ear| (ear.is_open)())
     }
 
-    /// Tells them; whether they have heard.
+    /// Delivers one announcement; returns whether it has arrived.
     pub(in crate::renewal) fn deliver(&self, news: Announcement) -> BoxFuture<'static, bool> {
         match &self.0 {
             Some(ear) => (ear.deliver)(news),
@@ -170,7 +201,7 @@ async fn post(client: reqwest::Client, url: url::Url, body: Value) -> bool {
             Err(err) => err.without_url().to_string(),
         };
     }
-    tracing::warn!(reason = why, "the webhook of etl-oauth-notify-url did not take the news; it is asked again later");
+    tracing::warn!(reason = why, "the webhook of etl-oauth-notify-url did not take the notification; retrying later");
     false
 }
 
@@ -190,6 +221,7 @@ mod tests {
             account: "default".into(),
             from: State::Enabled,
             to: State::NeedsAuthorisation,
+            severity: Severity::Critical,
             failure: Some(Failure::new(FailureKind::InvalidGrant, "refused").with_code("<!channel>&@everyone")),
             at: Timestamp::UNIX_EPOCH,
         }

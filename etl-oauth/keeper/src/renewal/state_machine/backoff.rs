@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{Phase, Renewal, adopted, failed, store_failure};
 use crate::{
+    backoff::Backoff,
     renewal::{
         policy::after,
         protocol::{Action, Outcome, Reason},
@@ -13,6 +14,9 @@ use crate::{
     store::{StoreError, Stored},
     token::{Failure, FailureKind, Health, Intent, Record, Refused},
 };
+
+/// Between forced renewals whose tokens the API refuses.
+const FORCED: Backoff = Backoff::new(Duration::from_secs(60), Duration::from_hours(1));
 
 impl Renewal {
     pub(super) fn on_refusal(&mut self, stored: Stored, failure: Failure, now: Timestamp) -> Action {
@@ -41,7 +45,7 @@ impl Renewal {
         if newer.record.generation != stored.record.generation {
             return adopted(newer);
         }
-        self.state = newer.record.state();
+        self.seen = newer.record.condition();
         let previous = newer.record.tokens.as_ref().is_some_and(|tokens| tokens.previous_refresh_token.is_some());
         if failure.class() == FailureKind::InvalidGrant
             && self.policy.previous_until_used
@@ -73,8 +77,8 @@ impl Renewal {
             && let Some(intent) = &intent
             && !self.policy.may_replay(intent, health.next_try_at.unwrap_or(now))
         {
-            health.held = true;
-            health.next_try_at = None;
+            let resend_at = self.policy.resend_at(intent);
+            health.next_try_at = health.next_try_at.map_or(Some(resend_at), |at| Some(at.max(resend_at)));
         }
         let noted = Record { health, intent, ..stored.record.clone() };
         let record = noted.over(&stored.record, self.policy.tells, now);
@@ -99,7 +103,7 @@ impl Renewal {
         };
         match result {
             Ok(Some(there)) if is_beside(&there.record) => {
-                self.state = there.record.state();
+                self.seen = there.record.condition();
                 self.note(there, failure, now)
             }
             // Somebody has gone on from there: what they know is as good as what we would have noted.
@@ -109,10 +113,10 @@ impl Renewal {
 }
 
 /// What an earlier failure says of another try now.
-pub(super) fn standing(health: &Health, need: Reason, now: Timestamp) -> Option<Failure> {
+pub(super) fn standing(health: &Health, need: Reason, client: Option<&str>, now: Timestamp) -> Option<Failure> {
     let class = health.class.unwrap_or(FailureKind::ProviderUnavailable);
     let detail = health.detail.clone().unwrap_or_default();
-    if health.needs_authorisation || health.held || health.next_try_at.is_some_and(|at| now < at) {
+    if health.needs_authorisation || health.waits(client, now) {
         return Some(Failure::new(class, detail));
     }
     if let (Reason::Refused { worked: false, .. }, Some(refused)) = (need, &health.refused)
@@ -123,11 +127,10 @@ pub(super) fn standing(health: &Health, need: Reason, now: Timestamp) -> Option<
     None
 }
 
-/// After a forced renewal the next one waits: 60 s, doubling, until some token has worked.
+/// After a forced renewal the next one waits: 60 s, doubling up to an hour, until some token has worked.
 pub(super) fn next_refusal(earlier: Option<Refused>, now: Timestamp) -> Refused {
-    let count = earlier.map_or(0, |earlier| earlier.count) + 1;
-    let wait = Duration::from_secs(60).saturating_mul(1 << (count - 1).min(10));
-    Refused { count, next_at: after(now, wait).unwrap_or(Timestamp::MAX) }
+    let count = earlier.map_or(0, |earlier| earlier.count).saturating_add(1);
+    Refused { count, next_at: after(now, FORCED.after(count)).unwrap_or(Timestamp::MAX) }
 }
 
 pub(super) fn unanswered() -> Failure {

@@ -6,10 +6,14 @@ use jiff::Timestamp;
 
 use super::{Phase, Renewal, adopted, failed};
 use crate::{
+    backoff::Backoff,
     renewal::protocol::{Action, Outcome},
     store::{StoreError, Stored, Version},
     token::{Answer, Failure, Record, Secret},
 };
+
+/// Between tries to write new tokens.
+pub(in crate::renewal) const UNSAVED: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
 
 /// New tokens on their way into the store.
 #[derive(Clone, Debug)]
@@ -54,10 +58,9 @@ impl Renewal {
             Err(StoreError::Conflict) => self.go(Phase::Merging(Box::new(fresh)), Action::Load),
             // The refresh token is spent: its successor is all there is, so this goes on until it is written.
             Err(_) => {
-                let pause =
-                    Duration::from_millis(250).saturating_mul(1 << fresh.tries.min(7)).min(Duration::from_secs(30));
-                fresh.tries += 1;
-                self.go(Phase::Storing(Box::new(fresh)), Action::Wait(pause.mul_f64(1.0 + self.jitter / 4.0)))
+                fresh.tries = fresh.tries.saturating_add(1);
+                let pause = UNSAVED.spread(fresh.tries, self.jitter);
+                self.go(Phase::Storing(Box::new(fresh)), Action::Wait(pause))
             }
         }
     }
@@ -98,7 +101,7 @@ impl Renewal {
             self.policy.asks_again || theirs.refresh_token.as_ref().is_some_and(|token| token.digest() == fresh.spent);
         if older && unspent {
             // Only something beside the tokens was written: a fresh refresh token is never dropped for that (case A7).
-            self.state = stored.record.state();
+            self.seen = stored.record.condition();
             fresh.record = fresh.record.over(&stored.record, self.policy.tells, now);
             fresh.record.device = stored.record.device;
             fresh.record.used = stored.record.used;

@@ -74,7 +74,12 @@ impl Renewal {
         }
         let is_bound = !self.sent_previous && !matches!(self.need, Reason::Asked { .. });
         let intent = stored.record.intent.as_ref().filter(|intent| is_bound && intent.attempt > 1);
-        let earlier = intent.map(|intent| Intent { attempt: intent.attempt - 1, ..intent.clone() });
+        let earlier_at = self.earlier_at;
+        let earlier = intent.map(|intent| Intent {
+            attempt: intent.attempt - 1,
+            at: earlier_at.unwrap_or(intent.at),
+            ..intent.clone()
+        });
         if let Some(earlier) = earlier.filter(|earlier| !self.policy.may_replay(earlier, now)) {
             // Writing the intent took what was left of the replay window.
             let record = Record { intent: Some(earlier), ..stored.record };

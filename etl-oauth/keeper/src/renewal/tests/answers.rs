@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn c1_a_lost_answer_without_a_replay_window_is_sent_once_more_and_then_a_person_is_asked() {
+async fn c1_a_lost_answer_without_a_replay_window_is_sent_once_more_and_the_answer_tells() {
     let it = Setting::new();
     let keeper = it.expired().await;
     it.sandbox.plan(&[Act::LoseAnswer]);
@@ -16,20 +16,53 @@ async fn c1_a_lost_answer_without_a_replay_window_is_sent_once_more_and_then_a_p
 }
 
 #[tokio::test]
-async fn c2_two_unanswered_renewals_hold_the_account_and_do_not_condemn_it() {
+async fn h16_two_unanswered_renewals_are_asked_about_at_growing_distance_until_an_answer_tells() {
+    // Timeouts before the provider acted: the token lives.
     let it = Setting::new();
     let keeper = it.expired().await;
-    // Timeouts before the provider acted: the token lives.
-    it.sandbox.plan(&[Act::Say(200, "<html>"), Act::Say(200, "")]);
-    for _ in 0..100 {
-        assert!(keeper.token().await.is_err());
-        it.pass(600);
+    it.sandbox.plan(&[Act::Say(200, ""); 8]);
+    let mut sent_at = Vec::new();
+    let token = loop {
+        let before = it.sandbox.posts();
+        let token = keeper.token().await;
+        if it.sandbox.posts() > before {
+            sent_at.push(it.now().as_second());
+        }
+        match token {
+            Ok(token) => break token,
+            Err(err) => assert_eq!(class(&err), Some(FailureKind::MalformedAnswer)),
+        }
+        assert_eq!(keeper.state(), State::Degraded);
+        assert!(keeper.next_renewal_at().is_some(), "never without an end");
+        it.pass(1);
+    };
+    assert_eq!((shown(Ok(token)), keeper.state()), ("a1".to_owned(), State::Enabled));
+    let waits: Vec<_> = sent_at.windows(2).map(|pair| (pair[1] - pair[0]) / 60).collect();
+    assert_eq!(waits.len(), 8);
+    assert!(waits.is_sorted() && waits[0] == 0 && waits[1] >= 1 && waits[7] >= 60 && waits[7] <= 75, "{waits:?}");
+}
+
+#[tokio::test]
+async fn h16_replicas_share_the_distance_and_a_spent_token_ends_in_one_call_for_a_person() {
+    let it = Setting::new();
+    it.expired().await;
+    // The first send rotates; of the second nothing is heard.
+    it.sandbox.plan(&[Act::LoseAnswer, Act::Say(200, "<html>")]);
+    let replicas = ["one", "two", "three"].map(|owner| it.replica(owner));
+    let mut posts = Vec::new();
+    for _ in 0..200 {
+        for replica in &replicas {
+            let _ = replica.token().await;
+        }
+        posts.push(it.sandbox.posts());
+        it.pass(1);
     }
-    assert_eq!(it.sandbox.posts(), 2);
-    assert_eq!(keeper.state(), State::Degraded);
-    assert!(it.record().await.health.held);
-    assert_eq!(shown(keeper.refresh().await), "a1");
-    assert_eq!(keeper.state(), State::Enabled);
+    assert_eq!(
+        posts.iter().filter(|posts| **posts == 2).count().clamp(60, 80),
+        posts.iter().filter(|n| **n == 2).count()
+    );
+    assert_eq!(it.sandbox.posts(), 3, "the third answer tells");
+    assert_eq!(it.record().await.state(), State::NeedsAuthorisation);
 }
 
 #[tokio::test]
@@ -63,7 +96,8 @@ fn c1_a_replay_whose_intent_outlasts_the_window_in_the_writing_is_not_sent() {
         match machine.on(Event::Saved(Ok(crate::store::Version::new(2))), written) {
             Action::Send(_) => assert!(is_sent, "the window has closed"),
             Action::Save(noted, _) => {
-                assert!(!is_sent && noted.health.held && noted.intent.unwrap().attempt == 2);
+                let next = noted.health.next_try_at.unwrap();
+                assert!(!is_sent && next > written && noted.intent.unwrap().attempt == 2, "{next}");
             }
             step => panic!("{step:?}"),
         }

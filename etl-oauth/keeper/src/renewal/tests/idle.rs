@@ -38,7 +38,10 @@ async fn a_living_token_without_a_refresh_token_is_not_condemned_for_being_asked
     let bare = AnswerShape::default().read(br#"{"access_token":"a0"}"#).unwrap();
     keeper.authorise(bare, it.now()).await;
     keeper.begin_run().await;
-    assert_eq!(class(&keeper.refresh().await.unwrap_err()), Some(FailureKind::Config));
+    // H10: and the operator who asks is told that there is none.
+    let err = keeper.refresh().await.unwrap_err();
+    assert_eq!(err, KeeperError::NoRefreshToken { account: "default".into() });
+    assert!(keeper.is_store_ok());
     assert_eq!(shown(keeper.token().await), "a0");
     assert_eq!(it.record().await.state(), State::Enabled);
 }

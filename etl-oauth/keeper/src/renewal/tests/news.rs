@@ -1,4 +1,4 @@
-//! Changes of state are told, once, and by somebody.
+//! Announcements of state changes: each is delivered once.
 
 use super::*;
 
@@ -111,4 +111,112 @@ async fn news_that_nobody_takes_are_told_again_ever_more_rarely_and_disturb_no_r
     let it = Setting::new();
     it.expired().await;
     assert_eq!(it.record().await.untold, None);
+}
+
+/// Everything that is announced: the states, the class of the failure, the severity.
+type Heard = Arc<Mutex<Vec<(State, State, Option<FailureKind>, Severity)>>>;
+
+fn recorder() -> (Announcer, Heard) {
+    let heard = Heard::default();
+    let all = Arc::clone(&heard);
+    let announcer = Announcer::new(move |news| {
+        let class = news.failure.as_ref().map(Failure::class);
+        all.lock().unwrap().push((news.from, news.to, class, news.severity));
+        std::future::ready(true)
+    });
+    (announcer, heard)
+}
+
+async fn settled(keeper: &Keeper) {
+    while !keeper.0.work.is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn o9_a_cause_that_only_the_operator_can_end_is_announced_within_degraded_once() {
+    let mut it = Setting::new();
+    let (announcer, heard) = recorder();
+    it.parts.announcer = announcer;
+    let keeper = it.expired().await;
+    let refused = Act::Say(401, r#"{"error":"invalid_client"}"#);
+    for act in [Act::NotSent, Act::Say(500, ""), refused, refused, Act::NotSent, refused] {
+        it.sandbox.plan(&[act]);
+        assert!(keeper.token().await.is_err());
+        settled(&keeper).await;
+        it.pass(4000);
+    }
+    let causes: Vec<_> = heard.lock().unwrap().iter().map(|(from, to, class, _)| (*from, *to, *class)).collect();
+    assert_eq!(
+        causes,
+        [
+            (State::Disabled, State::Enabled, None),
+            (State::Enabled, State::Degraded, Some(FailureKind::NetworkNotSent)),
+            (State::Degraded, State::Degraded, Some(FailureKind::InvalidClient)),
+            (State::Degraded, State::Degraded, Some(FailureKind::InvalidClient)),
+        ]
+    );
+    assert_eq!(it.record().await.untold, None);
+}
+
+#[tokio::test]
+async fn o4_tokens_that_are_in_memory_alone_are_announced_and_so_is_that_they_are_saved() {
+    let mut it = Setting::new();
+    let (announcer, heard) = recorder();
+    it.parts.announcer = announcer;
+    let keeper = it.expired().await;
+    let (store, sandbox) = (it.store.clone(), it.sandbox.clone());
+    let wire = HttpClient::new(move |request| {
+        store.fail_writes(true);
+        let sandbox = sandbox.clone();
+        async move { sandbox.answer(request.body().to_owned()).await }
+    });
+    let keeper = Keeper::new("default", Parts { authority: over(wire), ..Parts::clone(&keeper.0.parts) });
+    assert_eq!(shown(keeper.token().await), "a1");
+    assert_eq!((keeper.state(), keeper.is_saved()), (State::Degraded, false));
+    it.store.fail_writes(false);
+    settled(&keeper).await;
+    let unavailable = Some(FailureKind::StoreUnavailable);
+    assert_eq!(
+        heard.lock().unwrap()[1..],
+        [
+            (State::Enabled, State::Degraded, unavailable, Severity::Critical),
+            (State::Degraded, State::Enabled, None, Severity::Info),
+        ]
+    );
+    // An authorisation alike.
+    it.store.fail(true);
+    keeper.authorise(answer("b0", "q0"), it.now()).await;
+    it.store.fail(false);
+    settled(&keeper).await;
+    assert_eq!(heard.lock().unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn o1_a_store_that_takes_nothing_is_not_healed_by_a_read() {
+    let mut it = Setting::new();
+    let (announcer, heard) = recorder();
+    it.parts.announcer = announcer;
+    let keeper = it.expired().await;
+    settled(&keeper).await;
+    it.store.fail_writes(true);
+    for _ in 0..3 {
+        assert_eq!(class(&keeper.token().await.unwrap_err()), Some(FailureKind::StoreUnavailable));
+        keeper.sync().await;
+        assert!(!keeper.is_store_ok() && keeper.is_store_readable());
+        assert_eq!(keeper.state(), State::Degraded);
+        assert!(keeper.store_problem().unwrap().to_string().contains("no space left"));
+        it.pass(2);
+    }
+    it.store.fail_writes(false);
+    assert_eq!(shown(keeper.token().await), "a1");
+    settled(&keeper).await;
+    assert_eq!((keeper.state(), keeper.store_problem(), it.sandbox.posts()), (State::Enabled, None, 1));
+    assert_eq!(
+        heard.lock().unwrap()[1..],
+        [
+            (State::Enabled, State::Degraded, Some(FailureKind::StoreUnavailable), Severity::Warning),
+            (State::Degraded, State::Enabled, None, Severity::Info),
+        ]
+    );
 }

@@ -159,7 +159,8 @@ async fn b5_a_damaged_record_is_a_store_that_fails_and_no_account_that_nobody_au
     let keeper = it.replica("two");
     let err = keeper.token().await.unwrap_err();
     assert_eq!(class(&err), Some(FailureKind::StoreUnavailable), "{err}");
-    assert!(matches!(err, KeeperError::Failed { .. }) && keeper.is_store_ok());
+    assert!(matches!(err, KeeperError::Failed { .. }) && err.is_damage() && !keeper.is_store_readable());
+    assert_eq!((keeper.state(), keeper.damage().is_some()), (State::Degraded, true));
     assert!(keeper.refresh().await.is_err());
     assert_eq!(it.sandbox.posts(), 0);
     assert_eq!(std::fs::read(&path).unwrap(), &whole[..whole.len() / 2]);

@@ -13,6 +13,8 @@ pub(super) struct Held {
     pub(super) record: Record,
     pub(super) version: u64,
     pub(super) mounted: Vec<MountedSecret>,
+    /// Digest of a mounted record that cannot be read: a write replaces it, and its file shows it for a while.
+    pub(super) damaged: Option<String>,
 }
 
 impl Held {
@@ -32,7 +34,9 @@ impl Held {
             && is_token(value)
         {
             // Before the value counts as seen: a damaged record must go on being an error, not become "no token".
-            whole = Some(codec.decode(DEFAULT_ACCOUNT, value.expose().as_bytes())?);
+            let decoded = codec.decode(DEFAULT_ACCOUNT, value.expose().as_bytes());
+            self.damaged = decoded.is_err().then(|| value.digest());
+            whole = Some(decoded?);
         }
         let mut foreign = vec![None; seen.len()];
         for ((mounted, value), foreign) in self.mounted.iter_mut().zip(seen).zip(&mut foreign) {

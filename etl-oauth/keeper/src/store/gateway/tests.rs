@@ -203,7 +203,10 @@ async fn b5_a_damaged_record_stays_an_error() {
 async fn o13_a_damaged_record_is_replaced_by_a_write_that_names_its_version() {
     let it = setting(&[(RECORD, r#"{"generation":"#)], &[], false).await;
     let Err(StoreError::Damaged { version, .. }) = it.store.load(DEFAULT_ACCOUNT).await else { panic!("it is read") };
-    it.store.save(DEFAULT_ACCOUNT, &Record::default().revoked(), Some(&version)).await.unwrap();
+    it.store
+        .save(DEFAULT_ACCOUNT, &Record::default().revoked(jiff::Timestamp::UNIX_EPOCH), Some(&version))
+        .await
+        .unwrap();
     assert_eq!(it.load().await.record.generation, 1);
 }
 

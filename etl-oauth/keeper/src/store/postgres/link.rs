@@ -2,7 +2,11 @@ use std::{error::Error as _, fmt, future::poll_fn, sync::Arc, time::Duration};
 
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::sync::{Mutex, broadcast};
-use tokio_postgres::{AsyncMessage, Client, Config, Row, error::SqlState};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Row,
+    config::{Host, SslMode},
+    error::SqlState,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Parameter;
@@ -86,10 +90,14 @@ impl Link {
         let mut config: Config = url.expose().parse().map_err(|_| {
             let name = self.secrets.name(URL);
             StoreError::Config(format!(
-                "the secret {name} is not a URL like postgres://USER:PASSWORD@HOST/DATABASE?sslmode=require (or prefer, or \
-                 disable: a certificate is always verified, by the roots that SSL_CERT_FILE names)"
+                "the secret {name} is not a URL like postgres://USER:PASSWORD@HOST/DATABASE (TLS unless it says \
+                 sslmode=disable; the certificate is always verified, by the roots that SSL_CERT_FILE names)"
             ))
         })?;
+        // The client's own default goes on in clear where the other side offers no TLS, and that may be anyone.
+        if !names_sslmode(url.expose()) && !is_local(&config) {
+            config.ssl_mode(SslMode::Require);
+        }
         if config.get_application_name().is_none() {
             config.application_name("etl-oauth");
         }
@@ -121,7 +129,26 @@ impl Link {
     }
 }
 
-/// TLS where the URL's `sslmode` wants it: certificates are always verified, against the system's roots.
+/// Whether the URL, or the string of `key=value`, says how TLS is used.
+fn names_sslmode(text: &str) -> bool {
+    match text.parse::<url::Url>() {
+        Ok(url) => url.query_pairs().any(|(name, _)| name == "sslmode"),
+        Err(_) => text.split_whitespace().any(|word| word.starts_with("sslmode")),
+    }
+}
+
+/// Whether every host is this one: what is sent there leaves no machine.
+fn is_local(config: &Config) -> bool {
+    let is_loopback =
+        |name: &str| name == "localhost" || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+    let is_here = |host: &Host| match host {
+        Host::Tcp(name) => is_loopback(name),
+        Host::Unix(_) => true,
+    };
+    config.get_hosts().iter().all(is_here) && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback)
+}
+
+/// TLS where the configuration wants it: certificates are always verified, against the system's roots.
 fn tls() -> Result<MakeRustlsConnect, StoreError> {
     let no_tls = |err: rustls::Error| StoreError::Unavailable(format!("the TLS library does not start: {err}"));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -151,5 +178,36 @@ fn failed(err: &tokio_postgres::Error) -> StoreError {
         StoreError::Unavailable(what)
     } else {
         StoreError::Refused(what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s19_tls_is_the_default_off_by_name_and_loopback_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |url: &str| {
+            std::fs::write(folder.path().join(URL), url).unwrap();
+            let link = Link::new(Secrets::new(folder.path(), "")).unwrap();
+            link.config().unwrap().get_ssl_mode()
+        };
+        let far = [
+            "postgres://u:p@db.example/d",
+            "postgres://u:sslmode=disable@db.example/d",
+            "postgres://u:p@127.0.0.1,db.example/d",
+            "postgres://u:p@10.0.0.1/d?connect_timeout=3",
+            "host=db.example user=u",
+            "host=localhost hostaddr=10.0.0.1 user=u",
+        ];
+        for url in far {
+            assert_eq!(mode(url), SslMode::Require, "{url}");
+        }
+        assert_eq!(mode("postgres://u:p@db.example/d?sslmode=disable"), SslMode::Disable);
+        assert_eq!(mode("host=db.example user=u sslmode=prefer"), SslMode::Prefer);
+        for url in ["postgres://u:p@127.0.0.1:5432/d", "postgres://u:p@localhost/d", "host=/run/postgresql user=u"] {
+            assert_eq!(mode(url), SslMode::Prefer, "{url}");
+        }
     }
 }

@@ -22,7 +22,7 @@ impl Search {
         let replica = &it.replicas[n];
         let known = replica.known.clone().unwrap_or_default();
         let health = &known.health;
-        if self.policy.is_fresh(&known, stamp(it.now)) || health.needs_authorisation || health.held {
+        if self.policy.is_fresh(&known, stamp(it.now)) || health.needs_authorisation {
             return Ok(false);
         }
         // The two are alike, so the first to begin may as well be the first.

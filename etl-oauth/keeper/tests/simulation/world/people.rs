@@ -1,4 +1,4 @@
-//! What people do: they authorise an account that asks for it, and try again where it was held.
+//! What people do: they authorise an account that asks for it. No other account waits for them (H16).
 
 use token_keeper::{
     renewal::Reason,
@@ -27,10 +27,10 @@ impl World {
     /// Looks now and then whether somebody is wanted; where nobody ever is, an operator renews for no reason.
     pub(super) fn person(&mut self, account: usize) {
         let health = self.slots[account].record().map(|record| record.health.clone()).unwrap_or_default();
-        let Health { needs_authorisation, held, .. } = health;
+        let Health { needs_authorisation, .. } = health;
         if needs_authorisation {
             self.authorise(account);
-        } else if held || self.habit == Habit::Asks {
+        } else if self.habit == Habit::Asks {
             let replica = self.rng.usize(0..self.replicas.len());
             let now = self.now;
             let it = &self.replicas[replica];

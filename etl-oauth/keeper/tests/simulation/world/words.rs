@@ -12,8 +12,8 @@ pub fn noted(record: &Record) -> String {
     let token = token.map_or("-", Secret::expose);
     let intent = record.intent.as_ref().map(|intent| format!("{} #{}", intent.owner, intent.attempt));
     let health = &record.health;
-    let (class, held, dead) = (health.class.map(FailureKind::as_str), health.held, health.needs_authorisation);
-    format!("g{} {token} intent {intent:?} {class:?} held {held} dead {dead}", record.generation)
+    let (class, next, dead) = (health.class.map(FailureKind::as_str), health.next_try_at, health.needs_authorisation);
+    format!("g{} {token} intent {intent:?} {class:?} next {next:?} dead {dead}", record.generation)
 }
 
 pub(super) fn shown(event: &Event) -> String {

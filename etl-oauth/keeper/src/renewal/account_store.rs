@@ -1,0 +1,264 @@
+//! The account's record in the store: where it is read and written, and what the store's answers say of the store.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+};
+
+use jiff::Timestamp;
+
+use super::{Keeper, token_cache::DAMAGED};
+use crate::{
+    store::{Acquired, StoreError, Stored, TokenStore, Version},
+    token::{Failure, FailureKind, Record, State},
+};
+
+/// How long a store that failed is left alone, in milliseconds.
+const AGAIN: i64 = 1000;
+
+/// What the last calls say of the store. Reads and writes are judged apart: a full disk can still be read.
+#[derive(Debug)]
+pub(super) struct StoreHealth {
+    reads: AtomicBool,
+    writes: AtomicBool,
+    problem: Mutex<Option<StoreError>>,
+    /// Unix milliseconds before which a store that failed is left alone.
+    again_at: AtomicI64,
+    /// The newest generation that was read or written.
+    newest: AtomicU64,
+    /// The generation of the last record that was older than that.
+    rolled_back: AtomicU64,
+}
+
+impl Default for StoreHealth {
+    fn default() -> Self {
+        Self {
+            reads: AtomicBool::new(true),
+            writes: AtomicBool::new(true),
+            problem: Mutex::default(),
+            again_at: AtomicI64::new(i64::MIN),
+            newest: AtomicU64::new(0),
+            rolled_back: AtomicU64::new(u64::MAX),
+        }
+    }
+}
+
+impl StoreHealth {
+    pub(super) fn is_ok(&self) -> bool {
+        self.reads.load(Ordering::Acquire) && self.writes.load(Ordering::Acquire)
+    }
+
+    /// Whether a store that failed is left alone for now.
+    pub(super) fn waits(&self, now: Timestamp) -> bool {
+        now.as_millisecond() < self.again_at.load(Ordering::Acquire)
+    }
+
+    pub(super) fn problem(&self) -> Option<StoreError> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|_| !self.is_ok())
+    }
+
+    /// The generation of the last record that was older than one before it.
+    #[cfg(test)]
+    pub(super) fn noticed(&self) -> Option<u64> {
+        Some(self.rolled_back.load(Ordering::Acquire)).filter(|generation| *generation != u64::MAX)
+    }
+
+    /// Takes note of a call of `kind`; gives whether that kind changed between working and failing.
+    fn note(&self, kind: &AtomicBool, err: Option<&StoreError>, now: Timestamp) -> bool {
+        // In both cases the store works; it is the record that is not as expected.
+        let is_trouble = |err: &&StoreError| !matches!(err, StoreError::Conflict | StoreError::Damaged { .. });
+        let Some(err) = err.filter(is_trouble) else {
+            return !kind.swap(true, Ordering::AcqRel);
+        };
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(err.clone());
+        self.again_at.store(now.as_millisecond().saturating_add(AGAIN), Ordering::Release);
+        kind.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// What an update came to.
+pub(super) enum Updated {
+    /// Nothing was to be changed; what is stored.
+    Left(Option<Stored>),
+    /// Written; what was there before.
+    Written(Record, Stored),
+}
+
+impl Keeper {
+    /// Why the store cannot be used, as far as the last calls tell.
+    #[must_use]
+    pub fn store_problem(&self) -> Option<StoreError> {
+        self.0.store.problem()
+    }
+
+    /// Whether the last read of the store succeeded: a damaged record is no account without one.
+    #[must_use]
+    pub fn is_store_readable(&self) -> bool {
+        self.0.store.reads.load(Ordering::Acquire) && self.damage().is_none()
+    }
+
+    /// Reads the account's record.
+    ///
+    /// # Errors
+    /// Those of the store; [`StoreError::Foreign`] for the record of another OAuth client.
+    pub(super) async fn load(&self) -> Result<Option<Stored>, StoreError> {
+        self.load_where(|record| self.check_client(record)).await
+    }
+
+    async fn load_where(
+        &self,
+        check: impl FnOnce(&Record) -> Result<(), StoreError>,
+    ) -> Result<Option<Stored>, StoreError> {
+        let known = self.0.store.newest.load(Ordering::Acquire);
+        let any_type = self.0.parts.policy.any_type;
+        let result = self.0.parts.store.load(self.account()).await.and_then(|stored| match stored {
+            Some(mut stored) => {
+                stored.record.release(any_type);
+                check(&stored.record).map(|()| Some(stored))
+            }
+            None => Ok(None),
+        });
+        self.note_read(result.as_ref().err());
+        self.note_damage(result.as_ref().err());
+        if let Ok(Some(stored)) = &result {
+            self.note_generation(stored.record.generation, known);
+        }
+        result
+    }
+
+    /// Writes the record, with the client that it belongs to.
+    pub(super) async fn save(&self, record: &Record, was: Option<&Version>) -> Result<Version, StoreError> {
+        let client = self.0.parts.authority.client_ref().or_else(|| record.client.clone());
+        let result = if client == record.client {
+            self.0.parts.store.save(self.account(), record, was).await
+        } else {
+            let record = Record { client, ..record.clone() };
+            self.0.parts.store.save(self.account(), &record, was).await
+        };
+        self.note_write(result.as_ref().err(), self.is_newer(record));
+        if result.is_ok() {
+            self.0.store.newest.fetch_max(record.generation, Ordering::AcqRel);
+        }
+        result
+    }
+
+    /// Writes what `change` makes of the stored record, and again where another writer was faster. `None` leaves it.
+    pub(super) async fn update(
+        &self,
+        change: impl FnMut(Option<&Record>) -> Option<Record>,
+    ) -> Result<Updated, StoreError> {
+        self.update_where(|record| self.check_client(record), change).await
+    }
+
+    /// The same over a record of any client: for what a person decides.
+    pub(super) async fn update_any(
+        &self,
+        change: impl FnMut(Option<&Record>) -> Option<Record>,
+    ) -> Result<Updated, StoreError> {
+        self.update_where(|_| Ok(()), change).await
+    }
+
+    async fn update_where(
+        &self,
+        check: impl Fn(&Record) -> Result<(), StoreError>,
+        mut change: impl FnMut(Option<&Record>) -> Option<Record>,
+    ) -> Result<Updated, StoreError> {
+        loop {
+            let there = self.load_where(&check).await?;
+            let Some(record) = change(there.as_ref().map(|there| &there.record)) else {
+                return Ok(Updated::Left(there));
+            };
+            let (before, was) = there.map(|there| (there.record, there.version)).unzip();
+            match self.save(&record, was.as_ref()).await {
+                Ok(version) => return Ok(Updated::Written(before.unwrap_or_default(), Stored { record, version })),
+                Err(StoreError::Conflict) => {}
+                Err(err) => return Err(err),
+            }
+        }
+    }
+
+    pub(super) async fn acquire(&self) -> Result<Acquired, StoreError> {
+        let parts = &self.0.parts;
+        let result = parts.store.acquire(self.account(), &parts.owner, parts.policy.lease, self.now()).await;
+        // A lease that is granted says nothing of the record, which may lie elsewhere.
+        if let Err(err) = &result {
+            self.note_write(Some(err), false);
+        }
+        result
+    }
+
+    /// Refuses the record of another client: its refresh token must not be sent to this one's provider. A client that the
+    /// provider has refused may be replaced by another one of the same provider.
+    pub(super) fn check_client(&self, record: &Record) -> Result<(), StoreError> {
+        let (Some(theirs), Some(ours)) = (&record.client, self.0.parts.authority.client_ref()) else { return Ok(()) };
+        let is_refused = record.health.class == Some(FailureKind::InvalidClient);
+        if *theirs == ours || (is_refused && theirs.provider == ours.provider) || record.tokens.is_none() {
+            return Ok(());
+        }
+        Err(StoreError::Foreign { theirs: theirs.clone(), ours })
+    }
+
+    fn note_read(&self, err: Option<&StoreError>) {
+        let health = &self.0.store;
+        if health.note(&health.reads, err, self.now())
+            && let Some(err) = err
+        {
+            tracing::warn!(account = self.account(), error = %err, "the store cannot be read; retrying");
+        }
+    }
+
+    fn note_damage(&self, err: Option<&StoreError>) {
+        match err {
+            None => self.0.damage.store(None),
+            Some(damage @ StoreError::Damaged { .. }) => {
+                if self.0.damage.swap(Some(Arc::new(damage.clone()))).is_none() {
+                    tracing::error!(account = self.account(), error = %damage, next = DAMAGED, "the account's record is damaged");
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Where new tokens could not be written, their own announcement follows ([`Keeper::announce_unsaved`]).
+    fn note_write(&self, err: Option<&StoreError>, has_new_tokens: bool) {
+        let health = &self.0.store;
+        if !health.note(&health.writes, err, self.now()) {
+            return;
+        }
+        match err {
+            Some(err) => {
+                tracing::warn!(account = self.account(), error = %err, "the store cannot be written; retrying");
+                if has_new_tokens {
+                    return;
+                }
+                self.announce_trouble(Some(Failure::new(FailureKind::StoreUnavailable, err.to_string())));
+            }
+            None => self.announce_trouble(None),
+        }
+    }
+
+    /// Notices a record that is older than one that was stored before: put back from a backup, or by an intruder.
+    fn note_generation(&self, generation: u64, known: u64) {
+        self.0.store.newest.fetch_max(generation, Ordering::AcqRel);
+        if generation >= known || self.0.store.rolled_back.swap(generation, Ordering::AcqRel) == generation {
+            return;
+        }
+        let account = self.account();
+        tracing::error!(
+            account,
+            generation,
+            known,
+            "the stored record is older than one that was stored before: it was put back, or the store lost a write"
+        );
+        metrics::counter!("etl_oauth_record_rollbacks_total", "account" => account.to_owned()).increment(1);
+    }
+
+    fn is_newer(&self, record: &Record) -> bool {
+        self.current().is_none_or(|known| known.record.generation < record.generation)
+    }
+
+    /// Whether the account has something to lose by a store that fails.
+    pub(super) fn has_tokens(&self) -> bool {
+        self.current().is_some_and(|stored| stored.record.state() != State::Disabled)
+    }
+}
