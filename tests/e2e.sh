@@ -119,6 +119,7 @@ venv hadolint pip
 run 1 "$python/bin/hadolint" template/rust-hyper/Dockerfile
 
 install go golang-go
+run 10 tests/h2spec.sh
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || install initdb postgresql
 # The fleets mostly wait, the builds mostly compile on one processor.
 beside builds servers

@@ -1,11 +1,11 @@
-//! What each metric means, for whoever scrapes them at the watchdog's metrics port. The rooms count by these names.
+//! The metrics and their descriptions, as the watchdog's metrics port shows them. The rooms count by these names.
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
 
 use crate::job::JobError;
 use token_keeper::token::FailureKind;
 
-/// Tells the recorder what each one is, and begins those counters at zero whose first event must not be missed: the
+/// Describes each metric to the recorder, and begins those counters at zero whose first event must not be missed: the
 /// increase of a counter that was not there before is none.
 pub(crate) fn begin(store: &'static str, job: &'static str) {
     describe();

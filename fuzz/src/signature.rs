@@ -41,12 +41,12 @@ static STAGE: LazyLock<Stage> = LazyLock::new(|| {
 });
 
 /// A signed call: values of the headers, a line each, and the body. The first byte says which and whose: `w` a webhook and
-/// `m` a signed message as they are, `x` and `y` changes to the genuine ones. Nobody is taken for a caller but who signed it.
+/// `m` a signed message as they are, `x` and `y` changes to the genuine ones. Only the signer is taken for a caller.
 pub fn signature(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else { return };
     match kind {
-        b'w' => assert!(rest == WEBHOOK.as_bytes() || !webhook(rest), "a webhook of nobody's"),
-        b'm' => assert!(rest == MESSAGE.as_bytes() || !message(rest), "a message of nobody's"),
+        b'w' => assert!(rest == WEBHOOK.as_bytes() || !webhook(rest), "a webhook that was not signed"),
+        b'm' => assert!(rest == MESSAGE.as_bytes() || !message(rest), "a message that was not signed"),
         b'x' => {
             let changed = crate::change(WEBHOOK.as_bytes(), rest);
             assert_eq!(webhook(&changed), changed == WEBHOOK.as_bytes());

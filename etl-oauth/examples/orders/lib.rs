@@ -1,4 +1,4 @@
-use etl_oauth::{BoxError, Router, api::Api, api::ApiError};
+use etl_oauth::{BoxError, Handler, api::Api, api::ApiError};
 
 #[derive(Default, serde::Deserialize)]
 struct Since {
@@ -16,6 +16,6 @@ async fn orders(api: Api, since: Since) -> Result<Orders, ApiError> {
     Ok(Orders { count: answer["sales"].as_array().map_or(0, Vec::len) })
 }
 
-pub async fn handler() -> Result<Router, BoxError> {
+pub async fn handler() -> Result<Handler, BoxError> {
     etl_oauth::with(orders).await
 }

@@ -1,20 +1,9 @@
-//! Keeps OAuth 2.0 grants alive for programs that run unattended.
+#![doc = include_str!("../README.md")]
 //!
-//! A person authorises a program once, in a browser. From then on the keeper renews, rotates, stores and revokes the tokens,
-//! across crashes, replicas, provider outages and providers with rules of their own.
+//! ## Rooms
 //!
-//! Rooms from the ground up; each knows only those before it:
-//!
-//! | module | what it holds |
-//! | --- | --- |
-//! | [`token`] | the token record: lenient reading of real answers, expiry, failures |
-//! | [`secrets`] | secrets mounted as files |
-//! | [`seal`] | authenticated encryption with a key ring |
-//! | [`provider`] | endpoints and quirks of a provider: definitions, discovery, overrides |
-//! | [`grant`] | builds each token request and reads each answer |
-//! | [`store`] | where records live |
-//! | [`renewal`] | keeps an account's token valid |
-//! | [`api`] | a client that puts the token on each request |
+//! From the ground up; each knows only those before it: [`token`], [`secrets`], [`seal`], [`provider`], [`grant`], [`store`],
+//! [`renewal`], [`api`], [`keeper`].
 
 // Unit tests that the function shares name this crate from outside.
 #[cfg(test)]
@@ -22,11 +11,23 @@ extern crate self as token_keeper;
 
 pub mod api;
 pub mod grant;
+mod json_path;
+pub mod keeper;
 pub mod provider;
 pub mod renewal;
 pub mod seal;
 pub mod secrets;
 pub mod store;
+#[doc(hidden)]
 pub mod text;
 pub mod token;
+#[doc(hidden)]
 pub mod trace_context;
+
+pub use keeper::{Account, Authorization, AuthorizeError, BuildError, Builder, ExchangeError, TokenKeeper};
+pub use provider::Definition;
+pub use renewal::KeeperError;
+pub use secrets::Secrets;
+pub use store::{Store, StoreError, StoreOptions};
+pub use token::Secret;
+pub use url::Url;

@@ -1,9 +1,9 @@
 //! Text from providers and people, made safe to show.
 
-/// The longest run of somebody else's words on a page, in characters.
+/// The longest foreign text on a page, in characters.
 pub const LONGEST: usize = 300;
 
-/// Somebody else's words: on one line, cut to `max` characters. Characters that turn the direction of the text around
+/// Makes foreign text safe to show: on one line, cut to `max` characters. Characters that turn the direction of the text around
 /// them, and so could make it read differently from what it is, go the way of the control characters.
 pub fn cut(words: &str, max: usize) -> String {
     let harmless = |c: char| match c {

@@ -30,10 +30,10 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Shows where each account stands; the exit code tells the worst
+    /// Shows the state of each account; the exit code is that of the worst
     #[command(after_help = EXIT_CODES)]
     Status(Target),
-    /// Prints the link at which a person authorises an account, and waits until somebody has
+    /// Prints the link at which a person authorises an account, and waits until that is done
     #[command(after_help = EXIT_CODES)]
     Authorize(Authorize),
     /// Renews an account's token now
@@ -54,7 +54,7 @@ pub(super) enum Command {
 }
 
 impl Command {
-    /// Whether a failure is told as JSON.
+    /// Whether a failure is printed as JSON.
     pub(super) fn as_json(&self) -> bool {
         match self {
             Self::Status(target) | Self::Refresh(target) | Self::Revoke(target) => target.shape.json,
@@ -122,7 +122,7 @@ pub(super) struct Which {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Check {
-    /// Reads a definition as the function would, and tells every mistake
+    /// Reads a definition as the function would, and reports every mistake
     Check {
         /// The TOML file
         file: PathBuf,

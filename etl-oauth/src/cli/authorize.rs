@@ -7,25 +7,27 @@ use url::form_urlencoded::byte_serialize;
 use super::{Exit, Failure, Outcome, arguments::Authorize, print, print_json, qr, remote::Remote, status};
 use token_keeper::store::DEFAULT_ACCOUNT;
 
-/// How often the function is asked whether somebody has been there.
+/// How often the function is asked whether the account is authorised.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// `authorize`: tells a person where to go, and waits until the account has new tokens.
+/// `authorize`: prints where a person authorises, and waits until the account has new tokens.
 pub(super) async fn authorize(wish: &Authorize) -> Outcome {
     let (target, account) = (&wish.target, wish.target.account());
     let remote = Remote::new(target)?;
     let before = status::account(&remote, account).await?;
     if !wish.again && is_authorised(&before) {
-        return Ok(told(wish, &before, "is authorised already; --again replaces its tokens"));
+        return Ok(report(wish, &before, "is authorised already; --again replaces its tokens"));
     }
-    // What the provider is asked by depends on its grant: a code for any device, a browser, or nobody at all.
+    // What the provider is asked by depends on its grant: a code for any device, a browser, or no person at all.
     match remote.begin(account).await? {
         Some(answer) if answer["user_code"].is_string() => invite(target.shape.json, &answer),
-        Some(_) => return Ok(told(wish, &status::account(&remote, account).await?, "is authorised; it needed nobody")),
+        Some(_) => {
+            return Ok(report(wish, &status::account(&remote, account).await?, "is authorised; no person was needed"));
+        }
         None => lead(target.shape.json, account, &link(&remote, account)),
     }
     let after = wait(&remote, account, &before, wish.timeout).await?;
-    Ok(told(wish, &after, "is authorised"))
+    Ok(report(wish, &after, "is authorised"))
 }
 
 /// To the enable page, in a browser that comes back there.
@@ -95,7 +97,7 @@ async fn wait(remote: &Remote, account: &str, before: &Value, timeout: Duration)
             Err(failure) => return Err(failure),
         }
     }
-    let message = format!("nobody has authorised account {account} in time");
+    let message = format!("account {account} was not authorised in time");
     Err(Failure::new(
         Exit::InVain,
         "timeout",
@@ -104,7 +106,7 @@ async fn wait(remote: &Remote, account: &str, before: &Value, timeout: Duration)
     ))
 }
 
-fn told(wish: &Authorize, account: &Value, words: &str) -> Exit {
+fn report(wish: &Authorize, account: &Value, words: &str) -> Exit {
     if wish.target.shape.json {
         print_json(account);
     } else {

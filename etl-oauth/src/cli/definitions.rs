@@ -54,7 +54,7 @@ fn show(name: &str, shape: &Shape) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// Reads a file as the function reads `provider_file`, and tells all that is wrong with it, a line each.
+/// Reads a file as the function reads `provider_file`, and reports every mistake, a line each.
 fn check(file: &Path, shape: &Shape) -> Outcome {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file).map_err(|err| {

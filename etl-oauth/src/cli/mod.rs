@@ -61,7 +61,7 @@ impl Failure {
 /// What a command gives: its exit code, when it did not fail.
 type Outcome = Result<Exit, Failure>;
 
-/// Runs the command line of this process. Wrong usage is told by the parser, with exit code 2.
+/// Runs the command line of this process. The parser reports wrong usage, with exit code 2.
 #[must_use]
 pub fn main() -> ExitCode {
     let command = Arguments::parse().command;

@@ -8,7 +8,7 @@ use super::{default_gateway, endpoint, parse::Strings};
 use crate::guard::{IamRules, InvokeAuth, JwtRules};
 use token_keeper::secrets::Secrets;
 
-/// Where Kubernetes tells a pod its namespace.
+/// The file in which Kubernetes gives a pod its namespace.
 const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// Reads `invoke_auth` and what belongs to it.

@@ -1,5 +1,5 @@
 //! The configuration: strings from the environment and mounted secrets, to values that are checked. Every mistake is found
-//! before any is told.
+//! before any is reported.
 
 pub(crate) mod duration;
 mod invoke;
@@ -7,6 +7,7 @@ mod misspelt;
 mod parse;
 mod provider;
 mod retriever;
+mod urls;
 
 use std::{fmt, time::Duration};
 
@@ -22,16 +23,17 @@ use crate::{
 use parse::Strings;
 use token_keeper::{
     grant::{Certificate, Credentials, SigningKey},
-    provider::{ClientAuth, Grant, Provider, checked_url},
+    provider::{ClientAuth, Grant, Provider},
     renewal::{Policy, Renew},
     secrets::Secrets,
     store::{Store, StoreOptions},
 };
+use urls::{browser_url, default_gateway, endpoint, gateway_url};
 
 /// The watchdog's default of `exec_timeout`.
 const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// All that the function is told.
+/// The whole configuration of the function.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
@@ -49,7 +51,7 @@ pub struct Config {
     pub secrets: Secrets,
     /// What runs.
     pub job: Job,
-    /// Whom results are sent to.
+    /// The receivers of results.
     pub outlets: Delivery,
     /// How long a person may take at the provider.
     pub state_lifetime: Duration,
@@ -240,6 +242,13 @@ impl Config {
         redirect_uri(&self.public_url)
     }
 
+    /// The same, parsed.
+    pub(crate) fn redirect_url(&self) -> Url {
+        let mut url = self.public_url.clone();
+        url.set_path(&format!("{}/oauth2/callback", self.public_url.path().trim_end_matches('/')));
+        url
+    }
+
     /// A URL below the function's own.
     #[must_use]
     pub fn page(&self, path: &str) -> String {
@@ -268,12 +277,6 @@ fn page(public_url: &Url, path: &str) -> String {
     format!("{}{path}", public_url.as_str().trim_end_matches('/'))
 }
 
-fn default_gateway() -> Url {
-    // A constant, and a URL.
-    #[expect(clippy::expect_used, reason = "a constant, and a URL")]
-    "http://gateway.openfaas:8080".parse().expect("a URL")
-}
-
 /// The secrets that this configuration cannot do without.
 fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provider>, store: &str) {
     // Only the gateway's store keeps tokens in mounted secrets.
@@ -284,7 +287,7 @@ fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provid
     };
     let password: &[&str] = if store == "gateway" { &["basic-auth-password"] } else { &[] };
     let grant = provider.map_or(Grant::default(), |provider| provider.grant);
-    // Where nobody says how the client proves who it is, the server does, when it is asked.
+    // Where the configuration does not say how the client authenticates, the server's metadata does.
     let auth = provider.map_or(Some(ClientAuth::default()), Provider::said_client_auth);
     let client = match provider {
         Some(provider) => Credentials::needed_by(provider.definition(), auth),
@@ -328,33 +331,6 @@ fn store_options(
     options.path = strings.text("store_path").map(Into::into);
     options.allow_ephemeral = strings.boolean("allow_ephemeral_store").unwrap_or(false);
     options
-}
-
-fn endpoint(text: &str) -> Result<Url, String> {
-    checked_url(text).map_err(|err| err.to_string())
-}
-
-/// The gateway is inside the cluster, where http is the rule.
-fn gateway_url(text: &str) -> Result<Url, String> {
-    let url: Url =
-        text.parse().map_err(|_| "is not an absolute URL such as http://gateway.openfaas:8080".to_owned())?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err("must begin with http:// or https://".into());
-    }
-    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-        return Err("must hold neither credentials nor a query: the password is the secret basic-auth-password".into());
-    }
-    Ok(url)
-}
-
-fn browser_url(text: &str) -> Result<Url, String> {
-    let mut url = endpoint(text)?;
-    if url.query().is_some() {
-        return Err("must not hold a query".into());
-    }
-    let path = url.path().trim_end_matches('/').to_owned();
-    url.set_path(&path);
-    Ok(url)
 }
 
 #[cfg(test)]

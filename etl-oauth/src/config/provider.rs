@@ -23,7 +23,7 @@ pub(super) fn provider(
     let grant = strings.choice("grant", &Grant::NAMES);
     let effective = grant.or(definition.as_ref().map(|(_, definition)| definition.grant)).unwrap_or_default();
     let public_url = public_url(strings, effective == Grant::AuthorizationCode, gateway_url);
-    // All variables are read before a definition that is missing ends it: every mistake is told at once.
+    // All variables are read before a definition that is missing ends it: every mistake is reported at once.
     // OpenFaaS's own exchange is a route of its gateway.
     let platform = (effective == Grant::TokenExchange).then(|| gateway_url.cloned().unwrap_or_else(default_gateway));
     let overrides = overrides(strings, secrets, effective, public_url.as_ref(), platform);
@@ -34,7 +34,7 @@ pub(super) fn provider(
     (provider, public_url)
 }
 
-/// Where the function is. Whoever sends a person away must know it to the letter; others can do with what the platform says.
+/// The function's URL. A redirect URI needs it to the letter; grants without one can do with what the platform says.
 fn public_url(strings: &mut Strings<'_>, needed: bool, gateway_url: Option<&Url>) -> Option<Url> {
     if needed || strings.text("public_url").is_some() {
         return strings.required("public_url", "the function's URL as a browser sees it", browser_url);
@@ -54,7 +54,7 @@ fn overrides(
 ) -> Overrides {
     let beside = |text: &str| checked_beside(text, platform.as_ref()).map_err(|err| err.to_string());
     let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    // Whoever shows a statement or a token is known by it, and need not be a client as well.
+    // A statement or a token identifies the function by itself; a client is not needed as well.
     let shows = matches!(grant, Grant::JwtBearer | Grant::TokenExchange);
     let anonymous = (shows && !secrets.is_mounted("oauth2-client-secret")).then_some(ClientAuth::None);
     Overrides {

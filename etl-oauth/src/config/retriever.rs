@@ -6,7 +6,7 @@ use token_keeper::{
     store::{Store, StoreOptions},
 };
 
-/// What a function is told that shows another one's record: no provider, no client, no token.
+/// The configuration of a function that shows another one's record: no provider, no client, no token.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Retriever {

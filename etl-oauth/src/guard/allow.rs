@@ -1,7 +1,7 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-/// What of the provider's API callers may use: the variable `proxy_allow`.
+/// The part of the provider's API that callers may use: the variable `proxy_allow`.
 ///
 /// ```
 /// use etl_oauth::guard::{Allow, ApiPath};
@@ -26,7 +26,7 @@ struct Rule {
     prefix: bool,
 }
 
-/// A path of the API in the one form that all who read it read alike.
+/// A path of the API in a form that every server reads alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiPath(Vec<String>);
 

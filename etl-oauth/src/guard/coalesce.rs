@@ -6,10 +6,10 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-/// Lets no more than one anonymous run begin within an interval: others join it, or take what came of it. A scheduler
-/// cannot prove who it is, and a flood of calls must not become one of the provider.
+/// Starts at most one anonymous run in an interval: other calls join it, or share its outcome. A scheduler cannot
+/// authenticate, and a flood of calls must not become a flood of calls to the provider.
 ///
-/// Runs of this replica; each replica has a floor of its own.
+/// Each replica coalesces its own runs.
 #[derive(Debug)]
 pub struct Coalesce<T> {
     interval: Duration,
@@ -61,7 +61,7 @@ impl<T> Coalesce<T> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The place of a request at `now`; one who `proved` who he is runs in any case, and for the others, too.
+    /// The place of a request at `now`. A caller that `proved` its identity always runs, and others share that run.
     pub fn enter(&self, proved: bool, now: Timestamp) -> Place<T> {
         let mut last = self.last();
         if let Some(run) = &*last

@@ -7,11 +7,11 @@ use token_keeper::token::{Record, Subject};
 /// What a person should know before a grant replaces another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Concern {
-    /// Somebody else granted it.
+    /// Another person granted it.
     OtherOwner {
-        /// Who granted what is there.
+        /// The person who granted the stored tokens.
         from: Subject,
-        /// Who granted the new one; nothing where the provider does not say.
+        /// The person who granted the new ones; `None` where the provider does not say.
         to: Option<Subject>,
     },
     /// These scopes are granted now, and would not be.
@@ -41,7 +41,7 @@ pub fn concerns(old: &Record, new: &Record, wanted: &[String], now: Timestamp) -
         None => wanted.to_vec(),
     };
     let granted = scopes(&offered.scope);
-    // A scope that nobody wants any more is no loss.
+    // Losing a scope that is no longer wanted is no loss.
     let lost: Vec<String> =
         scopes(&held.scope).into_iter().filter(|one| wanted.contains(one) && !granted.contains(one)).collect();
     if !lost.is_empty() {

@@ -58,8 +58,8 @@ impl Key {
         Some(plain.to_vec())
     }
 
-    /// A tag over `text` that only this key makes, for one purpose: a word without a colon. Of one purpose's tags nothing
-    /// follows for another's, whoever chooses the text.
+    /// A tag over `text` that only this key makes, for one purpose: a word without a colon. A tag for one purpose
+    /// says nothing about tags for another, whatever the text.
     pub(super) fn tag(&self, purpose: &str, text: &str) -> String {
         URL_SAFE_NO_PAD.encode(hmac::sign(&self.mac, format!("{purpose}:{text}").as_bytes()))
     }

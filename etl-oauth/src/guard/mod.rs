@@ -1,4 +1,4 @@
-//! Who may do what, and how a browser is known again.
+//! Authentication and authorisation of requests, and the cookies of browsers.
 
 mod allow;
 mod coalesce;

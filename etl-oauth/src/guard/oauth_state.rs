@@ -12,7 +12,7 @@ use token_keeper::token::Secret;
 const PURPOSE: &str = "state";
 
 /// An authorisation that a person has begun. It travels to the provider and back as `state`, sealed; the browser keeps a
-/// cookie that must come back beside it, so that nobody else's callback is taken (RFC 6749 §10.12).
+/// cookie that must come back beside it, so that another person's callback is not taken (RFC 6749 §10.12).
 #[derive(Clone, Debug)]
 pub struct Pending {
     account: String,
@@ -182,8 +182,8 @@ impl Pending {
         &self.verifier
     }
 
-    /// What the key follows from that the code will be good with: known to whoever has the function's own key, and to
-    /// nobody who comes to see the verifier.
+    /// The seed of the key that the code is bound to (RFC 9449). Only the function's own key gives it: the verifier alone
+    /// does not.
     #[must_use]
     pub fn seed(&self, key: &Key) -> Secret {
         Secret::new(key.tag("dpop", self.verifier.expose()))

@@ -10,8 +10,8 @@ use super::{
 };
 use token_keeper::{secrets::Secrets, token::Secret};
 
-/// The person who operates the function: whoever knows the secret `etl-oauth-operator`, as Basic password under any user
-/// name, or as bearer.
+/// The operator of the function, who knows the secret `etl-oauth-operator`. It is sent as Basic password under any user name,
+/// as bearer, or on the sign-in form.
 #[derive(Debug)]
 pub struct Operator {
     secrets: Secrets,
@@ -48,7 +48,7 @@ impl Operator {
         Self { secrets, throttle: Throttle::default(), shared: Throttle::default() }
     }
 
-    /// Whether there is one. An empty or unreadable secret is one that nobody knows.
+    /// Whether there is one. An empty or unreadable secret lets no one in.
     #[must_use]
     pub fn exists(&self) -> bool {
         self.secrets.is_mounted(SECRET)

@@ -1,10 +1,10 @@
-//! Who may pass which door: one function without a clock, a store or a header in it, so that a table can hold all of it.
+//! Access policy: one function without clock, store or headers, so that a table can cover every case.
 
 use http::Method;
 
 use super::{AuthOutcome, Caller, Progress, Site};
 
-/// What somebody wants to come in by.
+/// The endpoint being requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Endpoint {
@@ -24,16 +24,16 @@ pub enum Endpoint {
     Token,
     /// `/proxy/…`: the provider's API.
     Proxy,
-    /// What holds nothing that anybody may not know: `/done`, `/openapi.json`, a path that leads nowhere.
+    /// Endpoints without anything confidential: `/done`, `/openapi.json`, unknown paths.
     Public,
 }
 
 /// Who may authorise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EnableAuth {
-    /// Whoever knows the operator's secret.
+    /// The operator.
     Operator,
-    /// Whoever comes first, while there is no token.
+    /// The first visitor, while there is no token.
     FirstVisit,
 }
 
@@ -76,12 +76,12 @@ pub enum Decision {
     Refuse(Refusal),
 }
 
-/// As whom a request is let in.
+/// The role in which a request is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// Somebody.
+    /// A stranger.
     Anyone,
-    /// A caller who proved who he is.
+    /// An authenticated caller.
     Caller,
     /// The operator.
     Operator,
@@ -98,7 +98,7 @@ pub enum Refusal {
     Operator,
     /// A caller's credentials are missing or wrong, for this reason.
     Caller(&'static str),
-    /// A caller who proved who he is, and may not.
+    /// An authenticated caller without the permission.
     Forbidden,
     /// Too many wrong ones: again after so many seconds.
     Throttled(u64),
@@ -110,24 +110,24 @@ pub enum Refusal {
     CrossSite,
     /// The form was not given to this browser.
     Forged,
-    /// Somebody was first.
+    /// The account is authorised already.
     Taken,
 }
 
-/// Decides. Whoever answers a request does what this says, and nothing else decides.
+/// Decides whether a request is admitted. Nothing else decides.
 ///
 /// ```
 /// use etl_oauth::guard::*;
 ///
-/// let nobody = Credentials {
+/// let none = Credentials {
 ///     operator: AuthOutcome::Stranger, caller: Caller::Anonymous, site: Site::Machine, form: false, forwarded: false,
 /// };
 /// let state = State {
 ///     enable_auth: EnableAuth::Operator, taken: false, named: false, closed: false, opened: false,
 /// };
 /// let get = http::Method::GET;
-/// assert_eq!(decide(Endpoint::Job, &get, &nobody, state), Decision::Admit(Who::Anyone));
-/// assert_eq!(decide(Endpoint::Enable, &get, &nobody, state), Decision::Refuse(Refusal::Operator));
+/// assert_eq!(decide(Endpoint::Job, &get, &none, state), Decision::Admit(Who::Anyone));
+/// assert_eq!(decide(Endpoint::Enable, &get, &none, state), Decision::Refuse(Refusal::Operator));
 /// ```
 #[must_use]
 pub fn decide(door: Endpoint, method: &Method, credentials: &Credentials, state: State) -> Decision {
@@ -154,7 +154,7 @@ fn job(credentials: &Credentials, state: State) -> Result<Who, Refusal> {
     }
 }
 
-/// What comes out here is worth stealing: it is for those who proved who they are, themselves, and for nobody by default.
+/// Tokens and data of the API: only for authenticated callers, and closed by default.
 fn data(credentials: &Credentials, state: State) -> Result<Who, Refusal> {
     match credentials.caller {
         _ if !state.opened || !state.closed => Err(Refusal::Hidden),

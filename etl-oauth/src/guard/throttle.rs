@@ -110,7 +110,7 @@ impl Throttle {
         if counts.by_address.len() >= ADDRESSES && !counts.by_address.contains_key(&address) {
             counts.by_address.retain(|_, of| of.level.sink(now) > 0.0 || of.trusted_until.is_some_and(|at| at > now));
             if counts.by_address.len() >= ADDRESSES {
-                // Those for whom there is no room share a place of their own.
+                // Addresses without room of their own share one entry.
                 address = String::new();
             }
         }

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{JobError, JobState, mail::Mailer};
 use token_keeper::{provider::checked_url, secrets::Secrets};
 
-/// Nobody wants to wait for a report that is an hour short of a week old, because the schedule jitters.
+/// A schedule jitters: a report that is an hour short of a week old is due.
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24 - 1);
 
 /// The outlets' names in the ledger.
@@ -24,7 +24,7 @@ pub struct Message {
     pub html: String,
 }
 
-/// Whom results are sent to: the webhook of the secret `etl-oauth-notify-url`, and `report_to` by the server of the secret
+/// The receivers of results: the webhook of the secret `etl-oauth-notify-url`, and `report_to` by the server of the secret
 /// `etl-oauth-smtp-url`; each where it is set.
 #[derive(Debug, Clone)]
 pub struct Delivery {

@@ -57,7 +57,7 @@ impl JobState {
         Ok(Turn(turn))
     }
 
-    /// Prolongs a turn until nobody has it any more.
+    /// Prolongs a turn until its last holder has dropped it.
     async fn keep(self, owner: String, lease: Duration, until: watch::Sender<Instant>) {
         let mut ticks = tokio::time::interval((lease / 3).max(Duration::from_millis(10)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -106,7 +106,7 @@ mod tests {
         // Two replicas.
         let (one, other) = (ledger(&memory), ledger(&memory));
         let turn = one.turn(LEASE).await.unwrap();
-        // It outlives its lease, because it is prolonged; whoever waits gives up.
+        // It outlives its lease, because it is prolonged; a waiting run gives up.
         assert!(matches!(other.turn(LEASE).await, Err(JobError::Busy)));
         let clone = turn.clone();
         drop(turn);

@@ -90,8 +90,8 @@ impl JobState {
     pub async fn write<T: Serialize>(&self, name: &str, was: Entry<T>) -> Result<Entry<T>, JobError> {
         // Within a process it is of use, so that this is no error; who needs more finds out before a restart shows it.
         if matches!(*self.store, Store::Memory(_)) {
-            static TOLD: Once = Once::new();
-            TOLD.call_once(|| {
+            static WARNED: Once = Once::new();
+            WARNED.call_once(|| {
                 tracing::warn!(
                     "what the job remembers ends with this process: choose a store that can be read back, such as kubernetes"
                 );

@@ -27,7 +27,7 @@ mod imp {
         from: Mailbox,
     }
 
-    /// RFC 3834: nobody's holiday is to answer this.
+    /// RFC 3834: no automatic reply is wanted.
     #[derive(Clone)]
     struct AutoSubmitted;
 
@@ -53,7 +53,7 @@ mod imp {
             let to = read("report_to", to)?;
             let from = from.map_or_else(|| Ok(to.clone()), |from| read("report_from", from))?;
             let mailer = Self { secrets, to, from };
-            // Told at start what would be found out in a week.
+            // Reported at the start, and not with the first mail a week later.
             mailer.transport().map_err(|err| err.to_string())?;
             Ok(mailer)
         }

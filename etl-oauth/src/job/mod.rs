@@ -66,7 +66,7 @@ pub struct Context {
     pub input: Bytes,
     /// What the job remembers of the account.
     pub ledger: JobState,
-    /// Whom its results are sent to.
+    /// The receivers of its results.
     pub outlets: Delivery,
     /// What it shows while it runs.
     pub progress: Progress,
@@ -172,7 +172,7 @@ impl From<Box<dyn std::error::Error + Send + Sync>> for JobError {
 }
 
 impl JobError {
-    /// The status for whoever ran the job: never a success, so that a scheduler that retries sees it (case E7).
+    /// The status of the answer to the caller of the job: never a success, so that a scheduler that retries sees it (case E7).
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {

@@ -2,7 +2,7 @@
 //! a public page.
 //!
 //! Two functions of this crate: one runs this job on a schedule and writes what it read into its ledger; the other has the
-//! variable `record_of` with the first one's name, and shows that to everybody. It has no token, and asks nobody but the
+//! variable `record_of` with the first one's name, and shows that to everyone. It has no token, and asks only the
 //! store. Activities that are not for everyone, and where any of them took place, are left out.
 
 use jiff::Timestamp;

@@ -198,7 +198,7 @@ async fn an_outlet_that_fails_does_not_bring_the_other_its_report_again() {
     let ((url, posts), s, store) = (webhook(0).await, seller().await, store());
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("etl-oauth-notify-url"), url).unwrap();
-    // Nobody listens there.
+    // No server listens there.
     std::fs::write(folder.path().join("etl-oauth-smtp-url"), "smtp://127.0.0.1:1").unwrap();
     let outlets = Delivery::new(Secrets::new(folder.path(), ""), Some("ann@example.com"), None).unwrap();
     for hours in [0, 1] {

@@ -30,7 +30,7 @@ struct Notes {
     posts: Vec<Post>,
 }
 
-/// Whom the token speaks for.
+/// The user that the token belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The number, as text.

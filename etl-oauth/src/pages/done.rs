@@ -13,7 +13,7 @@ pub struct Done<'a> {
     pub base: &'a Base,
     /// The provider's name for people ("Gumroad").
     pub provider: &'a str,
-    /// Whom the provider knows the token's owner as, where it says.
+    /// The account that granted the token, as the provider identifies it.
     pub who: Option<&'a str>,
     /// The account's name here, when there is more than the default one.
     pub account: Option<&'a str>,

@@ -5,6 +5,7 @@ use url::Url;
 
 use super::{Base, Page, STYLE, State};
 use crate::format::filters;
+use token_keeper::provider::Registered;
 
 /// What is going to happen, and one button: a form that posts `csrf` and, for a named account, `account` to `/enable`.
 #[derive(Debug, Template)]
@@ -16,8 +17,10 @@ pub struct Enable<'a> {
     pub provider: &'a str,
     /// The scopes that will be asked for.
     pub scopes: &'a [&'a str],
-    /// The redirect URI, as the provider must know it.
-    pub redirect_uri: &'a str,
+    /// What the provider wants registered: the redirect URI, or a part of it.
+    pub registered: Registered,
+    /// The value of that.
+    pub register: &'a str,
     /// Where the form's redirect leads; its origin goes into the page's policy.
     pub authorize_url: &'a Url,
     /// The account's name, when there is more than the default one.

@@ -22,6 +22,7 @@ mod enable;
 mod login;
 mod notice;
 mod problem;
+mod state;
 mod status;
 mod timeline;
 mod verdict;
@@ -33,9 +34,9 @@ pub use enable::Enable;
 pub use login::Login;
 pub use notice::{JobResult, Ran, Start};
 pub use problem::Problem;
-use status::Words;
+use state::Words;
 pub use status::{Account, Invitation, RenewalRow, Run, Status, StatusPage, Store};
-pub use token_keeper::token::State;
+pub use token_keeper::{provider::Registered, token::State};
 pub use verdict::{Level, Verdict};
 
 use std::fmt;
@@ -93,8 +94,8 @@ impl Page {
         }
     }
 
-    /// A provider sends people on from its authorization endpoint, to where they sign in and with whom they do, and nobody
-    /// knows all those origins beforehand. With the endpoint's own origin alone Chrome would stop there, silently: the
+    /// A provider sends people on from its authorization endpoint, to sign-in pages at origins that are not known
+    /// beforehand. With the endpoint's own origin alone Chrome would stop there, silently: the
     /// button would seem to do nothing. So any https origin goes, or for a provider on this machine any port of its host.
     fn leading_to(mut self, url: &Url) -> Self {
         let onward = match (url.scheme(), url.host_str()) {

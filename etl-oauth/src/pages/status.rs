@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::timeline::Timeline;
-use super::{Base, Page, Problem, STYLE, Verdict};
+use super::{Base, Page, Problem, STYLE, Verdict, Words as _};
 use crate::format::{filters, span, whole};
 use token_keeper::token::State;
 
@@ -41,13 +41,13 @@ pub struct Store {
 pub struct Account {
     /// Its name.
     pub account: String,
-    /// Whom the provider knows its owner as, where that is known.
+    /// The account that granted the tokens, as the provider identifies it.
     pub who: Option<String>,
     /// Where it stands.
     pub state: State,
     /// How often its tokens were written.
     pub generation: u64,
-    /// The scopes that were granted, separated by spaces; none when nobody said.
+    /// The scopes that were granted, separated by spaces; none where the provider did not say.
     pub scope: Option<String>,
     /// The scopes that were asked for.
     pub wanted_scope: Option<String>,
@@ -75,7 +75,7 @@ pub struct Account {
     pub renewals: Vec<RenewalRow>,
     /// The last runs that this replica knows of, newest first.
     pub runs: Vec<Run>,
-    /// How often somebody has authorised it: what no renewal changes.
+    /// How often a person has authorised it. A renewal does not change it.
     pub authorisations: u32,
     /// What the access token says of itself, where it is a JWT. Never the token.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,55 +156,6 @@ impl From<&StatusPage<'_>> for Page {
             Some(url) => Self::new(page).leading_to(url),
             None => Self::new(page),
         }
-    }
-}
-
-/// How a state is put to people.
-pub(super) trait Words {
-    /// In two or three words.
-    fn title(self) -> &'static str;
-    /// In a sentence.
-    fn words(self) -> &'static str;
-    /// The class of its badge.
-    fn colour(self) -> &'static str;
-    /// Whether only a person can help.
-    fn wants_a_person(self) -> bool;
-}
-
-impl Words for State {
-    fn title(self) -> &'static str {
-        match self {
-            Self::Disabled => "Not connected",
-            Self::Enabled => "Connected",
-            Self::Degraded => "Connected, with trouble",
-            Self::NeedsAuthorisation => "Must be authorised again",
-        }
-    }
-
-    fn words(self) -> &'static str {
-        match self {
-            Self::Disabled => "No account is connected, so the function can do nothing.",
-            Self::Enabled => "An account is connected.",
-            Self::Degraded => {
-                "There is a token, but renewing or saving it failed the last time. The function tries again by itself."
-            }
-            Self::NeedsAuthorisation => {
-                "The provider no longer renews the token. Only a person can help: authorise it again."
-            }
-        }
-    }
-
-    fn colour(self) -> &'static str {
-        match self {
-            Self::Disabled => "",
-            Self::Enabled => "ok",
-            Self::Degraded => "warn",
-            Self::NeedsAuthorisation => "bad",
-        }
-    }
-
-    fn wants_a_person(self) -> bool {
-        matches!(self, Self::Disabled | Self::NeedsAuthorisation)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A small picture of what happened when: one lane a kind of event, one bar an event.
 //!
-//! A bar that points up went well, one that points down failed, so that nobody needs the colours. The picture is stretched
+//! A bar that points up went well, one that points down failed, so that the colours are not needed. The picture is stretched
 //! to the page's width: positions are per mille of it, and strokes keep their width.
 
 use jiff::{SignedDuration, Timestamp};

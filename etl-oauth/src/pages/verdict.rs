@@ -10,7 +10,7 @@ use token_keeper::token::State;
 /// So long before a grant ends the verdict says so.
 const SOON: SignedDuration = SignedDuration::from_hours(72);
 
-/// How much somebody has to worry. The order is that of urgency.
+/// The urgency of a verdict, in its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
@@ -25,7 +25,7 @@ pub enum Level {
 /// How the function stands: the worst of its accounts and its store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// How much somebody has to worry.
+    /// Its urgency.
     pub level: Level,
     /// The case, in snake case.
     pub code: &'static str,
@@ -158,5 +158,5 @@ impl Verdict {
 }
 
 #[cfg(test)]
-#[path = "verdict_tests.rs"]
+#[path = "tests/verdict.rs"]
 mod tests;

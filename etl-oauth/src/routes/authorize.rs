@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::{
-    body::{Body, Bytes},
+    body::{Body, Bytes, HttpBody as _},
     response::Response,
 };
 use http::{HeaderValue, StatusCode, header};
@@ -24,14 +24,14 @@ use crate::{
 };
 use token_keeper::store::DEFAULT_ACCOUNT;
 
-/// The longest body that is held for a caller who was admitted.
+/// The longest body that is held for an authenticated caller.
 const BODY_LIMIT: usize = 1 << 20;
-/// The longest body that is held for a caller whom nobody knows.
+/// The longest body that is held for a stranger.
 const STRANGERS_BODY_LIMIT: usize = 16 << 10;
 
-/// A caller who was let in.
+/// An admitted call.
 pub(super) struct Admitted {
-    /// As whom.
+    /// Its role.
     pub(super) who: Who,
     /// Under which name the call is remembered, where it may come only once.
     pub(super) once: Option<String>,
@@ -40,7 +40,7 @@ pub(super) struct Admitted {
 }
 
 impl App {
-    /// Lets a request for `account` in, as whom, or gives the answer that it gets instead. `csrf` is what its form says.
+    /// Admits a request for `account` in a role, or returns its answer. `csrf` is the token that its form holds.
     pub(super) async fn admit(
         &self,
         door: Endpoint,
@@ -93,6 +93,10 @@ impl App {
         body: Body,
         opened: bool,
     ) -> Result<Admitted, Response> {
+        // A longer body is refused by its declared length, before any of it is read.
+        if opened && self.callers.signs_body() && body.size_hint().lower() > BODY_LIMIT as u64 {
+            return Err(self.too_large(asked, BODY_LIMIT));
+        }
         let now = self.clock.now();
         let (signed, body) = match self.callers.needs_body(&asked.headers, now).filter(|_| opened) {
             Some(limit) => {
@@ -170,11 +174,13 @@ impl App {
 
     /// A body of at most `limit` bytes.
     async fn whole(&self, asked: &Asked, body: Body, limit: usize) -> Result<Bytes, Response> {
-        axum::body::to_bytes(body, limit).await.map_err(|_| {
-            let message = format!("the body is larger than {} KiB, or broke off", limit >> 10);
-            let words = ("That is too much", &*message, "Send less.");
-            asked.problem(self, &problem("too_large", StatusCode::PAYLOAD_TOO_LARGE, words))
-        })
+        axum::body::to_bytes(body, limit).await.map_err(|_| self.too_large(asked, limit))
+    }
+
+    fn too_large(&self, asked: &Asked, limit: usize) -> Response {
+        let message = format!("the body is larger than {} KiB, or broke off", limit >> 10);
+        let words = ("That is too much", &*message, "Send less.");
+        asked.problem(self, &problem("too_large", StatusCode::PAYLOAD_TOO_LARGE, words))
     }
 
     async fn decide(
@@ -201,18 +207,18 @@ impl App {
         decision
     }
 
-    /// Whether somebody has authorised the account, also by another replica. Asked only where it decides.
+    /// Whether the account is authorised, by this replica or another one. Read only where it decides.
     async fn is_taken(&self, door: Endpoint, asked: &Asked, account: &str) -> Result<bool, Response> {
         if account != DEFAULT_ACCOUNT || !matches!(door, Endpoint::Enable | Endpoint::Callback) {
             return Ok(false);
         }
         let keeper = self.keeper(asked, account)?;
         keeper.sync().await;
-        // What cannot be read may be somebody's: a damaged record is not an account that nobody has authorised.
+        // A record that cannot be read may hold tokens: the account does not count as free.
         if keeper.current().is_none() && !keeper.is_store_ok() {
             let words = (
                 "The function cannot be connected just now",
-                "the store cannot be read, so nobody knows whether it is connected already",
+                "the store cannot be read, so it is unknown whether an account is connected already",
                 "Try again later; if it lasts, the operator finds the reason in the log.",
             );
             return Err(asked.problem(self, &problem("store_unavailable", StatusCode::SERVICE_UNAVAILABLE, words)));
@@ -225,8 +231,6 @@ impl App {
         let problem = match refusal {
             Refusal::Hidden => return self.hidden(asked, door),
             Refusal::Operator if asked.is_browser() => return self.to_login(door, asked),
-            // The operator may authorise again, and has not signed in yet.
-            Refusal::Taken if asked.is_browser() && self.operator.exists() => return self.to_login(door, asked),
             // Senders of webhooks stop at a 2xx alone.
             Refusal::Duplicate(Progress::Done)
                 if door == Endpoint::Job && matches!(self.config.invoke_auth, InvokeAuth::Hmac(_)) =>
@@ -274,7 +278,7 @@ impl App {
             Refusal::Caller(why) => problem(
                 "unauthorised",
                 StatusCode::UNAUTHORIZED,
-                ("Not everybody may call this function", why, "Prove who you are, as invoke_auth wants it."),
+                ("This call is not authenticated", why, "Send the credentials that invoke_auth asks for."),
             ),
             Refusal::Forbidden => problem(
                 "forbidden",
@@ -289,8 +293,8 @@ impl App {
                 "keys_unavailable",
                 StatusCode::SERVICE_UNAVAILABLE,
                 (
-                    "Nobody can be checked just now",
-                    "what callers are checked with cannot be had",
+                    "Callers cannot be checked just now",
+                    "the secret or the keys that callers are checked with cannot be read",
                     "Try again; if it lasts, look at the log, and at the secret or the issuer that invoke_auth relies on.",
                 ),
             ),
@@ -321,15 +325,17 @@ impl App {
                     "Open the page again and press the button there.",
                 ),
             ),
-            Refusal::Taken => problem(
-                "already_enabled",
-                StatusCode::FORBIDDEN,
-                (
-                    "This function is already connected",
-                    "it has a token, and without an operator nobody can replace it from outside",
-                    "To connect it again, mount the secret etl-oauth-operator, or set its token secrets to `empty`.",
-                ),
-            ),
+            Refusal::Taken => {
+                let next = if self.operator.exists() {
+                    "Only the operator can connect it again: sign in first."
+                } else {
+                    "To connect it again, mount the secret etl-oauth-operator, or set its token secrets to `empty`."
+                };
+                let message = "it has a token, and without an operator it cannot be replaced from outside";
+                let words = ("This function is already connected", message, next);
+                let problem = problem("already_enabled", StatusCode::FORBIDDEN, words);
+                if self.operator.exists() { problem.with_link("/login?next=/enable", "Sign in") } else { problem }
+            }
         };
         let mut response = asked.problem(self, &linked(problem, door, refusal));
         let headers = response.headers_mut();
@@ -374,7 +380,7 @@ fn linked(problem: Problem, door: Endpoint, refusal: Refusal) -> Problem {
     match (refusal, door) {
         (Refusal::Operator, _) => problem.with_link("/login", "Sign in"),
         (Refusal::CrossSite, Endpoint::Login) => problem.with_link("/login", "Open the page again"),
-        (Refusal::Taken, _) => problem.with_link("/", "Run the job"),
+        (Refusal::Taken, _) if problem.link.is_none() => problem.with_link("/", "Run the job"),
         (Refusal::Forged | Refusal::CrossSite, Endpoint::Operate) => {
             problem.with_link("/status", "Open the page again")
         }

@@ -89,7 +89,7 @@ pub(super) async fn arrive(
     let result = app.complete(&asked, who, (&query, &arrival), &pending).await;
     Ok(match result {
         Ok(kept) => {
-            let told = done::told(&app, pending.account(), &kept);
+            let told = done::flash(&app, pending.account(), &kept);
             respond::see_other(&app.config.page("/done"), forget.into_iter().chain(told))
         }
         Err(mut response) => {
@@ -194,8 +194,8 @@ impl App {
         asked.problem(self, &again(problem(error, StatusCode::BAD_REQUEST, (title, &err.to_string(), next))))
     }
 
-    /// The provider's error (RFC 6749 §4.1.2.1). Its description is for its own developers, and anybody can write one into
-    /// an address: the code alone is told.
+    /// The provider's error (RFC 6749 §4.1.2.1). Its description is for developers, and a stranger can
+    /// put any text into a link: only the code is shown.
     fn refused(&self, asked: &Asked, error: &str) -> Response {
         let provider = &self.config.provider.title;
         if error == "access_denied" {

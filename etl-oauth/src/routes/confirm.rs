@@ -21,7 +21,7 @@ use crate::{
     pages::{Confirm, Page},
 };
 use token_keeper::{
-    renewal::{Keeper, Kept},
+    renewal::{Keeper, Kept, Taken},
     token::{Answer, Record},
 };
 
@@ -62,8 +62,8 @@ pub(super) async fn confirm(State(app): AppState, asked: Asked, request: Request
         return Err(app.no_grant(&asked));
     }
     let keeper = app.keeper(&asked, &waiting.account)?;
-    let kept = app.keep(&keeper, &record).await;
-    Ok(respond::see_other(&app.config.page("/done"), done::told(&app, &waiting.account, &kept)))
+    let kept = app.keep(&asked, who, &keeper, &record).await?;
+    Ok(respond::see_other(&app.config.page("/done"), done::flash(&app, &waiting.account, &kept)))
 }
 
 impl App {
@@ -85,19 +85,25 @@ impl App {
         let now = self.clock.now();
         let wanted = &self.config.provider.scope;
         let concerns = keeper.current().map(|old| concerns(&old.record, &new, wanted, now)).unwrap_or_default();
-        if concerns.is_empty() {
-            return Ok(self.keep(keeper, &new).await);
+        if who == Who::Anyone || concerns.is_empty() {
+            return self.keep(asked, who, keeper, &new).await;
         }
         Err(self.ask(asked, keeper.account(), &concerns, &new))
     }
 
-    async fn keep(&self, keeper: &Keeper, grant: &Record) -> Kept {
+    /// Stores a grant: the operator's over any other, a stranger's only where none is. Of two strangers who were
+    /// let in while the account was free, the first one wins, and the other one is refused.
+    async fn keep(&self, asked: &Asked, who: Who, keeper: &Keeper, grant: &Record) -> Result<Kept, Response> {
+        let kept = match who {
+            Who::Operator => Ok(keeper.take(grant).await),
+            Who::Anyone | Who::Caller => keeper.take_where_free(grant).await,
+        };
+        let kept = kept.map_err(|Taken| self.refuse(Endpoint::Callback, asked, Refusal::Taken))?;
         let owner = grant.owner.as_ref().map_or("unknown", |owner| &owner.id);
         tracing::info!(account = keeper.account(), owner, "authorised");
-        let kept = keeper.take(grant).await;
-        // What the last run found out is news no more.
+        // The last run's outcome is out of date.
         self.floor.forget();
-        kept
+        Ok(kept)
     }
 
     fn ask(&self, asked: &Asked, account: &str, concerns: &[Concern], new: &Record) -> Response {

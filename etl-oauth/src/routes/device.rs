@@ -1,4 +1,4 @@
-//! `/enable` for the grants that send nobody to an authorization endpoint: a code for any device, or no person at all.
+//! `/enable` for the grants without an authorization endpoint: a code for any device, or no person at all.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -24,7 +24,7 @@ use token_keeper::{
 const LOOK_AGAIN: u32 = 5;
 
 impl App {
-    /// The page with the button, or with the code that somebody asked for.
+    /// The page with the button, or with the code that was asked for.
     pub(super) async fn begin_page(&self, asked: &Asked, named: &Fields) -> Result<Response, Response> {
         let account = named.account();
         match self.judge(Endpoint::Enable, asked, account, "").await? {

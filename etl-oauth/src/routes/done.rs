@@ -16,7 +16,7 @@ use token_keeper::{renewal::Kept, store::DEFAULT_ACCOUNT, token::Subject};
 const COOKIE: &str = "etl-oauth-done";
 const LIFETIME: Duration = Duration::from_secs(300);
 
-/// What the callback tells the page, through the browser that was there.
+/// What the callback passes to the page, in a cookie of the browser.
 #[derive(Serialize, Deserialize)]
 struct Flash {
     account: String,
@@ -24,7 +24,7 @@ struct Flash {
 }
 
 /// The cookie that carries it.
-pub(super) fn told(app: &App, account: &str, kept: &Kept) -> Option<HeaderValue> {
+pub(super) fn flash(app: &App, account: &str, kept: &Kept) -> Option<HeaderValue> {
     let unsaved = match kept {
         Kept::Stored => None,
         Kept::InMemory(err) => Some(err.to_string()),

@@ -35,7 +35,8 @@ pub(super) async fn page(
         base: &app.base,
         provider: &app.config.provider.title,
         scopes: &app.config.provider.scope.iter().map(String::as_str).collect::<Vec<_>>(),
-        redirect_uri: &app.config.redirect_uri(),
+        registered: provider.callback.registered,
+        register: &provider.callback.to_register(&app.config.redirect_url()),
         authorize_url,
         account: Some(account).filter(|account| *account != DEFAULT_ACCOUNT),
         state: app.state(account),
@@ -70,7 +71,7 @@ pub(super) async fn start(State(app): AppState, asked: Asked, form: Posted) -> R
     Ok(respond::see_other(url.as_str(), cookie))
 }
 
-/// Whether somebody has authorised it: then only an operator may do so again.
+/// Whether it is authorised: then only an operator may authorise it again.
 pub(super) fn is_taken(keeper: &Keeper) -> bool {
     keeper.current().is_some_and(|stored| stored.record.tokens.is_some())
 }
@@ -99,7 +100,7 @@ impl App {
 
     fn no_authorize_url(&self, asked: &Asked) -> Response {
         let words =
-            ("There is nobody to ask", "the provider has no authorization endpoint", "Set the variable authorize_url.");
+            ("This provider cannot be asked", "it has no authorization endpoint", "Set the variable authorize_url.");
         asked.problem(self, &problem("config", StatusCode::INTERNAL_SERVER_ERROR, words))
     }
 }

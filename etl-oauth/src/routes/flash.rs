@@ -7,10 +7,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::App;
 
-/// The cookie of that name, which carries `told` for a while.
-pub(super) fn leave(app: &App, name: &str, told: &impl Serialize, lifetime: Duration) -> Option<HeaderValue> {
-    let told = serde_json::to_vec(told).ok()?;
-    app.jar.set(name, &app.key.seal(name, &told).ok()?, lifetime)
+/// The cookie of that name, which carries `value` for a while.
+pub(super) fn leave(app: &App, name: &str, value: &impl Serialize, lifetime: Duration) -> Option<HeaderValue> {
+    let value = serde_json::to_vec(value).ok()?;
+    app.jar.set(name, &app.key.seal(name, &value).ok()?, lifetime)
 }
 
 /// What the cookie of that name carries; nothing where it was not made here.

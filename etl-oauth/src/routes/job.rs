@@ -1,4 +1,4 @@
-//! `/`: runs the job, for every account that somebody has authorised.
+//! `/`: runs the job, for every authorised account.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -158,10 +158,10 @@ impl App {
     }
 
     fn show_success(&self, account: &str, at: Timestamp) {
-        let labels = [("job", self.config.job.name().to_owned()), ("account", account.to_owned())];
+        let (job, account) = (self.config.job.name(), account.to_owned());
         #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]
         let at = at.as_second() as f64;
-        metrics::gauge!("etl_oauth_job_last_success_timestamp_seconds", &labels).set(at);
+        metrics::gauge!("etl_oauth_job_last_success_timestamp_seconds", "job" => job, "account" => account).set(at);
     }
 
     async fn run_one(&self, keeper: Keeper, input: Bytes) -> Result<Outcome, JobError> {

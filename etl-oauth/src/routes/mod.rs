@@ -39,7 +39,7 @@ use run_history::Histories;
 use token_keeper::{
     api::{Api, ApiError},
     grant::{Authority, Credentials, HttpClient},
-    renewal::{Announcer, Clock, Keeper, KeeperError, Keepers, Parts},
+    renewal::{Announcer, Clock, Keeper, KeeperError, Keepers, Origin, Parts},
     secrets::Secrets,
     store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
     token::Secret,
@@ -92,7 +92,13 @@ impl Function {
         let clock = Clock::system();
         let announcer = {
             let secrets = secrets.clone();
-            Announcer::webhook(move || secrets.read("etl-oauth-notify-url").ok().flatten())?
+            let origin = Origin {
+                function: config.store_options.function.clone(),
+                connection: "default".into(),
+                provider: config.provider.name.clone(),
+                url: config.page("/status"),
+            };
+            Announcer::webhook(origin, move || secrets.read("etl-oauth-notify-url").ok().flatten())?
         };
         let keepers = Keepers::new(Parts {
             authority: authority.clone(),
@@ -114,7 +120,7 @@ impl Function {
         }
         let operator = Operator::new(secrets);
         if config.enable_auth == EnableAuth::FirstVisit {
-            tracing::warn!("whoever comes first may authorise this function: mount the secret etl-oauth-operator");
+            tracing::warn!("the first visitor may authorise this function: mount the secret etl-oauth-operator");
         }
         if operator.is_weak() {
             tracing::warn!("the secret etl-oauth-operator is short enough to be guessed: take 24 random bytes");
@@ -149,6 +155,11 @@ impl Function {
         Ok(Self(app))
     }
 
+    /// Waits for renewals and writes of tokens that go on after the last call: the function's shutdown hook.
+    pub fn finished(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.0.keepers.finished()
+    }
+
     /// The routes that `/openapi.json` describes, as the service that the template runs.
     pub fn router(self) -> Router {
         let app = self.0;
@@ -169,7 +180,7 @@ impl Function {
             .route("/openapi.json", routing::get(openapi::describe))
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
-            .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), around))
+            .layer(axum::middleware::from_fn(around))
             .with_state(app)
     }
 }
@@ -229,24 +240,15 @@ async fn ledgers(config: &Config) -> Result<Store, Box<dyn std::error::Error + S
 fn owner() -> String {
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "function".into());
     // Apart is all that two processes of one host have to be. The first randomness of the cryptographic library costs the
-    // start 40 ms, for it measures the processor's jitter; whoever needs it pays then.
+    // start 40 ms, for it measures the processor's jitter; the first use pays then.
     let salt = RandomState::new().build_hasher().finish();
     format!("{host}-{:08x}", salt >> 32)
 }
 
-/// What a request sets going belongs to the trace that it came with; and its answer tells the watchdog of a renewal or a write
-/// that goes on after it: the process ends after that.
-async fn around(
-    axum::extract::State(app): State,
-    request: axum::extract::Request,
-    next: axum::middleware::Next,
-) -> axum::response::Response {
+/// What a request begins belongs to the trace that it came with.
+async fn around(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
     let context = Trace::read(request.headers());
-    let mut response = respond::guarded(trace_context::within(context, next.run(request)).await);
-    if let Some(work) = app.keepers.unfinished() {
-        response.extensions_mut().insert(work);
-    }
-    response
+    respond::guarded(trace_context::within(context, next.run(request)).await)
 }
 
 type State = axum::extract::State<Arc<App>>;

@@ -23,7 +23,7 @@ use token_keeper::{
 /// The longest body that is held back, so that it can be sent again with a new token.
 const HELD: usize = 64 << 10;
 
-/// Who names another account than `default`, names it here: the query is the API's.
+/// Names another account than `default`: the query belongs to the API.
 const ACCOUNT: HeaderName = HeaderName::from_static("x-etl-oauth-account");
 
 /// What concerns one connection alone (RFC 9110 §7.6.1).
@@ -166,7 +166,7 @@ pub(super) async fn pass_on(app: &App, asked: &Asked, request: Request<Body>) ->
         let words = (
             "The proxy does not do this",
             "proxy_allow has no entry for this method and path",
-            "Ask whoever operates this function to add `METHOD /path` to proxy_allow.",
+            "Ask the operator of this function to add `METHOD /path` to proxy_allow.",
         );
         return Err(asked.problem(app, &problem("not_allowed", StatusCode::FORBIDDEN, words)));
     };
@@ -244,7 +244,7 @@ fn remove(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
 }
 
 impl App {
-    /// What a sibling is told when there is no token or no answer.
+    /// The answer to a caller when there is no token, or the API does not answer.
     pub(super) fn api_failed(&self, asked: &Asked, err: &ApiError) -> Response {
         let status = match err {
             ApiError::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,

@@ -97,7 +97,7 @@ pub(super) fn fields<T: Default>(Posted(form): Posted<T>) -> (T, Option<StatusCo
     }
 }
 
-/// What every answer says, whoever made it, unless that one knows better: it is kept by no cache, shown in no frame, and
+/// Headers of every answer that does not set them itself: it is kept by no cache, shown in no frame, and
 /// read as nothing but what it says it is (RFC 9700 §4.2.4, §4.16).
 pub(super) fn guarded(mut response: Response) -> Response {
     let wanted = [

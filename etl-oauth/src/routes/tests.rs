@@ -28,6 +28,8 @@ async fn provider() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let issuer = url.clone();
+    // Rivals get their tokens at the same moment.
+    let rivals = Arc::new(tokio::sync::Barrier::new(2));
     let token = |body: String| async move {
         let field = |name: &str| {
             let mut fields = url::form_urlencoded::parse(body.as_bytes());
@@ -36,6 +38,9 @@ async fn provider() -> String {
         // A machine shows its own credentials and no code.
         let code = field("code").unwrap_or_else(|| "machine:read write".to_owned());
         let (person, scope) = code.split_once(':').unwrap();
+        if person.starts_with("rival") {
+            rivals.wait().await;
+        }
         let claims = json!({ "iss": issuer, "aud": "client", "sub": person, "exp": 4_000_000_000_u64 });
         let id_token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
         let mut answer = json!({ "access_token": person, "expires_in": 3600, "scope": scope, "id_token": id_token });
@@ -261,7 +266,7 @@ async fn a_poorer_grant_replaces_a_better_one_when_it_is_wanted_and_a_dead_one_a
     let asked = scene.authorise("ada:read").await;
     assert!(asked.status == StatusCode::OK && asked.body.contains("<code>write</code>"), "{}", asked.body);
     assert_eq!(scene.confirm(&asked).await.status, StatusCode::SEE_OTHER);
-    // A revoked grant is no better one, and pins nobody.
+    // A revoked grant is no better one, and binds no person.
     let revoked = scene.send(Method::POST, "/revoke", "", &[]).await;
     assert_eq!(revoked.status, StatusCode::SEE_OTHER, "{}", revoked.body);
     assert_eq!(scene.authorise("babbage:read").await.status, StatusCode::SEE_OTHER);
@@ -285,7 +290,7 @@ async fn a_token_of_the_issuer_or_of_the_gateway_opens_the_job() {
             answer.status().as_u16()
         };
         let right = audience.unwrap_or(&scene.provider);
-        // Behind the door: nobody has authorised the function yet.
+        // Behind the door: the function is not authorised yet.
         assert_eq!(run(right, "fn:f").await, 409, "{variables:?}");
         assert_eq!(run("other", "fn:f").await, 401);
         assert_eq!(run(right, "fn:g").await, if audience.is_some() { 409 } else { 403 });
@@ -332,7 +337,7 @@ async fn g1_a_revocation_ends_the_refresh_token_first_then_deletes_and_says_whic
     );
     assert_eq!(scene.who().await, "nobody");
 
-    // The provider knows of no such place: what is here goes all the same, and the person is told.
+    // The provider knows of no such place: what is here goes all the same, and the page says so.
     let scene = Scene::new(&format!("{BY_USERINFO}revoke_url = 'URL/elsewhere'")).await;
     scene.authorise("ada:read write").await;
     let half = scene.send(Method::POST, "/revoke", "", &[]).await;

@@ -16,13 +16,13 @@ use super::{
 use crate::{format::whole, guard::Endpoint};
 use token_keeper::store::DEFAULT_ACCOUNT;
 
-/// Whose token is meant.
+/// The account whose token is wanted.
 #[derive(Debug, Deserialize)]
 pub(super) struct Wanted {
     account: Option<String>,
 }
 
-/// `GET`: never the refresh token, whoever asks.
+/// `GET`: the access token, never the refresh token.
 pub(super) async fn show(
     State(app): AppState,
     asked: Asked,

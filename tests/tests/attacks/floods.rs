@@ -37,7 +37,7 @@ async fn flood_of_bogus_callbacks() {
 }
 
 /// Resident memory of the function, in bytes.
-async fn resident(stage: &Stage) -> u64 {
+pub(super) async fn resident(stage: &Stage) -> u64 {
     let metrics = stage.metrics().await;
     let line = metrics.lines().find(|line| line.starts_with("process_resident_memory_bytes ")).unwrap();
     line.split(' ').nth(1).unwrap().parse::<f64>().unwrap() as u64

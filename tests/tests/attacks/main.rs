@@ -1,4 +1,4 @@
-//! What somebody who means ill would try, over real sockets: one test an attack. Those against the doors of the job, and the
+//! Attacks over real sockets: one test each. Those against the doors of the job, and the
 //! floods of runs and of wrong passwords, are in `doors.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be set up fails its test")]
@@ -7,6 +7,7 @@ mod authorisation;
 mod floods;
 mod pages;
 mod secrets;
+mod strangers;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -25,7 +26,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_etl-oauth-function");
 /// Markup that a browser would run, in a tag and out of an attribute.
 const SCRIPT: &str = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>";
 
-/// Anybody may authorise until somebody has.
+/// The first visitor may authorise.
 async fn open() -> Stage {
     Stage::with(PROGRAM, &[("enable_auth", "first_visit")], |_| {}).await
 }

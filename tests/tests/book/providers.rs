@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use token_keeper::provider::{ClientAuth, Definition, Pkce, Source};
+use token_keeper::provider::{ClientAuth, Definition, Pkce, Registered, Source};
+use url::Url;
 
 use crate::source::{current, current_part, files, root};
 
@@ -130,13 +131,18 @@ fn lifetimes(page: &mut String, it: &Definition) {
 fn registration(page: &mut String, name: &str, it: &Definition, notes: &Notes) {
     page.push_str("\n## Register\n\n");
     writeln!(page, "- Where: {}", linked(&notes.register)).unwrap();
-    let shown = "`https://GATEWAY/function/NAME/oauth2/callback`, which the enable page shows";
+    let redirect: Url = "https://gateway.example.com/function/etl-oauth/oauth2/callback".parse().unwrap();
+    let shown = format!(
+        "`{}`, with your own gateway and function: the enable page shows it",
+        it.callback.to_register(&redirect)
+    );
+    let what = if it.callback.registered == Registered::Uri { "Redirect URI" } else { "In place of a redirect URI" };
     let redirect = match &*notes.redirect {
         "" => format!("{shown}."),
         other if other.starts_with("none") => linked(other),
-        field => format!("{shown}, goes into {}", linked(field)),
+        field => format!("{shown}. It goes into {}", linked(field)),
     };
-    writeln!(page, "- Redirect URI: {redirect}").unwrap();
+    writeln!(page, "- {what}: {redirect}").unwrap();
     writeln!(page, "- Client authentication: {}.", client_auth(it.client_auth)).unwrap();
     let pkce =
         if it.pkce == Pkce::S256 { "sent (S256)" } else { "not sent: the provider does not support it, or refuses it" };

@@ -3,12 +3,15 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use etl_oauth::config::{Config, Retriever};
 use etl_oauth::job::Job;
+use jiff::Timestamp;
 use serde_json::Value;
-use token_keeper::provider::Grant;
-use token_keeper::token::FailureKind;
+use token_keeper::provider::{Definition, Grant, Overrides, Provider};
+use token_keeper::renewal::Policy;
+use token_keeper::token::{Failure, FailureKind, Record};
 
 use crate::source::{arguments, calls, code, current_part, defined, files, literal, literals, read, same};
 
@@ -202,8 +205,17 @@ fn the_table_of_failures_is_what_the_code_does() {
     let mut table = String::from(
         "| class | waits before the next try | needs a person | what the function advises |\n| --- | --- | --- | --- |\n",
     );
+    let definition = Definition { token_url: Some("https://p.example/".into()), ..Definition::default() };
+    let policy = Policy::of(&Provider::new("custom", definition, Overrides::default()).unwrap());
+    // The pause after so many failures in a row, without jitter.
+    let pause = |class, failures| {
+        let mut record = Record::default();
+        record.health.failures = failures;
+        let health = policy.after_failure(&record, &Failure::new(class, "for the book"), Timestamp::UNIX_EPOCH, 0.0);
+        Duration::from_secs(health.next_try_at.unwrap().as_second().unsigned_abs())
+    };
     for class in FailureKind::ALL {
-        let (first, last) = class.backoff();
+        let (first, last) = (pause(class, 0), pause(class, 100));
         let wait = if class.needs_person() {
             "no try".to_owned()
         } else {

@@ -1,3 +1,5 @@
+//! How an API is called and how it answers, with headers and names parsed.
+
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -13,7 +15,7 @@ use crate::{
 pub struct Facts {
     /// The statuses that say that the token has ended (case F10); 401 where nothing else is known.
     pub expired: Vec<StatusCode>,
-    /// What says so in the body of an answer, whatever its status is.
+    /// The sign of that in the body of an answer, whatever its status is.
     pub expired_in: Option<Mark>,
     /// The header that carries the token.
     pub header: HeaderName,
@@ -21,7 +23,7 @@ pub struct Facts {
     pub prefix: String,
     /// Headers of every request, such as the API's version.
     pub headers: HeaderMap,
-    /// How its answers tell what is left of a rate limit.
+    /// How its answers show what is left of a rate limit.
     pub limits: Limits,
 }
 
@@ -83,7 +85,7 @@ pub struct Limits {
     pub windows: Option<Windows>,
     /// The statuses beside 429 that are a refusal for going too fast when nothing is left.
     pub statuses: Vec<StatusCode>,
-    /// What tells in the body of an answer that a limit is reached, whatever its status is.
+    /// The signs in the body of an answer that a limit is reached, whatever its status is.
     pub told_in: Vec<Mark>,
 }
 

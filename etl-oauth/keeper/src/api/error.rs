@@ -1,19 +1,17 @@
+//! Errors of calls to the API.
+
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 use url::Url;
 
-use crate::{
-    grant::network_error::describe,
-    renewal::{KeeperError, RECORD_DAMAGED},
-    text,
-};
+use crate::{grant::network_error::describe, renewal::KeeperError, text};
 
 /// Why a call to the API brought nothing. No variant shows a query: the API may put anything into one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
-    /// Nobody said where it is.
+    /// Its URL is not configured.
     #[error("the API's address is not known: set the variable api_url")]
     NotConfigured,
     /// There is no token to call it with.
@@ -148,7 +146,7 @@ impl ApiError {
         }
     }
 
-    /// The status for whoever ran the job: a failure that may pass is 502, 503 or 504; 409 says that a person must act.
+    /// The status for the caller that runs the job: a failure that may pass is 502, 503 or 504; 409 says that a person must act.
     /// Never a success: a scheduler that retries must see it (case E7).
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -168,7 +166,7 @@ impl ApiError {
         match self {
             Self::Token(KeeperError::Disabled { .. }) => "disabled",
             Self::Token(KeeperError::NeedsAuthorisation { .. }) => "needs_authorisation",
-            Self::Token(err) if err.is_damage() => RECORD_DAMAGED,
+            Self::Token(err) if err.is_damage() => "record_damaged",
             Self::Token(KeeperError::Failed { failure, .. }) => failure.class().as_str(),
             Self::NotConfigured | Self::NoTls => "config",
             Self::Limited { .. } => "rate_limited",

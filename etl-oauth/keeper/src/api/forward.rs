@@ -1,3 +1,5 @@
+//! Forwarding of a caller's request, as the proxy does.
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use url::Url;
@@ -5,7 +7,7 @@ use url::Url;
 use super::{Api, ApiError};
 use crate::renewal::Token;
 
-/// Somebody else's request, to go to the API as it is but for the token.
+/// A caller's request, which goes to the API as it is but for the token.
 #[derive(Debug)]
 pub struct Forward {
     /// The method.
@@ -61,12 +63,12 @@ impl Forwarded {
 type Passed = (reqwest::Response, Url);
 
 impl Api {
-    /// Sends somebody else's request with the token put on, and gives the answer as it comes, whatever its status; bodies
+    /// Sends a caller's request with the token put on, and gives the answer as it comes, whatever its status; bodies
     /// stream both ways. A token that has ended is renewed; the request is sent again if its body can be. Redirects are
     /// answers.
     ///
     /// # Errors
-    /// No token, no answer, or a rate limit that the API's earlier answers tell of.
+    /// No token, no answer, or a rate limit that the API's earlier answers have shown.
     pub async fn forward(&self, request: Forward) -> Result<Forwarded, ApiError> {
         let (keeper, options) = (&self.keeper, self.options());
         if let Err(retry_after) = self.pace.turn(options.timing.now()) {

@@ -8,7 +8,9 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// The value at `path` (`data.items`; empty for the whole) of a JSON text; `None` where there is none, or a null.
+use crate::json_path;
+
+/// The value at `path` (`/data/items`, RFC 6901, or `data.items`; empty for the whole) of a JSON text; `None` where there is none, or a null.
 ///
 /// # Errors
 /// When the text is no JSON.
@@ -83,9 +85,14 @@ impl<'de> Visitor<'de> for Way<'_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let (key, path) = self.path.split_once('.').unwrap_or((self.path, ""));
+        let first = json_path::split(self.path);
         while let Some(name) = map.next_key_seed(Name)? {
-            if !key.is_empty() && name == key {
+            let path = match &first {
+                Some(_) if json_path::is_whole(self.path, &name) => Some(""),
+                Some((key, rest)) if *key == name => Some(*rest),
+                _ => None,
+            };
+            if let Some(path) = path {
                 map.next_value_seed(Way { path, each: self.each, found: &mut *self.found })?;
             } else {
                 map.next_value::<IgnoredAny>()?;
@@ -95,7 +102,16 @@ impl<'de> Visitor<'de> for Way<'_, 'de> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        if self.path.is_empty() {
+        if let Some((place, path)) = json_path::split(self.path) {
+            let place = place.parse::<usize>().unwrap_or(usize::MAX);
+            for before in 0..=place {
+                if before == place {
+                    list.next_element_seed(Way { path, each: self.each, found: &mut *self.found })?;
+                } else if list.next_element::<IgnoredAny>()?.is_none() {
+                    break;
+                }
+            }
+        } else {
             while let Some(record) = list.next_element()? {
                 (self.found)(record);
             }
@@ -168,6 +184,11 @@ mod tests {
         assert_eq!(at(json, "a.bb").unwrap().unwrap().get(), r#"[ {"x" : 1.0}, 2 ]"#);
         let all: Vec<_> = records(json, "a.bb").unwrap().iter().map(|record| record.get()).collect();
         assert_eq!(all, [r#"{"x" : 1.0}"#, "2"]);
+        assert_eq!(at(json, "/a/bb/0/x").unwrap().unwrap().get(), "1.0");
+        assert_eq!(text(json, "a.bb.1").unwrap().as_deref(), Some("2"));
+        assert_eq!(records(json, "/a/bb").unwrap().len(), 2);
+        assert_eq!(text(br#"{"@odata.nextLink":"u"}"#, "@odata.nextLink").unwrap().as_deref(), Some("u"));
+        assert!(at(json, "/a/bb/2").unwrap().is_none() && at(json, "/a/bb/x").unwrap().is_none());
         for nothing in ["n", "a.c", "t.x", "a.bb.x"] {
             assert!(at(json, nothing).unwrap().is_none(), "{nothing}");
             assert!(records(json, nothing).unwrap().is_empty());

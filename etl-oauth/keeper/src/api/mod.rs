@@ -28,6 +28,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use url::Url;
 
 use crate::{
+    grant::{HttpLimits, client_builder},
     provider::Provider,
     renewal::{Keeper, Token},
 };
@@ -70,7 +71,7 @@ struct Shared {
     paces: Mutex<BTreeMap<String, Arc<Pace>>>,
 }
 
-/// What an [`Api`] is told beside its address.
+/// The options of an [`Api`].
 #[derive(Clone, Debug)]
 pub struct ApiOptions {
     /// Where the API leaves the common ways.
@@ -103,15 +104,13 @@ impl Api {
     /// # Errors
     /// When the TLS library does not start.
     pub fn open(base: Option<Url>, keeper: Keeper, options: ApiOptions) -> Result<Self, ApiError> {
-        let client = || {
-            reqwest::Client::builder()
-                .connect_timeout(Duration::from_secs(5))
-                .read_timeout(Duration::from_secs(30))
-                .user_agent(concat!("etl-oauth/", env!("CARGO_PKG_VERSION")))
+        let client = |whole| {
+            let (connect, read) = (Duration::from_secs(5), Some(Duration::from_secs(30)));
+            client_builder(HttpLimits { whole, connect, read })
         };
         let failed = |_| ApiError::NoTls;
-        let http = client().redirect(same_origin()).timeout(Duration::from_secs(120)).build().map_err(failed)?;
-        let plain = client().redirect(reqwest::redirect::Policy::none()).no_gzip().build().map_err(failed)?;
+        let http = client(Some(Duration::from_secs(120))).redirect(same_origin()).build().map_err(failed)?;
+        let plain = client(None).no_gzip().build().map_err(failed)?;
         let pace = Arc::<Pace>::default();
         let paces = Mutex::new(BTreeMap::from([(keeper.account().to_owned(), Arc::clone(&pace))]));
         Ok(Self { shared: Arc::new(Shared { http, plain, base, options, paces }), keeper, pace })

@@ -1,3 +1,5 @@
+//! Rate limits of one account, shared by all its callers.
+
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -43,7 +45,7 @@ impl Pace {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place for one request, or tells how long there is none.
+    /// Takes a place for one request, or returns how long there is none.
     pub(super) fn turn(&self, now: Timestamp) -> Result<(), Duration> {
         let mut state = self.state();
         let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();

@@ -1,3 +1,5 @@
+//! The pages of a list as a stream.
+
 use std::{
     collections::{HashSet, hash_map::DefaultHasher},
     fmt,
@@ -14,7 +16,7 @@ use super::{ApiError, Bookmark, Paging, Request, Response, paging::Place};
 /// The pages of a list, in order: a [`Stream`], or [`Pages::next`] by hand.
 ///
 /// While a page is read the next one is fetched, and no more than that one. After an error there are no further pages.
-/// Whoever drops it ends the walk.
+/// Dropping it ends the walk.
 #[must_use = "pages are fetched when they are read"]
 pub struct Pages {
     pages: mpsc::Receiver<Result<Response, ApiError>>,
@@ -48,7 +50,7 @@ impl Pages {
             let place = from.as_ref().map(|from| from.place).unwrap_or_default();
             let mut walk = Walk { first, paging, max_pages, place, seen: HashSet::new() };
             let mut next = Some(from);
-            // A place for the page first: what nobody waits for is not fetched.
+            // A place for the page first: no page is fetched that is not awaited.
             while let Some(from) = next.take()
                 && let Ok(place) = sender.reserve().await
             {

@@ -1,3 +1,5 @@
+//! The ways in which APIs split lists into pages.
+
 use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +31,7 @@ pub enum Paging {
         /// or where it is in the last record of the page.
         #[serde(default)]
         last: Option<String>,
-        /// Where the answer tells whether there is more, if it does.
+        /// Where the answer says whether there is more, if it does.
         #[serde(default)]
         more: Option<String>,
         /// Where the records are; for `last` only.

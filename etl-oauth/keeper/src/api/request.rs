@@ -1,3 +1,5 @@
+//! One request to the API: token, limits, retries.
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -156,7 +158,7 @@ impl Request {
                     let now = timing.now();
                     let status = response.status;
                     let limit_told = facts.limits.told_in.iter().any(|mark| mark.is_in(&response.body));
-                    // A limit that the body tells is one, whatever the status says.
+                    // A limit in the body counts, whatever the status is.
                     let paced = if limit_told { StatusCode::TOO_MANY_REQUESTS } else { status };
                     let limited = pace.note(paced, &response.headers, &facts.limits, now);
                     let retry_after = crate::grant::retry_after(&response.headers, now);
@@ -212,7 +214,7 @@ impl Request {
     async fn turn(&self, waited: &mut Duration) -> Result<(), ApiError> {
         let options = self.api.options();
         while let Err(wait) = self.api.pace.turn(options.timing.now()) {
-            // Whoever waits wakes at the same moment: spread out, the first of them find out for the others.
+            // All waiting calls wake at the same moment: spread out, the first ones find out for the others.
             let wait = wait + (wait / 10).min(Duration::from_secs(1)).mul_f64(options.timing.chance());
             if *waited + wait > options.patience {
                 let account = self.api.keeper.account().to_owned();

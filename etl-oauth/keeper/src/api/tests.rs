@@ -197,7 +197,7 @@ async fn pages_are_walked_and_the_next_is_fetched_while_one_is_read() {
     let mut read = Vec::new();
     while let Some(page) = pages.next().await {
         read.push(page.unwrap().json::<[u32; 1]>().unwrap()[0]);
-        // Nobody asks for it, and it comes; and no further one does.
+        // The next page is fetched before it is asked for, and no further one is.
         let wanted = (read.len() + 1).min(3);
         while s.calls().len() < wanted {
             tokio::task::yield_now().await;

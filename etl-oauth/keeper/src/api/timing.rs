@@ -1,3 +1,5 @@
+//! Clock, sleep and randomness of the API client, as values.
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures_core::future::BoxFuture;

@@ -1,4 +1,4 @@
-//! The requests of grants that need nobody: each brings a token when it is asked for, as often as it is asked for.
+//! Requests of grants without a person: client credentials (RFC 6749 §4.4), JWT bearer (RFC 7523), token exchange (RFC 8693).
 
 use jiff::Timestamp;
 
@@ -56,9 +56,8 @@ fn ask<'a>(provider: &'a Provider, client: &Client, fields: &[(&'a str, &'a str)
     TokenRequest::new(&provider.token_url, &provider.token, provider, client, &fields)
 }
 
-/// What the token endpoint's answer is where nobody authorises anything. A grant that is refused is a matter of
-/// configuration, and worth another try later. A refresh token that a server gives all the same (RFC 6749 §4.4.3) is left,
-/// with all that is said of its life: Keycloak says 0 of one that it does not even give.
+/// The answer to a grant without a person. A refused grant is a configuration error, and is retried later. The refresh token
+/// (RFC 6749 §4.4.3) and its lifetime are ignored; Keycloak reports 0 for a token it never issues.
 ///
 /// # Errors
 /// The [`Failure`]; never one that a person could end by authorising.

@@ -33,7 +33,7 @@ struct Inner {
 }
 
 impl Authority {
-    /// The server of `provider`, for the client of `credentials`. Where it is to tell its endpoints itself, somebody must
+    /// The server of `provider`, for the client of `credentials`. Where the endpoints come from metadata, a task must
     /// run [`Authority::follow`].
     #[must_use]
     pub fn new(provider: Provider, credentials: Credentials, wire: HttpClient) -> Self {
@@ -122,7 +122,7 @@ impl Authority {
         self.token(&provider, For::Renewal, key.as_ref(), now, build).await
     }
 
-    /// Asks for tokens by a grant that needs nobody; `tokens` are those that there were.
+    /// Asks for tokens by a grant without a person; `tokens` are the previous ones.
     ///
     /// # Errors
     /// The [`Failure`]; never one that a person could end by authorising.
@@ -188,7 +188,8 @@ impl Authority {
                 Err(err) => tracing::debug!(error = %err, "an ID token that was not asked for is ignored"),
             }
         }
-        if provider.userinfo_url.is_none() {
+        // A token that must not be used is not shown to that endpoint, either.
+        if provider.userinfo_url.is_none() || answer.unfinished.is_some() {
             return Ok(None);
         }
         let build = |client: &Client| {
@@ -201,7 +202,9 @@ impl Authority {
         let raw = raw.await;
         let owner = raw.ok().and_then(|raw| judge_userinfo(&provider, &raw));
         if owner.is_none() {
-            tracing::warn!("the provider does not say whose the new token is");
+            tracing::warn!(
+                "the account that granted the tokens is not known: the userinfo endpoint does not identify it"
+            );
         }
         Ok(owner)
     }
@@ -312,7 +315,7 @@ fn kept_key(provider: &Provider, tokens: Option<&Tokens>) -> Result<Option<Signi
     }
 }
 
-/// An endpoint that nobody has told.
+/// An endpoint that neither configuration nor metadata names.
 fn unknown(variable: &str) -> Failure {
     Failure::new(FailureKind::Config, format!("where the provider does this is not known: set the variable {variable}"))
 }

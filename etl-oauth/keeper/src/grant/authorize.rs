@@ -1,3 +1,5 @@
+//! The authorization request (RFC 6749 §4.1.1) and the errors of its redirect (§4.1.2.1).
+
 use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use url::{Url, form_urlencoded};

@@ -1,3 +1,5 @@
+//! The client's certificate (RFC 8705).
+
 use std::fmt;
 
 use reqwest::Identity;

@@ -1,6 +1,9 @@
+//! Client authentication (RFC 6749 §2.3).
+
 use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Certificate, assertion::CLIENT_ASSERTION};
 use crate::{provider::ClientAuth, token::Secret};
@@ -60,19 +63,13 @@ impl Client {
     }
 }
 
+/// What stays as it is in client authentication: the unreserved characters (RFC 3986 §2.3).
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// RFC 6749 Appendix B, in the one spelling that every measured server decodes alike: unreserved characters stay, every
 /// other byte is `%XX`, a space is `%20` and never `+`.
 fn form_encoded(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push('%');
-            out.push(char::from(b"0123456789ABCDEF"[usize::from(byte >> 4)]));
-            out.push(char::from(b"0123456789ABCDEF"[usize::from(byte & 15)]));
-        }
-        out
-    })
+    utf8_percent_encode(text, UNRESERVED).to_string()
 }
 
 #[cfg(test)]

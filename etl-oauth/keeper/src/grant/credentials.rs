@@ -1,3 +1,5 @@
+//! The client's credentials in mounted secrets.
+
 use jiff::Timestamp;
 
 use super::{Certificate, Client, KeyError, SigningKey, assertion::client_assertion};
@@ -7,7 +9,7 @@ use crate::{
     token::{Failure, FailureKind, Secret},
 };
 
-/// What the function has to show for itself, read anew for every call: a rotated secret must not need a restart.
+/// The client's credentials, read anew for every call: a rotated secret must not need a restart.
 #[derive(Clone, Debug)]
 pub struct Credentials(Source);
 
@@ -35,7 +37,8 @@ impl Credentials {
         Self(Source::Fixed(client))
     }
 
-    /// The secrets that a grant needs with this way of proving who the client is. `None`: nobody has said, and any will do.
+    /// The secrets that a grant needs with this way of proving who the client is. `None`: not configured, and
+    /// the server's metadata decides.
     #[must_use]
     pub fn needed(grant: Grant, auth: Option<ClientAuth>) -> Vec<&'static str> {
         let proof: &[_] = match auth {

@@ -1,4 +1,4 @@
-//! The device grant (RFC 8628): a person types a code on any device, and nobody needs an address of ours.
+//! The device grant (RFC 8628): a person types a code on any device; no redirect URI is needed.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(5);
 /// What `slow_down` adds, for good (§3.5).
 const SLOWER: Duration = Duration::from_secs(5);
-/// The longest wait between two questions that nobody asked for.
+/// The longest wait between two polls, unless the server asks for more.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// What a server gives a device (§3.2).
@@ -71,7 +71,7 @@ pub fn judge_device_codes(provider: &Provider, raw: &HttpResponse) -> Result<Dev
         verification_uri: link("verification_uri").or_else(|| link("verification_url")).ok_or_else(malformed)?,
         verification_uri_complete: link("verification_uri_complete"),
         lifetime,
-        // Whoever waits longer than the codes live stands in the way of the next ones.
+        // An interval beyond the codes' lifetime would block the next codes.
         interval: seconds("interval").unwrap_or(INTERVAL).clamp(at_once, lifetime.max(at_once)),
     })
 }
@@ -114,7 +114,7 @@ impl Polling {
         Self { interval: codes.interval, ends_at: sent_at.checked_add(lifetime).unwrap_or(Timestamp::MAX) }
     }
 
-    /// The pace that somebody else has come to.
+    /// The polling interval that another replica has reached.
     #[must_use]
     pub fn again(interval: Duration, ends_at: Timestamp) -> Self {
         Self { interval, ends_at }
@@ -132,10 +132,10 @@ impl Polling {
         self.interval
     }
 
-    /// What it comes to when nobody has typed the code.
+    /// The failure of codes that expired unused.
     #[must_use]
     pub fn expired() -> Failure {
-        over("nobody typed the code in time", "expired_token")
+        over("the code was not typed in time", "expired_token")
     }
 
     /// Takes an answer, or its absence, and says how to go on.
@@ -263,7 +263,7 @@ mod tests {
         busy.headers.insert("retry-after", 300.into());
         assert_eq!(wait(polling.judge(&provider, Ok(busy.clone()), at(1))), 300);
         assert_eq!(polling.interval().as_secs(), 125, "that was for once");
-        // Who is told to come back after the end need not.
+        // A wait beyond the codes' end ends the polling.
         assert!(matches!(polling.judge(&provider, Ok(busy), at(700)), Polled::Over(_)));
     }
 

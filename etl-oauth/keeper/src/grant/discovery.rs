@@ -1,4 +1,4 @@
-//! What is known of a provider whose server tells its endpoints itself.
+//! The metadata of a provider's server (RFC 8414, OpenID Connect Discovery), read in the background.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// The longest wait between two tries while nothing is known.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// A provider, and what its server has told of it.
+/// A provider, completed by its server's metadata.
 #[derive(Debug)]
 pub(super) struct Known {
     /// As it is configured: what is said here stays.
@@ -27,7 +27,7 @@ pub(super) struct Known {
 
 #[derive(Clone, Debug)]
 enum Told {
-    /// Nobody has looked yet.
+    /// Not read yet.
     Nothing,
     /// All that is needed.
     Enough,
@@ -112,7 +112,7 @@ async fn read(issuer: &str, wire: &HttpClient) -> Result<Metadata, Failure> {
             Ok(raw) if raw.status.is_success() => match Metadata::read(issuer, &raw.body) {
                 Ok(metadata) => return Ok(metadata),
                 Err(err @ MetadataError::NotADocument) => not_sent(format!("what is at {place} {err}")),
-                // Whoever answers there answers wrongly: the other place is not asked.
+                // The server there is misconfigured or another one: the other place is not asked.
                 Err(err) => return Err(Failure::new(FailureKind::Config, format!("the document at {place} {err}"))),
             },
             Ok(raw) => {
@@ -126,7 +126,7 @@ async fn read(issuer: &str, wire: &HttpClient) -> Result<Metadata, Failure> {
     Err(worst.unwrap_or_else(|| Failure::new(FailureKind::Config, "issuer is no URL")))
 }
 
-/// Whoever wanted to ask for a token has not done so: that much is sure, and it may be tried again.
+/// The token request was not sent, so it may be tried again.
 fn not_sent(detail: String) -> Failure {
     Failure::new(FailureKind::NetworkNotSent, detail)
 }

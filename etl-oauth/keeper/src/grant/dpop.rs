@@ -76,8 +76,8 @@ impl Nonces {
     }
 }
 
-/// Whether a server that is shown a token refuses the proof for want of the nonce that it gives (§9). Of callers that were
-/// refused at the same moment each may ask once more, whoever took note of the nonce first.
+/// Whether a server that is shown a token refuses the proof for want of the nonce that it gives (§9). Of callers
+/// that were refused at the same moment each may ask once more.
 #[must_use]
 pub fn asks_for_nonce(status: StatusCode, headers: &HeaderMap) -> bool {
     let said = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("use_dpop_nonce"));

@@ -35,12 +35,9 @@ pub(super) fn sign(how: &Sign, key: &str, before: &str, fields: &[(String, Strin
         Hash::Sha512 => hmac::HMAC_SHA512,
     };
     let tag = hmac::sign(&hmac::Key::new(algorithm, key.as_bytes()), text.as_bytes());
-    let hex = |upper: bool| -> String {
-        tag.as_ref().iter().map(|byte| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") }).collect()
-    };
     match how.encoding {
-        Encoding::Hex => hex(false),
-        Encoding::HexUpper => hex(true),
+        Encoding::Hex => hex::encode(tag),
+        Encoding::HexUpper => hex::encode_upper(tag),
         Encoding::Base64 => STANDARD.encode(tag.as_ref()),
     }
 }

@@ -1,3 +1,5 @@
+//! HTTP to the provider: the one client builder, and the seam behind which the network lies.
+
 use std::{sync::Arc, time::Duration};
 
 use futures_core::future::BoxFuture;
@@ -8,6 +10,30 @@ use crate::token::{Failure, FailureKind};
 
 /// The longest answer that is read: a token answer is a few kilobytes.
 const BODY_LIMIT: usize = 1 << 20;
+
+/// The limits of an HTTP client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// For a whole call, its body included; `None` where bodies are streams of any length.
+    pub whole: Option<Duration>,
+    /// For a connection.
+    pub connect: Duration,
+    /// Between two parts of an answer.
+    pub read: Option<Duration>,
+}
+
+/// The one builder of HTTP clients: rustls, these limits, no redirects, a user agent. A redirect may lead to a host that
+/// nothing here has named, with what the request carries.
+#[doc(hidden)]
+#[must_use]
+pub fn client_builder(limits: HttpLimits) -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(limits.connect)
+        .user_agent(concat!("etl-oauth/", env!("CARGO_PKG_VERSION")));
+    let builder = limits.whole.into_iter().fold(builder, reqwest::ClientBuilder::timeout);
+    limits.read.into_iter().fold(builder, reqwest::ClientBuilder::read_timeout)
+}
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +92,7 @@ impl std::fmt::Debug for HttpClient {
 
 impl HttpClient {
     /// HTTP with a time limit for a whole call, without redirects: a redirected token request would carry the client's
-    /// secret to a host that nobody named.
+    /// secret to a host that is not configured.
     ///
     /// # Errors
     /// When the TLS library does not start.
@@ -75,14 +101,11 @@ impl HttpClient {
     }
 
     pub(super) fn builder(timeout: Duration) -> reqwest::ClientBuilder {
-        reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(timeout)
-            .connect_timeout(timeout.min(Duration::from_secs(5)))
+        let connect = timeout.min(Duration::from_secs(5));
+        client_builder(HttpLimits { whole: Some(timeout), connect, read: None })
             // A connection of its own for each call: an idle one that the provider closes at the same moment would make a
             // request that never arrived look like one whose answer was lost.
             .pool_max_idle_per_host(0)
-            .user_agent(concat!("etl-oauth/", env!("CARGO_PKG_VERSION")))
     }
 
     pub(super) fn over(
@@ -164,7 +187,7 @@ mod tests {
         token::Secret,
     };
 
-    /// What comes of a renewal at a server that answers one request so, and goes on with blanks while anybody listens.
+    /// The result of a renewal at a server that answers one request so, and then sends blanks until the client hangs up.
     async fn answered(head: &'static str, endless: bool) -> HttpResponse {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let token_url = format!("http://{}/token", listener.local_addr().unwrap());
@@ -190,7 +213,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_redirect_is_an_answer_and_is_not_followed() {
-        // Nobody listens any more: whoever followed would find nobody.
+        // The client has hung up, and the listener ends with it.
         let head = "HTTP/1.1 307 Temporary Redirect\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
         assert_eq!(answered(head, false).await.status, 307);
     }

@@ -1,3 +1,5 @@
+//! Private keys that sign JWTs (RFC 7515, RFC 7518).
+
 use std::sync::Arc;
 
 use aws_lc_rs::{

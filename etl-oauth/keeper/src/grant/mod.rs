@@ -32,7 +32,9 @@ pub use credentials::Credentials;
 pub use device::{DeviceCodes, Polled, Polling, device_codes, device_token, judge_device_codes};
 pub use dpop::Nonces;
 pub use hmac::is_signed;
-pub use http_client::{HttpClient, SendError, Unanswered};
+#[doc(hidden)]
+pub use http_client::client_builder;
+pub use http_client::{HttpClient, HttpLimits, SendError, Unanswered};
 pub use key::{KeyError, SigningKey};
 pub use par::{judge_pushed, pushed};
 pub use request::{TokenRequest, authorization_code, introspection, refresh_token, revocation, second, userinfo};

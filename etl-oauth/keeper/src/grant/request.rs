@@ -1,3 +1,5 @@
+//! Requests to the provider's endpoints, laid over by its definition.
+
 use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};

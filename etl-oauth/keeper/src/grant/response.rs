@@ -1,3 +1,5 @@
+//! Answers of the endpoints, judged by status, headers and body.
+
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};

@@ -1,3 +1,5 @@
+//! The values of placeholders in a request.
+
 use jiff::Timestamp;
 
 use super::Client;

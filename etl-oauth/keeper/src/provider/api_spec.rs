@@ -1,3 +1,5 @@
+//! A definition's description of the API.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -17,9 +19,9 @@ pub struct ApiFacts {
     pub headers: BTreeMap<String, String>,
     /// The statuses that mean that the access token has ended.
     pub expired: Vec<u16>,
-    /// What says so in the body of an answer, whatever its status is. `/proxy` does not read bodies, and hands it on.
+    /// The sign of that in the body of an answer, whatever its status is. `/proxy` does not read bodies, and hands it on.
     pub expired_in: Option<Mark>,
-    /// How it tells what is left of its limits.
+    /// How its answers show what is left of its limits.
     pub limits: Limits,
     /// How it splits long answers, where all its resources do alike.
     pub paging: Option<Paging>,
@@ -39,26 +41,26 @@ impl Default for ApiFacts {
     }
 }
 
-/// The headers in which an API tells what is left of its limits. `Retry-After` is honoured without being named.
+/// How an API shows what is left of its limits. `Retry-After` is honoured without being named.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// The header with the number of requests that are left.
     pub remaining: Option<String>,
-    /// The header that tells when there are new ones.
+    /// The header with the time of the next ones.
     pub reset: Option<String>,
     /// What that one counts.
     pub reset_unit: ResetUnit,
     /// The header with the number of requests that are allowed; with several windows a list with commas.
     pub limit: Option<String>,
-    /// The header with the number of requests made, where the API tells that and not what is left.
+    /// The header with the number of requests made, where the API sends that instead of what is left.
     pub usage: Option<String>,
     /// The windows that the lists count, in seconds. A window begins at a whole multiple of it, counted in UTC.
     pub windows: Vec<u32>,
     /// The statuses, beside 429, that mean that a limit is reached when nothing is left.
     pub statuses: Vec<u16>,
-    /// What tells in the body of an answer that a limit is reached, whatever its status is. `/proxy` does not read bodies,
+    /// The signs in the body of an answer that a limit is reached, whatever its status is. `/proxy` does not read bodies,
     /// and hands it on.
     pub told_in: Vec<Mark>,
 }
@@ -81,7 +83,7 @@ pub enum ResetUnit {
     Rfc3339,
 }
 
-/// How an API splits long answers. A place in an answer is a path with dots. `records` is empty where the answer is the
+/// How an API splits long answers. A place in an answer is a JSON pointer (RFC 6901), or a path with dots. `records` is empty where the answer is the
 /// array itself, and where the place differs from one resource to the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -1,4 +1,4 @@
-//! What makes a definition contradictory or unsafe. Each is found before any is told.
+//! Mistakes that make a definition contradictory or unsafe; all are found before they are reported.
 
 mod placement;
 

@@ -1,3 +1,5 @@
+//! A provider's definition, as its TOML file has it.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -41,11 +43,11 @@ pub struct Definition {
     pub refresh_url: Option<String>,
     /// Where tokens are revoked (RFC 7009, or the provider's own way). Its path may hold `{client_id}`.
     pub revoke_url: Option<String>,
-    /// Where a token's end is asked for (RFC 7662 §2), where neither the answer nor the token itself tells it.
+    /// Where a token's expiry is asked for (RFC 7662 §2), where neither the answer nor the token itself has it.
     pub introspect_url: Option<String>,
     /// Where a fresh access token is exchanged once more, before it is of use: for one that lives longer, for a session.
     pub second_url: Option<String>,
-    /// Where the account that a token belongs to is told, to a GET: a URL, or a path below `api_url`.
+    /// Where a GET identifies the account that a token belongs to: a URL, or a path below `api_url`.
     pub userinfo_url: Option<String>,
     /// Where that answer has the identifier of the account that never changes: a JSON pointer (RFC 6901).
     pub userinfo_id: Option<String>,
@@ -95,7 +97,7 @@ pub struct Definition {
     pub introspect: Call,
     /// What is revoked, in this order.
     pub revoke_tokens: Vec<TokenKind>,
-    /// Where the token answer has its fields, and what tells an error.
+    /// Where the token answer has its fields, and its signs of errors and limits.
     pub answer: AnswerShape,
     /// Error codes, beside `invalid_grant`, that mean that the grant itself is refused.
     pub grant_errors: Vec<String>,

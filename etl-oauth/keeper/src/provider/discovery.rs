@@ -1,4 +1,4 @@
-//! What a server tells of itself: OpenID Connect Discovery 1.0 and RFC 8414. Pure: documents are read here, not fetched.
+//! A server's metadata: OpenID Connect Discovery 1.0 and RFC 8414. Pure: documents are read here, not fetched.
 
 use serde::Deserialize;
 use url::Url;
@@ -53,7 +53,7 @@ pub enum MetadataError {
     /// No JSON object of that shape.
     #[error("is no metadata document")]
     NotADocument,
-    /// RFC 8414 §3.3: compared to the letter. What the document says is not shown: anybody may have written it.
+    /// RFC 8414 §3.3: compared to the letter. Nothing of the document is shown: its author is unknown.
     #[error(
         "names another issuer; `issuer` must be what the document says, to the letter, a slash at the end included"
     )]

@@ -1,3 +1,5 @@
+//! URLs of endpoints: https, or http on loopback.
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};

@@ -1,3 +1,5 @@
+//! Grant types and their terms.
+
 use serde::{Deserialize, Serialize};
 
 /// How an account gets its first token, and its next.
@@ -41,7 +43,7 @@ impl Grant {
         Self::NAMES.iter().find(|(_, grant)| *grant == self).map_or("", |(name, _)| name)
     }
 
-    /// Whether new tokens come by asking again: nobody has to allow it, and no refresh token is spent.
+    /// Whether new tokens come by asking again: without a person, and without a refresh token.
     #[must_use]
     pub fn asks_again(self) -> bool {
         !matches!(self, Self::AuthorizationCode | Self::DeviceCode)
@@ -63,7 +65,7 @@ pub struct AssertionTerms {
     pub audience: Option<String>,
     /// `iss`; the client's id where nothing is said.
     pub issuer: Option<String>,
-    /// `sub`: for whom a token is asked; where nothing is said the same as `iss`.
+    /// `sub`: the account that the token is for; `iss` where nothing is said.
     pub subject: Option<String>,
     /// The name of the claim that holds the scope; a form field holds it where nothing is said.
     pub scope_claim: Option<String>,
@@ -129,7 +131,7 @@ pub struct ExchangeTerms {
     pub subject_token_file: String,
     /// What kind of token that is.
     pub subject_token_type: String,
-    /// For whom the new token is; OpenFaaS takes `NAMESPACE:FUNCTION`.
+    /// The audience of the new token; OpenFaaS takes `NAMESPACE:FUNCTION`.
     pub audience: Vec<String>,
 }
 

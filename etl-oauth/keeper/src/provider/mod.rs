@@ -46,8 +46,8 @@ pub struct Provider {
     pub title: String,
     /// Where a person is asked (RFC 6749 §3.1).
     pub authorize_url: Option<Url>,
-    /// Where codes become tokens (RFC 6749 §3.2). Until the server has told it, and where the grant needs none, this is
-    /// `https://unknown.invalid/`, where nobody can ever be (RFC 2606 §2).
+    /// Where codes become tokens (RFC 6749 §3.2). Until metadata names it, and where the grant needs none, this is
+    /// `https://unknown.invalid/`, which can never exist (RFC 2606 §2).
     pub token_url: Url,
     /// Where refresh tokens become tokens; most often the token endpoint.
     pub refresh_url: Url,
@@ -55,7 +55,7 @@ pub struct Provider {
     pub revoke_url: Option<Url>,
     /// Where a fresh access token is exchanged once more.
     pub second_url: Option<Url>,
-    /// Where the account that a token belongs to is told.
+    /// The endpoint that identifies the account of a token.
     pub userinfo_url: Option<Url>,
     /// The API, up to its version.
     pub api_url: Option<Url>,
@@ -128,7 +128,7 @@ impl Provider {
         let (mut definition, values) = overlay(definition, overrides);
         let mut wrong = check_values(name, &definition, &values);
         wrong.extend(check::given_urls(&definition, &given));
-        // A value that is wrong is told as such, and not by what an address would become of it.
+        // A wrong value is reported as such, not as a wrong URL.
         let values = with_defaults(&definition, sound(&definition, values));
         let issuer = definition.issuer.take();
         definition.issuer = issuer.and_then(|issuer| fill(&issuer, |name| values.get(name).map(String::as_str)));
@@ -197,13 +197,13 @@ impl Provider {
         })
     }
 
-    /// How the client proves who it is; `None` where nobody said and the server will tell.
+    /// How the client proves who it is; `None` where the server's metadata decides.
     #[must_use]
     pub fn said_client_auth(&self) -> Option<ClientAuth> {
         (self.said.client_auth || !self.discovers).then_some(self.client_auth)
     }
 
-    /// For whom a signed statement is: as was said, with the provider's variables filled in, else the issuer, else the token
+    /// The audience of a signed statement: as configured, with the provider's variables filled in, else the issuer, else the token
     /// endpoint (RFC 7523 §3).
     #[must_use]
     pub fn assertion_audience(&self) -> Cow<'_, str> {
@@ -213,11 +213,11 @@ impl Provider {
         Cow::Borrowed(self.issuer.as_deref().unwrap_or(self.token_url.as_str()))
     }
 
-    /// The provider with what its server tells: what was said here stays. Of the ways to prove who the client is, the first
+    /// The provider completed by its server's metadata; what is configured stays. Of the ways to prove who the client is, the first
     /// one that is `usable` with the secrets that there are.
     ///
     /// # Errors
-    /// When the server does not tell an endpoint that the grant cannot do without: its name in the metadata.
+    /// The name, in the metadata, of an endpoint that the grant needs and the server does not have.
     pub fn learned(&self, told: &Metadata, usable: impl Fn(ClientAuth) -> bool) -> Result<Self, &'static str> {
         let or = |said: &Option<Url>, told: &Option<Url>| said.clone().or_else(|| told.clone());
         let mut definition = (*self.definition).clone();

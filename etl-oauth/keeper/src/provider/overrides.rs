@@ -1,3 +1,5 @@
+//! What the configuration lays over a definition.
+
 use std::{mem::take, time::Duration};
 
 use url::Url;
@@ -119,7 +121,7 @@ pub(super) fn sound(definition: &Definition, mut values: Values) -> Values {
     values
 }
 
-/// The values that are known before anybody is back: those that were set, else the definition's.
+/// The values that are known before a redirect: those that were set, else the definition's.
 pub(super) fn with_defaults(definition: &Definition, mut values: Values) -> Values {
     for (name, variable) in &definition.variables {
         if let Some(default) = &variable.default {

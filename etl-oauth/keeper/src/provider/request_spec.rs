@@ -1,3 +1,5 @@
+//! A definition's description of a request.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

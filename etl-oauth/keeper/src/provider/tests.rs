@@ -1,3 +1,5 @@
+//! Tests of definitions with overrides and metadata.
+
 use super::*;
 
 #[test]

@@ -7,7 +7,7 @@ use super::{
     variable::{is_name, placeholders},
 };
 
-/// Where nobody can ever be.
+/// A URL that can never exist (RFC 2606 §2).
 pub(super) fn nowhere() -> Url {
     #[expect(clippy::expect_used, reason = "a constant, and a URL")]
     "https://unknown.invalid/".parse().expect("a URL")

@@ -1,3 +1,5 @@
+//! Variables of URLs, parameters and headers.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -13,13 +15,13 @@ pub type Values = BTreeMap<String, String>;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Variable {
-    /// What it is, for whoever has to set it.
+    /// What it is, for the person who sets it.
     pub about: Option<String>,
     /// What a value may be.
     pub kind: Kind,
     /// Where its value comes from.
     pub from: Source,
-    /// The field of the token answer (a path with dots), or the parameter of the redirect, where that is not its own name; the
+    /// The field of the token answer (a JSON pointer, or a path with dots), or the parameter of the redirect, where that is not its own name; the
     /// name of the secret.
     pub at: Option<String>,
     /// Its value as long as no other is known.

@@ -2,17 +2,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Keeper, Parts, work::Work};
+use tokio_util::task::TaskTracker;
+
+use super::{Keeper, Parts};
 use crate::store::{DEFAULT_ACCOUNT, StoreError, TokenStore, check_account};
 
 /// One keeper an account, made when it is first asked for; all share store, provider and client.
 pub struct Keepers {
     parts: Arc<Parts>,
     known: Mutex<BTreeMap<String, Keeper>>,
-    work: Arc<Work>,
+    work: TaskTracker,
 }
 
 impl std::fmt::Debug for Keepers {
@@ -25,8 +27,8 @@ impl Keepers {
     /// Keepers made of `parts`, that of the account `default` to begin with.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let (parts, work) = (Arc::new(parts), Arc::default());
-        let first = Keeper::sharing(DEFAULT_ACCOUNT, Arc::clone(&parts), Arc::clone(&work));
+        let (parts, work) = (Arc::new(parts), TaskTracker::new());
+        let first = Keeper::sharing(DEFAULT_ACCOUNT, Arc::clone(&parts), work.clone());
         Self { parts, known: Mutex::new(BTreeMap::from([(DEFAULT_ACCOUNT.to_owned(), first)])), work }
     }
 
@@ -40,7 +42,7 @@ impl Keepers {
     /// When that is no name of an account, or the store holds the one account `default` only.
     pub fn get(&self, account: &str) -> Result<Keeper, StoreError> {
         self.check(account)?;
-        let make = || Keeper::sharing(account, Arc::clone(&self.parts), Arc::clone(&self.work));
+        let make = || Keeper::sharing(account, Arc::clone(&self.parts), self.work.clone());
         Ok(self.known().entry(account.to_owned()).or_insert_with(make).clone())
     }
 
@@ -54,7 +56,7 @@ impl Keepers {
         let known = self.known().get(account).cloned();
         let keeper = match known {
             Some(keeper) => keeper,
-            None => Keeper::sharing(account, Arc::clone(&self.parts), Arc::clone(&self.work)),
+            None => Keeper::sharing(account, Arc::clone(&self.parts), self.work.clone()),
         };
         if account == DEFAULT_ACCOUNT || keeper.current().is_some() {
             return Ok(Some(keeper));
@@ -101,10 +103,14 @@ impl Keepers {
         self.parts.store.reseal().await
     }
 
-    /// What is alive while a renewal or a write of any account is under way.
-    #[must_use]
-    pub fn unfinished(&self) -> Option<Weak<dyn std::any::Any + Send + Sync>> {
-        self.work.unfinished()
+    /// Waits until no renewal, no write of tokens and no notification of any account is under way: what a process waits for
+    /// before it exits.
+    pub fn finished(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let work = self.work.clone();
+        async move {
+            work.close();
+            work.wait().await;
+        }
     }
 
     /// Looks at the store again whenever another replica has written, where the store tells of that: a rotation is known

@@ -20,6 +20,11 @@ pub enum Kept {
     InMemory(StoreError),
 }
 
+/// Another grant is stored, and this one may not take its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the account is authorised already")]
+pub struct Taken;
+
 impl Keeper {
     /// Takes the tokens of a new authorisation, requested at `sent_at`. They are good to use at once; [`Kept`] says whether
     /// they are safe, too. A write that fails is tried again until it succeeds or newer tokens are stored.
@@ -55,12 +60,45 @@ impl Keeper {
                 self.0.unsaved.store(true, Ordering::Release);
                 self.publish(Stored { record: record.clone(), version: Version::new("unsaved") });
                 let keeper = self.clone();
-                let work = self.0.work.begin();
+                let work = self.0.work.token();
                 tokio::spawn(async move {
                     let _unfinished = work;
                     keeper.put_until_done(record).await;
                 });
                 Kept::InMemory(err)
+            }
+        }
+    }
+
+    /// Takes a [`Keeper::grant`] only where no grant is stored: of two that arrive at the same moment, the first one wins.
+    ///
+    /// # Errors
+    /// [`Taken`], where one is stored.
+    pub async fn take_where_free(&self, grant: &Record) -> Result<Kept, Taken> {
+        loop {
+            let there = match self.load().await {
+                Ok(there) => there,
+                // What cannot be read may be another's grant, and then the generation of this one is too low to replace it.
+                Err(_) => return Ok(self.take(grant).await),
+            };
+            let (before, was) = there.map(|there| (there.record, there.version)).unzip();
+            let before = before.unwrap_or_default();
+            if before.tokens.is_some() {
+                self.sync().await;
+                return Err(Taken);
+            }
+            let authorisations = before.authorisations.saturating_add(1);
+            let used = before.used.clone();
+            let record = Record { generation: before.generation + 1, used, authorisations, ..grant.clone() };
+            let record = record.over(&before, self.0.parts.announcer.is_heard(), self.now());
+            match self.0.parts.store.save(self.account(), &record, was.as_ref()).await {
+                Ok(version) => {
+                    self.announce(before.state(), &record);
+                    self.publish(Stored { record, version });
+                    return Ok(Kept::Stored);
+                }
+                Err(StoreError::Conflict) => {}
+                Err(_) => return Ok(self.take(grant).await),
             }
         }
     }

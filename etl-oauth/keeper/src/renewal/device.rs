@@ -229,7 +229,7 @@ impl Keeper {
             }
             let sent_at = self.now();
             // From here until the tokens are stored the process had better not end.
-            let _unfinished = self.0.work.begin();
+            let _unfinished = self.0.work.token();
             let over = match self.0.parts.authority.poll(&device.device_code, &mut polling, sent_at).await {
                 Polled::Wait(next) => {
                     pause = next;

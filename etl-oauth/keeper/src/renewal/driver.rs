@@ -87,7 +87,7 @@ impl Keeper {
         let flight = Arc::new(Flight::default());
         *current = Some(Arc::clone(&flight));
         let ending = Ending { keeper: self.clone(), flight: Arc::clone(&flight) };
-        let work = self.0.work.begin();
+        let work = self.0.work.token();
         tokio::spawn(crate::trace_context::carry(async move {
             let _unfinished = work;
             ending.keeper.fly(need, &ending.flight).await;

@@ -17,15 +17,14 @@ mod single_flight;
 mod state_machine;
 mod token;
 mod token_cache;
-mod work;
 
 pub use accounts::Keepers;
-pub use authorize::Kept;
+pub use authorize::{Kept, Taken};
 pub use clock::Clock;
 pub use device::Invitation;
 pub(crate) use driver::jitter;
 pub use error::{KeeperError, RECORD_DAMAGED};
-pub use notify::{Announcement, Announcer};
+pub use notify::{Announcement, Announcer, Origin};
 pub use policy::{Policy, Renew};
 pub use protocol::{Action, Event, Outcome, Reason};
 pub use revoke::Revoked;
@@ -46,8 +45,9 @@ use arc_swap::ArcSwapOption;
 use device::Desk;
 use jiff::Timestamp;
 use single_flight::{Flight, Landing};
+use state_machine::store_failure;
 use token_cache::Current;
-use work::Work;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     grant::Authority,
@@ -83,7 +83,7 @@ struct Inner {
     current: ArcSwapOption<Current>,
     flight: Mutex<Option<Arc<Flight>>>,
     /// Renewals and writes under way.
-    work: Arc<Work>,
+    work: TaskTracker,
     /// The newest generation that the API has taken.
     worked: AtomicU64,
     /// The lease is ours.
@@ -115,11 +115,11 @@ impl std::fmt::Debug for Keeper {
 impl Keeper {
     /// The keeper of `account`. Keepers of many accounts share their parts in an [`Arc`].
     pub fn new(account: impl Into<String>, parts: impl Into<Arc<Parts>>) -> Self {
-        Self::sharing(account, parts.into(), Arc::default())
+        Self::sharing(account, parts.into(), TaskTracker::new())
     }
 
     /// The keeper of `account`, whose work counts as that of others.
-    fn sharing(account: impl Into<String>, parts: Arc<Parts>, work: Arc<Work>) -> Self {
+    fn sharing(account: impl Into<String>, parts: Arc<Parts>, work: TaskTracker) -> Self {
         Self(Arc::new(Inner {
             account: account.into(),
             parts,
@@ -299,8 +299,12 @@ impl Keeper {
             let class = health.class.unwrap_or(FailureKind::ProviderUnavailable);
             return Some(self.failed(Failure::new(class, health.detail.clone().unwrap_or_default())));
         }
-        (now.as_millisecond() < self.0.store_again_at.load(Ordering::Acquire))
-            .then(|| self.failed(Failure::new(FailureKind::StoreUnavailable, "the store cannot be used; trying on")))
+        (now.as_millisecond() < self.0.store_again_at.load(Ordering::Acquire)).then(|| {
+            self.failed(match self.damage() {
+                Some(damage) => store_failure(&damage),
+                None => Failure::new(FailureKind::StoreUnavailable, "the store cannot be used; trying on"),
+            })
+        })
     }
 
     /// After a renewal: its tokens, or the old ones while they live.

@@ -277,7 +277,7 @@ impl Renewal {
     }
 }
 
-fn store_failure(err: &StoreError) -> Failure {
+pub(super) fn store_failure(err: &StoreError) -> Failure {
     let failure = Failure::new(FailureKind::StoreUnavailable, err.to_string());
     match err {
         StoreError::Damaged { .. } => failure.with_code(RECORD_DAMAGED),

@@ -34,6 +34,12 @@ impl Token {
         self.held.as_ref().and_then(|current| current.stored.record.tokens.as_ref()).unwrap_or(&NONE)
     }
 
+    /// The access token itself, for the header that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.tokens().access_token.expose()
+    }
+
     /// The generation that a refusal by the API must name.
     #[must_use]
     pub fn generation(&self) -> u64 {

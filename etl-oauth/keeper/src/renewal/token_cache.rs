@@ -86,10 +86,7 @@ impl Keeper {
 
     pub(super) fn note_store(&self, err: Option<&StoreError>) {
         match err {
-            // The store works; it is the record that does not.
-            None | Some(StoreError::Conflict | StoreError::Damaged { .. }) => {
-                self.0.store_ok.store(true, Ordering::Release)
-            }
+            None | Some(StoreError::Conflict) => self.0.store_ok.store(true, Ordering::Release),
             Some(err) => {
                 if self.0.store_ok.swap(false, Ordering::AcqRel) {
                     tracing::warn!(account = self.account(), error = %err, "the store cannot be used; trying on");

@@ -1,3 +1,5 @@
+//! A device authorisation that is under way (RFC 8628).
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -38,7 +40,7 @@ impl Device {
         self.device_code.same(&other.device_code)
     }
 
-    /// Whether somebody could still type the code.
+    /// Whether the code can still be typed.
     #[must_use]
     pub fn is_open(&self, now: Timestamp) -> bool {
         self.failure.is_none() && now < self.ends_at

@@ -1,3 +1,5 @@
+//! The fields of a token answer besides the tokens.
+
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -8,9 +10,9 @@ use serde_json::{
 
 use crate::text;
 
-/// What a provider's answer says besides the two tokens: some APIs need a field of it.
+/// The fields of a token answer besides the two tokens; some APIs need one of them.
 ///
-/// Kept as a text, and read when somebody asks: as a tree it would be the largest part of an account that nobody uses.
+/// Kept as JSON text and parsed on access: as a tree it would be the largest part of an account in memory.
 #[derive(Clone, Default)]
 pub struct ExtraFields(Option<Box<RawValue>>);
 

@@ -1,14 +1,16 @@
+//! Failures of renewals and authorisations: a closed set of kinds, each with its backoff and next step.
+
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// Why a renewal, or an authorisation, did not bring a token. A closed set: whoever handles one handles all.
+/// Why a renewal, or an authorisation, did not bring a token. A closed set, so that callers can match all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// Another replica holds the lease, or renewed with the same refresh token before us.
     LostRace,
-    /// The provider refused the grant itself (RFC 6749 §5.2), and nobody else has renewed it since.
+    /// The provider refused the grant itself (RFC 6749 §5.2), and no other replica has renewed since.
     InvalidGrant,
     /// The provider does not know this client, or its secret.
     InvalidClient,
@@ -141,7 +143,7 @@ impl Failure {
         self
     }
 
-    /// Adds what the provider tells of why, in the fields that its definition names. It is shown to people.
+    /// Adds the provider's own reason, from the fields that its definition names. It is shown to people.
     #[must_use]
     pub fn with_reason(mut self, reason: Option<String>) -> Self {
         self.reason = reason;
@@ -167,7 +169,7 @@ impl Failure {
         self.code.as_deref()
     }
 
-    /// What the provider tells of why, where its definition names the fields that may be shown.
+    /// The provider's own reason, where its definition names the fields that may be shown.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()

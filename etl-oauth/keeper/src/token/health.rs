@@ -1,3 +1,5 @@
+//! The health of an account: failures in a row, the next try, the state that follows.
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

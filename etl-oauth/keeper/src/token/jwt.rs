@@ -1,5 +1,5 @@
-//! What an access token says of itself, where it is a JWT (RFC 9068). Nobody verifies it here: it is the API that must, and
-//! we do no more with it than look at the clock and show it to the operator.
+//! What an access token says of itself, where it is a JWT (RFC 9068). Its signature is not verified here: that is the
+//! API's part. The claims are used for the token's end and shown to the operator.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
@@ -20,14 +20,13 @@ pub fn claims(token: &Secret) -> Option<Map<String, Value>> {
     read(header)?.contains_key("alg").then(|| read(claims)).flatten()
 }
 
-/// When it ends by its own words.
+/// Expiry from `exp`.
 pub(super) fn expires_at(token: &Secret) -> Option<Timestamp> {
     lifetime::instant(claims(token)?.get("exp")?)
 }
 
-/// When it ends by its own words, for whoever asked for it at `sent_at`: where it says when it was issued, no later than its
-/// lifetime from then on. So a clock that is behind the server's takes no dead token for a living one, and one that is far
-/// ahead does not find each new token dead.
+/// Expiry from `exp`, capped at `sent_at + (exp - iat)` against clock skew: a clock that is behind the server's takes no dead
+/// token for a living one, and one that is far ahead does not find each new token dead.
 pub(super) fn ends_at(token: &Secret, sent_at: Timestamp) -> Option<Timestamp> {
     let claims = claims(token)?;
     let end = lifetime::instant(claims.get("exp")?)?;

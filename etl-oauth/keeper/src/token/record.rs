@@ -1,3 +1,5 @@
+//! The record of one account, written and replaced as a whole.
+
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
@@ -16,7 +18,7 @@ pub struct Record {
     pub generation: u64,
     /// The tokens; `None` before the first authorisation and after a revocation.
     pub tokens: Option<Tokens>,
-    /// The renewal that is under way, or whose outcome nobody knows.
+    /// The renewal that is under way, or whose outcome is unknown.
     pub intent: Option<Intent>,
     /// How the account fares.
     pub health: Health,
@@ -24,11 +26,11 @@ pub struct Record {
     pub notes: Map<String, Value>,
     /// Who granted the tokens, where the provider says.
     pub owner: Option<Subject>,
-    /// What was used up, by whichever replica, until it would have ended anyway: answers to authorisations are good once.
+    /// Names that were used up, with the time until which they are kept: an answer to an authorisation is accepted once.
     pub used: BTreeMap<String, Timestamp>,
-    /// A change of the account's state that nobody has been told of yet.
+    /// A change of the account's state whose notification is not delivered yet.
     pub untold: Option<PendingNotification>,
-    /// How often somebody has authorised the account: what a renewal never changes.
+    /// How often the account was authorised. A renewal does not count.
     pub authorisations: u32,
     /// A device authorisation that is under way, for whichever replica goes on with it.
     pub device: Option<Box<Device>>,
@@ -113,7 +115,7 @@ impl Record {
         }
     }
 
-    /// The record after a revocation: no tokens, and a generation that tells everyone so.
+    /// The record after a revocation: no tokens, and a newer generation, by which other replicas learn of it.
     #[must_use]
     pub fn revoked(&self) -> Self {
         let (notes, used) = (self.notes.clone(), self.used.clone());
@@ -121,8 +123,8 @@ impl Record {
         Self { generation: self.generation + 1, notes, used, authorisations, ..Self::default() }
     }
 
-    /// The record as it is to be written over `before`: what people have not been told yet stays in it, and where `tells`,
-    /// a change of state joins it.
+    /// The record as it is to be written over `before`. A pending notification stays in it; where `tells`, a change of state
+    /// becomes one.
     #[must_use]
     pub fn over(mut self, before: &Self, tells: bool, now: Timestamp) -> Self {
         self.untold = if self.state() == before.state() {

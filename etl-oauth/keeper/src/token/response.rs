@@ -1,8 +1,13 @@
+//! Lenient reading of token answers (RFC 6749 §5.1, §5.2).
+
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::json_path;
+pub(crate) use crate::json_path::at;
 
 use super::{
     Failure, FailureKind, Secret, Subject, jwt,
@@ -14,7 +19,7 @@ use super::{
 const LONGEST_REASON: usize = 200;
 
 /// Where a provider's answer keeps what RFC 6749 §5.1 names: for each the fields that it may stand in, of which the first
-/// that is there counts. A field is a path with dots (`data.access_token`).
+/// that is there counts. A field is a JSON pointer (RFC 6901, `/data/access_token`), or a path with dots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -37,14 +42,14 @@ pub struct AnswerShape {
     pub scope: Vec<String>,
     /// What a lifetime counts.
     pub unit: Unit,
-    /// What tells an error, whatever the HTTP status says.
+    /// The fields that hold an error, whatever the HTTP status is.
     pub error: Vec<String>,
-    /// What tells why, beside the error: fields that may be shown to people, such as a subtype or a number. Texts in them
-    /// that may be tokens are not shown.
+    /// The fields that hold a reason beside the error, such as a subtype or a number, and that may be shown to people. Texts
+    /// in them that may be tokens are not shown.
     pub reason: Vec<String>,
-    /// What tells that a rate limit is reached, whatever the HTTP status and the error say.
+    /// The signs of a rate limit that is reached, whatever the HTTP status and the error are.
     pub limited: Vec<Mark>,
-    /// What tells a success, where the HTTP status is not enough.
+    /// The sign of a success, where the HTTP status is not enough.
     pub success: Option<Mark>,
 }
 
@@ -53,7 +58,7 @@ pub struct AnswerShape {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Mark {
-    /// The field; a path with dots.
+    /// The field: a JSON pointer (RFC 6901), or a path with dots.
     pub at: String,
     /// What it says then, as a text: `true`, `0`, `OK`.
     #[serde(default)]
@@ -127,7 +132,7 @@ pub struct Answer {
     /// Why the access token is missing or must not be used. All else of the answer counts: a code that was spent, or a
     /// refresh token, has its successor here alone.
     pub unfinished: Option<Failure>,
-    /// Who granted it; whoever asks the provider for that puts it here.
+    /// The account that granted it, where the provider was asked for that.
     pub owner: Option<Subject>,
     /// The values that the provider's definition wants kept with the tokens, by the names of its variables.
     pub kept: BTreeMap<String, String>,
@@ -192,7 +197,7 @@ impl AnswerShape {
             kept: BTreeMap::new(),
         };
         for path in self.access_token.iter().chain(&self.refresh_token) {
-            take(&mut fields, path);
+            json_path::remove(&mut fields, path);
         }
         Ok(Answer { rest: fields, ..answer })
     }
@@ -211,7 +216,7 @@ impl AnswerShape {
             .or_else(|| lifetime().and_then(|lifetime| now.checked_add(lifetime).ok()))
     }
 
-    /// What a body tells of why, by the fields that may be shown: `name=value` each, without what may be a token.
+    /// The reason in a body, from the fields that may be shown: `name=value` each, without what may be a token.
     #[must_use]
     pub fn reason(&self, body: &[u8]) -> Option<String> {
         let fields = object(body).filter(|_| !self.reason.is_empty())?;
@@ -229,14 +234,14 @@ impl AnswerShape {
         (!told.is_empty()).then(|| told.join(", "))
     }
 
-    /// Whether a body tells that a rate limit is reached.
+    /// Whether a body bears a sign of a rate limit that is reached.
     #[must_use]
     pub fn is_limited(&self, body: &[u8]) -> bool {
         !self.limited.is_empty()
             && object(body).is_some_and(|fields| self.limited.iter().any(|mark| mark.is_on(&fields)))
     }
 
-    /// The error that a body tells, whatever its HTTP status: as RFC 6749 §5.2 has it, or by another sign. Some write a
+    /// The error in a body, whatever its HTTP status: as RFC 6749 §5.2 has it, or by another sign. Some write a
     /// code, some a number, some an object around it, and some only `ok: false`.
     #[must_use]
     pub fn error(&self, body: &[u8]) -> Option<String> {
@@ -263,7 +268,7 @@ impl AnswerShape {
 }
 
 impl Answer {
-    /// A token that nobody had to be asked for.
+    /// A token that was made without a request.
     pub(crate) fn made(access_token: Secret, token_type: &str) -> Self {
         Self {
             access_token,
@@ -282,7 +287,7 @@ impl Answer {
         }
     }
 
-    /// Whether the end of the access token is known: the answer tells it, or the token itself.
+    /// Whether the expiry of the access token is known, from the answer or from the token itself.
     pub(crate) fn tells_its_end(&self) -> bool {
         self.lifetime.is_some() || self.expires_at.is_some() || jwt::expires_at(&self.access_token).is_some()
     }
@@ -350,36 +355,6 @@ pub(crate) fn object(body: &[u8]) -> Option<Map<String, Value>> {
         return None;
     }
     Some(url::form_urlencoded::parse(text.as_bytes()).map(|(k, v)| (k.into_owned(), v.into_owned().into())).collect())
-}
-
-/// The value at a path with dots; a field whose very name has dots is found, too.
-pub(crate) fn at<'a>(fields: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
-    if let Some(value) = fields.get(path) {
-        return Some(value);
-    }
-    let mut names = path.split('.');
-    let mut value = fields.get(names.next()?)?;
-    for name in names {
-        value = match value {
-            Value::Object(inner) => inner.get(name)?,
-            Value::Array(items) => items.get(name.parse::<usize>().ok()?)?,
-            _ => return None,
-        };
-    }
-    Some(value)
-}
-
-fn take(fields: &mut Map<String, Value>, path: &str) {
-    match path.split_once('.') {
-        None => {
-            fields.remove(path);
-        }
-        Some((name, rest)) => {
-            if let Some(Value::Object(inner)) = fields.get_mut(name) {
-                take(inner, rest);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+//! Sample answers and records for tests.
+
 use jiff::Timestamp;
 
 use super::{Answer, AnswerShape, Record};

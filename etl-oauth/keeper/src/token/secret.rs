@@ -1,3 +1,5 @@
+//! A value that is wiped when dropped and never shown.
+
 use std::fmt;
 
 use aws_lc_rs::{constant_time, digest};
@@ -6,8 +8,8 @@ use serde::{Deserialize, Deserializer};
 
 /// A value that must not be seen: a token, a client secret, a password.
 ///
-/// Wiped from memory when dropped; `Debug` shows nothing of it. It has no `PartialEq`, so that nobody compares two in a
-/// time that tells how much of them agrees: use [`Secret::same`]. It is written out by [`Record`](super::Record) alone.
+/// Wiped from memory when dropped; `Debug` shows nothing of it. It has no `PartialEq`: comparing two takes
+/// constant time, by [`Secret::same`]. It is written out by [`Record`](super::Record) alone.
 #[derive(Clone)]
 pub struct Secret(SecretString);
 
@@ -24,7 +26,7 @@ impl Secret {
         self.0.expose_secret()
     }
 
-    /// Whether the two are equal, in a time that tells neither where they differ nor how long the other one is.
+    /// Compares in constant time: neither the place of a difference nor the other one's length shows.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         let digest = |secret: &Self| digest::digest(&digest::SHA256, secret.expose().as_bytes());
@@ -35,7 +37,9 @@ impl Secret {
     #[must_use]
     pub fn digest(&self) -> String {
         let digest = digest::digest(&digest::SHA256, self.expose().as_bytes());
-        digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        let mut digits = hex::encode(digest);
+        digits.truncate(16);
+        digits
     }
 }
 

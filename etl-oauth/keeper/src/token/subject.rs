@@ -1,3 +1,5 @@
+//! The account that granted the tokens, from an ID token or the userinfo endpoint.
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -10,12 +12,12 @@ const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
 /// The longest id (OpenID Connect Core §2 says 255 for `sub`) and name that are kept, in characters.
 const LONGEST: usize = 255;
 
-/// Whom the provider knows the person as who granted the tokens.
+/// The account that granted the tokens, as the provider identifies it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
-    /// What stays the same for one person, and is another for every other.
+    /// An identifier that is stable and unique at the provider.
     pub id: String,
-    /// What people call the account, for them to read.
+    /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
@@ -100,7 +102,7 @@ impl Subject {
         Ok(Self { id: text::cut(&id, 4 * LONGEST), ..Self::new("", name) })
     }
 
-    /// What to call the owner.
+    /// The name, or the identifier where there is no name.
     #[must_use]
     pub fn told(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.id)

@@ -1,3 +1,5 @@
+//! The tokens of one generation, and how an answer becomes the next one.
+
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
@@ -28,7 +30,7 @@ pub struct Tokens {
     /// When the request for these tokens was sent: their lifetimes count from here.
     #[serde(default)]
     pub obtained_at: Timestamp,
-    /// When the access token ends; `None` is unknown, and only the API's 401 will tell.
+    /// When the access token ends; `None` is unknown, and only the API's 401 shows it.
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
     /// When the refresh token ends, where the provider says so.
@@ -136,7 +138,7 @@ impl Tokens {
     #[must_use]
     pub fn final_end(&self, before: &Self, now: Timestamp) -> Option<Timestamp> {
         let end = self.refresh_expires_at?;
-        // An end that is told in whole seconds from now on wavers.
+        // An expiry that comes as a lifetime in whole seconds varies from one answer to the next.
         let wavers = SignedDuration::from_secs(60);
         let is_put_off = before.refresh_expires_at.is_none_or(|before| end.duration_since(before) > wavers);
         (!is_put_off && end.duration_since(now) < SignedDuration::from_hours(7 * 24)).then_some(end)

@@ -12,7 +12,7 @@ const HEADERS: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signatur
 const LONGEST_ID: usize = 256;
 /// How many entries of `webhook-signature` are looked at: a sender that rotates its key sends two.
 const SIGNATURES: usize = 16;
-/// How many keys there may be: each costs one HMAC over the body of a call that nobody has proved yet.
+/// How many keys there may be: each costs one HMAC over the body of a call whose sender is not known yet.
 const KEYS: usize = 8;
 /// The longest body that is read and hashed before its sender is known: a fraction of a millisecond with every key.
 pub(super) const BODY_LIMIT: usize = 64 << 10;

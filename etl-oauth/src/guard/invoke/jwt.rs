@@ -30,16 +30,15 @@ const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::PS512,
     Algorithm::EdDSA,
 ];
-/// The keys are looked up again for a key id that is not among them, but no more often than this: anybody can make up
-/// key ids.
+/// An unknown key id causes another look-up, but no more often than this, because a stranger can make up key ids.
 const AGAIN: SignedDuration = SignedDuration::from_secs(30);
 /// The same while there are none at all.
 const AGAIN_WITHOUT: SignedDuration = SignedDuration::from_secs(1);
 /// Keys are looked up anew after this, so that one that its issuer took back does not stay good.
 const STALE: SignedDuration = SignedDuration::from_hours(1);
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How many calls may wait for the keys while the issuer is slow. Anybody can make such a call: the others go on with the
-/// keys that are known.
+/// How many calls may wait for the keys while the issuer is slow. A stranger can make such a call. Further calls are
+/// judged by the known keys.
 const WAITING: usize = 16;
 /// A key set is a few kilobytes, and so is a token.
 const DOCUMENT_LIMIT: usize = 1 << 20;
@@ -186,7 +185,7 @@ impl Jwt {
             }
             Err(error) => {
                 // The known ones stay good.
-                tracing::warn!(error, "the keys that callers' tokens are checked with cannot be had");
+                tracing::warn!(error, "cannot fetch the issuer's JWKS");
                 keys
             }
         }
@@ -201,7 +200,7 @@ impl Jwt {
                 if metadata.issuer != *issuer {
                     return Err("the metadata are of another issuer".into());
                 }
-                // Within a cluster http is the rule, across the internet it is nobody's key.
+                // http is usual within a cluster. Across the internet its keys prove nothing.
                 checked_url(metadata.jwks_uri.as_str()).map_err(|err| format!("jwks_uri {err}"))?;
                 (metadata.issuer, metadata.jwks_uri)
             }
@@ -222,13 +221,13 @@ impl Jwt {
     }
 
     async fn get<T: serde::de::DeserializeOwned>(&self, url: Url) -> Result<T, String> {
-        let told = |err: reqwest::Error| err.without_url().to_string();
-        let mut response = self.client.get(url).send().await.map_err(told)?;
+        let failed = |err: reqwest::Error| err.without_url().to_string();
+        let mut response = self.client.get(url).send().await.map_err(failed)?;
         if !response.status().is_success() {
             return Err(format!("the answer is {}", response.status()));
         }
         let mut document = Vec::new();
-        while let Some(bytes) = response.chunk().await.map_err(told)? {
+        while let Some(bytes) = response.chunk().await.map_err(failed)? {
             document.extend_from_slice(&bytes);
             if document.len() > DOCUMENT_LIMIT {
                 return Err("the answer is too large".into());

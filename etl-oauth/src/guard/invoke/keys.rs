@@ -11,8 +11,7 @@ use token_keeper::token::Secret;
 const BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
 const END: &str = "-----END PUBLIC KEY-----";
 
-/// The algorithms of RFC 9421 §3.3 that are taken. One with a shared secret is not among them: who can check such a
-/// signature can make one.
+/// The supported algorithms of RFC 9421 §3.3. None has a shared secret: with that, the verifier could sign as well.
 const ALGORITHMS: [(&str, &dyn VerificationAlgorithm); 4] = [
     ("ed25519", &ED25519),
     ("rsa-pss-sha512", &RSA_PSS_2048_8192_SHA512),

@@ -1,4 +1,4 @@
-//! Who may call the job, by the variable `invoke_auth`.
+//! Authentication of callers, by the variable `invoke_auth`.
 
 mod cached_secret;
 mod claims;
@@ -29,7 +29,7 @@ const SECRET: &str = "etl-oauth-invoke";
 /// How many calls are remembered at a time, so that none is played again.
 const CALLS: usize = 100_000;
 
-/// How callers prove who they are.
+/// The way in which callers authenticate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InvokeAuth {
     /// Not at all.
@@ -49,9 +49,9 @@ pub enum InvokeAuth {
 /// Which JSON web tokens are good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwtRules {
-    /// Who issued it: `iss`, exactly.
+    /// The issuer: `iss`, exactly.
     pub issuer: String,
-    /// For whom: one of `aud`.
+    /// The audience: one of `aud`.
     pub audience: String,
     /// Where the issuer's keys are; without it the issuer's metadata tell.
     pub jwks_url: Option<Url>,
@@ -86,7 +86,7 @@ pub enum Caller {
     Unavailable,
     /// A signed call that was made before. Whether that one has been done, or is under way.
     Duplicate(Progress),
-    /// A caller who proved who he is.
+    /// Authenticated.
     Proved,
 }
 
@@ -128,7 +128,7 @@ pub struct Call<'a> {
 /// What a call was judged to be.
 #[derive(Clone, Debug)]
 pub struct Judged {
-    /// As whom it comes.
+    /// The outcome.
     pub caller: Caller,
     /// How much later to answer, where it is wrong.
     pub pause: Duration,
@@ -190,6 +190,12 @@ impl Callers {
             Kind::Hmac(_, hmac) => hmac.needs_body(headers, now).then_some(hmac::BODY_LIMIT),
             _ => None,
         }
+    }
+
+    /// Whether a call's signature covers its body.
+    #[must_use]
+    pub fn signs_body(&self) -> bool {
+        matches!(self.kind, Kind::Hmac(..) | Kind::PublicKey(..))
     }
 
     /// Judges a call. One that may come only once is remembered by that.

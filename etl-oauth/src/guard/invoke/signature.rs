@@ -126,7 +126,7 @@ fn covers(input: &InnerList, name: &str) -> bool {
 }
 
 /// Whether the signature covers all that decides what the call does: method, host, path, query, and the headers that name
-/// an account or a connection. What it leaves out, anybody who sees the call can change.
+/// an account or a connection. What it leaves out can be changed by any party that sees the call.
 fn covers_the_call(input: &InnerList, call: Call<'_>) -> Result<(), &'static str> {
     if input.items.len() > COMPONENTS {
         return Err("the signature covers more than 32 components");

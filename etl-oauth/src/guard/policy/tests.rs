@@ -49,7 +49,7 @@ const OPENED: [(bool, &str); 2] = [(true, "allowed"), (false, "shut")];
 const TABLE: &str = "
 # door            method operator          caller      site        form forward enable_auth taken name    invoke proxy   decision
 public            -      -                 -           -           -    -       -           -     -       -      -       anyone
-# The job: whoever proved who he is, and anybody where it is open.
+# The job: authenticated callers, and every caller where it is open.
 job               -      bearer            -           -           -    -       -           -     -       -      -       operator
 job               -      basic|session     -           own|machine -    -       -           -     -       -      -       operator
 job               -      -                 proved      -           -    -       -           -     -       -      -       caller
@@ -61,7 +61,7 @@ job               -      -                 unknown     -           -    -       
 job               -      -                 duplicate   -           -    -       -           -     -       -      -       duplicate
 job               -      -                 wrong       -           -    -       -           -     -       -      -       caller!because
 job               -      -                 none        -           -    -       -           -     -       -      -       caller!none
-# Token and API: only where they are opened to callers who prove who they are; the operator is no caller.
+# Token and API: only where they are opened to authenticated callers; the operator is not a caller.
 token|proxy       -      -                 -           -           -    -       -           -     -       open   -       hidden
 token|proxy       -      -                 -           -           -    -       -           -     -       -      shut    hidden
 token|proxy       -      -                 -           -           -    async   -           -     -       -      -       forwarded
@@ -76,7 +76,7 @@ token|proxy       -      -                 none        -           -    -       
 status|operate|login - unknown          -           -           -    -       -           -     -       -      -       hidden
 # From here on nothing is answered to an address of the caller's choice.
 -                 -      -                 -           -           -    async   -           -     -       -      -       forwarded
-# The form of the operator's secret: whoever forges it has to know the secret.
+# The sign-in form: a forged one would have to contain the secret.
 login             post   -                 -           other       -    -       -           -     -       -      -       cross-site
 login             -      -                 -           -           -    -       -           -     -       -      -       anyone
 # The operator: a bearer is enough; a browser's post needs its form, and comes from no other site.
@@ -86,18 +86,18 @@ login             -      -                 -           -           -    -       
 -                 post   basic|session     -           -           form -       -           -     -       -      -       operator
 -                 post   basic             -           machine     -    -       -           -     -       -      -       operator
 -                 post   basic|session     -           -           -    -       -           -     -       -      -       forged
-# Whoever comes first, while there is no token, and for the account `default` alone.
+# The first visitor, while there is no token, and for the account `default` alone.
 enable|callback   -      -                 -           -           -    -       first       taken default -      -       taken
 enable|callback   read   -                 -           -           -    -       first       free  default -      -       anyone
 enable|callback   post   -                 -           other       -    -       first       free  default -      -       cross-site
 enable|callback   post   -                 -           -           form -       first       free  default -      -       anyone
 enable|callback   post   -                 -           -           -    -       first       free  default -      -       forged
-# Nobody else.
+# Everything else is refused.
 -                 -      throttled         -           -           -    -       -           -     -       -      -       throttled:3
 -                 -      -                 -           -           -    -       -           -     -       -      -       operator!
 ";
 
-fn told(decision: Decision) -> String {
+fn name(decision: Decision) -> String {
     match decision {
         Decision::Admit(Who::Anyone) => "anyone".into(),
         Decision::Admit(Who::Caller) => "caller".into(),
@@ -151,13 +151,13 @@ fn every_combination_is_decided_as_the_table_says() {
         let line = line.expect("the last line fits all");
         used[line] += 1;
         combinations += 1;
-        assert_eq!(told(decide(door.0, &method.0, &credentials, state)), lines[line][12], "{names:?}");
+        assert_eq!(name(decide(door.0, &method.0, &credentials, state)), lines[line][12], "{names:?}");
     };
         door in DOORS, method in METHODS, operator in STANDINGS, caller in CALLERS, site in SITES, form in FORM,
         forwarded in FORWARDED, enable in ENABLE, taken in TAKEN, named in NAMED, closed in CLOSED, opened in OPENED
     );
     assert_eq!(combinations, 9 * 3 * 7 * 7 * 3 * 2_u32.pow(7));
-    // A line that decides nothing is a line that somebody believes in vain.
+    // A line that decides nothing misleads its reader.
     let idle: Vec<_> = lines.iter().zip(&used).filter(|(_, used)| **used == 0).collect();
     assert!(idle.is_empty(), "{idle:?}");
 }

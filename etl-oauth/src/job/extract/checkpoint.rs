@@ -61,7 +61,7 @@ impl Mark {
         }
     }
 
-    /// Whether more records have the highest value than can be told apart.
+    /// Whether more records have the highest value than can be distinguished.
     pub(super) fn is_full(&self) -> bool {
         self.keys.len() > TIED
     }

@@ -31,7 +31,7 @@ impl Folder {
     }
 }
 
-/// Written beside its place and moved there: nobody ever reads half a file, whatever happens when.
+/// Written beside its place and moved there: no reader ever sees half a file.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let new_folders: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();

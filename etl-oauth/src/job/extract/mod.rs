@@ -2,7 +2,7 @@
 //!
 //! Nothing is lost and nothing comes twice, whenever the process is killed. A part (a file, an object, a batch) is made of
 //! whole pages; its name follows from the [ledger](super::JobState) alone; the ledger moves on, by compare-and-swap, after
-//! the part is safe. Whoever comes after a crash begins with the page where the ledger stands, and writes what may be
+//! the part is safe. A run after a crash begins with the page where the ledger stands, and writes what may be
 //! there already once more, to the same name. Runs of an account take [turns](super::Turn), so that no two of them write
 //! side by side.
 //!
@@ -67,7 +67,7 @@ struct Copy<'a> {
     style: Style,
 }
 
-/// What nobody is writing with.
+/// What no writer uses at the moment.
 struct Idle {
     entry: Entry<Positions>,
     /// An empty part, whose memory is taken for the next.

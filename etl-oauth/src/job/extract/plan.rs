@@ -125,7 +125,7 @@ pub struct Resource {
     pub max_pages: usize,
     /// The field that is another one for each record.
     pub key: Option<String>,
-    /// What tells new records from those of before; without it each run copies all.
+    /// What distinguishes new records from those of before; without it each run copies all.
     pub cursor: Option<Cursor>,
     /// The fields of a CSV row, with dots.
     #[serde(default)]
@@ -200,7 +200,9 @@ impl Plan {
                 return Err(format!("the path of {name} does not begin with a slash"));
             }
             if resource.cursor.is_some() && resource.key.is_none() {
-                return Err(format!("{name} has a cursor and no key: records of one moment could not be told apart"));
+                return Err(format!(
+                    "{name} has a cursor and no key: records of one moment could not be distinguished"
+                ));
             }
             if plan.sink.style().format == Format::Csv && resource.columns.is_empty() {
                 return Err(format!("{name} has no columns, which CSV needs"));
@@ -238,7 +240,7 @@ mod tests {
             (format!("{folder}{one}cursor = {{ field = 'at', parameter = 'since' }}"), "no key"),
             (format!("[sink]\nkind = 'folder'\npath = '/d'\nformat = 'csv'\n{one}"), "columns"),
             (format!("[sink]\nkind = 'tape'\n{one}"), "tape"),
-            (format!("[sink]\nkind = 'webhook'\nformulas = 'run'\n{one}"), "formulas"),
+            (format!("[sink]\nkind = 'webhook'\nformulas = 'run'\n{one}"), "`escape` or `keep`"),
         ] {
             let err = Plan::read(&text).unwrap_err();
             assert!(err.contains(why), "{text}: {err}");

@@ -26,7 +26,7 @@ const SALES: &str = "/v2/sales";
 /// Ten sales a page: far more than anybody sells in two weeks, and an end to paging that has none.
 const MAX_PAGES: usize = 2000;
 
-/// Makes the report, and once a week sends it to whoever is named for that. A report that could not be sent is still the
+/// Makes the report, and once a week sends it to the configured receivers. A report that could not be sent is still the
 /// run's result, and due again with the next run.
 ///
 /// # Errors

@@ -9,7 +9,11 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 
-use super::{super::sealing, *};
+use super::{
+    super::sealing,
+    session::{browse, csrf},
+    *,
+};
 use token_keeper::secrets::Secrets;
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -171,4 +175,30 @@ fn s12_seals_are_made_with_random_secrets_and_never_with_a_password() {
     assert_eq!(sealed(), "0123456789abcdef");
     write("etl-oauth-seal-keys", "1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
     assert!(sealed().starts_with("1:"), "the dedicated one");
+}
+
+#[tokio::test]
+async fn s8_of_two_strangers_who_come_back_at_once_the_first_one_is_kept_and_the_other_one_is_refused() {
+    let scene = Scene::with(BY_USERINFO, &[("enable_auth", "first_visit")]).await;
+    let mut callbacks = Vec::new();
+    for person in ["rival-a", "rival-b"] {
+        let (page, _) = browse(&scene, Method::GET, "/enable", &[], &[]).await;
+        let cookies = [("cookie", &*page.cookies)];
+        let (begun, _) = browse(&scene, Method::POST, "/enable", &cookies, &[("csrf", &csrf(&page))]).await;
+        let url: url::Url = begun.location.parse().unwrap();
+        let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+        callbacks.push((format!("/oauth2/callback?code={person}:read%20write&state={state}"), begun.cookies));
+    }
+    let come_back =
+        async |(uri, cookies): &(String, String)| browse(&scene, Method::GET, uri, &[("cookie", cookies)], &[]).await.0;
+    let (one, other) = tokio::join!(come_back(&callbacks[0]), come_back(&callbacks[1]));
+    let (kept, refused) = if one.status == StatusCode::SEE_OTHER && one.location.ends_with("/done") {
+        (0, other)
+    } else {
+        assert!(other.location.ends_with("/done"), "{} {}", one.body, other.body);
+        (1, one)
+    };
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert!(refused.body.contains("already connected"), "{}", refused.body);
+    assert_eq!(scene.who().await, ["rival-a", "rival-b"][kept]);
 }

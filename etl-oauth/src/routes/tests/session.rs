@@ -3,7 +3,7 @@
 use super::*;
 
 /// A browser's request; gives the answer's status, `Location`, `WWW-Authenticate` and body.
-async fn browse(
+pub(super) async fn browse(
     scene: &Scene,
     method: Method,
     uri: &str,
@@ -27,7 +27,7 @@ async fn sign_in(scene: &Scene, next: &str) -> Seen {
     seen
 }
 
-fn csrf(page: &Seen) -> String {
+pub(super) fn csrf(page: &Seen) -> String {
     page.body.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
 }
 

@@ -33,7 +33,8 @@ impl Authority {
         let raw = self.call("token", provider, key, now, build).await?;
         let answer = judge_token(provider, &raw).map(|answer| bound(answer, key))?;
         let provider = provider.with(&answer.kept);
-        if provider.second_url.is_none() || (purpose == For::Renewal && !provider.second_on_renewal) {
+        let once = purpose == For::Renewal && !provider.second_on_renewal;
+        if provider.second_url.is_none() || once || answer.unfinished.is_some() {
             return Ok(self.dated(&provider, answer, now).await);
         }
         let build = |client: &Client| request::second(&provider, client, &answer).ok_or_else(|| unknown("second_url"));
@@ -45,8 +46,8 @@ impl Authority {
         }
     }
 
-    /// The answer with the end of its access token, asked for where nothing else tells it. Nobody waits long for that: the
-    /// answer is not saved yet.
+    /// The answer with the expiry of its access token, by introspection where it is not known otherwise. The call has a short
+    /// time limit, because the answer is not saved yet.
     pub(super) async fn dated(&self, provider: &Provider, answer: Answer, now: Timestamp) -> Answer {
         if provider.introspect_url.is_none() || provider.lifetime.is_some() || answer.tells_its_end() {
             return answer;

@@ -291,7 +291,7 @@ async fn f2_introspection_tells_the_end_of_a_token_and_loses_none() {
         assert_eq!(end_of(silent, nothing).await, (None, 2), "{nothing:?}");
     }
     let told = r#"{"access_token":"a","expires_in":60}"#;
-    assert_eq!(end_of(told, None).await, (None, 1), "nobody is asked what is known");
+    assert_eq!(end_of(told, None).await, (None, 1), "what is known is not asked for");
 }
 
 #[tokio::test(start_paused = true)]
@@ -306,4 +306,31 @@ async fn a_revocation_at_a_server_that_has_told_nothing_yet_has_failed_and_is_no
         () = authority.follow() => unreachable!("it tries on"),
     };
     assert_eq!(revoked.unwrap().unwrap_err().class(), FailureKind::NetworkNotSent);
+}
+
+#[tokio::test]
+async fn h5_a_token_that_must_not_be_used_is_shown_to_no_other_endpoint() {
+    let text = "token_url = 'https://p.example/token'\nsecond_url = 'https://p.example/long'\napi_url = '{home}'\n\
+                userinfo_url = '/me'\nuserinfo_id = '/id'\n\
+                variables.home = { from = 'answer', kind = 'origin', hosts = ['*.p.example'], default = 'https://a.p.example' }";
+    let provider = Provider::new("acme", Definition::read("acme.toml", text).unwrap(), Overrides::default()).unwrap();
+    for body in [
+        r#"{"access_token":"a","refresh_token":"r","token_type":"mac"}"#,
+        r#"{"access_token":"a","refresh_token":"r","home":"https://evil.example"}"#,
+    ] {
+        let calls = Arc::<Mutex<Vec<String>>>::default();
+        let seen = Arc::clone(&calls);
+        let wire = HttpClient::new(move |request: TokenRequest| {
+            seen.lock().unwrap().push(request.url().path().to_owned());
+            let (status, headers, at) = (StatusCode::OK, HeaderMap::new(), Timestamp::UNIX_EPOCH);
+            std::future::ready(Ok(HttpResponse { status, headers, body: body.into(), at }))
+        });
+        let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() };
+        let authority = Authority::new(provider.clone(), Credentials::fixed(client), wire);
+        let (secret, now) = (Secret::new("x"), Timestamp::now());
+        let answer = authority.exchange("c", "r", &secret, &secret, &Values::new(), now).await.unwrap();
+        assert!(answer.unfinished.is_some() && answer.refresh_token.is_some());
+        assert_eq!(authority.owner(&answer, now).await.unwrap(), None);
+        assert_eq!(*calls.lock().unwrap(), ["/token"], "{body}");
+    }
 }

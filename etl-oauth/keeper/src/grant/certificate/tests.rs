@@ -37,7 +37,7 @@ impl Signer {
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
-    /// A token endpoint that lets in whoever bears a certificate of this authority, and shows what it got; its address.
+    /// A token endpoint that accepts certificates of this authority alone, and shows what it got; its address.
     async fn server(&self) -> String {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.der().clone()).unwrap();

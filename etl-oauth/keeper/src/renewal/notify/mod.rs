@@ -1,6 +1,8 @@
 //! Notifications of account state changes: the outbox that delivers each change at least once, and the webhook it goes to.
 
+mod origin;
 mod outbox;
 mod webhook;
 
+pub use origin::Origin;
 pub use webhook::{Announcement, Announcer};

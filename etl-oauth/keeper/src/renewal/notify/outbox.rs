@@ -19,7 +19,7 @@ impl Keeper {
         news.log();
         let Some(untold) = record.untold.clone() else { return };
         let delivery = self.0.parts.announcer.deliver(news);
-        let (keeper, work) = (self.clone(), self.0.work.begin());
+        let (keeper, work) = (self.clone(), self.0.work.token());
         tokio::spawn(crate::trace_context::carry(async move {
             let _unfinished = work;
             if delivery.await {
@@ -34,7 +34,7 @@ impl Keeper {
         if !is_due || !self.0.parts.announcer.is_heard() || self.0.telling.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (keeper, work) = (self.clone(), self.0.work.begin());
+        let (keeper, work) = (self.clone(), self.0.work.token());
         tokio::spawn(crate::trace_context::carry(async move {
             let _unfinished = work;
             if let Err(err) = keeper.take_over().await {

@@ -7,6 +7,7 @@ use futures_core::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::Origin;
 use crate::{
     provider::checked_url,
     token::{Failure, Secret, State},
@@ -115,7 +116,10 @@ impl Announcer {
     ///
     /// # Errors
     /// When the TLS library does not start.
-    pub fn webhook(source: impl Fn() -> Option<Secret> + Send + Sync + 'static) -> Result<Self, reqwest::Error> {
+    pub fn webhook(
+        origin: Origin,
+        source: impl Fn() -> Option<Secret> + Send + Sync + 'static,
+    ) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs(10))
@@ -127,11 +131,11 @@ impl Announcer {
             move || source().is_some()
         };
         Ok(Self::with(is_open, move |news| {
-            let (client, secret) = (client.clone(), source());
+            let (client, secret, body) = (client.clone(), source(), origin.sign(news.to_json()));
             async move {
                 // The path of such a URL is a password: no part of it is ever logged.
                 match secret.map(|secret| checked_url(secret.expose())) {
-                    Some(Ok(url)) => post(client, url, news.to_json()).await,
+                    Some(Ok(url)) => post(client, url, body).await,
                     Some(Err(err)) => {
                         tracing::warn!("the secret etl-oauth-notify-url {err}; nobody is told");
                         false
@@ -175,6 +179,12 @@ mod tests {
     use super::*;
     use crate::token::FailureKind;
 
+    fn origin() -> Origin {
+        let [function, connection, provider, url] =
+            ["f", "default", "gumroad", "https://g.example/status"].map(String::from);
+        Origin { function, connection, provider, url }
+    }
+
     fn news() -> Announcement {
         Announcement {
             account: "default".into(),
@@ -211,13 +221,13 @@ mod tests {
         let url = format!("http://{}/hook/marker", listener.local_addr().unwrap());
         let app = axum::Router::new().route("/hook/marker", axum::routing::post(take));
         let server = tokio::spawn(async move { axum::serve(listener, app).await });
-        let unsafe_one = Announcer::webhook(|| Some(Secret::new("http://example.com/hook"))).unwrap();
+        let unsafe_one = Announcer::webhook(origin(), || Some(Secret::new("http://example.com/hook"))).unwrap();
         assert!(!unsafe_one.deliver(news()).await);
-        let none = Announcer::webhook(|| None).unwrap();
+        let none = Announcer::webhook(origin(), || None).unwrap();
         assert!(!none.is_heard() && !none.deliver(news()).await);
-        let hook = Announcer::webhook(move || Some(Secret::new(url.clone()))).unwrap();
+        let hook = Announcer::webhook(origin(), move || Some(Secret::new(url.clone()))).unwrap();
         assert!(hook.is_heard() && hook.deliver(news()).await);
-        assert_eq!(bodies.recv().await, Some(news().to_json()));
+        assert_eq!(bodies.recv().await, Some(origin().sign(news().to_json())));
         server.abort();
     }
 }

@@ -212,7 +212,7 @@ async fn a_revocation_takes_the_invitation_back_and_a_lapsed_one_says_so() {
     let two = it.replica("two");
     two.sync().await;
     let lapsed = two.invitation().unwrap();
-    assert_eq!(lapsed.failure.unwrap(), "nobody typed the code in time (expired_token)");
+    assert_eq!(lapsed.failure.unwrap(), "the code was not typed in time (expired_token)");
     it.pass(3600);
     assert_eq!(two.invitation(), None, "and not for ever");
 }

@@ -74,7 +74,7 @@ async fn e2_news_whose_teller_died_are_told_by_one_other_replica_once() {
         for other in &others {
             other.sync().await;
         }
-        while others.iter().any(|other| other.0.work.unfinished().is_some()) {
+        while others.iter().any(|other| !other.0.work.is_empty()) {
             tokio::task::yield_now().await;
         }
     };
@@ -99,7 +99,7 @@ async fn news_that_nobody_takes_are_told_again_ever_more_rarely_and_disturb_no_r
     for _ in 0..3600 {
         it.pass(1);
         keeper.sync().await;
-        while keeper.0.work.unfinished().is_some() {
+        while !keeper.0.work.is_empty() {
             tokio::task::yield_now().await;
         }
     }

