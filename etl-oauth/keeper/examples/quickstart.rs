@@ -12,8 +12,8 @@ pub async fn open(folder: &Path, issuer: &str) -> Result<TokenKeeper, Box<dyn Er
     let mut options = StoreOptions::new("my-program", secrets.clone());
     options.path = Some(folder.join("tokens"));
     let store = Store::open("file", &options).await?;
-    let keeper = TokenKeeper::builder("custom", store).issuer(issuer).api_url(issuer.parse()?).secrets(secrets);
-    Ok(keeper.redirect_uri("http://127.0.0.1:8000/callback").build()?)
+    let keeper = TokenKeeper::builder("custom", store).issuer(issuer).api_url(issuer.parse()?).scope(["view_sales"]);
+    Ok(keeper.secrets(secrets).redirect_uri("http://127.0.0.1:8000/callback").build()?)
 }
 
 /// Once: `browser` leads a person to the provider and gives the URL that the provider sends them back to.

@@ -25,7 +25,6 @@ pub struct HttpLimits {
 /// The one builder of HTTP clients: rustls, these limits, no redirects, a user agent. A redirect may lead to a host that
 /// nothing here has named, with what the request carries.
 #[doc(hidden)]
-#[must_use]
 pub fn client_builder(limits: HttpLimits) -> reqwest::ClientBuilder {
     let builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())

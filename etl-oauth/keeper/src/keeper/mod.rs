@@ -70,7 +70,6 @@ impl Drop for Inner {
 impl TokenKeeper {
     /// A keeper of accounts at the built-in provider `name` (`custom` for one that [`Builder::issuer`] or
     /// [`Builder::definition`] describes), whose records live in `store`.
-    #[must_use]
     pub fn builder(name: &str, store: Store) -> Builder {
         Builder::new(name, store)
     }

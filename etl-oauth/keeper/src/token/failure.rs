@@ -129,8 +129,9 @@ impl fmt::Display for FailureKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     class: FailureKind,
-    code: Option<String>,
-    reason: Option<String>,
+    // Boxed: errors that hold a failure are returned through many functions.
+    code: Option<Box<str>>,
+    reason: Option<Box<str>>,
     detail: String,
     retry_after: Option<Duration>,
     denial: bool,
@@ -148,14 +149,14 @@ impl Failure {
     pub fn with_code(mut self, code: &str) -> Self {
         let clean: String =
             code.chars().filter(|c| matches!(c, ' '..='~') && *c != '"' && *c != '\\').take(64).collect();
-        self.code = (!clean.is_empty()).then_some(clean);
+        self.code = (!clean.is_empty()).then(|| clean.into());
         self
     }
 
     /// Adds the provider's own reason, from the fields that its definition names. It is shown to people.
     #[must_use]
     pub fn with_reason(mut self, reason: Option<String>) -> Self {
-        self.reason = reason;
+        self.reason = reason.map(String::into_boxed_str);
         self
     }
 

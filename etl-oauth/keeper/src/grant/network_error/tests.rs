@@ -71,10 +71,10 @@ async fn o6_the_host_and_the_cause_are_told_and_nothing_else_of_the_address() {
             "the name login.example.com could not be resolved",
         ),
         (&format!("http://{closed}/token?secret=marker"), &other, &format!("{closed} refused the connection")),
-        (&expired, &[its_authority.clone()], "the certificate of 127.0.0.1 has expired"),
+        (&expired, std::slice::from_ref(&its_authority), "the certificate of 127.0.0.1 has expired"),
         (
             &good,
-            &[its_authority.clone()],
+            std::slice::from_ref(&its_authority),
             "the certificate of 127.0.0.1 is signed by an authority that is not known here",
         ),
     ] {
