@@ -97,7 +97,7 @@ async fn a_new_first_key_takes_over_by_post_reseal_and_the_old_one_may_go() {
     fleet.kill(0).await;
     fleet.until_up(0).await;
     let (status, answer) = run(&fleet).await;
-    assert_eq!((status, answer["error"].as_str()), (503, Some("store_unavailable")), "{answer}");
+    assert_eq!((status, answer["error"].as_str()), (503, Some("record_damaged")), "{answer}");
     assert_eq!(Browser::new().open(&fleet.url(0, "/enable")).await.status, 503);
     operator.sign_in(&fleet.url(0, "")).await;
     assert_eq!(operator.open(&fleet.url(0, "/enable")).await.status, 200);

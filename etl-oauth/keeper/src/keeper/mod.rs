@@ -153,13 +153,6 @@ impl TokenKeeper {
     /// Waits for the renewals and writes that are under way, for a program that is about to end. `false` when some are not
     /// done in this time: what a provider has answered to them is then lost.
     pub async fn finish(&self, patience: Duration) -> bool {
-        let deadline = tokio::time::Instant::now() + patience;
-        while self.0.keepers.unfinished().is_some_and(|work| work.strong_count() > 0) {
-            if tokio::time::Instant::now() >= deadline {
-                return false;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        true
+        tokio::time::timeout(patience, self.0.keepers.finished()).await.is_ok()
     }
 }

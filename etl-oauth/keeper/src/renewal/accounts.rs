@@ -56,7 +56,7 @@ impl Keepers {
         let known = self.known().get(account).cloned();
         let keeper = match known {
             Some(keeper) => keeper,
-            None => Keeper::sharing(account, Arc::clone(&self.parts), Arc::clone(&self.work)),
+            None => Keeper::sharing(account, Arc::clone(&self.parts), self.work.clone()),
         };
         if account == DEFAULT_ACCOUNT || keeper.current().is_some() {
             return Ok(Some(keeper));
