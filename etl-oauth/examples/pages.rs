@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use etl_oauth::guard::Concern;
 use etl_oauth::job::gumroad;
 use etl_oauth::pages::{
-    Account, Base, Confirm, Done, Enable, JobResult, Page, Problem, Ran, RenewalRow, Run, Start, State, Status,
+    Account, Base, Confirm, Done, Enable, JobResult, Page, Problem, Ran, RenewalRow, RunRow, Start, State, Status,
     StatusPage, Store, Verdict,
 };
 use http::StatusCode;
@@ -254,6 +254,6 @@ fn renewal(now: Timestamp, minutes: i64, outcome: &str) -> RenewalRow {
     RenewalRow { at: now - SignedDuration::from_mins(minutes), outcome: outcome.into() }
 }
 
-fn run(now: Timestamp, minutes: i64, outcome: &str) -> Run {
-    Run { at: now - SignedDuration::from_mins(minutes), outcome: outcome.into(), duration_ms: 412 }
+fn run(now: Timestamp, minutes: i64, outcome: &str) -> RunRow {
+    RunRow { at: now - SignedDuration::from_mins(minutes), outcome: outcome.into(), duration_ms: 412 }
 }

@@ -52,7 +52,7 @@ pub struct Post {
 }
 
 #[derive(Deserialize)]
-struct Answer<T> {
+struct Envelope<T> {
     data: Option<T>,
 }
 
@@ -100,7 +100,7 @@ async fn read(context: &Context, entry: &mut Entry<Notes>) -> Result<(), JobErro
     let user = match notes.user.clone().filter(|_| known) {
         Some(user) => user,
         None => {
-            let answer: Answer<User> = context.api.get("/2/users/me").json().await?;
+            let answer: Envelope<User> = context.api.get("/2/users/me").json().await?;
             let user = answer.data.ok_or_else(|| JobError::Refused("it knows no current user".into()))?;
             (notes.user, notes.user_at) = (Some(user.clone()), Some(context.now));
             user
@@ -111,7 +111,8 @@ async fn read(context: &Context, entry: &mut Entry<Notes>) -> Result<(), JobErro
         return Err(JobError::Refused("the user's id is no number".into()));
     }
     let posts = context.api.get(&format!("/2/users/{}/tweets", user.id));
-    let answer: Answer<Vec<Post>> = posts.query("tweet.fields", "created_at").query("max_results", "20").json().await?;
+    let answer: Envelope<Vec<Post>> =
+        posts.query("tweet.fields", "created_at").query("max_results", "20").json().await?;
     (notes.posts, notes.read_at) = (answer.data.unwrap_or_default(), Some(context.now));
     Ok(())
 }

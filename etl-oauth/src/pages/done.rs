@@ -37,7 +37,7 @@ pub struct Done<'a> {
 
 #[derive(Template)]
 #[template(path = "done.html")]
-struct Html<'a> {
+struct DoneHtml<'a> {
     done: &'a Done<'a>,
     missing: Vec<&'a str>,
 }
@@ -45,6 +45,6 @@ struct Html<'a> {
 impl From<&Done<'_>> for Page {
     fn from(done: &Done<'_>) -> Self {
         let missing = done.wanted.iter().copied().filter(|scope| !done.granted.contains(scope)).collect();
-        Self::new(&Html { done, missing })
+        Self::new(&DoneHtml { done, missing })
     }
 }

@@ -35,7 +35,7 @@ pub use login::Login;
 pub use notice::{JobResult, Ran, Start};
 pub use problem::Problem;
 use state::Words;
-pub use status::{Account, Invitation, RenewalRow, Run, Status, StatusPage, Store};
+pub use status::{Account, Invitation, RenewalRow, RunRow, Status, StatusPage, Store};
 pub use token_keeper::{provider::Registered, token::State};
 pub use verdict::{Level, Verdict};
 

@@ -32,7 +32,7 @@ pub struct Problem {
 
 #[derive(Template)]
 #[template(path = "problem.html")]
-struct Html<'a> {
+struct ProblemHtml<'a> {
     base: &'a Base,
     problem: &'a Problem,
 }
@@ -40,7 +40,7 @@ struct Html<'a> {
 impl Problem {
     /// The answer for a browser.
     pub fn page(&self, base: &Base) -> Page {
-        Page::new(&Html { base, problem: self }).with_status(self.status)
+        Page::new(&ProblemHtml { base, problem: self }).with_status(self.status)
     }
 
     /// The answer for a machine.

@@ -65,7 +65,7 @@ pub struct Account {
     #[serde(serialize_with = "seconds")]
     pub next_renewal_at: Option<Timestamp>,
     /// The last run of the job.
-    pub last_run: Option<Run>,
+    pub last_run: Option<RunRow>,
     /// The newest token is in memory alone.
     #[serde(skip)]
     pub unsaved: bool,
@@ -74,7 +74,7 @@ pub struct Account {
     /// The last renewals that this replica knows of, newest first.
     pub renewals: Vec<RenewalRow>,
     /// The last runs that this replica knows of, newest first.
-    pub runs: Vec<Run>,
+    pub runs: Vec<RunRow>,
     /// How often a person has authorised it. A renewal does not change it.
     pub authorisations: u32,
     /// What the access token says of itself, where it is a JWT. Never the token.
@@ -113,7 +113,7 @@ pub struct RenewalRow {
 
 /// A run of the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Run {
+pub struct RunRow {
     /// When it started.
     #[serde(serialize_with = "second")]
     pub at: Timestamp,
@@ -202,7 +202,7 @@ impl RenewalRow {
     }
 }
 
-impl Run {
+impl RunRow {
     /// Whether it succeeded.
     pub(crate) fn ok(&self) -> bool {
         self.outcome == "ok"
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn the_json_is_the_promised_one() {
         let renewal = RenewalRow { at: "2026-01-31T10:27:38.25Z".parse().unwrap(), outcome: "renewed".into() };
-        let run = Run { at: "2026-01-31T11:00:00Z".parse().unwrap(), outcome: "ok".into(), duration_ms: 412 };
+        let run = RunRow { at: "2026-01-31T11:00:00Z".parse().unwrap(), outcome: "ok".into(), duration_ms: 412 };
         let status = Status {
             verdict: Verdict { level: Level::Critical, code: "needs_authorisation", message: "Nothing runs.".into() },
             provider: "gumroad".into(),

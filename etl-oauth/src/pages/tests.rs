@@ -17,7 +17,7 @@ fn now() -> Timestamp {
 
 fn account(state: State, text: &str) -> Account {
     let renewal = RenewalRow { at: "2026-11-21T11:00:00Z".parse().unwrap(), outcome: text.into() };
-    let run = Run { at: "2026-11-21T11:30:00Z".parse().unwrap(), outcome: text.into(), duration_ms: 412 };
+    let run = RunRow { at: "2026-11-21T11:30:00Z".parse().unwrap(), outcome: text.into(), duration_ms: 412 };
     Account {
         account: text.into(),
         who: Some(text.into()),

@@ -28,7 +28,7 @@ use crate::{
     format::whole,
     guard::{Endpoint, Landed, Place, Who},
     job::{Context, JobError, JobState, Outcome},
-    pages::{JobResult, Page, Problem, Ran, Run as RunRow},
+    pages::{JobResult, Page, Problem, Ran, RunRow},
 };
 use token_keeper::{api::Api, renewal::Keeper, store::DEFAULT_ACCOUNT, trace_context};
 

@@ -36,7 +36,7 @@ struct Shown {
 /// What is known of the record.
 #[derive(Clone, Debug)]
 enum Known {
-    Copy(Copy),
+    CachedRecord(CachedRecord),
     /// Nothing was written yet.
     Nothing,
     /// The store gave no answer, and none before.
@@ -45,7 +45,7 @@ enum Known {
 
 /// The record as it is sent.
 #[derive(Clone, Debug)]
-struct Copy {
+struct CachedRecord {
     body: Bytes,
     tag: HeaderValue,
 }
@@ -79,7 +79,7 @@ fn router(ledger: JobState, max_age: Duration) -> Result<Router, header::Invalid
 
 async fn show(State(shown): State<Arc<Shown>>, asked: HeaderMap) -> Response {
     let copy = match shown.known().await {
-        Known::Copy(copy) => copy,
+        Known::CachedRecord(copy) => copy,
         Known::Nothing => {
             let next = "Authorise the function that writes it, run it once, and ask again.";
             return refused(StatusCode::SERVICE_UNAVAILABLE, "not_yet", "nothing was written yet", next);
@@ -111,15 +111,15 @@ impl Shown {
         if let Some((at, known)) = &*last {
             // A store that is away is slow to say so: who waited for that does not ask it again, one after the other.
             let waited = *at > asked_at;
-            if waited || (matches!(known, Known::Copy(_)) && at.elapsed() < FRESH) {
+            if waited || (matches!(known, Known::CachedRecord(_)) && at.elapsed() < FRESH) {
                 return known.clone();
             }
         }
         let known = match (self.read().await, &*last) {
             (Ok(known), _) => known,
-            (Err(err), Some((_, Known::Copy(copy)))) => {
+            (Err(err), Some((_, Known::CachedRecord(copy)))) => {
                 tracing::warn!(error = %err, "the record can't be read; the last one is shown on");
-                Known::Copy(copy.clone())
+                Known::CachedRecord(copy.clone())
             }
             (Err(err), _) => {
                 tracing::warn!(error = %err, "the record can't be read");
@@ -136,7 +136,7 @@ impl Shown {
             return Ok(Known::Nothing);
         }
         let body = serde_json::to_vec(&entry.notes).map_err(|err| JobError::Failed(err.to_string()))?;
-        Ok(Known::Copy(Copy { tag: tag(&body), body: body.into() }))
+        Ok(Known::CachedRecord(CachedRecord { tag: tag(&body), body: body.into() }))
     }
 }
 

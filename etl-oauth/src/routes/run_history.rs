@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     job::{JobError, JobState},
-    pages::{RenewalRow, Run},
+    pages::{RenewalRow, RunRow},
 };
 use token_keeper::store::Store;
 
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct History {
-    pub(super) runs: Vec<Run>,
+    pub(super) runs: Vec<RunRow>,
     pub(super) renewals: Vec<RenewalRow>,
 }
 
@@ -114,8 +114,12 @@ impl Histories {
 mod tests {
     use super::*;
 
-    fn run(minute: u32, outcome: &str) -> Run {
-        Run { at: format!("2026-11-21T12:{minute:02}:00Z").parse().unwrap(), outcome: outcome.into(), duration_ms: 5 }
+    fn run(minute: u32, outcome: &str) -> RunRow {
+        RunRow {
+            at: format!("2026-11-21T12:{minute:02}:00Z").parse().unwrap(),
+            outcome: outcome.into(),
+            duration_ms: 5,
+        }
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub fn sum_up(sales: &[Value], now: Timestamp) -> Report {
 
 /// One page, as leniently as it can be read.
 #[derive(Debug, Deserialize)]
-struct Answer {
+struct SalesPage {
     success: Option<Value>,
     message: Option<Value>,
     sales: Option<Vec<Value>>,
@@ -109,7 +109,7 @@ impl Walk {
         Self { next: Some(Key::First), since, seen: HashSet::new(), sales: Vec::new(), unreadable: 0 }
     }
 
-    fn take(&mut self, answer: &Answer) -> Result<(), JobError> {
+    fn take(&mut self, answer: &SalesPage) -> Result<(), JobError> {
         if answer.success == Some(Value::Bool(false)) {
             let words = answer.message.as_ref().and_then(Value::as_str).unwrap_or("it gave no reason");
             return Err(JobError::Refused(cut(words, LONGEST)));
@@ -133,7 +133,7 @@ impl Walk {
     }
 }
 
-impl Answer {
+impl SalesPage {
     /// The key of the next page. It is taken out of `next_page_url` where it does not stand alone: an address in an answer
     /// is never followed, so that no answer can send the token elsewhere.
     fn page_key(&self) -> Result<Option<String>, JobError> {

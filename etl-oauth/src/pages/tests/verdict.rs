@@ -1,5 +1,5 @@
 use super::*;
-use crate::pages::{Problem, Run};
+use crate::pages::{Problem, RunRow};
 
 const NOW: &str = "2026-11-21T12:00:00Z";
 
@@ -54,7 +54,7 @@ fn of(ok: bool, accounts: &[Account], unattended: bool) -> (Level, &'static str,
 #[test]
 fn o8_the_verdict_is_true_in_every_state() {
     let base = account;
-    let run = Run { at: now(), outcome: "api_error".into(), duration_ms: 5 };
+    let run = RunRow { at: now(), outcome: "api_error".into(), duration_ms: 5 };
     let damaged = Account { error: trouble("record_damaged"), expires_at: None, ..base(State::Degraded) };
     let unsaved = Account { unsaved: true, ..base(State::Degraded) };
     let never = Account { generation: 0, ..base(State::Disabled) };
