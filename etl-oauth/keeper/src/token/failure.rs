@@ -127,9 +127,10 @@ impl fmt::Display for FailureKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     class: FailureKind,
-    code: Option<String>,
-    reason: Option<String>,
-    detail: String,
+    // Boxed, so that errors that hold a failure stay small.
+    code: Option<Box<str>>,
+    reason: Option<Box<str>>,
+    detail: Box<str>,
     retry_after: Option<Duration>,
     denial: bool,
 }
@@ -138,7 +139,14 @@ impl Failure {
     /// A failure with a sentence on what happened. The sentence is shown to people: no secret, no URL with a query.
     #[must_use]
     pub fn new(class: FailureKind, detail: impl Into<String>) -> Self {
-        Self { class, code: None, reason: None, detail: detail.into(), retry_after: None, denial: false }
+        Self {
+            class,
+            code: None,
+            reason: None,
+            detail: detail.into().into_boxed_str(),
+            retry_after: None,
+            denial: false,
+        }
     }
 
     /// Adds the OAuth error code, cut to what RFC 6749 §5.2 allows in one (printable ASCII) and to 64 characters.
@@ -146,14 +154,14 @@ impl Failure {
     pub fn with_code(mut self, code: &str) -> Self {
         let clean: String =
             code.chars().filter(|c| matches!(c, ' '..='~') && *c != '"' && *c != '\\').take(64).collect();
-        self.code = (!clean.is_empty()).then_some(clean);
+        self.code = (!clean.is_empty()).then(|| clean.into());
         self
     }
 
     /// Adds what the provider tells of why, in the fields that its definition names. It is shown to people.
     #[must_use]
     pub fn with_reason(mut self, reason: Option<String>) -> Self {
-        self.reason = reason;
+        self.reason = reason.map(String::into_boxed_str);
         self
     }
 
