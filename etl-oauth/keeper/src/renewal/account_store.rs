@@ -81,7 +81,7 @@ pub(super) enum Updated {
     /// Nothing was to be changed; what is stored.
     Left(Option<Stored>),
     /// Written; what was there before.
-    Written(Record, Stored),
+    Written(Box<Record>, Stored),
 }
 
 impl Keeper {
@@ -170,7 +170,9 @@ impl Keeper {
             };
             let (before, was) = there.map(|there| (there.record, there.version)).unzip();
             match self.save(&record, was.as_ref()).await {
-                Ok(version) => return Ok(Updated::Written(before.unwrap_or_default(), Stored { record, version })),
+                Ok(version) => {
+                    return Ok(Updated::Written(Box::new(before.unwrap_or_default()), Stored { record, version }));
+                }
                 Err(StoreError::Conflict) => {}
                 Err(err) => return Err(err),
             }

@@ -49,7 +49,7 @@ impl Keeper {
         loop {
             let updated = self.update_any(|there| there.map(|there| there.revoked(now).over(there, heard, now))).await;
             let (before, stored) = match updated {
-                Ok(Updated::Written(before, stored)) => (before, stored),
+                Ok(Updated::Written(before, stored)) => (*before, stored),
                 Ok(Updated::Left(_)) => return Ok(()),
                 // What cannot be read is what the operator wants gone. What this replica knew of it stays in the count.
                 Err(StoreError::Damaged { version, .. }) => {

@@ -129,10 +129,10 @@ impl fmt::Display for FailureKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     class: FailureKind,
-    // Boxed: errors that hold a failure are returned through many functions.
+    // Boxed, so that errors that hold a failure stay small.
     code: Option<Box<str>>,
     reason: Option<Box<str>>,
-    detail: String,
+    detail: Box<str>,
     retry_after: Option<Duration>,
     denial: bool,
 }
@@ -141,7 +141,14 @@ impl Failure {
     /// A failure with a sentence on what happened. The sentence is shown to people: no secret, no URL with a query.
     #[must_use]
     pub fn new(class: FailureKind, detail: impl Into<String>) -> Self {
-        Self { class, code: None, reason: None, detail: detail.into(), retry_after: None, denial: false }
+        Self {
+            class,
+            code: None,
+            reason: None,
+            detail: detail.into().into_boxed_str(),
+            retry_after: None,
+            denial: false,
+        }
     }
 
     /// Adds the OAuth error code, cut to what RFC 6749 §5.2 allows in one (printable ASCII) and to 64 characters.
