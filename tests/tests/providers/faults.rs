@@ -13,7 +13,7 @@ use token_keeper::{
     provider::{Definition, Overrides, Provider},
     renewal::{Announcer, Clock, Keeper, KeeperError, Parts, Policy},
     store::{Memory, Store},
-    token::{Answer, FailureKind, Secret, State},
+    token::{FailureKind, Secret, State, TokenResponse},
 };
 
 use crate::server::{Form, Server};
@@ -69,7 +69,7 @@ impl Scene {
     }
 
     /// A person signs in and consents; the code buys tokens.
-    async fn tokens(&self) -> Answer {
+    async fn tokens(&self) -> TokenResponse {
         let redirect_uri = format!("{}/callback", self.road.url());
         let verifier = Secret::new("a verifier has between 43 and 128 letters".replace(' ', "-") + "-and-this-one-too");
         let url = grant::authorize_url(&self.provider, &self.client.id, &redirect_uri, "state", &verifier).unwrap();
