@@ -189,7 +189,7 @@ settings() {
         # Named even when nothing is crossed: flags for a target are not those for build scripts and macros.
         target=${target:-$host}
         # Chosen by bench/results/profiles.md: a change of the handler is compiled in half the time that it takes when the
-        # whole program is optimised again, for a tenth more bytes.
+        # whole program is optimised again, for a twentieth more bytes.
         option release opt-level 2
         option release lto false
         if [ "${BACKTRACE:-false}" = true ]; then
