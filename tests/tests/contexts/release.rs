@@ -86,8 +86,9 @@ async fn the_functions_build_in_release_mode_and_serve_whatever_their_folders_lo
     let programs = local::build(&options, &names).await.unwrap();
     let executables: BTreeMap<String, PathBuf> = names.into_iter().zip(programs).collect();
     for (name, program) in &executables {
-        let size = fs::metadata(program).unwrap().len();
-        assert!(size < 20 << 20, "{name}: {size} bytes; is it stripped?");
+        let program = fs::read(program).unwrap();
+        assert!(program.len() < 40 << 20, "{name}: {} bytes", program.len());
+        assert!(!program.windows(9).any(|bytes| bytes == b"\0.symtab\0"), "{name} is not stripped");
     }
 
     let local = Local::start(Options { executables, ..options }).await.unwrap();
