@@ -17,7 +17,8 @@ pub(crate) fn copy(from: &Path, to: &Path) {
         let to = to.join(entry.file_name());
         if entry.file_type().unwrap().is_file() {
             fs::copy(entry.path(), to).unwrap();
-        } else if entry.file_name() != "target" {
+        } else if !["target", "node_modules", "__pycache__"].map(AsRef::as_ref).contains(&entry.file_name().as_os_str())
+        {
             copy(&entry.path(), &to);
         }
     }
