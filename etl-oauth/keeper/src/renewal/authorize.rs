@@ -192,11 +192,10 @@ impl Keeper {
     }
 
     fn loses(&self, grant: &Record, before: &Record, claim: Claim) -> Option<Lost> {
-        if before.decided_at > grant.decided_at {
-            return Some(Lost::Later);
-        }
         match claim {
+            // The first one that is stored stays, whichever of the two was decided first.
             Claim::Free if before.tokens.is_some() => return Some(Lost::Taken),
+            Claim::Free | Claim::Over { .. } if before.decided_at > grant.decided_at => return Some(Lost::Later),
             Claim::Over { owner_known: false } if is_other_owner(before, grant) => return Some(Lost::OtherOwner),
             Claim::Free | Claim::Over { .. } => {}
         }

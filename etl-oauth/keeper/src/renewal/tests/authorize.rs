@@ -84,6 +84,20 @@ async fn s5_what_a_person_decided_later_wins_over_an_authorisation_that_waits_fo
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn s8_a_grant_decided_earlier_and_written_later_is_refused_too() {
+    let it = Setting::new();
+    let slow = it.replica("slow");
+    let grant = slow.grant(granted("b0", "q0", "8"), it.now());
+    it.pass(1);
+    let quick = it.replica("quick");
+    quick.take_where_free(&quick.grant(granted("a0", "r0", "7"), it.now())).await.unwrap();
+    // The replica whose clock is behind writes after the other one.
+    it.pass(-1);
+    assert!(slow.take_where_free(&grant).await.is_err());
+    assert_eq!(refresh_token(&it.record().await), "r0");
+}
+
 #[tokio::test]
 async fn s8_of_two_grants_for_a_free_account_one_is_written() {
     let it = Setting::new();
