@@ -31,7 +31,7 @@ use token_keeper::{
     renewal::{Announcer, Clock, Keeper, Parts, Policy},
     secrets::Secrets,
     store::{Store, StoreOptions},
-    token::{Answer, Secret},
+    token::{Secret, TokenResponse},
 };
 
 const ACCOUNTS: usize = 32;
@@ -124,7 +124,7 @@ async fn measure(store: &Arc<Store>, accounts: usize, folder: &Path) -> (f64, u6
 }
 
 /// A person allows, and the code buys tokens.
-async fn tokens(provider: &Provider, client: &Client) -> Answer {
+async fn tokens(provider: &Provider, client: &Client) -> TokenResponse {
     let (redirect_uri, verifier) = (provider.token_url.join("/callback").unwrap(), Secret::new("v".repeat(43)));
     let url = grant::authorize_url(provider, &client.id, redirect_uri.as_str(), "state", &verifier).unwrap();
     let browser = Browser::new();

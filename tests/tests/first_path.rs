@@ -169,9 +169,10 @@ async fn e7_a_revoked_grant_is_a_409_and_authorising_again_needs_the_operator() 
     stage.provider().revoke_all(true, true);
     let (status, answer) = stage.run().await;
     assert_eq!((status, answer["error"].as_str()), (409, Some("needs_authorisation")));
+    let stranger = Browser::new().once(&stage.url("/enable")).await;
+    assert_eq!(stranger.status, 303, "{}", stranger.body);
     let page = Browser::new().open(&stage.url("/enable")).await;
-    assert_eq!(page.status, 401);
-    assert!(page.body.contains("etl-oauth-operator"));
+    assert!(page.url.path().ends_with("/login") && page.body.contains("etl-oauth-operator"), "{}", page.body);
     assert_eq!(stage.authorise().await.status, 200);
     assert_eq!(stage.run().await.0, 200);
     stage.stop().await;
@@ -298,6 +299,7 @@ async fn nothing_of_a_form_is_taken_that_this_browser_was_not_given() {
     let stage = stage().await;
     let page = stage.browser().open(&stage.url("/enable")).await;
     let other = stage.browser();
+    other.sign_in(&stage.url("")).await;
     assert_eq!(other.submit(&page, &[]).await.status, 400);
     other.open(&stage.url("/enable")).await;
     assert_eq!(other.submit(&page, &[]).await.status, 400);

@@ -224,6 +224,7 @@ async fn each_account_of_salesforce_is_read_at_the_instance_that_its_token_answe
     let (http, query) = (Client::new(), "GET /services/data/v60.0/query");
     let authorise = async || {
         let browser = Browser::of_operator("password");
+        browser.sign_in(&fleet.url(0, "/")).await;
         let consent = browser.submit(&browser.open(&fleet.url(0, "/enable")).await, &[]).await;
         browser.submit(&consent, &[("decision", "allow")]).await
     };

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use token_keeper::{
     grant::{self, Client, HttpResponse, TokenRequest},
     provider::{Definition, Kind, Overrides, Pkce, Provider, Source, TokenKind, Values, Variable},
-    token::{Answer, Secret},
+    token::{Secret, TokenResponse},
 };
 use url::{Url, form_urlencoded};
 
@@ -94,13 +94,13 @@ fn request(out: &mut String, title: &str, request: &TokenRequest) {
     }
 }
 
-fn read(name: &str, provider: &Provider) -> Answer {
+fn read(name: &str, provider: &Provider) -> TokenResponse {
     let body = fs::read(folder("tests/providers").join(format!("{name}.json"))).unwrap();
     let raw = HttpResponse { status: StatusCode::OK, headers: HeaderMap::new(), body, at: Timestamp::UNIX_EPOCH };
     grant::judge_token(provider, &raw).unwrap_or_else(|failure| panic!("{name}: {failure}"))
 }
 
-fn reading(out: &mut String, answer: &Answer) {
+fn reading(out: &mut String, answer: &TokenResponse) {
     let end = |lifetime: Option<Duration>, end: Option<Timestamp>| match (lifetime, end) {
         (Some(lifetime), _) => format!("{} s", lifetime.as_secs()),
         (None, Some(end)) => format!("until {end}"),

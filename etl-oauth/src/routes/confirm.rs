@@ -22,7 +22,7 @@ use crate::{
 };
 use token_keeper::{
     renewal::{Keeper, Kept, Taken},
-    token::{Answer, Record},
+    token::{Record, TokenResponse},
 };
 
 const PURPOSE: &str = "grant";
@@ -73,7 +73,7 @@ impl App {
         asked: &Asked,
         who: Who,
         keeper: &Keeper,
-        answer: Answer,
+        answer: TokenResponse,
         sent_at: Timestamp,
     ) -> Result<Kept, Response> {
         let new = keeper.grant(answer, sent_at);

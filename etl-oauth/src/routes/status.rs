@@ -99,7 +99,7 @@ impl App {
         let tokens = record.and_then(|record| record.tokens.as_ref());
         let health = record.map(|record| &record.health);
         let renewal = health.and_then(|health| health.last_renewal.as_ref());
-        let renewal_of = |last: &token::Renewal| RenewalRow { at: whole(last.at), outcome: last.outcome.clone() };
+        let renewal_of = |last: &token::LastRenewal| RenewalRow { at: whole(last.at), outcome: last.outcome.clone() };
         let renewals = keeper.history().iter().map(renewal_of).collect();
         self.histories.add(keeper.account(), History { renewals, ..History::default() });
         let History { runs, renewals } = self.histories.of(keeper.account()).await;

@@ -15,3 +15,4 @@ mod reference;
 mod sandbox;
 mod source;
 mod stacks;
+mod toml;

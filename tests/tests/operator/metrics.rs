@@ -96,36 +96,3 @@ fn names(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     words.filter(|word| word.starts_with("etl_oauth_") || word.starts_with("http_request")).collect()
 }
-
-/// Every file of a folder and those below it.
-fn files(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries
-        .flat_map(|path| if path.is_dir() { files(&path) } else { vec![std::fs::read_to_string(path).unwrap()] })
-        .collect()
-}
-
-#[test]
-fn the_events_that_the_readme_promises_are_written_with_those_fields() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    let table = readme.split_once("| event | level | fields |\n").unwrap().1;
-    let rows: Vec<_> = table.lines().skip(1).take_while(|line| line.starts_with('|')).collect();
-    assert!(rows.len() > 8, "{rows:?}");
-    let mut sources = files(&root.join("etl-oauth/src"));
-    sources.extend(files(&root.join("etl-oauth/keeper/src")));
-    for row in rows {
-        let mut columns = row.trim_matches('|').split('|');
-        let (event, level, fields) = (columns.next().unwrap(), columns.next().unwrap(), columns.next().unwrap());
-        let quoted = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
-        let message = format!("\"{}\"", quoted(event)[0]);
-        let level = level.trim().split(';').next().unwrap();
-        let written = sources.iter().any(|source| {
-            source.split(&format!("tracing::{level}!(")).skip(1).any(|call| {
-                let call = call.split(");").next().unwrap();
-                call.contains(&message) && quoted(fields).iter().all(|field| call.contains(&**field))
-            })
-        });
-        assert!(written, "no event is written as this row has it: {row}");
-    }
-}

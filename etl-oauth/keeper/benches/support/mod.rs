@@ -10,7 +10,7 @@ use token_keeper::{
     provider::{Definition, Overrides, Provider},
     renewal::{Announcer, Clock, Keeper, Parts, Policy},
     store::{Memory, Store},
-    token::{Answer, AnswerShape, Secret},
+    token::{AnswerShape, Secret, TokenResponse},
 };
 use tokio::sync::Semaphore;
 
@@ -66,6 +66,6 @@ fn body(serial: u32, seconds: u32) -> Vec<u8> {
     format!(r#"{{"access_token":"{access}{serial}","refresh_token":"{refresh}{serial}","expires_in":{seconds},"scope":"view_sales"}}"#).into_bytes()
 }
 
-pub(crate) fn answer(serial: u32, seconds: u32) -> Answer {
+pub(crate) fn answer(serial: u32, seconds: u32) -> TokenResponse {
     AnswerShape::default().read(&body(serial, seconds)).expect("a token answer")
 }

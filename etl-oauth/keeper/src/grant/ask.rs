@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{Client, KeyError, SigningKey, TokenRequest, assertion::bearer_assertion, request::resources};
 use crate::{
     provider::Provider,
-    token::{Answer, Failure, FailureKind, Secret},
+    token::{Failure, FailureKind, Secret, TokenResponse},
 };
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -61,9 +61,11 @@ fn ask<'a>(provider: &'a Provider, client: &Client, fields: &[(&'a str, &'a str)
 ///
 /// # Errors
 /// The [`Failure`]; never one that a person could end by authorising.
-pub fn unattended(answer: Result<Answer, Failure>) -> Result<Answer, Failure> {
+pub fn unattended(answer: Result<TokenResponse, Failure>) -> Result<TokenResponse, Failure> {
     match answer {
-        Ok(answer) => Ok(Answer { refresh_token: None, refresh_lifetime: None, refresh_expires_at: None, ..answer }),
+        Ok(answer) => {
+            Ok(TokenResponse { refresh_token: None, refresh_lifetime: None, refresh_expires_at: None, ..answer })
+        }
         Err(failure) => Err(not_a_persons(failure)),
     }
 }

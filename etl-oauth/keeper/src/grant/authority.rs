@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     provider::{Grant, Pkce, Provider, TokenKind, Values},
-    token::{Answer, ClientRef, Failure, FailureKind, IdTokenError, Secret, Subject, Tokens},
+    token::{ClientRef, Failure, FailureKind, IdTokenError, Secret, Subject, TokenResponse, Tokens},
 };
 
 /// The authorization server of one provider. Cheap to clone.
@@ -100,7 +100,7 @@ impl Authority {
         seed: &Secret,
         kept: &Values,
         now: Timestamp,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<TokenResponse, Failure> {
         let provider = self.ready().await?;
         if let Some(missing) = provider.redirect_must_bring().into_iter().find(|name| !kept.contains_key(*name)) {
             let detail = format!(
@@ -126,7 +126,7 @@ impl Authority {
         refresh_token: &Secret,
         tokens: Option<&Tokens>,
         now: Timestamp,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<TokenResponse, Failure> {
         let provider = self.ready().await?;
         let provider = tokens.map_or(Cow::Borrowed(&*provider), |tokens| provider.with(&tokens.kept));
         let key = kept_key(&provider, tokens)?;
@@ -138,15 +138,15 @@ impl Authority {
     ///
     /// # Errors
     /// The [`Failure`]; never one that a person could end by authorising.
-    pub async fn ask(&self, tokens: Option<&Tokens>, now: Timestamp) -> Result<Answer, Failure> {
+    pub async fn ask(&self, tokens: Option<&Tokens>, now: Timestamp) -> Result<TokenResponse, Failure> {
         let provider = self.ready().await?;
         let credentials = &self.0.credentials;
         match provider.grant {
-            Grant::Static => return Ok(Answer::made(credentials.secret("api-token")?, "Bearer")),
+            Grant::Static => return Ok(TokenResponse::made(credentials.secret("api-token")?, "Bearer")),
             Grant::Basic => {
                 let (user, password) = (credentials.secret("api-user")?, credentials.secret("api-password")?);
                 let pair = format!("{}:{}", user.expose(), password.expose());
-                return Ok(Answer::made(Secret::new(STANDARD.encode(pair)), "Basic"));
+                return Ok(TokenResponse::made(Secret::new(STANDARD.encode(pair)), "Basic"));
             }
             _ => {}
         }
@@ -179,7 +179,7 @@ impl Authority {
     ///
     /// # Errors
     /// When an ID token that was asked for is not right.
-    pub async fn owner(&self, answer: &Answer, now: Timestamp) -> Result<Option<Subject>, Failure> {
+    pub async fn owner(&self, answer: &TokenResponse, now: Timestamp) -> Result<Option<Subject>, Failure> {
         let provider = self.provider();
         let provider = provider.with(&answer.kept);
         let asked = provider.scope.iter().any(|scope| scope == "openid");

@@ -9,7 +9,7 @@ use url::Url;
 use super::{Client, HttpResponse, TokenRequest, judge_revocation, judge_token, request::resources};
 use crate::{
     provider::{Call, Provider, checked_url},
-    token::{Answer, Failure, FailureKind, Secret},
+    token::{Failure, FailureKind, Secret, TokenResponse},
 };
 
 /// How often a server is asked that does not say (§3.2).
@@ -94,7 +94,7 @@ pub enum Polled {
     /// Ask again after this long.
     Wait(Duration),
     /// The person has allowed it.
-    Allowed(Answer),
+    Allowed(TokenResponse),
     /// It is over without a token.
     Over(Failure),
 }

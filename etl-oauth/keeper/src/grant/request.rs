@@ -9,7 +9,7 @@ use url::{Url, form_urlencoded};
 use super::{Certificate, Client, hmac::sign, template_vars::TemplateVars};
 use crate::{
     provider::{CLIENT_ID, Call, ClientAuth, Format, Provider, TokenKind, Verb, fill},
-    token::{Answer, Secret},
+    token::{Secret, TokenResponse},
 };
 
 /// A request to one of the provider's endpoints.
@@ -232,7 +232,7 @@ pub fn refresh_token(provider: &Provider, client: &Client, refresh_token: &Secre
 /// The exchange that follows an answer, where the provider has one: the definition's parameters, and what proves the
 /// client.
 #[must_use]
-pub fn second(provider: &Provider, client: &Client, answer: &Answer) -> Option<TokenRequest> {
+pub fn second(provider: &Provider, client: &Client, answer: &TokenResponse) -> Option<TokenRequest> {
     let mut fields = vec![("access_token", answer.access_token.expose())];
     fields.extend(answer.refresh_token.as_ref().map(|token| ("refresh_token", token.expose())));
     let url = provider.second_url.as_ref()?;

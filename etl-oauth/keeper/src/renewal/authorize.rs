@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Keeper, account_store::Updated, state_machine::UNSAVED};
 use crate::{
     store::{StoreError, Stored, Version},
-    token::{Answer, Record},
+    token::{Record, TokenResponse},
 };
 
 /// Where new tokens are.
@@ -54,13 +54,13 @@ enum Put {
 impl Keeper {
     /// Takes the tokens of a new authorisation, requested at `sent_at`. They are good to use at once; [`Kept`] says whether
     /// they are safe, too. A write that fails is tried again until it succeeds, or a person decides otherwise.
-    pub async fn authorise(&self, answer: Answer, sent_at: Timestamp) -> Kept {
+    pub async fn authorise(&self, answer: TokenResponse, sent_at: Timestamp) -> Kept {
         self.take(&self.grant(answer, sent_at)).await
     }
 
     /// What an answer to an authorisation grants, as a record of nothing else.
     #[must_use]
-    pub fn grant(&self, answer: Answer, sent_at: Timestamp) -> Record {
+    pub fn grant(&self, answer: TokenResponse, sent_at: Timestamp) -> Record {
         Record::default().authorised(answer, sent_at, self.0.parts.policy.lifetime)
     }
 

@@ -16,7 +16,7 @@ use super::{Keeper, account_store::Updated, policy::after};
 use crate::{
     grant::{DeviceCodes, Polled, Polling},
     store::{StoreError, TokenStore},
-    token::{Answer, Device, Failure, FailureKind, Record},
+    token::{Device, Failure, FailureKind, Record, TokenResponse},
 };
 
 /// After a failure nobody asks for codes again for so long, however many want to.
@@ -304,7 +304,7 @@ impl Keeper {
     }
 
     /// The answer with whose it is. Nobody is there to be asked whether somebody else may take the account over.
-    async fn owned(&self, mut answer: Answer, now: Timestamp) -> Result<Answer, Failure> {
+    async fn owned(&self, mut answer: TokenResponse, now: Timestamp) -> Result<TokenResponse, Failure> {
         answer.owner = self.0.parts.authority.owner(&answer, now).await?;
         self.sync().await;
         let known = self.current().and_then(|stored| Some(stored.record.owner.as_ref()?.id.clone()));

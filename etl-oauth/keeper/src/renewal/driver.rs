@@ -11,11 +11,11 @@ use super::{
     Keeper, KeeperError, Policy,
     protocol::{Action, Event, Outcome, Reason},
     single_flight::{Flight, Landing},
-    state_machine::Renewal,
+    state_machine::RenewalMachine,
 };
 use crate::{
     store::{Acquired, Stored, TokenStore, Version},
-    token::{Renewal as LastRenewal, State},
+    token::{LastRenewal, State},
 };
 
 /// How many renewals are remembered for the status page.
@@ -172,7 +172,7 @@ impl Keeper {
         let parts = &self.0.parts;
         let client = Some(parts.authority.credentials_digest());
         let policy = Policy { tells: parts.announcer.is_heard(), client, ..parts.policy.clone() };
-        let mut machine = Renewal::new(need, policy, &parts.owner, jitter(), self.now());
+        let mut machine = RenewalMachine::new(need, policy, &parts.owner, jitter(), self.now());
         let mut step = machine.on(Event::Begin, self.now());
         loop {
             let event = match step {

@@ -29,7 +29,7 @@ pub use notify::{Announcement, Announcer, Origin, Severity};
 pub use policy::{Policy, Renew};
 pub use protocol::{Action, Event, Outcome, Reason};
 pub use revoke::Revoked;
-pub use state_machine::Renewal;
+pub use state_machine::RenewalMachine;
 pub use token::Token;
 pub use token_cache::DAMAGED;
 
@@ -53,7 +53,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     grant::Authority,
     store::{Store, StoreError, Stored},
-    token::{Failure, FailureKind, Health, Record, Renewal as LastRenewal, State},
+    token::{Failure, FailureKind, Health, LastRenewal, Record, State},
 };
 
 /// What a keeper is made of.

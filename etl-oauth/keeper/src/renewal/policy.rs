@@ -192,7 +192,7 @@ impl Policy {
             refused: record.health.refused.clone(),
             denied_since,
             client: self.client.clone().filter(|_| class == FailureKind::InvalidClient),
-            last_renewal: Some(crate::token::Renewal { at: now, outcome: class.as_str().into() }),
+            last_renewal: Some(crate::token::LastRenewal { at: now, outcome: class.as_str().into() }),
         }
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     store::{Acquired, StoreError, Stored, Version},
-    token::{Answer, Failure, Record, Renewal as LastRenewal, Secret},
+    token::{Failure, LastRenewal, Record, Secret, TokenResponse},
 };
 
 /// Why a renewal is wanted.
@@ -48,7 +48,7 @@ pub enum Event {
     /// The record was written.
     Saved(Result<Version, StoreError>),
     /// The provider answered, or did not.
-    Answered(Result<Answer, Failure>),
+    Answered(Result<TokenResponse, Failure>),
     /// The wait is over.
     Woke,
 }

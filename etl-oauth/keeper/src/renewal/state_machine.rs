@@ -49,7 +49,7 @@ enum Phase {
 
 /// One renewal. Clones let a search try every next event on the same state.
 #[derive(Clone, Debug)]
-pub struct Renewal {
+pub struct RenewalMachine {
     need: Reason,
     policy: Policy,
     owner: String,
@@ -73,7 +73,7 @@ pub struct Renewal {
 /// A renewal that goes back more often than this is up against a store that cannot make up its mind.
 const DETOURS: u32 = 6;
 
-impl Renewal {
+impl RenewalMachine {
     /// A renewal for `need` by `owner`, begun at `now`. `jitter` is a random number between 0 and 1.
     #[must_use]
     pub fn new(need: Reason, policy: Policy, owner: impl Into<String>, jitter: f64, now: Timestamp) -> Self {

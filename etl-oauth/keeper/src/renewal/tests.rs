@@ -204,7 +204,7 @@ fn client() -> Client {
     Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() }
 }
 
-fn answer(access: &str, refresh: &str) -> crate::token::Answer {
+fn answer(access: &str, refresh: &str) -> crate::token::TokenResponse {
     let body = format!(r#"{{"access_token":"{access}","refresh_token":"{refresh}","expires_in":3600}}"#);
     AnswerShape::default().read(body.as_bytes()).unwrap()
 }

@@ -34,7 +34,7 @@ pub struct Health {
     pub client: Option<String>,
     /// The last renewal, whatever came of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_renewal: Option<Renewal>,
+    pub last_renewal: Option<LastRenewal>,
 }
 
 impl Health {
@@ -54,7 +54,7 @@ impl Health {
             class: Some(failure.class()),
             detail: Some(failure.to_string()),
             next_try_at: at.checked_add(wait).ok(),
-            last_renewal: Some(Renewal { at, outcome: failure.class().as_str().into() }),
+            last_renewal: Some(LastRenewal { at, outcome: failure.class().as_str().into() }),
             ..Self::default()
         }
     }
@@ -71,7 +71,7 @@ pub struct Refused {
 
 /// When a renewal was, and its outcome: `renewed`, `adopted` or a failure class.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Renewal {
+pub struct LastRenewal {
     /// When it ended.
     pub at: Timestamp,
     /// What came of it.

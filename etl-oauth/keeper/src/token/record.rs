@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Answer, ClientRef, Device, FailureKind, Health, PendingNotification, Renewal, State, Subject, Tokens};
+use super::{
+    ClientRef, Device, FailureKind, Health, LastRenewal, PendingNotification, State, Subject, TokenResponse, Tokens,
+};
 
 /// All that is stored of one account: its tokens, what is being done with them, and how it fares.
 ///
@@ -70,12 +72,13 @@ impl Record {
 
     /// The record after an answer to a first authorisation: a new grant, nothing of the old one stays.
     #[must_use]
-    pub fn authorised(&self, answer: Answer, sent_at: Timestamp, default_lifetime: Option<Duration>) -> Self {
+    pub fn authorised(&self, answer: TokenResponse, sent_at: Timestamp, default_lifetime: Option<Duration>) -> Self {
         let owner = answer.owner.clone();
         let health = match &answer.unfinished {
-            None => {
-                Health { last_renewal: Some(Renewal { at: sent_at, outcome: "renewed".into() }), ..Health::default() }
-            }
+            None => Health {
+                last_renewal: Some(LastRenewal { at: sent_at, outcome: "renewed".into() }),
+                ..Health::default()
+            },
             Some(failure) => Health::unfinished(failure, sent_at),
         };
         let tokens = Tokens::from_answer(answer, sent_at, None, default_lifetime);
@@ -97,9 +100,9 @@ impl Record {
 
     /// The record after an answer to a renewal: what the answer leaves out stays as it was (RFC 6749 §6).
     #[must_use]
-    pub fn renewed(&self, answer: Answer, sent_at: Timestamp, default_lifetime: Option<Duration>) -> Self {
+    pub fn renewed(&self, answer: TokenResponse, sent_at: Timestamp, default_lifetime: Option<Duration>) -> Self {
         let tokens = Tokens::from_answer(answer, sent_at, self.tokens.as_ref(), default_lifetime);
-        let last_renewal = Some(Renewal { at: sent_at, outcome: "renewed".into() });
+        let last_renewal = Some(LastRenewal { at: sent_at, outcome: "renewed".into() });
         Self {
             generation: self.generation + 1,
             tokens: Some(tokens),

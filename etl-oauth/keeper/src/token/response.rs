@@ -108,7 +108,7 @@ impl Default for AnswerShape {
 
 /// A token endpoint's answer, read leniently.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct TokenResponse {
     /// The new access token; empty or not to be used in an [unfinished](Self::unfinished()) answer.
     pub access_token: Secret,
     /// The new refresh token. `None` means that the old one stays (RFC 6749 §6).
@@ -154,11 +154,11 @@ impl AnswerShape {
     /// Reads the body of a token endpoint's answer: JSON whatever its Content-Type says, else a form.
     ///
     /// An answer with a refresh token and no access token, and one whose token type is unknown (RFC 6749 §7.1: a client
-    /// must not use such a token), are [unfinished](Answer::unfinished()): what they hold is kept, and not used.
+    /// must not use such a token), are [unfinished](TokenResponse::unfinished()): what they hold is kept, and not used.
     ///
     /// # Errors
     /// [`Malformed`] when there is no token in it.
-    pub fn read(&self, body: &[u8]) -> Result<Answer, Malformed> {
+    pub fn read(&self, body: &[u8]) -> Result<TokenResponse, Malformed> {
         let mut fields = object(body).ok_or(Malformed::NotAnObject)?;
         let secret = |paths: &[String]| {
             first(&fields, paths, |value| value.as_str().filter(|token| !token.is_empty()).map(Secret::new))
@@ -181,7 +181,7 @@ impl AnswerShape {
         };
         let token_type = token_type.unwrap_or_else(|| token_type::cut(told.as_deref().unwrap_or_default()));
         let lifetime = |paths: &[String]| first(&fields, paths, |value| lifetime::seconds(value, self.unit));
-        let answer = Answer {
+        let answer = TokenResponse {
             access_token: access_token.unwrap_or_else(|| Secret::new("")),
             refresh_token,
             token_type,
@@ -199,7 +199,7 @@ impl AnswerShape {
         for path in self.access_token.iter().chain(&self.refresh_token) {
             json_path::remove(&mut fields, path);
         }
-        Ok(Answer { rest: fields, ..answer })
+        Ok(TokenResponse { rest: fields, ..answer })
     }
 
     /// When a token ends, as its introspection says (RFC 7662 §2.2): in `exp`, or where a token answer says it. One that is
@@ -267,7 +267,7 @@ impl AnswerShape {
     }
 }
 
-impl Answer {
+impl TokenResponse {
     /// A token that was made without a request.
     pub(crate) fn made(access_token: Secret, token_type: &str) -> Self {
         Self {

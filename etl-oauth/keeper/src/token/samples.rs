@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::{Answer, AnswerShape, Record};
+use super::{AnswerShape, Record, TokenResponse};
 
 pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-pub(crate) fn answer(body: &str) -> Answer {
+pub(crate) fn answer(body: &str) -> TokenResponse {
     AnswerShape::default().read(body.as_bytes()).unwrap()
 }
 

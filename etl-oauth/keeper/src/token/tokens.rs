@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use super::{Answer, ExtraFields, Secret, jwt, token_type};
+use super::{ExtraFields, Secret, TokenResponse, jwt, token_type};
 
 /// The longest scope that is kept, in bytes: a longer one says nothing to people and fills the store.
 const LONGEST_SCOPE: usize = 16 << 10;
@@ -57,7 +57,7 @@ fn bearer() -> String {
 impl Tokens {
     /// The tokens of an answer to a request of `sent_at`: what it leaves out stays as it was in `old` (RFC 6749 §6).
     pub(super) fn from_answer(
-        answer: Answer,
+        answer: TokenResponse,
         sent_at: Timestamp,
         old: Option<&Self>,
         default_lifetime: Option<Duration>,

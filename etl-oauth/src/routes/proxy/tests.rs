@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::{Config, Function};
-use token_keeper::token::{Answer, AnswerShape};
+use token_keeper::token::{AnswerShape, TokenResponse};
 
 type Seen = Arc<Mutex<Vec<String>>>;
 
@@ -239,7 +239,7 @@ async fn a_stream_that_meets_a_new_nonce_costs_no_token() {
     let keeper = app.keepers.get(DEFAULT_ACCOUNT).unwrap();
     let bound = br#"{"access_token":"old","refresh_token":"r1","expires_in":3600,"token_type":"DPoP"}"#;
     let bound_to = token_keeper::grant::SigningKey::generate().unwrap().to_text();
-    let answer = Answer { bound_to, ..AnswerShape::default().read(bound).unwrap() };
+    let answer = TokenResponse { bound_to, ..AnswerShape::default().read(bound).unwrap() };
     let _ = keeper.authorise(answer, Timestamp::now()).await;
     let before = keeper.current().unwrap().record.generation;
     let chunked = [("transfer-encoding", "chunked")];

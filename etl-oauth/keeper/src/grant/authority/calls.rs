@@ -11,7 +11,7 @@ use crate::{
         request,
     },
     provider::Provider,
-    token::{Answer, Failure, Secret},
+    token::{Failure, Secret, TokenResponse},
 };
 
 /// How long an answer that is not saved yet waits to hear when its token ends.
@@ -29,7 +29,7 @@ impl Authority {
         key: Option<&SigningKey>,
         now: Timestamp,
         build: impl Fn(&Client) -> Result<TokenRequest, Failure>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<TokenResponse, Failure> {
         let raw = self.call("token", provider, key, now, build).await?;
         let answer = judge_token(provider, &raw).map(|answer| bound(answer, key))?;
         let provider = provider.with(&answer.kept);
@@ -48,7 +48,7 @@ impl Authority {
 
     /// The answer with the expiry of its access token, by introspection where it is not known otherwise. The call has a short
     /// time limit, because the answer is not saved yet.
-    pub(super) async fn dated(&self, provider: &Provider, answer: Answer, now: Timestamp) -> Answer {
+    pub(super) async fn dated(&self, provider: &Provider, answer: TokenResponse, now: Timestamp) -> TokenResponse {
         if provider.introspect_url.is_none() || provider.lifetime.is_some() || answer.tells_its_end() {
             return answer;
         }
@@ -61,7 +61,7 @@ impl Authority {
         if expires_at.is_none() {
             tracing::debug!("the provider does not say when the new token ends");
         }
-        Answer { expires_at, ..answer }
+        TokenResponse { expires_at, ..answer }
     }
 
     /// [`Authority::send`] with a proof of nothing but the key.
@@ -127,8 +127,8 @@ pub(crate) fn count(endpoint: &'static str, status: Option<http::StatusCode>) {
 
 /// With the key that they were asked for with. It is kept where the server calls the access token an ordinary one, too: a
 /// public client's refresh token is bound all the same (RFC 9449 §5).
-pub(super) fn bound(answer: Answer, key: Option<&SigningKey>) -> Answer {
-    Answer { bound_to: key.and_then(SigningKey::to_text), ..answer }
+pub(super) fn bound(answer: TokenResponse, key: Option<&SigningKey>) -> TokenResponse {
+    TokenResponse { bound_to: key.and_then(SigningKey::to_text), ..answer }
 }
 
 impl HttpResponse {

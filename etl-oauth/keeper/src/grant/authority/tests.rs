@@ -58,7 +58,7 @@ async fn a_server_that_wants_its_nonce_is_asked_once_more_with_a_statement_that_
 }
 
 /// What a provider with a second exchange says to it.
-async fn with_second(status: u16, body: &'static str, purpose: For) -> (Result<Answer, Failure>, usize) {
+async fn with_second(status: u16, body: &'static str, purpose: For) -> (Result<TokenResponse, Failure>, usize) {
     let text = "token_url = 'https://p.example/token'\nsecond_url = 'https://p.example/long'\n\
                 second_on_renewal = true\nsecond.params = { short = '{access_token}' }";
     let definition = Definition::read("acme.toml", text).unwrap();

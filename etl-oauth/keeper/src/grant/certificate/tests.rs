@@ -14,7 +14,7 @@ use crate::{
     grant::{Authority, Credentials, HttpClient},
     provider::{ClientAuth, Definition, Overrides, Provider},
     secrets::Secrets,
-    token::{Answer, Failure, FailureKind},
+    token::{Failure, FailureKind, TokenResponse},
 };
 
 /// An authority, and what it has signed.
@@ -77,7 +77,7 @@ impl Signer {
     }
 
     /// What comes of a renewal with these secrets mounted.
-    async fn renewed(&self, token_url: &str, mounted: &[(&str, &str)]) -> Result<Answer, Failure> {
+    async fn renewed(&self, token_url: &str, mounted: &[(&str, &str)]) -> Result<TokenResponse, Failure> {
         let folder = tempfile::tempdir().unwrap();
         for (name, value) in [("oauth2-client-id", "id")].iter().chain(mounted) {
             std::fs::write(folder.path().join(name), value).unwrap();

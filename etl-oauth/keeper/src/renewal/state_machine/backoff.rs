@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Phase, Renewal, adopted, failed, store_failure};
+use super::{Phase, RenewalMachine, adopted, failed, store_failure};
 use crate::{
     backoff::Backoff,
     renewal::{
@@ -18,7 +18,7 @@ use crate::{
 /// Between forced renewals whose tokens the API refuses.
 const FORCED: Backoff = Backoff::new(Duration::from_secs(60), Duration::from_hours(1));
 
-impl Renewal {
+impl RenewalMachine {
     pub(super) fn on_refusal(&mut self, stored: Stored, failure: Failure, now: Timestamp) -> Action {
         match failure.class() {
             // A lost race until proven otherwise (cases A6, A11): somebody may have spent the token before us.

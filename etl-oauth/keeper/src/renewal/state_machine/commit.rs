@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Phase, Renewal, adopted, failed};
+use super::{Phase, RenewalMachine, adopted, failed};
 use crate::{
     backoff::Backoff,
     renewal::protocol::{Action, Outcome},
     store::{StoreError, Stored, Version},
-    token::{Answer, Failure, Record, Secret},
+    token::{Failure, Record, Secret, TokenResponse},
 };
 
 /// Between tries to write new tokens.
@@ -27,8 +27,8 @@ pub(super) struct Fresh {
     unfinished: Option<Failure>,
 }
 
-impl Renewal {
-    pub(super) fn on_answer(&mut self, stored: Stored, answer: Answer, now: Timestamp) -> Action {
+impl RenewalMachine {
+    pub(super) fn on_answer(&mut self, stored: Stored, answer: TokenResponse, now: Timestamp) -> Action {
         let spent = stored.record.tokens.as_ref().and_then(|tokens| tokens.refresh_token.as_ref()).map(Secret::digest);
         let unfinished = answer.unfinished.clone();
         let mut record = stored.record.renewed(answer, self.sent_at, self.policy.lifetime);

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{DETOURS, Phase, Renewal, failed, next_refusal, store_failure, unanswered};
+use super::{DETOURS, Phase, RenewalMachine, failed, next_refusal, store_failure, unanswered};
 use crate::{
     renewal::{
         policy::after,
@@ -12,7 +12,7 @@ use crate::{
     token::{Failure, FailureKind, Intent, Record},
 };
 
-impl Renewal {
+impl RenewalMachine {
     /// Asks anew. Nothing is spent by it and an answer that is lost costs nothing, so there is no intent to write down; that
     /// somebody asks too often is all that the lease prevents.
     pub(super) fn ask(&mut self, stored: Stored, now: Timestamp) -> Action {

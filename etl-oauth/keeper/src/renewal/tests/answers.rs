@@ -85,7 +85,8 @@ fn c1_a_replay_whose_intent_outlasts_the_window_in_the_writing_is_not_sent() {
     let digest = record.tokens.as_ref().unwrap().refresh_token.as_ref().unwrap().digest();
     record.intent = Some(crate::token::Intent { digest, owner: "one".into(), first_at: begin, at: begin, attempt: 2 });
     for (written, is_sent) in [(after(49), true), (after(55), false)] {
-        let mut machine = Renewal::new(Reason::Run { generation: 1 }, it.parts.policy.clone(), "two", 0.0, after(45));
+        let mut machine =
+            RenewalMachine::new(Reason::Run { generation: 1 }, it.parts.policy.clone(), "two", 0.0, after(45));
         machine.on(Event::Begin, after(45));
         machine.on(Event::Lease(Ok(Acquired::Until(after(75)))), after(45));
         let stored = crate::store::Stored { record: record.clone(), version: crate::store::Version::new(1) };

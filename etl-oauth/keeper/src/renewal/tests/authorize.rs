@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// An answer that `owner` granted.
-fn granted(access: &str, refresh: &str, owner: &str) -> crate::token::Answer {
+fn granted(access: &str, refresh: &str, owner: &str) -> crate::token::TokenResponse {
     let mut answer = answer(access, refresh);
     answer.owner = Some(Subject::new(owner, None));
     answer

@@ -186,7 +186,7 @@ fn e3_a_failure_is_noted_over_what_was_written_beside_it_and_not_over_a_renewal(
     };
     // Up to the refused note: the machine, and the record with its intent.
     let refused = || {
-        let mut machine = Renewal::new(Reason::Run { generation: 1 }, it.parts.policy.clone(), "one", 0.0, now);
+        let mut machine = RenewalMachine::new(Reason::Run { generation: 1 }, it.parts.policy.clone(), "one", 0.0, now);
         machine.on(Event::Begin, now);
         machine.on(Event::Lease(Ok(Acquired::Until(now + jiff::SignedDuration::from_secs(30)))), now);
         let Action::Save(written, _) = machine.on(stored(&record, 1), now) else { panic!("no intent") };

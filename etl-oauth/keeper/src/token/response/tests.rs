@@ -1,7 +1,7 @@
 use super::*;
 use crate::token::{Record, State};
 
-fn read(body: &str) -> Result<Answer, Malformed> {
+fn read(body: &str) -> Result<TokenResponse, Malformed> {
     AnswerShape::default().read(body.as_bytes())
 }
 

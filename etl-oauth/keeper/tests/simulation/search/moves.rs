@@ -2,7 +2,7 @@
 
 use token_keeper::{
     grant::{SendError, judge_token, unattended},
-    renewal::{Action, Event, Outcome, Reason, Renewal},
+    renewal::{Action, Event, Outcome, Reason, RenewalMachine},
     store::{Acquired, StoreError, Stored},
     token::Record,
 };
@@ -37,7 +37,7 @@ impl Search {
         let replica = &mut it.replicas[n];
         replica.flights += 1;
         replica.flight += 10;
-        let mut machine = Renewal::new(Reason::Expiry, self.policy.clone(), &replica.owner, 0.0, stamp(it.now));
+        let mut machine = RenewalMachine::new(Reason::Expiry, self.policy.clone(), &replica.owner, 0.0, stamp(it.now));
         let step = machine.on(Event::Begin, stamp(it.now));
         replica.machine = Some(machine);
         self.take(it, n, step)?;

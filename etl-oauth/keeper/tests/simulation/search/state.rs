@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use token_keeper::{
-    renewal::Renewal,
+    renewal::RenewalMachine,
     store::{Acquired, Stored, Version},
     token::{AnswerShape, Record},
 };
@@ -48,7 +48,7 @@ pub(super) enum Heard {
 
 #[derive(Clone)]
 pub(super) struct Replica {
-    pub(super) machine: Option<Renewal>,
+    pub(super) machine: Option<RenewalMachine>,
     pub(super) stage: Stage,
     pub(super) flight: u64,
     pub(super) flights: u32,

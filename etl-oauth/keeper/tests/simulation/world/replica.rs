@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use token_keeper::{
-    renewal::{Action, Event, Outcome, Reason, Renewal},
+    renewal::{Action, Event, Outcome, Reason, RenewalMachine},
     store::{Acquired, Stored, Version},
 };
 
@@ -15,7 +15,7 @@ use crate::{judge::Fate, provider::Habit};
 struct Flight {
     id: u64,
     need: Reason,
-    machine: Renewal,
+    machine: RenewalMachine,
     leased: bool,
 }
 
@@ -110,7 +110,7 @@ impl World {
         self.flights += 1;
         let (id, now, jitter) = (self.flights, self.clock(replica), self.rng.f64());
         let owner = self.replicas[replica].owner.clone();
-        let mut machine = Renewal::new(need, self.policy.clone(), owner, jitter, now);
+        let mut machine = RenewalMachine::new(need, self.policy.clone(), owner, jitter, now);
         let to = To { replica, account, flight: id };
         self.trace(|_| format!("{to:?} begins for {need:?}"));
         let step = machine.on(Event::Begin, now);
