@@ -28,7 +28,7 @@ pub(super) const UNGUESSABLE: usize = 16;
 /// A try takes a place, and a right one gives it back. There are places for each address, and, because a caller can make up
 /// the header that names its address, for all addresses together. The latter do not count for an address from which a
 /// right secret has come. A crowd of guessers is held to one guess in two seconds, while the operator's address goes on.
-/// A right secret of [`UNGUESSABLE`] bytes or more never asks for a place; see [`Throttle::judge`]. Memory is bounded. Each
+/// A right secret of `UNGUESSABLE` bytes or more never asks for a place; see [`Throttle::judge`]. Memory is bounded. Each
 /// replica counts for itself.
 #[derive(Debug, Default)]
 pub struct Throttle(Mutex<Counts>);

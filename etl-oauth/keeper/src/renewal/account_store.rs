@@ -68,7 +68,12 @@ impl StoreHealth {
         // In both cases the store works; it is the record that is not as expected.
         let is_trouble = |err: &&StoreError| !matches!(err, StoreError::Conflict | StoreError::Damaged { .. });
         let Some(err) = err.filter(is_trouble) else {
-            return !kind.swap(true, Ordering::AcqRel);
+            let recovers = !kind.swap(true, Ordering::AcqRel);
+            // An outage of the whole store explains the writes that failed in it: the next one tells.
+            if recovers && std::ptr::eq(kind, &self.reads) {
+                self.writes.store(true, Ordering::Release);
+            }
+            return recovers;
         };
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(err.clone());
         self.again_at.store(now.as_millisecond().saturating_add(AGAIN), Ordering::Release);

@@ -168,3 +168,20 @@ async fn b5_a_damaged_record_is_a_store_that_fails_and_no_account_that_nobody_au
     it.pass(2);
     assert_eq!(shown(keeper.token().await), "a1");
 }
+
+#[tokio::test(start_paused = true)]
+async fn o1_writes_that_failed_while_nothing_could_be_read_are_forgotten_when_the_store_is_back() {
+    let it = Setting::new();
+    let keeper = it.replica("one");
+    it.store.fail(true);
+    keeper.sync().await;
+    let grant = keeper.grant(answer("a0", "r0"), it.now());
+    assert!(matches!(keeper.take_where_free(&grant).await, Ok(Kept::InMemory(_))));
+    let other = it.replica("two");
+    other.sync().await;
+    assert!(other.token().await.is_err() && !other.is_store_ok());
+    it.store.fail(false);
+    it.pass(2);
+    other.sync().await;
+    assert!(other.is_store_ok());
+}

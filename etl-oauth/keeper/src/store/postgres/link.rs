@@ -90,8 +90,9 @@ impl Link {
         let mut config: Config = url.expose().parse().map_err(|_| {
             let name = self.secrets.name(URL);
             StoreError::Config(format!(
-                "the secret {name} is not a URL like postgres://USER:PASSWORD@HOST/DATABASE (TLS unless it says \
-                 sslmode=disable; the certificate is always verified, by the roots that SSL_CERT_FILE names)"
+                "the secret {name} is not a URL like postgres://USER:PASSWORD@HOST/DATABASE (TLS as by \
+                 sslmode=require, unless it says sslmode=disable; the certificate is always verified, by the roots that \
+                 SSL_CERT_FILE names)"
             ))
         })?;
         // The client's own default goes on in clear where the other side offers no TLS, and that may be anyone.
