@@ -17,7 +17,7 @@ use crate::stack::Stack;
 /// `upstream_timeout` of OpenFaaS's chart.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How to start a [`Local`].
+/// How to start a [`Local`](crate::Local).
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where the gateway listens; port 0 picks one.

@@ -20,7 +20,7 @@
 //! - Each request runs to its end even when its caller hangs up; a panic is a 500, `exec_timeout` a 504.
 //! - A constructor that returns a service and a future, `(service, shutdown)`, has the future run after the last call is
 //!   answered and before the process exits: see [`IntoFunction`].
-//! - [`main`] is all that a function needs. [`test`] calls a function in a test, [`start`] starts one on a free port, and
+//! - [`main`] is all that a function needs. [`test()`] calls a function in a test, [`start`] starts one on a free port, and
 //!   [`Watchdog`] is the same server for other programs.
 
 mod access_log;

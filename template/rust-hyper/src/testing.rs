@@ -8,7 +8,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{Body, BoxError, Config, Function, IntoFunction, Watchdog};
 
-/// A function without a watchdog around it, see [`test`].
+/// A function without a watchdog around it, see [`test()`].
 #[derive(Debug, Clone)]
 pub struct Tested<F>(F);
 
