@@ -1,6 +1,5 @@
 use std::{collections::BTreeMap, sync::Arc};
 
-use etl_oauth::job::{JobError, JobState, ledger_options};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, Config, api::PostParams, config::Kubeconfig};
 use token_keeper::store::Kubernetes;
@@ -66,26 +65,20 @@ async fn what_jobs_remember_is_written_under_the_rights_that_deploy_gives() {
     let it = Cluster::of("strava", &["default"]).await;
     let tokens = it.open();
     tokens.save("default", &contract::record(1, "a"), None).await.unwrap();
-    let options = ledger_options(&it.setting.options, "strava");
+    // Under this name the function opens the store of what its jobs remember.
+    let mut options = it.setting.options.clone();
+    options.function = "strava.job".into();
     let jobs = Kubernetes::with_config(it.config.clone(), &options).unwrap();
-    let ledger = JobState::new(Arc::new(Store::Kubernetes(jobs.clone())), "default");
-    let mut first = ledger.read::<u64>("count").await.unwrap();
-    let stale = ledger.read::<u64>("count").await.unwrap();
-    first.notes = 1;
-    let mut second = ledger.write("count", first).await.unwrap();
-    assert!(matches!(ledger.write("count", stale).await, Err(JobError::Overtaken)));
-    second.notes = 2;
-    ledger.write("count", second).await.unwrap();
-    assert_eq!(ledger.read::<u64>("count").await.unwrap().notes, 2);
+    let first = jobs.save("default", &contract::record(1, "a"), None).await.unwrap();
+    let second = jobs.save("default", &contract::record(2, "b"), Some(&first)).await.unwrap();
+    assert!(matches!(jobs.save("default", &contract::record(2, "c"), Some(&first)).await, Err(StoreError::Conflict)));
+    let read = jobs.load("default").await.unwrap().unwrap();
+    assert_eq!((read.record.generation, read.version), (2, second));
     assert!(matches!(jobs.acquire("default", "a", PATIENCE, Timestamp::now()).await, Ok(Acquired::Until(_))));
     // Neither is taken for an account of the other.
     assert_eq!(tokens.accounts().await.unwrap(), ["default"]);
     assert_eq!(jobs.accounts().await.unwrap(), ["default"]);
-    let Err(JobError::Ledger(StoreError::Refused(why))) =
-        JobState::new(Arc::new(Store::Kubernetes(jobs)), "other").read::<u64>("count").await
-    else {
-        panic!("another account's was read")
-    };
+    let Err(StoreError::Refused(why)) = jobs.load("other").await else { panic!("another account's was read") };
     assert!(why.contains("strava.job-token-other") && why.contains("apply deploy/kubernetes.yaml"), "{why}");
 }
 
