@@ -47,7 +47,7 @@ impl Keepers {
     }
 
     /// The keeper of `account`, where the store or this replica knows a record of it, or it is `default`. Asking for an
-    /// account that nobody has begun reads the store once and leaves nothing behind.
+    /// account without a record reads the store once and leaves nothing behind.
     ///
     /// # Errors
     /// As [`Keepers::get`].

@@ -40,7 +40,7 @@ enum Lost {
     Taken,
     /// A person authorised or revoked the account after this grant.
     Later,
-    /// Another person's grant is stored, of which nothing was known when this one was taken.
+    /// Another person's grant is stored, and it could not be read when this one was taken.
     OtherOwner,
     Foreign(StoreError),
 }
@@ -66,7 +66,7 @@ impl Keeper {
 
     /// Takes a [`Keeper::grant`], in place of whatever was stored before it: a store that cannot be read now may hold an
     /// older grant of any generation, and the new one wins over it when the store is back. Over another person's grant, which
-    /// was not known to whoever asked for this one, it does not win.
+    /// could not be read when this one was requested, it does not win.
     pub async fn take(&self, grant: &Record) -> Kept {
         let owner_known = self.load().await.is_ok() || self.current().is_some();
         // A grant over another person's is refused where that is known, so that this is what a person decided.

@@ -8,7 +8,7 @@ pub const RECORD_DAMAGED: &str = "record_damaged";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeeperError {
-    /// Nobody has authorised the account, or it was revoked.
+    /// The account is not authorised, or it was revoked.
     #[error("account {account} is not authorised")]
     Disabled {
         /// The account.
