@@ -58,6 +58,19 @@ fn etl_oauth_is_built_of_its_lock_file() {
 }
 
 #[test]
+fn a_copy_of_etl_oauth_may_take_a_name_of_its_own() {
+    let builder = Builder::new();
+    let handler = builder.home().join("expenses");
+    copy(&checkout().join("etl-oauth"), &handler);
+    let manifest = fs::read_to_string(handler.join("Cargo.toml")).unwrap();
+    let renamed = manifest.replacen("name = \"etl-oauth\"", "name = \"expenses\"", 1);
+    assert_ne!(renamed, manifest);
+    fs::write(handler.join("Cargo.toml"), renamed).unwrap();
+    let step = builder.fetch(&builder.context_of("expenses", &handler)).passed();
+    assert_eq!(step.newly_resolved(), None);
+}
+
+#[test]
 fn every_shape_of_folder_will_do() {
     let builder = Builder::new();
     let fetch = |name: &str, files: &[(&str, &str)]| builder.fetch(&builder.context(name, files));
