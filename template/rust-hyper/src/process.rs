@@ -15,14 +15,13 @@ use std::{
 use rustix::process::{Pid, WaitOptions, waitpid};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{Dispatch, dispatcher, error, warn};
-use tracing_appender::non_blocking::NonBlocking;
 
 use crate::{
     BoxError, Config, IntoFunction, Watchdog,
     invocation::with_causes,
     lock,
     server::Context,
-    tracing::{subscriber, writer},
+    tracing::{LogWriter, log_writer, subscriber},
 };
 
 /// Wrong configuration, `EX_USAGE`.
@@ -59,7 +58,7 @@ where
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
-    let (out, guard) = writer(io::stderr());
+    let (out, guard) = log_writer(io::stderr());
     // Fails only where the process has one already, and then that one was the author's wish.
     let _ = tracing_log::LogTracer::init();
     let log = subscriber(out.clone(), config.log_format, config.filter.clone());
@@ -81,7 +80,7 @@ where
     code
 }
 
-async fn start<H, R, F, M>(handler: H, config: Config, out: NonBlocking, log: Dispatch) -> Result<(), BoxError>
+async fn start<H, R, F, M>(handler: H, config: Config, out: LogWriter, log: Dispatch) -> Result<(), BoxError>
 where
     H: FnOnce() -> R,
     R: Future<Output = Result<F, BoxError>>,
@@ -100,7 +99,7 @@ where
     if std::process::id() == 1 {
         tokio::spawn(reap_orphans());
     }
-    let metrics = crate::metrics::Metrics::new(out.error_counter());
+    let metrics = crate::metrics::Metrics::new(out.clone());
     // Fails only where the process has one already, and then that one was the author's wish.
     let _ = metrics::set_global_recorder(metrics.recorder());
 
