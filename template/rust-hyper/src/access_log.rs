@@ -46,6 +46,9 @@ pub(crate) struct AccessRecord {
     is_complete: bool,
     /// The connection ends with the answer.
     pub(crate) is_last: bool,
+    /// Ends with the record.
+    #[cfg(feature = "otel")]
+    pub(crate) span: Option<tracing::Span>,
 }
 
 /// What the log has of the request.
@@ -86,6 +89,8 @@ impl AccessRecord {
             written: 0,
             is_complete: false,
             is_last: false,
+            #[cfg(feature = "otel")]
+            span: None,
         })
     }
 

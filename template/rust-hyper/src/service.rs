@@ -5,6 +5,10 @@ use std::{future::ready, sync::Arc};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 
+#[cfg(not(feature = "otel"))]
+use crate::invocation::invoke;
+#[cfg(feature = "otel")]
+use crate::otel::invoke;
 use crate::{
     Function,
     access_log::AccessRecord,
@@ -14,7 +18,6 @@ use crate::{
     connection::Connection,
     framing::{self, Marks},
     headers::prepare_request,
-    invocation::invoke,
     response::{ResponseBody, own},
     server::Context,
 };

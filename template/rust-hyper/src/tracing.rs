@@ -21,6 +21,7 @@ use tracing::{
 };
 use tracing_log::NormalizeEvent as _;
 use tracing_subscriber::{
+    Layer, Registry,
     field::RecordFields,
     filter::Targets,
     fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, format::Writer},
@@ -142,11 +143,16 @@ impl Drop for LogGuard {
     }
 }
 
-/// The subscriber that writes events to `out`.
-pub(crate) fn subscriber(out: LogWriter, format: LogFormat, filter: Targets) -> Dispatch {
+/// The subscriber that writes events to `out`, with another layer below.
+pub(crate) fn subscriber(
+    out: LogWriter,
+    format: LogFormat,
+    filter: Targets,
+    other: impl Layer<Registry> + Send + Sync,
+) -> Dispatch {
     let lines =
         tracing_subscriber::fmt::layer().fmt_fields(format).event_format(format).with_writer(move || out.clone());
-    Dispatch::new(tracing_subscriber::registry().with(filter).with(lines))
+    Dispatch::new(tracing_subscriber::registry().with(other).with(lines.with_filter(filter)))
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> FormatEvent<S, LogFormat> for LogFormat {
@@ -332,11 +338,15 @@ pub(crate) fn written(write: impl FnOnce(LogWriter)) -> String {
 mod tests {
     use std::sync::mpsc;
 
+    use tracing_subscriber::layer::Identity;
+
     use super::*;
 
     fn written(format: LogFormat, filter: &str, events: impl FnOnce()) -> String {
         let filter: Targets = filter.parse().unwrap();
-        super::written(|out| tracing::dispatcher::with_default(&subscriber(out, format, filter), events))
+        super::written(|out| {
+            tracing::dispatcher::with_default(&subscriber(out, format, filter, Identity::new()), events)
+        })
     }
 
     fn events() {
