@@ -226,6 +226,15 @@ impl JobError {
         matches!(self, Self::Api(ApiError::Token(KeeperError::Disabled { .. })))
     }
 
+    /// The provider's own reason, where its definition lets one through.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Api(err) => err.reason(),
+            _ => None,
+        }
+    }
+
     /// What a person should do about it.
     #[must_use]
     pub fn next_step(&self) -> &'static str {

@@ -311,12 +311,15 @@ impl App {
             if asked.is_browser() {
                 return respond::redirect(StatusCode::TEMPORARY_REDIRECT, &enable, []);
             }
-            let body = json!({
+            let mut body = json!({
                 "error": "needs_authorisation",
                 "message": err.to_string(),
                 "next": "Open enable_url in a browser and allow access.",
                 "enable_url": enable,
             });
+            if let Some(reason) = err.reason() {
+                body["reason"] = reason.into();
+            }
             return respond::json(StatusCode::CONFLICT, &body);
         }
         asked.problem(self, &describe(err))
@@ -336,5 +339,6 @@ fn tell(see: bool, account: &str, result: &Result<Outcome, JobError>) -> Value {
 
 fn describe(err: &JobError) -> Problem {
     problem(err.code(), err.status(), ("The job failed", &err.to_string(), err.next_step()))
+        .with_reason(err.reason())
         .with_link("/", "Run it again")
 }

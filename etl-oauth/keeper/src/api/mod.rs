@@ -7,6 +7,7 @@ pub mod json;
 mod pace;
 mod pages;
 mod paging;
+mod peek;
 mod request;
 mod timing;
 

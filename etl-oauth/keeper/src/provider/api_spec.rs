@@ -19,7 +19,7 @@ pub struct ApiFacts {
     pub headers: BTreeMap<String, String>,
     /// The statuses that mean that the access token has ended.
     pub expired: Vec<u16>,
-    /// The sign of that in the body of an answer, whatever its status is. `/proxy` does not read bodies, and hands it on.
+    /// The sign of that in the body of an answer, whatever its status is. `/proxy` looks at JSON bodies of up to 16 KiB.
     pub expired_in: Option<Mark>,
     /// How its answers show what is left of its limits.
     pub limits: Limits,
@@ -60,8 +60,8 @@ pub struct Limits {
     pub windows: Vec<u32>,
     /// The statuses, beside 429, that mean that a limit is reached when nothing is left.
     pub statuses: Vec<u16>,
-    /// The signs in the body of an answer that a limit is reached, whatever its status is. `/proxy` does not read bodies,
-    /// and hands it on.
+    /// The signs in the body of an answer that a limit is reached, whatever its status is. `/proxy` looks at
+    /// JSON bodies of up to 16 KiB.
     pub told_in: Vec<Mark>,
 }
 
