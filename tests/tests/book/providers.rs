@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use token_keeper::provider::{ClientAuth, Definition, Pkce, Registered, Source};
 use url::Url;
 
-use crate::source::{current, current_part, files, root};
+use crate::source::{current, current_part, files, read, root};
 
 const FOLDER: &str = "docs/src/providers";
 
@@ -207,6 +207,13 @@ fn every_provider_has_a_page_made_from_its_definition() {
     pages.sort();
     wanted.sort();
     assert_eq!(pages, wanted, "{}/{FOLDER} has a page for each definition and no other", root().display());
+}
+
+#[test]
+fn the_readme_tells_how_many_providers_are_built_in() {
+    let count = names().count();
+    let told = format!("[{count} are built in](docs/src/providers/README.md)");
+    assert!(read("README.md").contains(&told), "README.md says how many definitions there are: {told}");
 }
 
 #[test]
