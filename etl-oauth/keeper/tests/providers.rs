@@ -16,7 +16,7 @@ use token_keeper::{
 };
 use url::{Url, form_urlencoded};
 
-#[path = "providers/vocabulary.rs"]
+#[path = "providers/vocabulary/mod.rs"]
 mod vocabulary;
 
 const REDIRECT: &str = "https://gateway.example.com/function/etl-oauth/oauth2/callback";
@@ -41,7 +41,8 @@ fn is_current(file: &Path, wanted: &str, stale: &mut Vec<String>) {
 fn value(variable: &Variable) -> String {
     let host = variable.hosts.first().map_or("acme.example.com".into(), |host| host.replace('*', "acme"));
     match variable.kind {
-        Kind::Label => "acme".into(),
+        _ if variable.is_closed() => variable.values[0].clone(),
+        Kind::Label | Kind::Labels => "acme".into(),
         Kind::Host => host,
         Kind::Origin => format!("https://{host}"),
         Kind::Segment => "4711".into(),
