@@ -312,14 +312,16 @@ fn a_form_and_its_json_say_the_same_of_every_code_exchange() {
             continue;
         }
         let code = grant::authorization_code(&provider, &client(), "a b/%", REDIRECT, None);
+        let renamed = provider.token.params.iter().find(|(_, value)| *value == "{code}");
+        let field = renamed.map_or("code", |(name, _)| name.as_str());
         let json: Option<serde_json::Value> = serde_json::from_str(code.body()).ok();
         let sent = json.map_or_else(
             || {
                 form_urlencoded::parse(code.body().as_bytes())
-                    .find(|(key, _)| key == "code")
+                    .find(|(key, _)| key == field)
                     .map(|(_, v)| v.into_owned())
             },
-            |json| json["code"].as_str().map(str::to_owned),
+            |json| json[field].as_str().map(str::to_owned),
         );
         assert_eq!(sent.as_deref(), Some("a b/%"), "{name}");
     }
