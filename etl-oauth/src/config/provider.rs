@@ -186,6 +186,6 @@ fn resources(text: &str) -> Result<Vec<String>, String> {
 
 /// The variables that this definition asks for: `provider_NAME` each.
 fn variables(strings: &mut Strings<'_>, definition: &Definition) -> Values {
-    let asked = definition.variables.iter().filter(|(_, variable)| variable.from == Source::Configuration);
+    let asked = definition.variables.iter().filter(|(_, variable)| variable.from.is_configurable());
     asked.filter_map(|(name, _)| Some((name.clone(), strings.text(&format!("provider_{name}"))?))).collect()
 }

@@ -123,8 +123,11 @@ impl Api {
         }
         url.set_query(query);
         let (name, value) = self.authorization(token)?;
+        let extras = self.extras(token)?;
+        self.add_params(&mut url, &extras);
         let mut all = headers.clone();
         all.extend(self.fixed_headers());
+        all.extend(extras.headers);
         all.insert(name, value);
         all.extend(self.proof(token, method, &url)?);
         let mut request = self.shared.plain.request(method.clone(), url.clone()).headers(all);

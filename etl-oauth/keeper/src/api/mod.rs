@@ -10,7 +10,7 @@ mod paging;
 mod request;
 mod timing;
 
-pub use api_spec::{Facts, Limits, Windows};
+pub use api_spec::{Facts, Later, Limits, Windows};
 pub use error::ApiError;
 pub use forward::{Forward, Forwarded, Payload};
 pub use pages::Pages;
@@ -28,7 +28,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use url::Url;
 
 use crate::{
-    grant::{HttpLimits, client_builder},
+    grant::{ApiExtras, Client, HttpLimits, api_extras, client_builder},
     provider::Provider,
     renewal::{Keeper, Token},
 };
@@ -176,8 +176,11 @@ impl Api {
     /// The header with the token.
     fn authorization(&self, token: &Token) -> Result<(HeaderName, HeaderValue), ApiError> {
         let facts = &self.options().facts;
-        let prefix = token.scheme().map_or_else(|| facts.prefix.clone(), |scheme| format!("{scheme} "));
-        let mut value = HeaderValue::try_from(format!("{prefix}{}", token.tokens().access_token.expose()))
+        let (prefix, suffix) = match token.scheme() {
+            Some(scheme) => (format!("{scheme} "), ""),
+            None => (facts.prefix.clone(), &*facts.suffix),
+        };
+        let mut value = HeaderValue::try_from(format!("{prefix}{}{suffix}", token.tokens().access_token.expose()))
             .map_err(|_| ApiError::Unsendable { account: self.keeper.account().to_owned() })?;
         value.set_sensitive(true);
         Ok((facts.header.clone(), value))
@@ -187,6 +190,28 @@ impl Api {
     fn proof(&self, token: &Token, method: &Method, url: &Url) -> Result<Option<(HeaderName, HeaderValue)>, ApiError> {
         let proof = self.keeper.proof(token, method, url)?;
         Ok(proof.map(|(name, value)| (HeaderName::from_static(name), value)))
+    }
+
+    /// What the definition adds to a request of this token's account, as far as that is not known before.
+    fn extras(&self, token: &Token) -> Result<ApiExtras, ApiError> {
+        let options = self.options();
+        let Some(provider) = options.provider.as_ref().filter(|_| options.facts.later != Later::Nothing) else {
+            return Ok(ApiExtras::default());
+        };
+        let client = match options.facts.later {
+            Later::Secrets => self.keeper.client()?,
+            _ => Client { id: options.facts.client_id.clone(), ..Client::default() },
+        };
+        Ok(api_extras(&provider.with(&token.tokens().kept), &client))
+    }
+
+    /// The parameters that the definition adds to every query, unless the address has them.
+    fn add_params(&self, url: &mut Url, extras: &ApiExtras) {
+        for (name, value) in extras.params.iter().chain(&self.options().facts.params) {
+            if !url.query_pairs().any(|(known, _)| known == *name) {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
     }
 
     fn unreachable(&self, url: &Url, err: &reqwest::Error) -> ApiError {

@@ -157,14 +157,15 @@ impl Request {
                 Ok(response) => {
                     let now = timing.now();
                     let status = response.status;
-                    let limit_told = facts.limits.told_in.iter().any(|mark| mark.is_in(&response.body));
+                    let limit_told =
+                        facts.limits.told_in.iter().any(|mark| mark.is_on_answer(status.as_u16(), &response.body));
                     // A limit in the body counts, whatever the status is.
                     let paced = if limit_told { StatusCode::TOO_MANY_REQUESTS } else { status };
                     let limited = pace.note(paced, &response.headers, &facts.limits, now);
                     let retry_after = crate::grant::retry_after(&response.headers, now);
                     let scope = ApiError::insufficient_scope(keeper.account(), self.path(), status, &response.headers);
                     let error = scope.unwrap_or_else(|| ApiError::Status { status, path: self.path(), retry_after });
-                    let told = facts.expired_in.as_ref().is_some_and(|mark| mark.is_in(&response.body));
+                    let told = facts.expired_in.iter().any(|mark| mark.is_on_answer(status.as_u16(), &response.body));
                     if status.is_success() && !told && !limited {
                         keeper.worked(token.generation());
                         pace.worked();
@@ -234,16 +235,20 @@ impl Request {
 
     async fn attempt(&self, token: &Token) -> Result<(Response, bool), Broken> {
         let base = self.api.base(token)?;
-        let url = self.target.url(&base);
+        let mut url = self.target.url(&base);
         if url.origin() != base.origin() {
             return Err(ApiError::Elsewhere { path: self.path() }.into());
         }
         let (name, value) = self.api.authorization(token)?;
+        let extras = self.api.extras(token)?;
+        self.api.add_params(&mut url, &extras);
         let failed = |err: reqwest::Error| Broken {
             error: self.api.unreachable(&url, &err),
             sent: !(err.is_connect() || err.is_builder()),
         };
-        let mut headers = self.headers.clone();
+        let mut headers = extras.headers;
+        // What the caller sets takes the place of what the definition says.
+        headers.extend(self.headers.clone());
         headers.insert(name, value);
         headers.extend(self.api.proof(token, &self.method, &url)?);
         let mut request = self.api.shared.http.request(self.method.clone(), url.clone()).headers(headers);

@@ -113,7 +113,7 @@ impl Authority {
         let verifier = (provider.pkce == Pkce::S256).then_some(verifier);
         let key = seeded_key(&provider, seed)?;
         let build = |client: &Client| Ok(request::authorization_code(&provider, client, code, redirect_uri, verifier));
-        let answer = self.token(&provider, For::Code, key.as_ref(), now, build).await?;
+        let answer = self.token(&provider, For::Code, (key.as_ref(), kept), now, build).await?;
         Ok(consented(&provider, answer, kept))
     }
 
@@ -131,7 +131,8 @@ impl Authority {
         let provider = tokens.map_or(Cow::Borrowed(&*provider), |tokens| provider.with(&tokens.kept));
         let key = kept_key(&provider, tokens)?;
         let build = |client: &Client| Ok(request::refresh_token(&provider, client, refresh_token));
-        self.token(&provider, For::Renewal, key.as_ref(), now, build).await
+        let kept = tokens.map_or_else(Values::new, |tokens| tokens.kept.clone());
+        self.token(&provider, For::Renewal, (key.as_ref(), &kept), now, build).await
     }
 
     /// Asks for tokens by a grant without a person; `tokens` are the previous ones.
@@ -141,14 +142,18 @@ impl Authority {
     pub async fn ask(&self, tokens: Option<&Tokens>, now: Timestamp) -> Result<TokenResponse, Failure> {
         let provider = self.ready().await?;
         let credentials = &self.0.credentials;
-        match provider.grant {
-            Grant::Static => return Ok(TokenResponse::made(credentials.secret("api-token")?, "Bearer")),
+        let kept = tokens.map_or_else(Values::new, |tokens| tokens.kept.clone());
+        let made = match provider.grant {
+            Grant::Static => Some(TokenResponse::made(credentials.secret("api-token")?, "Bearer")),
             Grant::Basic => {
                 let (user, password) = (credentials.secret("api-user")?, credentials.secret("api-password")?);
                 let pair = format!("{}:{}", user.expose(), password.expose());
-                return Ok(TokenResponse::made(Secret::new(STANDARD.encode(pair)), "Basic"));
+                Some(TokenResponse::made(Secret::new(STANDARD.encode(pair)), "Basic"))
             }
-            _ => {}
+            _ => None,
+        };
+        if let Some(made) = made {
+            return Ok(self.looked_up(&provider, made, &kept, now).await);
         }
         let key = kept_key(&provider, tokens)?;
         let build = |client: &Client| match provider.grant {
@@ -156,7 +161,7 @@ impl Authority {
             Grant::TokenExchange => Ok(ask::token_exchange(&provider, client, &subject_token(&provider)?)),
             _ => Ok(ask::client_credentials(&provider, client)),
         };
-        let answer = self.token(&provider, For::Renewal, key.as_ref(), now, build).await;
+        let answer = self.token(&provider, For::Renewal, (key.as_ref(), &kept), now, build).await;
         ask::unattended(answer.map(|answer| as_asked(&provider, answer)))
     }
 
@@ -303,6 +308,7 @@ impl Authority {
         match polling.judge(&provider, answer, now) {
             Polled::Allowed(answer) => {
                 let answer = as_asked(&provider, bound(answer, key.as_ref()));
+                let answer = self.looked_up(&provider, answer, &Values::new(), now).await;
                 Polled::Allowed(self.dated(&provider, answer, now).await)
             }
             other => other,

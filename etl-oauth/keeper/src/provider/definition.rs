@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     api_spec::ApiFacts,
     grant::{AssertionTerms, ExchangeTerms, Grant},
+    lookup::Lookup,
+    param::{Param, Params},
     request_spec::{Call, ClientAuth, Sign},
     variable::{Variable, placeholders},
 };
@@ -53,6 +55,9 @@ pub struct Definition {
     pub userinfo_id: Option<String>,
     /// Where that answer has the account's name for people: a JSON pointer (RFC 6901).
     pub userinfo_name: Option<String>,
+    /// Where more of an account is asked for with its new token, for variables with `from = "lookup"`: a URL, or a path below
+    /// `api_url`; `userinfo_url` where nothing is said.
+    pub lookup_url: Option<String>,
     /// The API, up to its version.
     pub api_url: Option<String>,
     /// The variables of the URLs, parameters and headers.
@@ -95,12 +100,16 @@ pub struct Definition {
     pub revoke: Call,
     /// The question for a token's end at `introspect_url`.
     pub introspect: Call,
+    /// The request at `lookup_url`, and what of its answer counts.
+    pub lookup: Lookup,
     /// What is revoked, in this order.
     pub revoke_tokens: Vec<TokenKind>,
     /// Where the token answer has its fields, and its signs of errors and limits.
     pub answer: AnswerShape,
     /// Error codes, beside `invalid_grant`, that mean that the grant itself is refused.
     pub grant_errors: Vec<String>,
+    /// Error codes that mean that a limit is reached.
+    pub limit_errors: Vec<String>,
     /// How long an access token lives where no answer says so.
     pub lifetime: Option<u64>,
     /// With how much of its life left an access token is renewed, where the provider refuses a renewal that comes earlier; a
@@ -220,6 +229,7 @@ impl Default for Definition {
             userinfo_url: None,
             userinfo_id: None,
             userinfo_name: None,
+            lookup_url: None,
             api_url: None,
             variables: BTreeMap::new(),
             scope: Vec::new(),
@@ -241,10 +251,12 @@ impl Default for Definition {
             second_on_renewal: false,
             revoke: Call::default(),
             introspect: Call::default(),
+            lookup: Lookup::default(),
             // The refresh token first: with it goes the grant (RFC 7009 §2.1).
             revoke_tokens: vec![TokenKind::RefreshToken, TokenKind::AccessToken],
             answer: AnswerShape::default(),
             grant_errors: Vec::new(),
+            limit_errors: Vec::new(),
             lifetime: None,
             renew_before: None,
             refresh_lifetime: None,
@@ -270,14 +282,14 @@ impl Definition {
     /// `{client_id}` in a place of its own.
     #[must_use]
     pub fn names_client(&self) -> bool {
-        let kept_away = |call: &Call| call.params.get("client_id").is_some_and(String::is_empty);
+        let kept_away = |call: &Call| call.params.get("client_id").is_some_and(Param::is_empty);
         let in_a_place = self.templates().iter().any(|(_, text)| placeholders(text).any(|name| name == "client_id"));
         let asks_person = !self.grant.asks_again();
         asks_person || in_a_place || !kept_away(&self.token)
     }
 
     /// The URLs, with their keys.
-    pub(super) fn urls(&self) -> [(&'static str, Option<&str>); 10] {
+    pub(super) fn urls(&self) -> [(&'static str, Option<&str>); 11] {
         [
             ("authorize_url", self.authorize_url.as_deref()),
             ("token_url", self.token_url.as_deref()),
@@ -289,6 +301,7 @@ impl Definition {
             ("device_url", self.device_url.as_deref()),
             ("par_url", self.par_url.as_deref()),
             ("introspect_url", self.introspect_url.as_deref()),
+            ("lookup_url", self.lookup_url.as_deref()),
         ]
     }
 
@@ -312,13 +325,36 @@ impl Definition {
         all.extend(self.issuer.as_deref().map(|issuer| ("issuer".to_owned(), issuer)));
         all.extend(self.assertion.audience.as_deref().map(|audience| ("assertion.audience".to_owned(), audience)));
         for (key, call) in self.calls() {
-            all.extend(call.params.iter().map(|(name, value)| (format!("{key}.params.{name}"), value.as_str())));
-            all.extend(call.sign.iter().map(|sign| (format!("{key}.sign.key"), sign.key.as_str())));
-            all.extend(call.sign.iter().map(|sign| (format!("{key}.sign.before"), sign.before.as_str())));
+            all.extend(texts(&format!("{key}.params"), &call.params));
+            if let Some(sign) = &call.sign {
+                let text = sign.text.as_deref().map(|text| ("text", text));
+                let parts = [("key", &*sign.key), ("before", &sign.before), ("value", &sign.value)];
+                all.extend(parts.into_iter().chain(text).map(|(name, text)| (format!("{key}.sign.{name}"), text)));
+            }
+            if let Some(pair) = &call.basic {
+                all.push((format!("{key}.basic.user"), &pair.user));
+                all.push((format!("{key}.basic.password"), &pair.password));
+            }
             all.extend(call.headers.iter().map(|(name, value)| (format!("{key}.headers.{name}"), value.as_str())));
         }
         all.extend(self.callback.sign.iter().map(|sign| ("callback.sign.key".to_owned(), sign.key.as_str())));
-        all.extend(self.api.headers.iter().map(|(name, value)| (format!("api.headers.{name}"), value.as_str())));
+        for (key, texts) in [
+            ("api.headers", &self.api.headers),
+            ("api.params", &self.api.params),
+            ("lookup.headers", &self.lookup.headers),
+        ] {
+            all.extend(texts.iter().map(|(name, value)| (format!("{key}.{name}"), value.as_str())));
+        }
+        all.extend(texts("lookup.params", &self.lookup.params));
         all
     }
+}
+
+/// The texts of parameters, with their keys.
+fn texts<'a>(key: &str, params: &'a Params) -> Vec<(String, &'a str)> {
+    let of = |(name, param): (&String, &'a Param)| {
+        let key = format!("{key}.{name}");
+        param.texts().into_iter().map(move |text| (key.clone(), text)).collect::<Vec<_>>()
+    };
+    params.iter().flat_map(of).collect()
 }

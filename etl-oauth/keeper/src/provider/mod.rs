@@ -8,7 +8,9 @@ mod discovery;
 mod endpoint;
 mod grant;
 mod load;
+mod lookup;
 mod overrides;
+mod param;
 mod request_spec;
 mod url_template;
 mod variable;
@@ -18,11 +20,13 @@ pub use definition::{Authorize, Callback, Definition, Pkce, Registered, TokenKin
 pub use discovery::{Metadata, MetadataError, well_known};
 pub use endpoint::{EndpointError, checked_beside, checked_url, is_loopback};
 pub use grant::{AssertionTerms, ExchangeTerms, Grant, RsaAlgorithm};
+pub use lookup::{Lookup, Several};
 pub use overrides::Overrides;
-pub use request_spec::{Call, ClientAuth, Encoding, Format, Hash, Sign, Verb};
+pub use param::{Param, Params};
+pub use request_spec::{BasicPair, Call, ClientAuth, Encoding, Format, Hash, Sign, Verb};
 pub(crate) use url_template::CLIENT_ID;
-pub(crate) use variable::fill;
 pub use variable::{Kind, Source, Values, Variable};
+pub(crate) use variable::{fill, placeholders};
 
 /// The JSON Schema of definitions, for editors.
 pub const SCHEMA: &str = include_str!("../../providers/schema.json");
@@ -31,9 +35,8 @@ use std::{borrow::Cow, ops::Deref, sync::Arc, time::Duration};
 
 use url::Url;
 
-use overrides::{check_values, overlay, sound, with_defaults};
+use overrides::{check_values, overlay, sound, take_choices, with_defaults};
 use url_template::{nowhere, resolve, token_url_needs};
-use variable::placeholders;
 
 /// One provider, ready to use: a definition with the overrides of the configuration, checked. What had to be worked out
 /// stands in fields; everything else is read through to the definition.
@@ -57,6 +60,8 @@ pub struct Provider {
     pub second_url: Option<Url>,
     /// The endpoint that identifies the account of a token.
     pub userinfo_url: Option<Url>,
+    /// Where more of an account is asked for, with its new token.
+    pub lookup_url: Option<Url>,
     /// The API, up to its version.
     pub api_url: Option<Url>,
     /// Where a device gets its codes (RFC 8628 §3.1).
@@ -87,6 +92,8 @@ pub struct Provider {
     pub renew_before: Option<Duration>,
     /// The values of the variables that are known, and the redirect URI.
     values: Values,
+    /// Which of several entries of a lookup are meant.
+    choices: Values,
     platform: Option<Url>,
     definition: Arc<Definition>,
     said: Said,
@@ -133,7 +140,8 @@ impl Provider {
         };
         let platform = overrides.platform.clone();
         let given = overrides.urls_with_variables();
-        let (mut definition, values) = overlay(definition, overrides);
+        let (mut definition, mut values) = overlay(definition, overrides);
+        let choices = take_choices(&definition, &mut values);
         let mut wrong = check_values(name, &definition, &values);
         wrong.extend(check::given_urls(&definition, &given));
         // A wrong value is reported as such, not as a wrong URL.
@@ -158,6 +166,7 @@ impl Provider {
             device_url,
             par_url,
             introspect_url,
+            lookup_url,
         ] = definition.urls().map(|(key, text)| url(key, text));
         let late = !token_url_needs(&definition).is_empty();
         let whole = (token_url.is_some() || late)
@@ -184,6 +193,7 @@ impl Provider {
             revoke_url,
             second_url,
             userinfo_url,
+            lookup_url,
             api_url,
             device_url,
             par_url,
@@ -199,6 +209,7 @@ impl Provider {
             refresh_idle: definition.refresh_idle.map(Duration::from_secs),
             renew_before: definition.renew_before.map(Duration::from_secs),
             values,
+            choices,
             platform,
             definition: Arc::new(definition),
             said,
@@ -272,6 +283,21 @@ impl Provider {
         &self.definition
     }
 
+    /// Whether an account of which these values are known is to be looked up: one of them is missing, or the configuration
+    /// has chosen another one since.
+    #[must_use]
+    pub fn wants_lookup(&self, known: &Values) -> bool {
+        self.variables.iter().filter(|(_, variable)| variable.from == Source::Lookup).any(|(name, _)| {
+            known.get(name).is_none_or(|value| self.choices.get(name).is_some_and(|choice| choice != value))
+        })
+    }
+
+    /// What the configuration chooses among several entries of a lookup, by the names of variables.
+    #[must_use]
+    pub fn choices(&self) -> &Values {
+        &self.choices
+    }
+
     /// The value of a variable, as far as it is known.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&str> {
@@ -310,6 +336,7 @@ impl Provider {
         it.introspect_url = again(&definition.introspect_url).or(it.introspect_url);
         it.second_url = again(&definition.second_url).or(it.second_url);
         it.userinfo_url = again(&definition.userinfo_url).or(it.userinfo_url);
+        it.lookup_url = again(&definition.lookup_url).or(it.lookup_url);
         it.api_url = again(&definition.api_url).or(it.api_url);
         Cow::Owned(it)
     }

@@ -48,9 +48,15 @@ fn every_field_is_documented() {
         ("`[authorize]`", "Authorize"),
         ("`[callback]`", "Callback"),
         ("`[token]`, `[refresh]`, `[second]`, `[revoke]`, `[introspect]`", "Call"),
+        ("`basic`", "BasicPair"),
         ("`sign`", "Sign"),
         ("`[answer]`", "AnswerShape"),
-        ("`answer.success`, `answer.limited`, `api.expired_in`, `api.limits.told_in`", "Mark"),
+        (
+            "`answer.success`, `answer.limited`, `answer.refused`, `api.expired_in`, `api.limits.told_in`, `lookup.only`, \
+             `lookup.prefer`",
+            "Mark",
+        ),
+        ("`[lookup]`", "Lookup"),
         ("`[assertion]`", "AssertionTerms"),
         ("`[exchange]`", "ExchangeTerms"),
         ("`[api]`", "ApiFacts"),

@@ -98,3 +98,37 @@ fn revocation() {
     assert_eq!(request.headers()["x-version"], "2");
     assert!(of(TokenKind::RefreshToken).is_none());
 }
+
+#[test]
+fn an_authorization_header_made_of_parts() {
+    let heading = "An Authorization header made of parts";
+    let it = with(heading, &[("installation", "4711")]);
+    let app = Client { id: "id".into(), assertion: Some(Secret::new("e.y.J")), ..Client::default() };
+    let request = grant::client_credentials(&it, &app);
+    assert_eq!(request.url().path(), "/app/installations/4711/access_tokens");
+    assert_eq!((request.authorization().unwrap().to_str().unwrap(), request.body()), ("Bearer e.y.J", ""));
+    assert!(request.authorization().unwrap().is_sensitive());
+    assert_eq!(request.headers()["accept"], "application/vnd.a+json");
+    let answer = grant::judge_token(&it, &raw(r#"{"token":"ghs","expires_at":"2030-01-01T00:00:00Z"}"#)).unwrap();
+    assert_eq!((answer.access_token.expose(), answer.expires_at.is_some()), ("ghs", true));
+
+    let login = Provider::new("example", example(heading, 1), Overrides::default()).unwrap();
+    let secrets = [("user", "u"), ("word", "w:x")].map(|(name, value)| (name.to_owned(), Secret::new(value)));
+    let request = grant::client_credentials(&login, &Client { secrets: secrets.into(), ..Client::default() });
+    // Basic of `u:w:x`.
+    assert_eq!((request.authorization().unwrap().to_str().unwrap(), request.body()), ("Basic dTp3Ong=", ""));
+    assert!(grant::Credentials::needed_by(&login, Some(login.client_auth)).is_empty(), "no client is named");
+}
+
+#[test]
+fn nested_json() {
+    let json: Value = serde_json::from_str(code(&provider("Nested JSON")).body()).unwrap();
+    let wanted = serde_json::json!({
+        "grant_type": "authorization_code", "code": "c", "redirect_uri": "r", "remember": true, "version": 3,
+        "app": {"id": "id", "secret": "s"}, "wants": ["profile"],
+    });
+    assert_eq!(json, wanted);
+    let form = "token_url = 'https://a.example/t'\n[token]\nparams.wants = ['a', 'b']\nparams.on = true";
+    let form = Provider::new("acme", Definition::read("acme.toml", form).unwrap(), Overrides::default()).unwrap();
+    assert!(code(&form).body().ends_with("&on=true&wants=a&wants=b"), "{}", code(&form).body());
+}
