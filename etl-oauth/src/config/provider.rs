@@ -70,6 +70,7 @@ fn overrides(
             scope_claim: strings.text("assertion_scope_claim"),
             lifetime: strings.duration("assertion_lifetime").map(|lifetime| lifetime.as_secs()),
             algorithm: strings.named("assertion_algorithm"),
+            ..AssertionTerms::default()
         },
         subject_token_file: strings.text("subject_token_file"),
         subject_token_type: strings.text("subject_token_type"),

@@ -130,7 +130,7 @@ impl Api {
         all.extend(extras.headers);
         all.insert(name, value);
         all.extend(self.proof(token, method, &url)?);
-        let mut request = self.shared.plain.request(method.clone(), url.clone()).headers(all);
+        let mut request = self.clients()?.plain.request(method.clone(), url.clone()).headers(all);
         if !is_empty(&body) {
             request = request.body(body);
         }

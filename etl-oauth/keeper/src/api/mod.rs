@@ -1,6 +1,7 @@
 //! The client that a job uses: the provider's API with the account's token put on.
 
 mod api_spec;
+mod certificate;
 mod error;
 mod forward;
 pub mod json;
@@ -28,10 +29,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use url::Url;
 
 use crate::{
-    grant::{ApiExtras, Client, HttpLimits, api_extras, client_builder},
+    grant::{ApiExtras, Certificate, Client, HttpLimits, api_extras, client_builder},
     provider::Provider,
     renewal::{Keeper, Token},
 };
+use certificate::{ByCertificate, Clients};
 use pace::Pace;
 
 /// The API of one account. Cheap to clone; clones and [`Api::with`] share the limits of each account.
@@ -63,9 +65,8 @@ pub struct Api {
 
 #[derive(Debug)]
 struct Shared {
-    http: reqwest::Client,
-    /// For bodies that go through as they are.
-    plain: reqwest::Client,
+    clients: Arc<Clients>,
+    by_certificate: ByCertificate,
     base: Option<Url>,
     options: ApiOptions,
     paces: Mutex<BTreeMap<String, Arc<Pace>>>,
@@ -104,16 +105,14 @@ impl Api {
     /// # Errors
     /// When the TLS library does not start.
     pub fn open(base: Option<Url>, keeper: Keeper, options: ApiOptions) -> Result<Self, ApiError> {
-        let client = |whole| {
-            let (connect, read) = (Duration::from_secs(5), Some(Duration::from_secs(30)));
-            client_builder(HttpLimits { whole, connect, read })
-        };
-        let failed = |_| ApiError::NoTls;
-        let http = client(Some(Duration::from_secs(120))).redirect(same_origin()).build().map_err(failed)?;
-        let plain = client(None).no_gzip().build().map_err(failed)?;
+        let clients = Arc::new(clients(None)?);
         let pace = Arc::<Pace>::default();
         let paces = Mutex::new(BTreeMap::from([(keeper.account().to_owned(), Arc::clone(&pace))]));
-        Ok(Self { shared: Arc::new(Shared { http, plain, base, options, paces }), keeper, pace })
+        Ok(Self {
+            shared: Arc::new(Shared { clients, by_certificate: ByCertificate::default(), base, options, paces }),
+            keeper,
+            pace,
+        })
     }
 
     /// The API of a provider, called as its definition says.
@@ -224,6 +223,19 @@ impl Api {
         headers.extend(crate::trace_context::headers());
         headers
     }
+}
+
+/// The HTTP clients; with a certificate they show it on each connection.
+fn clients(certificate: Option<&Certificate>) -> Result<Clients, ApiError> {
+    let client = |whole| {
+        let (connect, read) = (Duration::from_secs(5), Some(Duration::from_secs(30)));
+        let builder = client_builder(HttpLimits { whole, connect, read });
+        certificate.into_iter().fold(builder, |builder, it| builder.identity(it.identity()))
+    };
+    let failed = |_| ApiError::NoTls;
+    let http = client(Some(Duration::from_secs(120))).redirect(same_origin()).build().map_err(failed)?;
+    let plain = client(None).no_gzip().build().map_err(failed)?;
+    Ok(Clients { http, plain })
 }
 
 /// A redirect to another origin could carry the token there (RFC 6750 §5.3): it is the answer then, and no success.

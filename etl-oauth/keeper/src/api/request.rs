@@ -251,7 +251,7 @@ impl Request {
         headers.extend(self.headers.clone());
         headers.insert(name, value);
         headers.extend(self.api.proof(token, &self.method, &url)?);
-        let mut request = self.api.shared.http.request(self.method.clone(), url.clone()).headers(headers);
+        let mut request = self.api.clients()?.http.request(self.method.clone(), url.clone()).headers(headers);
         if let Some(body) = &self.body {
             request = request.body(body.clone());
         }

@@ -9,11 +9,12 @@ use jiff::Timestamp;
 use url::Url;
 
 pub(crate) use calls::count;
-use calls::{For, bound};
+use calls::{For, Held, bound};
 
 use super::{
-    Client, Credentials, DeviceCodes, HttpClient, KeyError, Nonces, Polled, Polling, SigningKey, ask, consented,
-    device, discovery::Known, judge_revocation, judge_userinfo, par, request, response::as_asked,
+    Client, Code, Credentials, DeviceCodes, HttpClient, KeyError, Nonces, Polled, Polling, SigningKey, ask,
+    bearer_assertion, consented, device, discovery::Known, judge_revocation, judge_userinfo, par, request,
+    response::as_asked,
 };
 use crate::{
     provider::{Grant, Pkce, Provider, TokenKind, Values},
@@ -94,7 +95,7 @@ impl Authority {
     /// The [`Failure`].
     pub async fn exchange(
         &self,
-        code: &str,
+        code: impl Into<Code<'_>>,
         redirect_uri: &str,
         verifier: &Secret,
         seed: &Secret,
@@ -111,9 +112,10 @@ impl Authority {
         }
         let provider = provider.with(kept);
         let verifier = (provider.pkce == Pkce::S256).then_some(verifier);
-        let key = seeded_key(&provider, seed)?;
+        let (key, code) = (seeded_key(&provider, seed)?, code.into());
         let build = |client: &Client| Ok(request::authorization_code(&provider, client, code, redirect_uri, verifier));
-        let answer = self.token(&provider, For::Code, (key.as_ref(), kept), now, build).await?;
+        let answer =
+            self.token(&provider, For::Code, Held { key: key.as_ref(), kept, access_token: None }, now, build).await?;
         Ok(consented(&provider, answer, kept))
     }
 
@@ -132,7 +134,9 @@ impl Authority {
         let key = kept_key(&provider, tokens)?;
         let build = |client: &Client| Ok(request::refresh_token(&provider, client, refresh_token));
         let kept = tokens.map_or_else(Values::new, |tokens| tokens.kept.clone());
-        self.token(&provider, For::Renewal, (key.as_ref(), &kept), now, build).await
+        let access_token = tokens.filter(|tokens| tokens.is_usable()).map(|tokens| &tokens.access_token);
+        let held = Held { key: key.as_ref(), kept: &kept, access_token };
+        self.token(&provider, For::Renewal, held, now, build).await
     }
 
     /// Asks for tokens by a grant without a person; `tokens` are the previous ones.
@@ -150,6 +154,11 @@ impl Authority {
                 let pair = format!("{}:{}", user.expose(), password.expose());
                 Some(TokenResponse::made(Secret::new(STANDARD.encode(pair)), "Basic"))
             }
+            Grant::JwtBearer if provider.is_self_signed() => {
+                let id = credentials.client(&provider, now)?.id;
+                let signed = bearer_assertion(&provider, &credentials.key(&provider)?, &id, now).map_err(unsigned)?;
+                Some(TokenResponse::made(signed, "Bearer"))
+            }
             _ => None,
         };
         if let Some(made) = made {
@@ -157,11 +166,13 @@ impl Authority {
         }
         let key = kept_key(&provider, tokens)?;
         let build = |client: &Client| match provider.grant {
-            Grant::JwtBearer => ask::jwt_bearer(&provider, client, &credentials.key()?, now).map_err(unsigned),
+            Grant::JwtBearer => ask::jwt_bearer(&provider, client, &credentials.key(&provider)?, now).map_err(unsigned),
             Grant::TokenExchange => Ok(ask::token_exchange(&provider, client, &subject_token(&provider)?)),
             _ => Ok(ask::client_credentials(&provider, client)),
         };
-        let answer = self.token(&provider, For::Renewal, (key.as_ref(), &kept), now, build).await;
+        let answer = self
+            .token(&provider, For::Renewal, Held { key: key.as_ref(), kept: &kept, access_token: None }, now, build)
+            .await;
         ask::unattended(answer.map(|answer| as_asked(&provider, answer)))
     }
 
@@ -356,3 +367,6 @@ fn subject_token(provider: &Provider) -> Result<Secret, Failure> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod lookup_tests;

@@ -42,7 +42,9 @@ pub use http_client::{HttpClient, HttpLimits, SendError, Unanswered};
 pub use key::{KeyError, SigningKey};
 pub use lookup::judge_lookup;
 pub use par::{judge_pushed, pushed};
-pub use request::{authorization_code, introspection, lookup, refresh_token, revocation, second, userinfo};
+pub use request::{Code, authorization_code, introspection, lookup, refresh_token, revocation, second, userinfo};
 pub(crate) use response::retry_after;
-pub use response::{HttpResponse, consented, judge_introspection, judge_revocation, judge_token, judge_userinfo};
+pub use response::{
+    HttpResponse, consented, judge_introspection, judge_renewal, judge_revocation, judge_token, judge_userinfo,
+};
 pub use token_request::TokenRequest;

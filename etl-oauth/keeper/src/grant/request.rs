@@ -13,19 +13,40 @@ pub(super) fn resources(provider: &Provider) -> impl Iterator<Item = (&str, &str
     provider.resource.iter().map(|resource| ("resource", resource.as_str()))
 }
 
+/// A code, and the state that it came with: some providers want both back.
+#[derive(Clone, Copy)]
+#[allow(missing_debug_implementations, reason = "both are secrets")]
+pub struct Code<'a> {
+    /// The code.
+    pub code: &'a str,
+    /// The state; empty where it is not known.
+    pub state: &'a str,
+}
+
+impl<'a> From<&'a str> for Code<'a> {
+    fn from(code: &'a str) -> Self {
+        Self { code, state: "" }
+    }
+}
+
 /// RFC 6749 §4.1.3 with RFC 7636 §4.5: the code, the very redirect URI of the authorization request, the verifier.
 #[must_use]
-pub fn authorization_code(
+pub fn authorization_code<'a>(
     provider: &Provider,
     client: &Client,
-    code: &str,
+    code: impl Into<Code<'a>>,
     redirect_uri: &str,
     verifier: Option<&Secret>,
 ) -> TokenRequest {
+    let Code { code, state } = code.into();
     let mut fields = vec![("grant_type", "authorization_code"), ("code", code), ("redirect_uri", redirect_uri)];
     fields.extend(verifier.map(|verifier| ("code_verifier", verifier.expose())));
     fields.extend(resources(provider));
-    TokenRequest::new(&provider.token_url, &provider.token, provider, client, &fields)
+    fields.push(("state", state));
+    // It is there to be named.
+    let mut call = provider.token.clone();
+    call.params.entry("state".to_owned()).or_default();
+    TokenRequest::new(&provider.token_url, &call, provider, client, &fields)
 }
 
 /// Asks whose a fresh access token is, with the token put on as the provider's API wants it; `None` where the definition

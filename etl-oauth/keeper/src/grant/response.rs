@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     provider::{Provider, Source, Values},
     text,
-    token::{Failure, FailureKind, Subject, TokenResponse},
+    token::{Failure, FailureKind, Secret, Subject, TokenResponse},
 };
 
 /// What came back from an endpoint.
@@ -31,12 +31,25 @@ pub struct HttpResponse {
 /// The [`Failure`], classified. A grant is refused only by a well-formed OAuth error that says so; whatever else is wrong
 /// may pass, or is a matter of configuration.
 pub fn judge_token(provider: &Provider, raw: &HttpResponse) -> Result<TokenResponse, Failure> {
+    judge_renewal(provider, raw, None)
+}
+
+/// The same for the renewal of `renewed`, which an answer without a token prolongs, where the definition says so.
+///
+/// # Errors
+/// As [`judge_token`].
+pub fn judge_renewal(
+    provider: &Provider,
+    raw: &HttpResponse,
+    renewed: Option<&Secret>,
+) -> Result<TokenResponse, Failure> {
     let (status, shape) = (raw.status.as_u16(), &provider.answer);
     let error = shape.error(status, &raw.body);
     let refused = shape.is_limited(status, &raw.body) || shape.is_refused(status, &raw.body);
     if raw.status.is_success() && error.is_none() && !refused {
         // 200 is RFC 6749's, 201 is seen too.
-        let answer = provider.answer.read(&raw.body);
+        let renewed = renewed.filter(|_| provider.renewal_keeps_token);
+        let answer = provider.answer.read_answer(&raw.headers, &raw.body, renewed);
         let mut answer = answer.map_err(|err| Failure::new(FailureKind::MalformedAnswer, err.to_string()))?;
         // Counted from the answer that brought the refresh token: one without keeps the old one, and the old one's end.
         if answer.refresh_token.is_some() && answer.refresh_expires_at.is_none() {

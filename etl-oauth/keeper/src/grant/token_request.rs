@@ -14,7 +14,7 @@ use super::{
     template_vars::TemplateVars,
 };
 use crate::{
-    provider::{CLIENT_ID, Call, ClientAuth, Format, Params, Provider, Sign, Verb, fill},
+    provider::{CLIENT_ID, Call, ClientAuth, DEVICE_CODE, Format, Params, Provider, Sign, Verb, fill},
     token::Secret,
 };
 
@@ -46,7 +46,9 @@ impl TokenRequest {
         let standard: Vec<(&str, &str)> = fields.iter().copied().chain(proof).collect();
         let vars = TemplateVars::new(provider, client, fields);
         let mut params = laid_over(&standard, &call.params, &vars);
-        let (method, url) = (method(call.method.unwrap_or_default()), with_client_id(url, &client.id));
+        let method = method(call.method.unwrap_or_default());
+        let device_code = fields.iter().find(|(name, _)| *name == "device_code").map_or("", |(_, code)| *code);
+        let url = in_place(&with_client_id(url, &client.id), DEVICE_CODE, device_code);
         if let Some(how) = call.sign.as_ref().filter(|how| how.header.is_none()) {
             let signature = signature(how, &vars, &params, |name| known(name, &url, &method, ""));
             params.push((how.parameter.clone(), signature.into()));
@@ -67,7 +69,7 @@ impl TokenRequest {
         if !headers.contains_key(header::AUTHORIZATION) {
             headers.extend(authorization.as_ref().and_then(sensitive).map(|value| (header::AUTHORIZATION, value)));
         }
-        let shown = auth == ClientAuth::TlsClientAuth && !call.bearer;
+        let shown = (auth == ClientAuth::TlsClientAuth && !call.bearer) || provider.client_certificate;
         let certificate = client.certificate.clone().filter(|_| shown);
         let mut it = Self { method, url, headers, body: Zeroizing::default(), certificate };
         it.write(call.format, &params);
@@ -102,7 +104,8 @@ impl TokenRequest {
         }
         let method = method(call.method.unwrap_or(Verb::Get));
         let format = if method == Method::GET { Format::Query } else { call.format.unwrap_or(Format::Json) };
-        let mut it = Self { method, url, headers, body: Zeroizing::default(), certificate: None };
+        let certificate = client.certificate.clone().filter(|_| provider.client_certificate);
+        let mut it = Self { method, url, headers, body: Zeroizing::default(), certificate };
         it.write(Some(format), &laid_over(&[], &call.params, &vars));
         Some(it)
     }
@@ -187,15 +190,22 @@ impl TokenRequest {
 
 /// Puts the client's id into its place, where the path or the query has one. It can be nothing but one segment or one value.
 pub(super) fn with_client_id(url: &Url, id: &str) -> Url {
+    in_place(url, CLIENT_ID, id)
+}
+
+/// Puts a value into its place in a path or a query. It can be nothing but one segment or one value.
+fn in_place(url: &Url, place: &str, value: &str) -> Url {
     let mut url = url.clone();
     // A parser encodes the braces in a path, and leaves them in a query.
-    let places = [CLIENT_ID, "{client_id}"];
-    let encoded = || form_urlencoded::byte_serialize(id.as_bytes()).collect::<String>();
-    if url.path().contains(CLIENT_ID) {
-        url.set_path(&url.path().replace(CLIENT_ID, &encoded()));
+    let plain = place.replace("%7B", "{").replace("%7D", "}");
+    let encoded = || form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>();
+    if url.path().contains(place) {
+        // A segment of dots would lead up.
+        let segment = if matches!(value, "." | "..") { value.replace('.', "%252E") } else { encoded() };
+        url.set_path(&url.path().replace(place, &segment));
     }
-    if let Some(query) = url.query().filter(|query| places.iter().any(|place| query.contains(place))) {
-        let filled = places.iter().fold(query.to_owned(), |query, place| query.replace(place, &encoded()));
+    if let Some(query) = url.query().filter(|query| query.contains(place) || query.contains(&plain)) {
+        let filled = query.replace(place, &encoded()).replace(&plain, &encoded());
         url.set_query(Some(&filled));
     }
     url

@@ -45,19 +45,25 @@ pub(super) fn given_urls(definition: &Definition, keys: &[&str]) -> Vec<String> 
 
 fn call(definition: &Definition, key: &str, call: &Call, found: &mut Vec<Mistake>) {
     let mut wrong = |field: &str, why: &str| found.push((format!("{key}.{field}"), why.to_owned()));
-    let merged = if key == "refresh" { call.or(&definition.token) } else { call.clone() };
+    let as_token = matches!(key, "refresh" | "device.poll");
+    let merged = if as_token { call.or(&definition.token) } else { call.clone() };
+    let auth = merged.client_auth.unwrap_or(definition.client_auth);
+    // The code that a device asks with is good for a token.
+    let in_path = key == "device.poll" && definition.device.poll_url.iter().any(|url| url.contains("{device_code}"));
+    let nothing_secret = key == "device.request" && auth == ClientAuth::None;
     let in_query = merged.method == Some(Verb::Get) || merged.format == Some(Format::Query);
     if merged.method == Some(Verb::Get) && matches!(merged.format, Some(Format::Form | Format::Json)) {
         wrong("format", "a GET has no body: take format away, or use method = \"POST\"");
     }
-    if in_query && !merged.secrets_in_query {
+    let shown = (in_query && !nothing_secret) || in_path;
+    if shown && !merged.secrets_in_query {
         wrong(
             "secrets_in_query",
             "must be true where tokens and the client's secret travel in a query, which the provider's logs show; most \
              providers take a form (RFC 6749 §2.3.1)",
         );
     }
-    if !in_query && call.secrets_in_query {
+    if !in_query && !in_path && call.secrets_in_query {
         wrong("secrets_in_query", "says that secrets travel in a query, and method and format say that they do not");
     }
     if call.bearer && !matches!(key, "revoke" | "introspect") {
@@ -83,7 +89,6 @@ fn call(definition: &Definition, key: &str, call: &Call, found: &mut Vec<Mistake
              \"Bearer {client_assertion}\"",
         );
     }
-    let auth = merged.client_auth.unwrap_or(definition.client_auth);
     if usize::from(header.is_some()) + usize::from(merged.basic.is_some()) + usize::from(call.bearer) > 1
         || ((header.is_some() || merged.basic.is_some()) && auth.is_header())
     {
@@ -186,6 +191,10 @@ fn rules(definition: &Definition, found: &mut Vec<Mistake>) {
         ("answer.refused", definition.answer.refused.as_slice()),
         ("api.expired_in", definition.api.expired_in.as_slice()),
         ("api.limits.told_in", definition.api.limits.told_in.as_slice()),
+        ("device.pending", definition.device.pending.as_slice()),
+        ("device.slow_down", definition.device.slow_down.as_slice()),
+        ("device.denied", definition.device.denied.as_slice()),
+        ("device.expired", definition.device.expired.as_slice()),
         ("lookup.only", definition.lookup.only.as_slice()),
         ("lookup.prefer", definition.lookup.prefer.as_slice()),
     ] {
@@ -194,6 +203,21 @@ fn rules(definition: &Definition, found: &mut Vec<Mistake>) {
         }
     }
     lookup(definition, &mut wrong);
+    if definition.device != super::Device::default() && definition.device_url.is_none() {
+        wrong("device", "needs device_url: where a device gets its codes");
+    }
+    if definition.device.page.as_deref().is_some_and(|page| super::checked_url(page).is_err()) {
+        wrong("device.page", "must be an address that begins with https://");
+    }
+    if definition.renewal_keeps_token && definition.grant.asks_again() {
+        wrong("renewal_keeps_token", "belongs to grants with a refresh token: others are asked for a token again");
+    }
+    if definition.assertion.hmac.is_some() && definition.grant != Grant::JwtBearer {
+        wrong(
+            "assertion.hmac",
+            "belongs to grant = \"jwt_bearer\": the client's own statement is signed by a private key",
+        );
+    }
     let shown = ["access_token", "refresh_token"].map(|name| definition.answer.reason.iter().any(|path| path == name));
     if shown.contains(&true) {
         wrong("answer.reason", "names fields that are shown to people: a token is none of them");
@@ -231,6 +255,7 @@ fn rules(definition: &Definition, found: &mut Vec<Mistake>) {
     }
     for (key, seconds) in [
         ("assertion.lifetime", definition.assertion.lifetime),
+        ("device.lifetime", definition.device.lifetime),
         ("lifetime", definition.lifetime),
         ("renew_before", definition.renew_before),
         ("refresh_lifetime", definition.refresh_lifetime),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     api_spec::ApiFacts,
+    device::Device,
     grant::{AssertionTerms, ExchangeTerms, Grant},
     lookup::Lookup,
     param::{Param, Params},
@@ -74,6 +75,8 @@ pub struct Definition {
     pub grant: Grant,
     /// Where a device gets its codes (RFC 8628 §3.1).
     pub device_url: Option<String>,
+    /// The device flow, as far as it is the provider's own.
+    pub device: Device,
     /// Where authorization requests are pushed (RFC 9126 §2).
     pub par_url: Option<String>,
     /// What tokens are for (RFC 8707 §2), as absolute URIs.
@@ -88,10 +91,15 @@ pub struct Definition {
     pub authorize: Authorize,
     /// The redirect that brings a person back.
     pub callback: Callback,
+    /// Whether the client's certificate is shown on every connection to the provider and to the API: where the API wants one, or
+    /// binds tokens to it (RFC 8705 §3). The secrets `oauth2-client-certificate` and `oauth2-private-key` hold it and its key.
+    pub client_certificate: bool,
     /// The code exchange.
     pub token: Call,
     /// A renewal; what it leaves open is as in `token`, but for the parameters.
     pub refresh: Call,
+    /// Whether a renewal's answer without a token prolongs the one that there is.
+    pub renewal_keeps_token: bool,
     /// The exchange at `second_url`.
     pub second: Call,
     /// Whether renewals are followed by the second exchange, too, and not only the code's.
@@ -238,6 +246,7 @@ impl Default for Definition {
             pkce: Pkce::default(),
             grant: Grant::default(),
             device_url: None,
+            device: Device::default(),
             par_url: None,
             resource: Vec::new(),
             dpop: false,
@@ -245,8 +254,10 @@ impl Default for Definition {
             exchange: ExchangeTerms::default(),
             authorize: Authorize::default(),
             callback: Callback::default(),
+            client_certificate: false,
             token: Call::default(),
             refresh: Call::default(),
+            renewal_keeps_token: false,
             second: Call::default(),
             second_on_renewal: false,
             revoke: Call::default(),
@@ -288,8 +299,23 @@ impl Definition {
         asks_person || in_a_place || !kept_away(&self.token)
     }
 
+    /// Whether the signed statement is the API's token itself: a grant by one without a token endpoint.
+    #[must_use]
+    pub fn is_self_signed(&self) -> bool {
+        self.grant == Grant::JwtBearer && self.token_url.is_none() && self.issuer.is_none()
+    }
+
+    /// Whether the signed statement names the client, so that its id is needed.
+    #[must_use]
+    pub fn names_client_in_statement(&self) -> bool {
+        let terms = &self.assertion;
+        let own_issuer = terms.issuer.is_some() || terms.claims.get("iss").is_some_and(Param::is_empty);
+        let texts = self.templates().into_iter().filter(|(key, _)| key.starts_with("assertion."));
+        !own_issuer || texts.into_iter().any(|(_, text)| placeholders(text).any(|name| name == "client_id"))
+    }
+
     /// The URLs, with their keys.
-    pub(super) fn urls(&self) -> [(&'static str, Option<&str>); 11] {
+    pub(super) fn urls(&self) -> [(&'static str, Option<&str>); 12] {
         [
             ("authorize_url", self.authorize_url.as_deref()),
             ("token_url", self.token_url.as_deref()),
@@ -302,17 +328,20 @@ impl Definition {
             ("par_url", self.par_url.as_deref()),
             ("introspect_url", self.introspect_url.as_deref()),
             ("lookup_url", self.lookup_url.as_deref()),
+            ("device.poll_url", self.device.poll_url.as_deref()),
         ]
     }
 
     /// The requests that are not the authorization request, with their keys.
-    pub(super) fn calls(&self) -> [(&'static str, &Call); 5] {
+    pub(super) fn calls(&self) -> [(&'static str, &Call); 7] {
         [
             ("token", &self.token),
             ("refresh", &self.refresh),
             ("second", &self.second),
             ("revoke", &self.revoke),
             ("introspect", &self.introspect),
+            ("device.request", &self.device.request),
+            ("device.poll", &self.device.poll),
         ]
     }
 
@@ -323,7 +352,16 @@ impl Definition {
             self.authorize.params.iter().map(|(name, value)| (format!("authorize.params.{name}"), value.as_str()));
         let mut all: Vec<(String, &str)> = urls.chain(params).collect();
         all.extend(self.issuer.as_deref().map(|issuer| ("issuer".to_owned(), issuer)));
-        all.extend(self.assertion.audience.as_deref().map(|audience| ("assertion.audience".to_owned(), audience)));
+        let said = &self.assertion;
+        for (key, text) in [
+            ("audience", &said.audience),
+            ("issuer", &said.issuer),
+            ("subject", &said.subject),
+            ("key_id", &said.key_id),
+        ] {
+            all.extend(text.as_deref().map(|text| (format!("assertion.{key}"), text)));
+        }
+        all.extend(texts("assertion.claims", &said.claims));
         for (key, call) in self.calls() {
             all.extend(texts(&format!("{key}.params"), &call.params));
             if let Some(sign) = &call.sign {

@@ -4,6 +4,7 @@
 mod api_spec;
 mod check;
 mod definition;
+mod device;
 mod discovery;
 mod endpoint;
 mod grant;
@@ -17,14 +18,15 @@ mod variable;
 
 pub use api_spec::{ApiFacts, Limits, Paging, ResetUnit};
 pub use definition::{Authorize, Callback, Definition, Pkce, Registered, TokenKind};
+pub use device::Device;
 pub use discovery::{Metadata, MetadataError, well_known};
 pub use endpoint::{EndpointError, checked_beside, checked_url, is_loopback};
-pub use grant::{AssertionTerms, ExchangeTerms, Grant, RsaAlgorithm};
+pub use grant::{AssertionTerms, ExchangeTerms, Grant, KeyText, RsaAlgorithm};
 pub use lookup::{Lookup, Several};
 pub use overrides::Overrides;
 pub use param::{Param, Params};
 pub use request_spec::{BasicPair, Call, ClientAuth, Encoding, Format, Hash, Sign, Verb};
-pub(crate) use url_template::CLIENT_ID;
+pub(crate) use url_template::{CLIENT_ID, DEVICE_CODE};
 pub use variable::{Kind, Source, Values, Variable};
 pub(crate) use variable::{fill, placeholders};
 
@@ -66,6 +68,8 @@ pub struct Provider {
     pub api_url: Option<Url>,
     /// Where a device gets its codes (RFC 8628 §3.1).
     pub device_url: Option<Url>,
+    /// Where it is asked whether a person has decided at a device flow's page, where that is not the token endpoint.
+    pub device_poll_url: Option<Url>,
     /// Where authorization requests are pushed (RFC 9126 §2).
     pub par_url: Option<Url>,
     /// Where a token's end is asked for (RFC 7662 §2).
@@ -121,7 +125,8 @@ impl Provider {
     #[must_use]
     pub fn identity(&self) -> String {
         let issuer = self.issuer.as_deref().and_then(|issuer| issuer.parse::<Url>().ok());
-        let host = issuer.as_ref().unwrap_or(&self.token_url).host_str().unwrap_or_default();
+        let own = self.api_url.as_ref().filter(|_| self.is_self_signed()).unwrap_or(&self.token_url);
+        let host = issuer.as_ref().unwrap_or(own).host_str().unwrap_or_default();
         if self.name == "custom" { format!("custom {host}") } else { self.name.clone() }
     }
 
@@ -167,6 +172,7 @@ impl Provider {
             par_url,
             introspect_url,
             lookup_url,
+            device_poll_url,
         ] = definition.urls().map(|(key, text)| url(key, text));
         let late = !token_url_needs(&definition).is_empty();
         let whole = (token_url.is_some() || late)
@@ -175,7 +181,7 @@ impl Provider {
                 Grant::DeviceCode => device_url.is_some(),
                 _ => true,
             };
-        let needed = definition.grant.uses_token_endpoint();
+        let needed = definition.grant.uses_token_endpoint() && !definition.is_self_signed();
         let discovers = needed && (asked || (definition.issuer.is_some() && !whole));
         if needed && token_url.is_none() && !late && !discovers && wrong.is_empty() {
             wrong.push(format!("provider {name} has no token endpoint: set the variable token_url, or issuer"));
@@ -196,6 +202,7 @@ impl Provider {
             lookup_url,
             api_url,
             device_url,
+            device_poll_url,
             par_url,
             introspect_url,
             rsa_algorithm: definition.assertion.algorithm.unwrap_or_default(),

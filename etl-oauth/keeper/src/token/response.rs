@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use http::HeaderMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,11 +16,17 @@ use super::{
     token_type,
 };
 
+/// The paths that lead beside the fields of a body begin so.
+const HEADER: &str = "header:";
+const COOKIE: &str = "cookie:";
+const BODY: &str = "body:";
+
 /// The longest value of a reason that is shown, in characters.
 const LONGEST_REASON: usize = 200;
 
 /// Where a provider's answer keeps what RFC 6749 §5.1 names: for each the fields that it may stand in, of which the first
-/// that is there counts. A field is a JSON pointer (RFC 6901, `/data/access_token`), or a path with dots.
+/// that is there counts. A field is a JSON pointer (RFC 6901, `/data/access_token`), or a path with dots; `header:NAME` is a
+/// header of the answer, `cookie:NAME` a cookie that it sets, and `body:` the whole body as a text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -181,12 +188,31 @@ impl AnswerShape {
     /// # Errors
     /// [`Malformed`] when there is no token in it.
     pub fn read(&self, body: &[u8]) -> Result<TokenResponse, Malformed> {
-        let mut fields = object(body).ok_or(Malformed::NotAnObject)?;
+        self.read_answer(&HeaderMap::new(), body, None)
+    }
+
+    /// The same with the headers of the answer; and with the token that is renewed, where an answer without one prolongs it.
+    ///
+    /// # Errors
+    /// As [`AnswerShape::read`].
+    pub fn read_answer(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        renewed: Option<&Secret>,
+    ) -> Result<TokenResponse, Malformed> {
+        let beside = self.beside(headers, body);
+        let mut fields = match object(body) {
+            Some(fields) => fields,
+            None if beside.is_empty() && renewed.is_none() => return Err(Malformed::NotAnObject),
+            None => Map::new(),
+        };
+        fields.extend(beside);
         let secret = |paths: &[String]| {
             first(&fields, paths, |value| value.as_str().filter(|token| !token.is_empty()).map(Secret::new))
         };
         let refresh_token = secret(&self.refresh_token);
-        let access_token = secret(&self.access_token);
+        let access_token = secret(&self.access_token).or_else(|| renewed.cloned());
         if access_token.is_none() && refresh_token.is_none() {
             return Err(Malformed::NoAccessToken);
         }
@@ -228,6 +254,28 @@ impl AnswerShape {
             json_path::remove(&mut fields, path);
         }
         Ok(TokenResponse { rest: fields, ..answer })
+    }
+
+    /// What the paths name beside the fields of the body, by those paths.
+    fn beside(&self, headers: &HeaderMap, body: &[u8]) -> Map<String, Value> {
+        let paths = [&self.access_token, &self.refresh_token, &self.expires_in, &self.expires_at, &self.scope];
+        let value = |path: &String| {
+            let text = if let Some(name) = path.strip_prefix(HEADER) {
+                headers.get(name)?.to_str().ok()?.to_owned()
+            } else if let Some(name) = path.strip_prefix(COOKIE) {
+                let mut set = headers.get_all(http::header::SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
+                set.find_map(|set| {
+                    set.split(';').next()?.trim().strip_prefix(name)?.strip_prefix('=').map(str::to_owned)
+                })?
+            } else if path == BODY {
+                let text: Option<String> = serde_json::from_slice(body).ok();
+                text.or_else(|| Some(std::str::from_utf8(body).ok()?.trim().to_owned()))?
+            } else {
+                return None;
+            };
+            Some((path.clone(), text.into()))
+        };
+        paths.into_iter().flatten().filter_map(value).collect()
     }
 
     /// When a token ends, as its introspection says (RFC 7662 §2.2): in `exp`, or where a token answer says it. One that is
@@ -365,7 +413,11 @@ impl TokenResponse {
 }
 
 /// What the first of these paths has that `read` takes.
-fn first<'a, T>(fields: &'a Map<String, Value>, paths: &[String], read: impl Fn(&'a Value) -> Option<T>) -> Option<T> {
+pub(crate) fn first<'a, T>(
+    fields: &'a Map<String, Value>,
+    paths: &[String],
+    read: impl Fn(&'a Value) -> Option<T>,
+) -> Option<T> {
     paths.iter().find_map(|path| at(fields, path).and_then(&read))
 }
 

@@ -8,7 +8,7 @@ use super::{Authority, unknown, unsigned};
 use crate::{
     grant::{
         Client, HttpResponse, SigningKey, TokenRequest, Unanswered, ask, dpop, judge_introspection, judge_lookup,
-        judge_token, request,
+        judge_renewal, judge_token, request,
     },
     provider::{Provider, Values},
     token::{Failure, FailureKind, Secret, TokenResponse},
@@ -26,13 +26,13 @@ impl Authority {
         &self,
         provider: &Provider,
         purpose: For,
-        known: (Option<&SigningKey>, &Values),
+        held: Held<'_>,
         now: Timestamp,
         build: impl Fn(&Client) -> Result<TokenRequest, Failure>,
     ) -> Result<TokenResponse, Failure> {
-        let (key, kept) = known;
+        let Held { key, kept, access_token } = held;
         let raw = self.call("token", provider, key, now, build).await?;
-        let answer = judge_token(provider, &raw).map(|answer| bound(answer, key))?;
+        let answer = judge_renewal(provider, &raw, access_token).map(|answer| bound(answer, key))?;
         let provider = provider.with(&answer.kept);
         let once = purpose == For::Renewal && !provider.second_on_renewal;
         if provider.second_url.is_none() || once || answer.unfinished.is_some() {
@@ -150,6 +150,17 @@ impl Authority {
             again = false;
         }
     }
+}
+
+/// What an account has already.
+#[derive(Clone, Copy)]
+pub(super) struct Held<'a> {
+    /// The key that its tokens are bound to.
+    pub(super) key: Option<&'a SigningKey>,
+    /// The values that are kept with them.
+    pub(super) kept: &'a Values,
+    /// The access token that is renewed.
+    pub(super) access_token: Option<&'a Secret>,
 }
 
 /// What tokens are asked for with.

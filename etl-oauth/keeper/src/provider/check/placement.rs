@@ -13,14 +13,16 @@ use super::{
 };
 
 /// What a request can fill in by itself, beside the variables.
-const KNOWN: [(&str, &[&str]); 9] = [
+const KNOWN: [(&str, &[&str]); 11] = [
     ("authorize", &["client_id", "redirect_uri", "scope", "state"]),
     ("callback", &["client_id", "client_secret"]),
-    ("token", &["assertion", "code", "code_verifier", "redirect_uri", "scope", "subject_token"]),
+    ("token", &["assertion", "code", "code_verifier", "redirect_uri", "scope", "state", "subject_token"]),
     ("refresh", &["refresh_token", "redirect_uri", "scope"]),
     ("second", &["access_token", "refresh_token", "redirect_uri", "scope"]),
     ("revoke", &["token", "token_type_hint"]),
     ("introspect", &["token", "token_type_hint"]),
+    ("device", &["device_code", "scope"]),
+    ("assertion", &["client_id", "key_fingerprint"]),
     ("api", &["client_id", "client_secret"]),
     ("lookup", &["client_id", "client_secret"]),
 ];
@@ -35,8 +37,11 @@ const SECRET_PREFIX: &str = "api-";
 fn known(key: &str) -> Vec<&'static str> {
     let place = key.split('.').next().unwrap_or_default();
     let own = KNOWN.iter().find(|(known, _)| *known == place).map_or(&[][..], |(_, known)| known);
+    if key == "device.poll_url" {
+        return vec!["client_id", "device_code"];
+    }
     let client: &[_] = match place {
-        "token" | "refresh" | "second" | "revoke" | "introspect" => &CLIENT,
+        "device" | "token" | "refresh" | "second" | "revoke" | "introspect" => &CLIENT,
         "authorize_url" | "token_url" | "refresh_url" | "second_url" | "revoke_url" | "introspect_url"
         | "device_url" | "par_url" | "userinfo_url" | "lookup_url" => &["client_id"],
         _ => &[],
@@ -144,7 +149,7 @@ fn misplaced(definition: &Definition, name: &str, before: &str, after: &str) -> 
     let in_host = host.is_some_and(|host| !host.contains(['/', '?', '#']));
     let in_path = before.matches('/').count() >= 3 || (before.starts_with('{') && before.contains('/'));
     let ends = after.is_empty() || after.starts_with(['/', '?', '#']);
-    if name == "client_id" {
+    if matches!(name, "client_id" | "device_code") {
         return (!in_path).then(|| format!("{place} must stand in the path or the query: https://host/…/{place}/…"));
     }
     let variable = definition.variables.get(name)?;
@@ -231,7 +236,7 @@ fn samples(definition: &Definition, url: &str) -> Vec<String> {
     if url.starts_with('/') {
         return Vec::new();
     }
-    let url = url.replace("{client_id}", "a");
+    let url = url.replace("{client_id}", "a").replace("{device_code}", "a");
     let url = url.split('#').next().unwrap_or_default();
     let closed = |name: &str| definition.variables.get(name).filter(|variable| variable.is_closed());
     let most = placeholders(url).filter_map(closed).map(|variable| variable.values.len()).max().unwrap_or(1);

@@ -140,3 +140,37 @@ fn a_lookup() {
         assert_eq!(grant::judge_lookup(&it, &wrong).unwrap_err().class(), class);
     }
 }
+
+#[test]
+fn a_token_beside_the_body() {
+    let it = provider("A token beside the body");
+    let judge = |headers: &[(&'static str, &str)], body: &str| {
+        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        grant::judge_token(&it, &HttpResponse { headers, ..raw(body) })
+    };
+    let answer = judge(&[("x-auth-token", "h"), ("x-auth-life", "60")], r#"{"user":"u"}"#).unwrap();
+    assert_eq!((answer.access_token.expose(), answer.lifetime.unwrap().as_secs()), ("h", 60));
+    assert!(answer.rest.contains_key("user") && !format!("{:?}", answer.rest).contains("\"h\""));
+    let cookies = [("set-cookie", "other=1"), ("set-cookie", "SESSION=a=b; Secure")];
+    assert_eq!(judge(&cookies, "").unwrap().access_token.expose(), "a=b");
+    assert_eq!(judge(&[], "\"quoted\"").unwrap().access_token.expose(), "quoted");
+    assert_eq!(judge(&[], " plain\n").unwrap().access_token.expose(), "plain");
+    assert!(judge(&[], "").is_err());
+    assert!(grant::judge_token(&provider("Bodies"), &raw("plain")).is_err(), "others have it in the body");
+}
+
+#[test]
+fn a_renewal_that_prolongs_the_token() {
+    let it = provider("A renewal that prolongs the token");
+    let old = Secret::new("a1");
+    let renewed = |body: &str| {
+        grant::judge_renewal(&it, &raw(body), Some(&old))
+            .map(|answer| (answer.access_token.expose().to_owned(), answer.lifetime))
+    };
+    assert_eq!(renewed(r#"{"expires_in":60}"#).unwrap(), ("a1".into(), Some(std::time::Duration::from_secs(60))));
+    assert_eq!(renewed(r#"{"access_token":"a2"}"#).unwrap().0, "a2");
+    assert_eq!(renewed("").unwrap().0, "a1");
+    assert!(renewed(r#"{"error":"invalid_grant"}"#).is_err());
+    assert!(grant::judge_token(&it, &raw(r#"{"expires_in":60}"#)).is_err(), "a code brings a token");
+    assert!(grant::judge_renewal(&provider("Bodies"), &raw(r#"{"expires_in":60}"#), Some(&old)).is_err());
+}
