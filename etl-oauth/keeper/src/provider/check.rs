@@ -218,6 +218,9 @@ fn rules(definition: &Definition, found: &mut Vec<Mistake>) {
             "belongs to grant = \"jwt_bearer\": the client's own statement is signed by a private key",
         );
     }
+    if definition.api.limits.concurrent == Some(0) {
+        wrong("api.limits.concurrent", "is at least 1");
+    }
     let shown = ["access_token", "refresh_token"].map(|name| definition.answer.reason.iter().any(|path| path == name));
     if shown.contains(&true) {
         wrong("answer.reason", "names fields that are shown to people: a token is none of them");
