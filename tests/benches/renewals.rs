@@ -30,7 +30,7 @@ use token_keeper::{
     provider::{Definition, Overrides, Provider},
     renewal::{Announcer, Clock, Keeper, Parts, Policy},
     secrets::Secrets,
-    store::{Store, StoreOptions},
+    store::{Key, Store, StoreOptions},
     token::{Secret, TokenResponse},
 };
 
@@ -94,7 +94,7 @@ async fn measure(store: &Arc<Store>, accounts: usize, folder: &Path) -> (f64, u6
         (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut keepers = Vec::new();
     for account in 0..accounts {
-        let keeper = Keeper::new(format!("account-{account}"), Arc::clone(&parts));
+        let keeper = Keeper::new(Key::account(&format!("account-{account}")).unwrap(), Arc::clone(&parts));
         keeper.authorise(tokens(&provider, &client).await, Timestamp::now()).await;
         keepers.push(keeper);
     }

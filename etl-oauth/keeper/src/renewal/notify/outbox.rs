@@ -135,8 +135,7 @@ impl Keeper {
     }
 
     fn news(&self, from: State, record: &Record) -> Announcement {
-        let health = &record.health;
-        let failure = health.class.map(|class| Failure::new(class, health.detail.clone().unwrap_or_default()));
+        let failure = record.health.failure();
         let (account, to) = (self.account().to_owned(), record.state());
         Announcement { account, from, to, failure, severity: Severity::of(to), at: self.now() }
     }
