@@ -8,9 +8,12 @@
 mod arguments;
 mod authorize;
 mod definitions;
+mod double;
+mod new;
 mod qr;
 mod remote;
 mod status;
+mod walk;
 
 use std::{
     io::{self, Write as _},
@@ -90,7 +93,7 @@ async fn run(command: Command) -> Outcome {
         Command::Refresh(target) => refresh(&target).await,
         Command::Revoke(target) => revoke(&target).await,
         Command::Providers(shape) => definitions::list(&shape),
-        Command::Provider(which) => definitions::provider(&which),
+        Command::Provider(which) => definitions::provider(&which).await,
         Command::Completions { shell } => {
             arguments::complete(shell);
             Ok(Exit::Done)
