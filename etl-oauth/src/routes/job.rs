@@ -224,7 +224,7 @@ impl App {
             [] => self.not_permitted(asked),
             // One account is the rule, and its result is the answer.
             [(_, Ok(outcome))] => self.ran(asked, see, run.started_at, &outcome.json, &outcome.html),
-            [(_, Err(err))] => self.job_failed(asked, err),
+            [(_, Err(err))] => self.job_failed(asked, see, err),
             runs => self.all_ran(asked, see, run.started_at, runs),
         }
     }
@@ -306,12 +306,12 @@ impl App {
                 });
                 self.ran(asked, see, at, &json, &html.collect::<String>())
             }
-            Some(err) if asked.is_browser() => self.job_failed(asked, err),
+            Some(err) if asked.is_browser() => self.job_failed(asked, see, err),
             Some(err) => respond::json(err.status(), &json),
         }
     }
 
-    fn job_failed(&self, asked: &Asked, err: &JobError) -> Response {
+    fn job_failed(&self, asked: &Asked, see: bool, err: &JobError) -> Response {
         let enable = self.config.page("/enable");
         if err.status() == StatusCode::CONFLICT {
             if asked.is_browser() {
@@ -328,7 +328,7 @@ impl App {
             }
             return respond::json(StatusCode::CONFLICT, &body);
         }
-        asked.problem(self, &describe(err))
+        asked.problem(self, &describe(see, err))
     }
 }
 
@@ -337,14 +337,16 @@ fn tell(see: bool, account: &str, result: &Result<Outcome, JobError>) -> Value {
         Ok(outcome) if see => json!({ "account": account, "outcome": "ok", "result": outcome.json }),
         Ok(_) => json!({ "account": account, "outcome": "ok" }),
         Err(err) => {
-            let problem = describe(err);
+            let problem = describe(see, err);
             json!({ "account": account, "outcome": problem.error, "message": problem.message, "next": problem.next })
         }
     }
 }
 
-fn describe(err: &JobError) -> Problem {
-    problem(err.code(), err.status(), ("The job failed", &err.to_string(), err.next_step()))
-        .with_reason(err.reason())
+fn describe(see: bool, err: &JobError) -> Problem {
+    let message = if see { err.to_string() } else { err.for_strangers() };
+    let reason = if see { err.reason() } else { None };
+    problem(err.code(), err.status(), ("The job failed", &message, err.next_step()))
+        .with_reason(reason)
         .with_link("/", "Run it again")
 }
