@@ -230,7 +230,7 @@ impl App {
     }
 
     fn context(&self, api: Api, now: Timestamp, input: Bytes) -> Context {
-        let ledger = JobState::new(Arc::clone(&self.ledgers), api.keeper().account());
+        let ledger = JobState::new(Arc::clone(&self.ledgers), api.keeper().key());
         Context { api, now, input, ledger, outlets: self.config.outlets.clone(), progress: self.progress.clone() }
     }
 

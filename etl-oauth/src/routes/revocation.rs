@@ -13,6 +13,7 @@ use tokio::{sync::Notify, task::JoinSet};
 use super::{
     App, State as AppState, admin,
     audit::{Action, CONNECTION, OPERATOR},
+    document::Document,
     enable::is_taken,
     respond::{self, Asked, Posted, problem},
     status,
@@ -20,12 +21,16 @@ use super::{
 use crate::{
     format::count,
     guard::Endpoint,
-    job::{Entry, JobError, JobState},
+    job::{JobError, JobState},
 };
-use token_keeper::{renewal::Keeper, store::DEFAULT_ACCOUNT, trace_context};
+use token_keeper::{
+    renewal::Keeper,
+    store::{DEFAULT_ACCOUNT, Key, Kind, StoreError},
+    trace_context,
+};
 
-/// The name of the notes beside the job's own.
-const NOTES: &str = "etl-oauth.revocation";
+/// The kind of the plan in the store.
+const PLAN: Kind = Kind::named("revocation");
 /// Whose lease one replica at a time works under.
 const LEASE: &str = "revoke-all";
 /// How many accounts are revoked side by side.
@@ -145,36 +150,25 @@ pub(super) async fn progress(State(app): AppState, asked: Asked) -> Result<Respo
         let words = ("That cannot be read", &*err.to_string(), "Try again once the store can be used.");
         asked.problem(&app, &problem("store_unavailable", StatusCode::SERVICE_UNAVAILABLE, words))
     })?;
-    if plan.notes.begun_at.is_some() && !plan.notes.done {
+    if plan.begun_at.is_some() && !plan.done {
         // The replica that began it may have gone.
         app.bell.0.notify_one();
     }
-    Ok(respond::json(StatusCode::OK, &plan.notes.tell()))
+    Ok(respond::json(StatusCode::OK, &plan.tell()))
 }
 
 impl App {
-    fn plans(&self, name: &str) -> JobState {
-        JobState::new(Arc::clone(&self.ledgers), name)
-    }
-
-    async fn plan(&self) -> Result<Entry<Plan>, JobError> {
-        self.plans(DEFAULT_ACCOUNT).read(NOTES).await
+    async fn plan(&self) -> Result<Plan, StoreError> {
+        Document { store: &self.ledgers, key: &Key::default().of_kind(PLAN) }.read().await
     }
 
     /// Writes what `change` makes of the plan.
-    async fn change_plan(&self, mut change: impl FnMut(&mut Plan)) -> Result<Plan, JobError> {
-        loop {
-            let mut entry = self.plan().await?;
-            change(&mut entry.notes);
-            match self.plans(DEFAULT_ACCOUNT).write(NOTES, entry).await {
-                Err(JobError::Overtaken) => {}
-                written => return written.map(|entry| entry.notes),
-            }
-        }
+    async fn change_plan(&self, change: impl FnMut(&mut Plan) + Send) -> Result<Plan, StoreError> {
+        Document { store: &self.ledgers, key: &Key::default().of_kind(PLAN) }.update(change).await
     }
 
     /// Writes down that all accounts are to be revoked, and gives how many there are.
-    async fn begin_revocation(&self, connection: Option<String>, force: bool) -> Result<u64, JobError> {
+    async fn begin_revocation(&self, connection: Option<String>, force: bool) -> Result<u64, StoreError> {
         let now = self.clock.now();
         let total = self.keepers.all().await.iter().filter(|keeper| is_taken(keeper)).count() as u64;
         let begun = Plan { begun_at: Some(now), connection, force, total, left: total, ..Plan::default() };
@@ -187,7 +181,7 @@ impl App {
 
     /// Whether an authorisation that was begun at that moment is over, since all accounts were revoked after it.
     pub(super) async fn is_revoked_since(&self, begun: Timestamp) -> bool {
-        self.plan().await.is_ok_and(|plan| plan.notes.begun_at.is_some_and(|at| at > begun))
+        self.plan().await.is_ok_and(|plan| plan.begun_at.is_some_and(|at| at > begun))
     }
 
     /// Works on a revocation of all accounts: one that an earlier process left, and those that are asked for. Nothing is begun
@@ -211,16 +205,17 @@ impl App {
 
     /// Revokes until nothing is left to be tried.
     async fn work(self: &Arc<Self>) -> Result<(), JobError> {
-        let plan = self.plan().await?.notes;
+        let plan = self.plan().await?;
         if plan.begun_at.is_none() || plan.done {
             return Ok(());
         }
         // Held until the work is done; another replica goes on when this one has died.
-        let turn = self.plans(LEASE).turn(self.config.policy.lease).await?;
+        let turn =
+            JobState::new(Arc::clone(&self.ledgers), &Key::account(LEASE)?).turn(self.config.policy.lease).await?;
         self.recount().await?;
         loop {
             turn.check()?;
-            let plan = self.plan().await?.notes;
+            let plan = self.plan().await?;
             let (begun, now) = (plan.begun_at.unwrap_or(Timestamp::MIN), self.clock.now());
             let left = self.left(&plan, begun).await;
             let due = |keeper: &&Keeper| {
@@ -258,7 +253,7 @@ impl App {
 
     /// What was done before a process died is seen by the accounts themselves.
     async fn recount(&self) -> Result<(), JobError> {
-        let plan = self.plan().await?.notes;
+        let plan = self.plan().await?;
         let left = self.left(&plan, plan.begun_at.unwrap_or(Timestamp::MIN)).await;
         let accounts: BTreeSet<String> = left.iter().map(|keeper| keeper.account().to_owned()).collect();
         let impossible = match self.authority.ready().await {

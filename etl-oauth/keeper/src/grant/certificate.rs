@@ -10,7 +10,10 @@ use crate::token::Secret;
 
 /// A client's certificate with its key, to be shown on the connection (RFC 8705 §2).
 #[derive(Clone)]
-pub struct Certificate(Identity);
+pub struct Certificate {
+    identity: Identity,
+    digest: String,
+}
 
 /// Why a text is no certificate. Shows nothing of it; completes a sentence that begins with a secret's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +52,7 @@ impl Certificate {
         // Whether they belong together shows when a client is made of them; this one will never connect.
         let client = reqwest::Client::builder().tls_certs_only([]).identity(identity.clone()).build();
         client.map_err(|_| CertificateError::OtherKey)?;
-        Ok(Self(identity))
+        Ok(Self { identity, digest: pem.digest() })
     }
 
     /// When the client's certificate ends, the first one of that PEM (RFC 5280 §4.1.2.5); `None` where it is none.
@@ -69,8 +72,13 @@ impl Certificate {
         time(tag, std::str::from_utf8(text).ok()?)
     }
 
-    pub(super) fn identity(&self) -> Identity {
-        self.0.clone()
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity.clone()
+    }
+
+    /// Names this certificate with this key.
+    pub(crate) fn digest(&self) -> &str {
+        &self.digest
     }
 }
 

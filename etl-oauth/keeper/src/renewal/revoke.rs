@@ -1,11 +1,7 @@
 //! Revocation: at the provider first, then here.
 
 use super::{Keeper, account_store::Updated};
-use crate::{
-    provider::TokenKind,
-    store::{StoreError, Stored},
-    token::Failure,
-};
+use crate::{provider::TokenKind, renewal::Stored, store::StoreError, token::Failure};
 
 /// What a revocation did. Each half may fail alone.
 #[derive(Clone, Debug)]
@@ -81,7 +77,8 @@ impl Keeper {
                 Ok(Updated::Left(_)) => return Ok(()),
                 // What cannot be read is what the operator wants gone. What this replica knew of it stays in the count.
                 Err(StoreError::Damaged { version, .. }) => {
-                    let before = self.current().map(|known| known.record.clone()).unwrap_or_default();
+                    let mut before = self.current().map(|known| known.record.clone()).unwrap_or_default();
+                    before.generation = before.generation.max(self.newest_generation());
                     let record = before.revoked(now).over(&before, heard, now);
                     match self.save(&record, Some(&version)).await {
                         Ok(version) => (before, Stored { record, version }),

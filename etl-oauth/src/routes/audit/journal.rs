@@ -9,8 +9,15 @@ use std::{
 use tokio::sync::Notify;
 
 use super::event::{Action, Event, Subject, trim};
-use crate::job::{JobError, JobState};
-use token_keeper::store::{DEFAULT_ACCOUNT, Store};
+use crate::routes::document::Document;
+use token_keeper::store::{Key, Kind, Store, StoreError};
+
+/// The events of one account.
+const OF_ACCOUNT: Kind = Kind::named("audit");
+/// Those of the whole function.
+const OF_FUNCTION: Kind = Kind::named("journal");
+/// Requests that were not let in.
+const REFUSALS: Kind = Kind::named("refusals");
 
 /// How many events of one account are kept, and how many refusals.
 const KEPT: usize = 100;
@@ -37,12 +44,11 @@ enum Shelf {
 }
 
 impl Shelf {
-    /// Under which name in whose notes.
-    fn place(&self) -> (&str, &'static str) {
+    fn key(&self) -> Result<Key, StoreError> {
         match self {
-            Self::Account(subject) => (&subject.account, "etl-oauth.audit"),
-            Self::Function => (DEFAULT_ACCOUNT, "etl-oauth.journal"),
-            Self::Refusals => (DEFAULT_ACCOUNT, "etl-oauth.refusals"),
+            Self::Account(subject) => Key::new(OF_ACCOUNT, &subject.connection, &subject.account),
+            Self::Function => Ok(Key::default().of_kind(OF_FUNCTION)),
+            Self::Refusals => Ok(Key::default().of_kind(REFUSALS)),
         }
     }
 
@@ -69,8 +75,8 @@ struct Inner {
     store: Arc<Store>,
     /// What is not written yet, newest first.
     waiting: Mutex<Vec<Event>>,
-    /// What there is where the store cannot be read back.
-    memory: Mutex<BTreeMap<Shelf, Vec<Event>>>,
+    /// What could not be written; the next event of the shelf takes it along.
+    kept_back: Mutex<BTreeMap<Shelf, Vec<Event>>>,
     news: Notify,
     /// One writes at a time.
     writing: tokio::sync::Mutex<()>,
@@ -79,25 +85,21 @@ struct Inner {
 impl Audit {
     /// An audit that is kept beside what the job remembers.
     pub(in crate::routes) fn new(store: Arc<Store>) -> Self {
-        let (waiting, memory) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { store, waiting, memory, news: Notify::new(), writing: tokio::sync::Mutex::new(()) }))
+        let (waiting, kept_back) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { store, waiting, kept_back, news: Notify::new(), writing: tokio::sync::Mutex::new(()) }))
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Event>> {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn memory(&self) -> MutexGuard<'_, BTreeMap<Shelf, Vec<Event>>> {
-        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_in_memory(&self) -> bool {
-        matches!(*self.0.store, Store::Memory(_))
+    fn kept_back(&self) -> MutexGuard<'_, BTreeMap<Shelf, Vec<Event>>> {
+        self.0.kept_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `store`, or `memory` where the events end with the process.
     pub(in crate::routes) fn kept(&self) -> &'static str {
-        if self.is_in_memory() { "memory" } else { "store" }
+        if matches!(*self.0.store, Store::Memory(_)) { "memory" } else { "store" }
     }
 
     /// Takes an event in. Its caller waits for nothing: it is written and logged within a moment.
@@ -131,7 +133,7 @@ impl Audit {
     ///
     /// # Errors
     /// The store's. What could not be written waits on.
-    pub(in crate::routes) async fn flush(&self) -> Result<(), JobError> {
+    pub(in crate::routes) async fn flush(&self) -> Result<(), StoreError> {
         let _one = self.0.writing.lock().await;
         let waiting = std::mem::take(&mut *self.waiting());
         waiting.iter().for_each(Event::log);
@@ -145,51 +147,38 @@ impl Audit {
         for (shelf, events) in shelves {
             if let Err(err) = self.write(&shelf, &events).await {
                 tracing::debug!(error = %err, "failed to store events of the audit");
-                self.keep_back(shelf, events);
+                self.keep_back(shelf, &events);
                 failed = Err(err);
             }
         }
         failed
     }
 
-    async fn write(&self, shelf: &Shelf, events: &[Event]) -> Result<(), JobError> {
-        if self.is_in_memory() {
-            add(self.memory().entry(shelf.clone()).or_default(), events, shelf.room());
-            return Ok(());
-        }
-        // What an earlier failure has kept back comes along.
-        let kept_back = self.memory().remove(shelf).unwrap_or_default();
-        let (account, name) = shelf.place();
-        let state = JobState::new(Arc::clone(&self.0.store), account);
-        let written = async {
-            loop {
-                let mut entry = state.read::<Vec<Event>>(name).await?;
-                add(&mut entry.notes, &kept_back, shelf.room());
-                add(&mut entry.notes, events, shelf.room());
-                match state.write(name, entry).await {
-                    Err(JobError::Overtaken) => {}
-                    result => return result.map(|_| ()),
-                }
-            }
-        };
+    async fn write(&self, shelf: &Shelf, events: &[Event]) -> Result<(), StoreError> {
+        let key = shelf.key()?;
+        let before = self.kept_back().remove(shelf).unwrap_or_default();
+        let document = Document { store: &self.0.store, key: &key };
+        let written = document.update(|all: &mut Vec<Event>| {
+            add(all, &before, shelf.room());
+            add(all, events, shelf.room());
+        });
         let written = written.await;
-        if written.is_err() && !kept_back.is_empty() {
-            self.keep_back(shelf.clone(), kept_back);
+        if written.is_err() && !before.is_empty() {
+            self.keep_back(shelf.clone(), &before);
         }
-        written
+        written.map(drop)
     }
 
-    /// Remembers what could not be written; the next event of the shelf takes it along.
-    fn keep_back(&self, shelf: Shelf, events: Vec<Event>) {
+    fn keep_back(&self, shelf: Shelf, events: &[Event]) {
         let room = shelf.room();
-        add(self.memory().entry(shelf).or_default(), &events, room);
+        add(self.kept_back().entry(shelf).or_default(), events, room);
     }
 
     /// The events of an account, or of the whole function and what was refused; newest first.
     ///
     /// # Errors
     /// The store's.
-    pub(in crate::routes) async fn events(&self, of: Option<Subject>) -> Result<Vec<Event>, JobError> {
+    pub(in crate::routes) async fn events(&self, of: Option<Subject>) -> Result<Vec<Event>, StoreError> {
         // What was just done is in the answer.
         let _ = self.flush().await;
         let shelves = match of {
@@ -198,12 +187,9 @@ impl Audit {
         };
         let mut events = Vec::new();
         for shelf in shelves {
-            let (account, name) = shelf.place();
-            if !self.is_in_memory() {
-                let state = JobState::new(Arc::clone(&self.0.store), account);
-                events.extend(state.read::<Vec<Event>>(name).await?.notes);
-            }
-            events.extend(self.memory().get(&shelf).cloned().unwrap_or_default());
+            let key = shelf.key()?;
+            events.extend(Document { store: &self.0.store, key: &key }.read::<Vec<Event>>().await?);
+            events.extend(self.kept_back().get(&shelf).cloned().unwrap_or_default());
         }
         events.sort_by_key(|event| std::cmp::Reverse(event.at));
         Ok(events)
