@@ -14,7 +14,7 @@ Exit codes:
   3  an account needs a person
   4  the operator's secret is missing or wrong, or the function has none
   5  the wait was in vain
-  6  an account works, but not without trouble
+  6  an account works, but not without trouble; of revoke --all: some are not revoked
  64  a definition has mistakes
 
 The operator's secret is what the function has mounted as etl-oauth-operator. It is read from --operator-file, or from
@@ -39,9 +39,9 @@ pub(super) enum Command {
     /// Renews an account's token now
     #[command(after_help = EXIT_CODES)]
     Refresh(Target),
-    /// Revokes an account's tokens at the provider, and deletes them
+    /// Revokes an account's tokens at the provider, and deletes them; or those of all accounts
     #[command(after_help = EXIT_CODES)]
-    Revoke(Target),
+    Revoke(Revoke),
     /// Lists the providers that are built in
     Providers(Shape),
     /// Shows a provider's definition, or checks one of your own
@@ -57,7 +57,8 @@ impl Command {
     /// Whether a failure is printed as JSON.
     pub(super) fn as_json(&self) -> bool {
         match self {
-            Self::Status(target) | Self::Refresh(target) | Self::Revoke(target) => target.shape.json,
+            Self::Status(target) | Self::Refresh(target) => target.shape.json,
+            Self::Revoke(wish) => wish.target.shape.json,
             Self::Authorize(wish) => wish.target.shape.json,
             Self::Providers(shape) => shape.json,
             Self::Provider(Which { task: Some(Task::New(wish)), .. }) => wish.shape.json,
@@ -95,6 +96,21 @@ impl Target {
     pub(super) fn account(&self) -> &str {
         self.account.as_deref().unwrap_or(DEFAULT_ACCOUNT)
     }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Revoke {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// All accounts: follows the function until each is revoked, and ends with a report
+    #[arg(long, conflicts_with = "account")]
+    pub(super) all: bool,
+    /// With --all: deletes the tokens also where the provider does not revoke them
+    #[arg(long, requires = "all")]
+    pub(super) force: bool,
+    /// With --all: how long to follow, such as 2h
+    #[arg(long, value_name = "DURATION", default_value = "70m", value_parser = duration)]
+    pub(super) timeout: std::time::Duration,
 }
 
 #[derive(Debug, Args)]
