@@ -37,6 +37,7 @@ pub(super) async fn page(
         scopes: &app.config.provider.scope.iter().map(String::as_str).collect::<Vec<_>>(),
         registered: provider.callback.registered,
         register: &provider.callback.to_register(&app.config.redirect_url()),
+        console: None,
         authorize_url,
         account: Some(account).filter(|account| *account != DEFAULT_ACCOUNT),
         state: app.state(account),
@@ -94,7 +95,7 @@ impl App {
     fn not_ready(&self, asked: &Asked, failure: &Failure) -> Response {
         let words = ("The provider cannot be asked", &*failure.to_string(), failure.class().next_step());
         let error = failure.code().unwrap_or(failure.class().as_str()).to_owned();
-        let problem = problem(&error, StatusCode::BAD_GATEWAY, words);
+        let problem = problem(&error, StatusCode::BAD_GATEWAY, words).with_reason(failure.reason());
         asked.problem(self, &problem.with_link("/enable", "Try again"))
     }
 

@@ -6,8 +6,9 @@ use url::{Url, form_urlencoded};
 
 use super::{
     Client,
-    request::{laid_over, resources},
+    request::resources,
     template_vars::TemplateVars,
+    token_request::{laid_over, texts, with_client_id},
 };
 use crate::{
     provider::{Pkce, Provider},
@@ -24,7 +25,7 @@ pub fn authorize_url(
     state: &str,
     verifier: &Secret,
 ) -> Option<Url> {
-    let mut url = provider.authorize_url.clone()?;
+    let mut url = with_client_id(provider.authorize_url.as_ref()?, client_id);
     let scope = provider.scope_text();
     let challenge = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.expose().as_bytes()));
     let mut fields = vec![
@@ -40,7 +41,8 @@ pub fn authorize_url(
     }
     let client = Client { id: client_id.to_owned(), ..Client::default() };
     let blanks = TemplateVars::new(provider, &client, &fields);
-    let pairs = laid_over(&fields, &provider.authorize.params, &blanks);
+    let params = provider.authorize.params.iter().map(|(name, text)| (name.clone(), text.as_str().into())).collect();
+    let pairs = texts(&laid_over(&fields, &params, &blanks));
     let query: Vec<_> = pairs.iter().map(|(name, value)| pair(name, value, &provider.authorize.raw)).collect();
     let query = query.join("&");
     match url.fragment() {

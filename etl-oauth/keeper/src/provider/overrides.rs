@@ -92,6 +92,14 @@ pub(super) fn overlay(mut definition: Definition, overrides: Overrides) -> (Defi
     (definition, values)
 }
 
+/// Takes the values that choose among the entries of a lookup out of the others: they are no values yet.
+pub(super) fn take_choices(definition: &Definition, values: &mut Values) -> Values {
+    let chooses = |name: &String| definition.variables.get(name).is_some_and(|it| it.from == Source::Lookup);
+    let (choices, others) = take(values).into_iter().partition(|(name, _)| chooses(name));
+    *values = others;
+    choices
+}
+
 /// What is wrong with the values that the configuration gives.
 pub(super) fn check_values(provider: &str, definition: &Definition, values: &Values) -> Vec<String> {
     let urls: Vec<_> =
@@ -115,10 +123,13 @@ pub(super) fn check_values(provider: &str, definition: &Definition, values: &Val
     wrong
 }
 
-/// The values without those that are wrong.
-pub(super) fn sound(definition: &Definition, mut values: Values) -> Values {
-    values.retain(|name, value| definition.variables.get(name).is_none_or(|variable| variable.check(value).is_ok()));
-    values
+/// The values as they are used, without those that are wrong.
+pub(super) fn sound(definition: &Definition, values: Values) -> Values {
+    let accept = |(name, value): (String, String)| match definition.variables.get(&name) {
+        Some(variable) => Some((name, variable.accept(&value).ok()?)),
+        None => Some((name, value)),
+    };
+    values.into_iter().filter_map(accept).collect()
 }
 
 /// The values that are known before a redirect: those that were set, else the definition's.

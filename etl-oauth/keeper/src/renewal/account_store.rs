@@ -7,9 +7,10 @@ use std::sync::{
 
 use jiff::Timestamp;
 
-use super::{Keeper, token_cache::DAMAGED};
+use super::{Keeper, mark::KnownMark, token_cache::DAMAGED};
 use crate::{
-    store::{Acquired, StoreError, Stored, TokenStore, Version},
+    renewal::{RecordStore, Stored},
+    store::{self, Acquired, ByteStore, Cell, StoreError, Version},
     token::{Failure, FailureKind, Record, State},
 };
 
@@ -24,8 +25,10 @@ pub(super) struct StoreHealth {
     problem: Mutex<Option<StoreError>>,
     /// Unix milliseconds before which a store that failed is left alone.
     again_at: AtomicI64,
-    /// The newest generation that was read or written.
-    newest: AtomicU64,
+    /// The newest generation that was read, written or marked.
+    pub(super) newest: AtomicU64,
+    /// What stands beside the record.
+    pub(super) mark: KnownMark,
     /// The generation of the last record that was older than that.
     rolled_back: AtomicU64,
 }
@@ -38,6 +41,7 @@ impl Default for StoreHealth {
             problem: Mutex::default(),
             again_at: AtomicI64::new(i64::MIN),
             newest: AtomicU64::new(0),
+            mark: KnownMark::default(),
             rolled_back: AtomicU64::new(u64::MAX),
         }
     }
@@ -89,6 +93,25 @@ pub(super) enum Updated {
     Written(Box<Record>, Stored),
 }
 
+/// The record of an account, where its client is as `check` wants it.
+struct RecordCell<'a, C> {
+    keeper: &'a Keeper,
+    check: C,
+}
+
+impl<C: Fn(&Record) -> Result<(), StoreError> + Sync> Cell for RecordCell<'_, C> {
+    type Value = Record;
+
+    async fn load(&self) -> Result<Option<(Record, Version)>, StoreError> {
+        let there = self.keeper.load_where(&self.check).await?;
+        Ok(there.map(|Stored { record, version }| (record, version)))
+    }
+
+    async fn save(&self, record: &Record, was: Option<&Version>) -> Result<Version, StoreError> {
+        self.keeper.save(record, was).await
+    }
+}
+
 impl Keeper {
     /// Why the store cannot be used, as far as the last calls tell.
     #[must_use]
@@ -114,35 +137,38 @@ impl Keeper {
         &self,
         check: impl FnOnce(&Record) -> Result<(), StoreError>,
     ) -> Result<Option<Stored>, StoreError> {
-        let known = self.0.store.newest.load(Ordering::Acquire);
+        // Before the record: one that is written in between is newer than its mark.
+        let bounds = self.bounds().await;
         let any_type = self.0.parts.policy.any_type;
-        let result = self.0.parts.store.load(self.account()).await.and_then(|stored| match stored {
+        let result = self.0.parts.store.load(self.key()).await.and_then(|stored| match stored {
             Some(mut stored) => {
                 stored.record.release(any_type);
-                check(&stored.record).map(|()| Some(stored))
+                bounds.check(&stored).and_then(|()| check(&stored.record)).map(|()| Some(stored))
             }
             None => Ok(None),
         });
         self.note_read(result.as_ref().err());
         self.note_damage(result.as_ref().err());
         if let Ok(Some(stored)) = &result {
-            self.note_generation(stored.record.generation, known);
+            self.note_generation(stored.record.generation, bounds.newest);
         }
         result
     }
 
     /// Writes the record, with the client that it belongs to.
     pub(super) async fn save(&self, record: &Record, was: Option<&Version>) -> Result<Version, StoreError> {
-        let client = self.0.parts.authority.client_ref().or_else(|| record.client.clone());
+        let parts = &self.0.parts;
+        let client = parts.authority.client_ref().or_else(|| record.client.clone());
+        let due_at = parts.policy.look_at(record);
         let result = if client == record.client {
-            self.0.parts.store.save(self.account(), record, was).await
+            parts.store.save(self.key(), record, due_at, was).await
         } else {
             let record = Record { client, ..record.clone() };
-            self.0.parts.store.save(self.account(), &record, was).await
+            parts.store.save(self.key(), &record, due_at, was).await
         };
         self.note_write(result.as_ref().err(), self.is_newer(record));
         if result.is_ok() {
-            self.0.store.newest.fetch_max(record.generation, Ordering::AcqRel);
+            self.mark(record);
         }
         result
     }
@@ -150,7 +176,7 @@ impl Keeper {
     /// Writes what `change` makes of the stored record, and again where another writer was faster. `None` leaves it.
     pub(super) async fn update(
         &self,
-        change: impl FnMut(Option<&Record>) -> Option<Record>,
+        change: impl FnMut(Option<&Record>) -> Option<Record> + Send,
     ) -> Result<Updated, StoreError> {
         self.update_where(|record| self.check_client(record), change).await
     }
@@ -158,35 +184,28 @@ impl Keeper {
     /// The same over a record of any client: for what a person decides.
     pub(super) async fn update_any(
         &self,
-        change: impl FnMut(Option<&Record>) -> Option<Record>,
+        change: impl FnMut(Option<&Record>) -> Option<Record> + Send,
     ) -> Result<Updated, StoreError> {
         self.update_where(|_| Ok(()), change).await
     }
 
     async fn update_where(
         &self,
-        check: impl Fn(&Record) -> Result<(), StoreError>,
-        mut change: impl FnMut(Option<&Record>) -> Option<Record>,
+        check: impl Fn(&Record) -> Result<(), StoreError> + Sync,
+        mut change: impl FnMut(Option<&Record>) -> Option<Record> + Send,
     ) -> Result<Updated, StoreError> {
-        loop {
-            let there = self.load_where(&check).await?;
-            let Some(record) = change(there.as_ref().map(|there| &there.record)) else {
-                return Ok(Updated::Left(there));
-            };
-            let (before, was) = there.map(|there| (there.record, there.version)).unzip();
-            match self.save(&record, was.as_ref()).await {
-                Ok(version) => {
-                    return Ok(Updated::Written(Box::new(before.unwrap_or_default()), Stored { record, version }));
-                }
-                Err(StoreError::Conflict) => {}
-                Err(err) => return Err(err),
+        let cell = RecordCell { keeper: self, check };
+        Ok(match store::update(&cell, |there| Ok(change(there))).await? {
+            store::Updated::Left(there) => Updated::Left(there.map(|(record, version)| Stored { record, version })),
+            store::Updated::Written { before, now, version } => {
+                Updated::Written(Box::new(before.unwrap_or_default()), Stored { record: now, version })
             }
-        }
+        })
     }
 
     pub(super) async fn acquire(&self) -> Result<Acquired, StoreError> {
         let parts = &self.0.parts;
-        let result = parts.store.acquire(self.account(), &parts.owner, parts.policy.lease, self.now()).await;
+        let result = parts.store.acquire(self.key(), &parts.owner, parts.policy.lease, self.now()).await;
         // A lease that is granted says nothing of the record, which may lie elsewhere.
         if let Err(err) = &result {
             self.note_write(Some(err), false);
@@ -202,7 +221,7 @@ impl Keeper {
         if *theirs == ours || (is_refused && theirs.provider == ours.provider) || record.tokens.is_none() {
             return Ok(());
         }
-        Err(StoreError::Foreign { theirs: theirs.clone(), ours })
+        Err(StoreError::Foreign { theirs: theirs.to_string(), ours: ours.to_string() })
     }
 
     fn note_read(&self, err: Option<&StoreError>) {
@@ -258,6 +277,11 @@ impl Keeper {
             "the stored record is older than one that was stored before: it was put back, or the store lost a write"
         );
         metrics::counter!("etl_oauth_record_rollbacks_total", "account" => account.to_owned()).increment(1);
+    }
+
+    /// The newest generation that was ever stored, as far as is known.
+    pub(super) fn newest_generation(&self) -> u64 {
+        self.0.store.newest.load(Ordering::Acquire)
     }
 
     fn is_newer(&self, record: &Record) -> bool {

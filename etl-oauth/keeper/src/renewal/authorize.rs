@@ -7,7 +7,8 @@ use jiff::Timestamp;
 
 use super::{Keeper, account_store::Updated, state_machine::UNSAVED};
 use crate::{
-    store::{StoreError, Stored, Version},
+    renewal::Stored,
+    store::{StoreError, Version},
     token::{Record, TokenResponse},
 };
 
@@ -82,7 +83,8 @@ impl Keeper {
     }
 
     async fn keep(&self, grant: &Record, claim: Claim) -> Result<Kept, Taken> {
-        let generation = self.current().map_or(0, |current| current.record.generation) + 1;
+        let generation =
+            self.current().map_or(0, |current| current.record.generation).max(self.newest_generation()) + 1;
         let grant = Record { generation, decided_at: Some(self.now()), ..grant.clone() };
         let err = match self.put(&grant, claim).await {
             Ok(Put::Stored(stored)) => {
@@ -200,12 +202,10 @@ impl Keeper {
             Claim::Free | Claim::Over { .. } => {}
         }
         // A client that was replaced has no use for the tokens of the one before; another provider's are another function's.
-        match self.check_client(before) {
-            Err(StoreError::Foreign { theirs, ours }) if theirs.provider != ours.provider => {
-                Some(Lost::Foreign(StoreError::Foreign { theirs, ours }))
-            }
-            _ => None,
-        }
+        let ours = self.0.parts.authority.client_ref();
+        let is_elsewhere =
+            before.client.as_ref().zip(ours).is_some_and(|(theirs, ours)| theirs.provider != ours.provider);
+        self.check_client(before).err().filter(|_| is_elsewhere).map(Lost::Foreign)
     }
 }
 

@@ -25,7 +25,7 @@ use super::*;
 use crate::{
     grant::{Client, Credentials, HttpClient, HttpResponse, SendError},
     provider::{Definition, Grant, Overrides, Provider},
-    store::{Acquired, Memory, TokenStore},
+    store::{Acquired, ByteStore, Memory},
     token::{AnswerShape, FailureKind, Record, Secret},
 };
 
@@ -123,6 +123,13 @@ struct Setting {
     parts: Parts,
 }
 
+/// Waits for what a keeper does after its answers.
+async fn done(keeper: &Keeper) {
+    while !keeper.0.work.is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
 impl Setting {
     fn new() -> Self {
         Self::with(|_| {})
@@ -151,7 +158,7 @@ impl Setting {
     }
 
     fn replica(&self, owner: &str) -> Keeper {
-        Keeper::new("default", Parts { owner: owner.into(), ..self.parts.clone() })
+        Keeper::new(Key::default(), Parts { owner: owner.into(), ..self.parts.clone() })
     }
 
     /// A replica of an account that was authorised an hour ago, so that its token has just ended.
@@ -187,7 +194,7 @@ impl Setting {
     }
 
     async fn record(&self) -> Record {
-        self.store.load("default").await.unwrap().unwrap().record
+        self.store.load(&Key::default()).await.unwrap().unwrap().record
     }
 }
 
