@@ -8,6 +8,7 @@
 mod arguments;
 mod authorize;
 mod definitions;
+mod extract;
 mod qr;
 mod remote;
 mod status;
@@ -91,6 +92,7 @@ async fn run(command: Command) -> Outcome {
         Command::Revoke(target) => revoke(&target).await,
         Command::Providers(shape) => definitions::list(&shape),
         Command::Provider(which) => definitions::provider(&which),
+        Command::Extract(wish) => extract::extract(&wish).await,
         Command::Completions { shell } => {
             arguments::complete(shell);
             Ok(Exit::Done)

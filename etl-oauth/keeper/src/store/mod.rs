@@ -39,6 +39,9 @@ pub use nats::Nats;
 pub use options::StoreOptions;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
+#[cfg(feature = "postgres")]
+#[doc(hidden)]
+pub use postgres::connect_postgres;
 
 use std::time::Duration;
 

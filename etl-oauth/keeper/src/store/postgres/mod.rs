@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_postgres::types::{ToSql, Type};
 
+#[doc(hidden)]
+pub use self::link::connect_postgres;
 use self::link::{Link, Told};
 use super::{
     Acquired, Capabilities, Changes, Codec, StoreError, StoreOptions, Stored, TokenStore, Version, check_account,
