@@ -20,7 +20,7 @@ pub mod x;
 
 pub use delivery::{Delivery, Message};
 pub use job_lease::Turn;
-pub use job_state::{Entry, JobState, open as open_ledgers, options as ledger_options};
+pub use job_state::{Entry, JobState, check as check_ledgers, open as open_ledgers};
 pub use money::{Currency, Money, Sums};
 pub use progress::Progress;
 pub use user_job::Own;
@@ -243,6 +243,15 @@ impl JobError {
     #[must_use]
     pub fn wants_an_account(&self) -> bool {
         matches!(self, Self::Api(ApiError::Token(KeeperError::Disabled { .. })))
+    }
+
+    /// The provider's own reason, where its definition lets one through.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Api(err) => err.reason(),
+            _ => None,
+        }
     }
 
     /// What a person should do about it.

@@ -52,6 +52,7 @@ fn problem(text: &str) -> Problem {
         error: text.into(),
         message: text.into(),
         next: text.into(),
+        reason: None,
         status: StatusCode::BAD_GATEWAY,
         title: text.into(),
         link: Some(("/enable", text.into())),

@@ -16,7 +16,7 @@ use crate::{
     pages::Problem,
 };
 use token_keeper::{
-    grant::{is_signed, judge_redirect_error},
+    grant::{Code, is_signed, judge_redirect_error},
     provider::{Definition, Source, Values},
     renewal::Kept,
     token::{Failure, FailureKind, Secret},
@@ -163,6 +163,7 @@ impl App {
         let sent_at = self.clock.now();
         let (redirect_uri, verifier) = (self.config.redirect_uri(), pending.verifier());
         let seed = pending.seed(&self.key);
+        let code = Code { code, state: arrival.state.as_deref().unwrap_or_default() };
         let answer = self.authority.exchange(code, &redirect_uri, verifier, &seed, &arrival.kept, sent_at).await;
         let mut answer = answer.map_err(|failure| self.not_exchanged(asked, &failure))?;
         let owner = self.authority.owner(&answer, sent_at).await;
@@ -216,7 +217,8 @@ impl App {
     }
 
     fn not_exchanged(&self, asked: &Asked, failure: &Failure) -> Response {
-        tracing::warn!(class = failure.class().as_str(), error = %failure, "the code could not be exchanged");
+        let (class, reason) = (failure.class().as_str(), failure.reason());
+        tracing::warn!(class, reason, error = %failure, "the code could not be exchanged");
         let message = format!("{failure}; nothing was stored");
         let next = match failure.class() {
             FailureKind::InvalidGrant => "Begin again: a code is good once, and for minutes.",
@@ -224,7 +226,7 @@ impl App {
         };
         let words = ("The provider gave no token", &*message, next);
         let error = failure.code().unwrap_or(failure.class().as_str()).to_owned();
-        asked.problem(self, &again(problem(&error, StatusCode::BAD_GATEWAY, words)))
+        asked.problem(self, &again(problem(&error, StatusCode::BAD_GATEWAY, words).with_reason(failure.reason())))
     }
 }
 

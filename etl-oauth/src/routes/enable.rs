@@ -94,7 +94,7 @@ impl App {
     fn not_ready(&self, asked: &Asked, failure: &Failure) -> Response {
         let words = ("The provider cannot be asked", &*failure.to_string(), failure.class().next_step());
         let error = failure.code().unwrap_or(failure.class().as_str()).to_owned();
-        let problem = problem(&error, StatusCode::BAD_GATEWAY, words);
+        let problem = problem(&error, StatusCode::BAD_GATEWAY, words).with_reason(failure.reason());
         asked.problem(self, &problem.with_link("/enable", "Try again"))
     }
 

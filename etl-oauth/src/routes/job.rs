@@ -224,7 +224,7 @@ impl App {
     }
 
     fn context(&self, api: Api, now: Timestamp, input: Bytes) -> Context {
-        let ledger = JobState::new(Arc::clone(&self.ledgers), api.keeper().account());
+        let ledger = JobState::new(Arc::clone(&self.ledgers), api.keeper().key());
         Context { api, now, input, ledger, outlets: self.config.outlets.clone(), progress: self.progress.clone() }
     }
 
@@ -311,12 +311,15 @@ impl App {
             if asked.is_browser() {
                 return respond::redirect(StatusCode::TEMPORARY_REDIRECT, &enable, []);
             }
-            let body = json!({
+            let mut body = json!({
                 "error": "needs_authorisation",
                 "message": err.to_string(),
                 "next": "Open enable_url in a browser and allow access.",
                 "enable_url": enable,
             });
+            if let Some(reason) = err.reason() {
+                body["reason"] = reason.into();
+            }
             return respond::json(StatusCode::CONFLICT, &body);
         }
         asked.problem(self, &describe(see, err))
@@ -336,5 +339,8 @@ fn tell(see: bool, account: &str, result: &Result<Outcome, JobError>) -> Value {
 
 fn describe(see: bool, err: &JobError) -> Problem {
     let message = if see { err.to_string() } else { err.for_strangers() };
-    problem(err.code(), err.status(), ("The job failed", &message, err.next_step())).with_link("/", "Run it again")
+    let reason = if see { err.reason() } else { None };
+    problem(err.code(), err.status(), ("The job failed", &message, err.next_step()))
+        .with_reason(reason)
+        .with_link("/", "Run it again")
 }

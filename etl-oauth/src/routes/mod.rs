@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 use crate::{
     config::Config,
     guard::{Callers, Coalesce, CookieJar, EnableAuth, Key, Operator, ReplayCache, UsedStates, random},
-    job::{Progress, open_ledgers},
+    job::{Progress, check_ledgers},
     pages::Base,
 };
 pub use public_record::retriever;
@@ -41,7 +41,7 @@ use token_keeper::{
     grant::{Authority, Credentials, HttpClient},
     renewal::{Announcer, Clock, Keeper, KeeperError, Keepers, Origin, Parts},
     secrets::Secrets,
-    store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
+    store::{ByteStore, DEFAULT_ACCOUNT, Store, StoreError},
     token::Secret,
     trace_context::{self, Trace},
 };
@@ -125,7 +125,7 @@ impl Function {
         if operator.is_weak() {
             tracing::warn!("the secret etl-oauth-operator is short enough to be guessed: take 24 random bytes");
         }
-        let ledgers = Arc::new(ledgers(&config).await?);
+        let ledgers = ledgers(&store, &config)?;
         let app = Arc::new(App {
             base: Base::new(&config.public_url),
             jar: CookieJar::new(&config.public_url),
@@ -221,19 +221,17 @@ async fn open(config: &Config) -> Result<Store, Box<dyn std::error::Error + Send
     Ok(store)
 }
 
-/// Opens what the job remembers. Where it only saves calls by that, it may forget with the process.
-async fn ledgers(config: &Config) -> Result<Store, Box<dyn std::error::Error + Send + Sync>> {
-    let opened = open_ledgers(&config.store, &config.store_options, &config.store_options.function).await;
-    opened.or_else(|err| match err {
-        StoreError::Config(_) | StoreError::Disabled { .. } if config.job.needs_ledger() => {
+/// The store of what jobs remember: that of the tokens where it can hold it. Where a job only saves calls by its memory, that
+/// may end with the process.
+fn ledgers(tokens: &Arc<Store>, config: &Config) -> Result<Arc<Store>, std::io::Error> {
+    match check_ledgers(tokens) {
+        Ok(()) => Ok(Arc::clone(tokens)),
+        Err(err) if config.job.needs_ledger() => {
             let mistake = crate::config::Mistakes::one(format!("job={}: {err}", config.job.name()));
-            Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, mistake).into())
+            Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, mistake))
         }
-        StoreError::Config(_) | StoreError::Disabled { .. } => {
-            Ok(Store::Memory(token_keeper::store::Memory::default()))
-        }
-        err => Err(err.into()),
-    })
+        Err(_) => Ok(Arc::new(Store::Memory(token_keeper::store::Memory::default()))),
+    }
 }
 
 /// This replica's name in leases and intents: Kubernetes gives every pod its own host name.

@@ -251,7 +251,8 @@ impl App {
             err => err.status(),
         };
         let words = ("The API cannot be used", &*err.to_string(), err.next_step());
-        let mut response = asked.problem(self, &problem(err.code(), status, words)).into_response();
+        let problem = problem(err.code(), status, words).with_reason(err.reason());
+        let mut response = asked.problem(self, &problem).into_response();
         if let Some(wait) = err.retry_after() {
             response.headers_mut().insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
         }

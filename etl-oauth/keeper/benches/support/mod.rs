@@ -9,7 +9,7 @@ use token_keeper::{
     grant::{Authority, Client, Credentials, HttpClient, HttpResponse},
     provider::{Definition, Overrides, Provider},
     renewal::{Announcer, Clock, Keeper, Parts, Policy},
-    store::{Memory, Store},
+    store::{Key, Memory, Store},
     token::{AnswerShape, Secret, TokenResponse},
 };
 use tokio::sync::Semaphore;
@@ -56,7 +56,7 @@ impl Default for World {
 
 impl World {
     pub(crate) fn keeper(&self, account: &str) -> Keeper {
-        Keeper::new(account, Arc::clone(&self.parts))
+        Keeper::new(Key::account(account).expect("a name"), Arc::clone(&self.parts))
     }
 }
 

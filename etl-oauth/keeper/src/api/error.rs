@@ -234,6 +234,17 @@ impl ApiError {
         }
     }
 
+    /// The provider's own reason why there is no token, where its definition lets one through.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Token(KeeperError::NeedsAuthorisation { failure, .. } | KeeperError::Failed { failure, .. }) => {
+                failure.reason()
+            }
+            _ => None,
+        }
+    }
+
     /// What a person should do about it.
     #[must_use]
     pub fn next_step(&self) -> &'static str {

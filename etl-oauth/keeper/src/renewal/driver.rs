@@ -14,7 +14,8 @@ use super::{
     state_machine::RenewalMachine,
 };
 use crate::{
-    store::{Acquired, Stored, TokenStore, Version},
+    renewal::Stored,
+    store::{Acquired, ByteStore, Version},
     token::{LastRenewal, State},
 };
 
@@ -130,7 +131,7 @@ impl Keeper {
         flight.land(self.landed(self.result_of(outcome, before.as_deref(), now)));
         if self.0.leased.swap(false, Ordering::AcqRel) {
             // A release that does not arrive costs the others the rest of the lease, no more.
-            let _ = self.0.parts.store.release(self.account(), &self.0.parts.owner).await;
+            let _ = self.0.parts.store.release(self.key(), &self.0.parts.owner).await;
         }
     }
 
@@ -156,7 +157,8 @@ impl Keeper {
             Outcome::Disabled(_) => Err(self.disabled()),
             Outcome::Failed(failure, _) => {
                 let (class, next) = (failure.class().as_str(), failure.class().next_step());
-                tracing::warn!(account, class, next, error = %failure, "the token could not be renewed");
+                let reason = failure.reason();
+                tracing::warn!(account, class, reason, next, error = %failure, "the token could not be renewed");
                 Err(self.failed(failure))
             }
         }

@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use super::Severity;
 use crate::renewal::{Announcement, Keeper, account_store::Updated};
 use crate::{
-    store::{StoreError, Stored},
+    renewal::Stored,
+    store::StoreError,
     token::{Failure, FailureKind, PendingNotification, Record, State},
 };
 
@@ -134,9 +135,8 @@ impl Keeper {
     }
 
     fn news(&self, from: State, record: &Record) -> Announcement {
-        let health = &record.health;
-        let failure = health.class.map(|class| Failure::new(class, health.detail.clone().unwrap_or_default()));
-        let (account, to) = (self.0.account.clone(), record.state());
+        let failure = record.health.failure();
+        let (account, to) = (self.account().to_owned(), record.state());
         Announcement { account, from, to, failure, severity: Severity::of(to), at: self.now() }
     }
 }
