@@ -126,7 +126,8 @@ fn failed(err: &JobError) -> Failure {
     Failure::new(Exit::Failed, err.code(), err.to_string(), err.next_step())
 }
 
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests {
     use clap::Parser as _;
 
