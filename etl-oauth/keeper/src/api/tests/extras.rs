@@ -3,8 +3,8 @@
 use super::*;
 use crate::{
     grant::{Authority, Credentials, HttpClient},
-    renewal::Parts,
-    store::TokenStore as _,
+    renewal::{Parts, RecordStore as _},
+    store::Key,
     token::{Secret, TokenResponse},
 };
 
@@ -42,9 +42,10 @@ async fn two_accounts_bear_values_of_their_own_and_the_secret_that_is_mounted_no
         let kept = kept.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let answer = TokenResponse { kept, ..TokenResponse::made(Secret::new("t"), "Bearer") };
         let record = crate::token::Record::default().authorised(answer, jiff::Timestamp::now(), None);
-        memory.save(account, &record, None).await.unwrap();
+        let key = Key::account(account).unwrap();
+        memory.save(&key, &record, None, None).await.unwrap();
         let keeper = Keeper::new(
-            account,
+            key,
             Parts {
                 policy: crate::renewal::Policy::of(&provider),
                 authority: Authority::new(provider.clone(), credentials.clone(), wire.clone()),
