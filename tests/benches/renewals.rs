@@ -30,7 +30,7 @@ use token_keeper::{
     provider::{Definition, Overrides, Provider},
     renewal::{Announcer, Clock, Keeper, Parts, Policy},
     secrets::Secrets,
-    store::{Store, StoreOptions},
+    store::{Key, Store, StoreOptions},
     token::{Secret, TokenResponse},
 };
 
@@ -94,7 +94,7 @@ async fn measure(store: &Arc<Store>, accounts: usize, folder: &Path) -> (f64, u6
         (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut keepers = Vec::new();
     for account in 0..accounts {
-        let keeper = Keeper::new(format!("account-{account}"), Arc::clone(&parts));
+        let keeper = Keeper::new(Key::account(&format!("account-{account}")).unwrap(), Arc::clone(&parts));
         keeper.authorise(tokens(&provider, &client).await, Timestamp::now()).await;
         keepers.push(keeper);
     }
@@ -131,7 +131,7 @@ async fn tokens(provider: &Provider, client: &Client) -> TokenResponse {
     let consent = browser.open(url.as_str()).await;
     let page = browser.submit(&consent, &[("decision", "allow")]).await;
     let code = page.url.query_pairs().find(|(name, _)| name == "code").expect("a code").1.into_owned();
-    let request = grant::authorization_code(provider, client, &code, redirect_uri.as_str(), Some(&verifier));
+    let request = grant::authorization_code(provider, client, code.as_str(), redirect_uri.as_str(), Some(&verifier));
     let answer = HttpClient::http(Duration::from_secs(10)).unwrap().send(request).await.unwrap();
     grant::judge_token(provider, &answer).unwrap()
 }

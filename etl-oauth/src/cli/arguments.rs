@@ -14,7 +14,7 @@ Exit codes:
   3  an account needs a person
   4  the operator's secret is missing or wrong, or the function has none
   5  the wait was in vain
-  6  an account works, but not without trouble
+  6  an account works, but not without trouble; of revoke --all: some are not revoked
  64  a definition has mistakes
 
 The operator's secret is what the function has mounted as etl-oauth-operator. It is read from --operator-file, or from
@@ -39,13 +39,16 @@ pub(super) enum Command {
     /// Renews an account's token now
     #[command(after_help = EXIT_CODES)]
     Refresh(Target),
-    /// Revokes an account's tokens at the provider, and deletes them
+    /// Revokes an account's tokens at the provider, and deletes them; or those of all accounts
     #[command(after_help = EXIT_CODES)]
-    Revoke(Target),
+    Revoke(Revoke),
     /// Lists the providers that are built in
     Providers(Shape),
     /// Shows a provider's definition, or checks one of your own
     Provider(Which),
+    /// Checks a plan of the job extract, shows what it would do, or runs it here
+    #[command(subcommand)]
+    Extract(Extract),
     /// Prints the completions for a shell
     Completions {
         /// The shell
@@ -57,11 +60,14 @@ impl Command {
     /// Whether a failure is printed as JSON.
     pub(super) fn as_json(&self) -> bool {
         match self {
-            Self::Status(target) | Self::Refresh(target) | Self::Revoke(target) => target.shape.json,
+            Self::Status(target) | Self::Refresh(target) => target.shape.json,
+            Self::Revoke(wish) => wish.target.shape.json,
             Self::Authorize(wish) => wish.target.shape.json,
             Self::Providers(shape) => shape.json,
             Self::Provider(Which { task: Some(Task::New(wish)), .. }) => wish.shape.json,
             Self::Provider(which) => which.shape.json,
+            Self::Extract(Extract::Check { shape, .. }) => shape.json,
+            Self::Extract(Extract::Plan { source } | Extract::Run { source, .. }) => source.shape.json,
             Self::Completions { .. } => false,
         }
     }
@@ -98,6 +104,21 @@ impl Target {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Revoke {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// All accounts: follows the function until each is revoked, and ends with a report
+    #[arg(long, conflicts_with = "account")]
+    pub(super) all: bool,
+    /// With --all: deletes the tokens also where the provider does not revoke them
+    #[arg(long, requires = "all")]
+    pub(super) force: bool,
+    /// With --all: how long to follow, such as 2h
+    #[arg(long, value_name = "DURATION", default_value = "70m", value_parser = duration)]
+    pub(super) timeout: std::time::Duration,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Authorize {
     #[command(flatten)]
     pub(super) target: Target,
@@ -107,6 +128,51 @@ pub(super) struct Authorize {
     /// How long to wait, such as 15m
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
     pub(super) timeout: std::time::Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Extract {
+    /// Reads a plan as the function would, and reports what is wrong with it
+    Check {
+        /// The TOML file
+        file: PathBuf,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// Asks for the first page of each resource, and shows what would be written; stores nothing
+    Plan {
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Copies what is new, for a grant that needs no person
+    Run {
+        #[command(flatten)]
+        source: Source,
+        /// The folder that remembers how far a run got; a database does so itself
+        #[arg(long, value_name = "DIR")]
+        state: Option<PathBuf>,
+    },
+}
+
+/// A plan, and the API that it is for.
+#[derive(Debug, Args)]
+pub(super) struct Source {
+    /// The TOML file
+    pub(super) file: PathBuf,
+    /// The provider, as `providers` lists it
+    #[arg(long, value_name = "NAME", default_value = "custom")]
+    pub(super) provider: String,
+    /// The API's base URL [default: the provider's]
+    #[arg(long, value_name = "URL", value_parser = url)]
+    pub(super) api: Option<Url>,
+    /// How tokens are got: static, basic or client_credentials
+    #[arg(long, value_name = "GRANT", default_value = "static")]
+    pub(super) grant: String,
+    /// The folder of secrets: api-token for the grant static, etl-oauth-sink-url for a database
+    #[arg(long, value_name = "DIR")]
+    pub(super) secrets: PathBuf,
+    #[command(flatten)]
+    pub(super) shape: Shape,
 }
 
 #[derive(Debug, Args)]

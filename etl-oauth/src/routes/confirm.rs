@@ -12,7 +12,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    App, State as AppState, done,
+    App, State as AppState,
+    audit::{Action, OPERATOR, STRANGER},
+    done,
     enable::is_taken,
     respond::{self, Asked, FORM_LIMIT, Posted, problem},
 };
@@ -102,6 +104,8 @@ impl App {
         };
         let kept = kept.map_err(|Taken| self.refuse(Endpoint::Callback, asked, Refusal::Taken))?;
         tracing::info!(account = keeper.account(), owner, "authorised");
+        let by = if who == Who::Operator { OPERATOR } else { STRANGER };
+        self.note(by, Action::Authorise, keeper.account(), "ok");
         self.keep_also(who, keeper.account(), grant).await;
         // The last run's outcome is out of date.
         self.floor.forget();
@@ -125,7 +129,10 @@ impl App {
                 Who::Anyone | Who::Caller => keeper.take_where_free(&further).await,
             };
             match kept {
-                Ok(_) => tracing::info!(account = %name, "authorised"),
+                Ok(_) => {
+                    tracing::info!(account = %name, "authorised");
+                    self.note(if who == Who::Operator { OPERATOR } else { STRANGER }, Action::Authorise, &name, "ok");
+                }
                 Err(Taken) => {
                     tracing::warn!(account = %name, "a further token of the consent is not kept: one is there")
                 }
