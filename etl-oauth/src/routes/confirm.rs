@@ -23,6 +23,7 @@ use crate::{
     pages::{Confirm, Page},
 };
 use token_keeper::{
+    grant::also,
     renewal::{Keeper, Kept, Taken},
     token::{Record, TokenResponse},
 };
@@ -105,9 +106,38 @@ impl App {
         tracing::info!(account = keeper.account(), owner, "authorised");
         let by = if who == Who::Operator { OPERATOR } else { STRANGER };
         self.note(by, Action::Authorise, keeper.account(), "ok");
+        self.keep_also(who, keeper.account(), grant).await;
         // The last run's outcome is out of date.
         self.floor.forget();
         Ok(kept)
+    }
+
+    /// Stores the further tokens of a consent, each as an account of its own.
+    async fn keep_also(&self, who: Who, account: &str, grant: &Record) {
+        let sent_at = grant.tokens.as_ref().map(|tokens| tokens.obtained_at).unwrap_or_default();
+        for (name, answer) in also(&self.config.provider, account, grant) {
+            let keeper = match self.keepers.get(&name) {
+                Ok(keeper) => keeper,
+                Err(err) => {
+                    tracing::warn!(account, error = %err, "a further token of the consent is not kept");
+                    continue;
+                }
+            };
+            let further = keeper.grant(answer, sent_at);
+            let kept = match who {
+                Who::Operator => Ok(keeper.take(&further).await),
+                Who::Anyone | Who::Caller => keeper.take_where_free(&further).await,
+            };
+            match kept {
+                Ok(_) => {
+                    tracing::info!(account = %name, "authorised");
+                    self.note(if who == Who::Operator { OPERATOR } else { STRANGER }, Action::Authorise, &name, "ok");
+                }
+                Err(Taken) => {
+                    tracing::warn!(account = %name, "a further token of the consent is not kept: one is there")
+                }
+            }
+        }
     }
 
     fn ask(&self, asked: &Asked, account: &str, concerns: &[Concern], new: &Record) -> Response {
