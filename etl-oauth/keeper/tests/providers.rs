@@ -70,7 +70,12 @@ fn provider(name: &str) -> Provider {
 
 fn client() -> Client {
     let secret = |text| Some(Secret::new(text));
-    Client { id: "CLIENT-ID".into(), secret: secret("CLIENT-SECRET"), assertion: secret("STATEMENT"), ..Client::default() }
+    Client {
+        id: "CLIENT-ID".into(),
+        secret: secret("CLIENT-SECRET"),
+        assertion: secret("STATEMENT"),
+        ..Client::default()
+    }
 }
 
 /// The client with the other secrets that a definition's requests hold.
