@@ -39,6 +39,18 @@ fn describe() {
         "When an account stops unless a person authorises it again, in Unix time: the end of its refresh token, or of its \
          access token where there is nothing to renew it with; NaN where that is not known."
     );
+    describe_gauge!(
+        "etl_oauth_client_certificate_expiry_timestamp_seconds",
+        "When the client's certificate ends (`notAfter`), in Unix time."
+    );
+    describe_gauge!(
+        "etl_oauth_client_secret_expiry_timestamp_seconds",
+        "When the client's secret ends, as the variable client_secret_expires_at says, in Unix time."
+    );
+    describe_counter!(
+        "etl_oauth_records_opened_total",
+        "Sealed records that were read, by the key of etl-oauth-seal-keys: a key that opens none any more can go."
+    );
     describe_counter!(
         "etl_oauth_renewals_total",
         "Renewals by outcome: renewed, adopted, or the class of the failure."

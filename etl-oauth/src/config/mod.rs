@@ -11,6 +11,7 @@ mod urls;
 
 use std::{fmt, time::Duration};
 
+use jiff::Timestamp;
 use url::Url;
 
 pub use crate::guard::{EnableAuth, InvokeAuth};
@@ -37,6 +38,10 @@ const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
+    /// The function's name for people, above every page.
+    pub title: Option<String>,
+    /// When the client's secret ends at the provider, where the operator has said so.
+    pub client_secret_expires_at: Option<Timestamp>,
     /// The provider, with the overrides.
     pub provider: Provider,
     /// The rules of renewal.
@@ -169,6 +174,8 @@ impl Config {
         let enable_auth = strings
             .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
         let key_id = strings.text("key_id");
+        let client_secret_expires_at = strings.parsed("client_secret_expires_at", date);
+        let title = strings.text("title").map(|title| crate::format::cut(&title, 60));
         let (provider, public_url) = provider::provider(strings, &secrets, gateway_url.as_ref());
         let invoke_auth = invoke::invoke(strings, &secrets, public_url.as_ref(), gateway_url.as_ref());
 
@@ -205,6 +212,8 @@ impl Config {
                 policy.renew_before = renew_before.unwrap_or(policy.renew_before);
                 (policy.token_timeout, policy.lease) = (token_timeout, lease);
                 Ok(Self {
+                    title,
+                    client_secret_expires_at,
                     provider,
                     policy,
                     public_url,
@@ -254,6 +263,13 @@ impl Config {
     pub fn page(&self, path: &str) -> String {
         page(&self.public_url, path)
     }
+}
+
+/// A day of the calendar, in UTC, or a moment.
+fn date(text: &str) -> Result<Timestamp, String> {
+    let day = text.parse::<jiff::civil::Date>().ok().and_then(|day| day.to_zoned(jiff::tz::TimeZone::UTC).ok());
+    let moment = || text.parse::<Timestamp>().ok();
+    day.map(|day| day.timestamp()).or_else(moment).ok_or_else(|| "must be a date such as 2027-01-31".into())
 }
 
 /// The job by name, with what it needs to know.

@@ -1,7 +1,9 @@
 //! Authorising again, at a provider that says whose a token is.
 
 mod admission;
+mod audit;
 mod operation;
+mod revocation;
 mod session;
 
 use std::sync::{

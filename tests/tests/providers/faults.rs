@@ -12,7 +12,7 @@ use token_keeper::{
     grant::{self, Authority, Client, Credentials, HttpClient},
     provider::{Definition, Overrides, Provider},
     renewal::{Announcer, Clock, Keeper, KeeperError, Parts, Policy},
-    store::{Memory, Store},
+    store::{Key, Memory, Store},
     token::{FailureKind, Secret, State, TokenResponse},
 };
 
@@ -103,7 +103,7 @@ impl Scene {
             clock,
             announcer: Announcer::default(),
         };
-        let replica = Replica { scene: self, keeper: Keeper::new(token_keeper::store::Key::default(), parts), ahead };
+        let replica = Replica { scene: self, keeper: Keeper::new(Key::default(), parts), ahead };
         replica.keeper.authorise(self.tokens().await, Timestamp::now()).await;
         let end = replica.keeper.current().unwrap().record.tokens.as_ref().unwrap().expires_at.unwrap();
         replica.pass(end.duration_since(Timestamp::now()) - SignedDuration::from_secs(30));

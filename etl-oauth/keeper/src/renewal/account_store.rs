@@ -7,7 +7,7 @@ use std::sync::{
 
 use jiff::Timestamp;
 
-use super::{Keeper, token_cache::DAMAGED};
+use super::{Keeper, mark::KnownMark, token_cache::DAMAGED};
 use crate::{
     renewal::{RecordStore, Stored},
     store::{self, Acquired, ByteStore, Cell, StoreError, Version},
@@ -25,8 +25,10 @@ pub(super) struct StoreHealth {
     problem: Mutex<Option<StoreError>>,
     /// Unix milliseconds before which a store that failed is left alone.
     again_at: AtomicI64,
-    /// The newest generation that was read or written.
-    newest: AtomicU64,
+    /// The newest generation that was read, written or marked.
+    pub(super) newest: AtomicU64,
+    /// What stands beside the record.
+    pub(super) mark: KnownMark,
     /// The generation of the last record that was older than that.
     rolled_back: AtomicU64,
 }
@@ -39,6 +41,7 @@ impl Default for StoreHealth {
             problem: Mutex::default(),
             again_at: AtomicI64::new(i64::MIN),
             newest: AtomicU64::new(0),
+            mark: KnownMark::default(),
             rolled_back: AtomicU64::new(u64::MAX),
         }
     }
@@ -134,19 +137,20 @@ impl Keeper {
         &self,
         check: impl FnOnce(&Record) -> Result<(), StoreError>,
     ) -> Result<Option<Stored>, StoreError> {
-        let known = self.0.store.newest.load(Ordering::Acquire);
+        // Before the record: one that is written in between is newer than its mark.
+        let bounds = self.bounds().await;
         let any_type = self.0.parts.policy.any_type;
         let result = self.0.parts.store.load(self.key()).await.and_then(|stored| match stored {
             Some(mut stored) => {
                 stored.record.release(any_type);
-                check(&stored.record).map(|()| Some(stored))
+                bounds.check(&stored).and_then(|()| check(&stored.record)).map(|()| Some(stored))
             }
             None => Ok(None),
         });
         self.note_read(result.as_ref().err());
         self.note_damage(result.as_ref().err());
         if let Ok(Some(stored)) = &result {
-            self.note_generation(stored.record.generation, known);
+            self.note_generation(stored.record.generation, bounds.newest);
         }
         result
     }
@@ -164,7 +168,7 @@ impl Keeper {
         };
         self.note_write(result.as_ref().err(), self.is_newer(record));
         if result.is_ok() {
-            self.0.store.newest.fetch_max(record.generation, Ordering::AcqRel);
+            self.mark(record);
         }
         result
     }
@@ -273,6 +277,11 @@ impl Keeper {
             "the stored record is older than one that was stored before: it was put back, or the store lost a write"
         );
         metrics::counter!("etl_oauth_record_rollbacks_total", "account" => account.to_owned()).increment(1);
+    }
+
+    /// The newest generation that was ever stored, as far as is known.
+    pub(super) fn newest_generation(&self) -> u64 {
+        self.0.store.newest.load(Ordering::Acquire)
     }
 
     fn is_newer(&self, record: &Record) -> bool {

@@ -113,7 +113,8 @@ async fn ask(app: &App, method: Method, path: &str, headers: &[(&'static str, &s
     }
     let (mut parts, body) = request.body(body).unwrap().into_parts();
     let asked = Asked::from_request_parts(&mut parts, &()).await.unwrap();
-    match pass_on(app, &asked, Request::from_parts(parts, body)).await {
+    let by = By { actor: "caller:test".into(), identity: None };
+    match pass_on(app, &asked, &by, Request::from_parts(parts, body)).await {
         Ok(response) | Err(response) => response,
     }
 }
