@@ -149,7 +149,7 @@ async fn damage_is_no_missing_record(store: &impl RecordStore, put: impl AsyncFn
             let over = store.save(&key("swap"), &contract::record(2, "b"), None, was).await;
             assert_eq!(over, Err(StoreError::Conflict), "{damaged}");
         }
-        assert_eq!(accounts(&store).await.unwrap(), ["swap"]);
+        assert_eq!(accounts(store).await.unwrap(), ["swap"]);
     }
 }
 
