@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use etl_oauth::guard::Concern;
 use etl_oauth::job::gumroad;
 use etl_oauth::pages::{
-    Account, Base, Confirm, Done, Enable, JobResult, Page, Problem, Ran, RenewalRow, RunRow, Start, State, Status,
-    StatusPage, Store, Verdict,
+    Account, Base, Begin, Confirm, Device, Done, Enable, JobResult, Login, Page, Problem, Ran, RenewalRow, RunRow,
+    Start, State, Status, StatusPage, Store, Verdict,
 };
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
-    let base = &Base::new(&"https://gateway.example.com/function/etl-oauth".parse()?);
+    let base = &Base::new(&"https://gateway.example.com/function/etl-oauth".parse()?).operated(true);
     let authorize_url = &"https://gumroad.com/oauth/authorize".parse()?;
     let now = Timestamp::now();
     let ago = |minutes| now - SignedDuration::from_mins(minutes);
@@ -41,6 +41,7 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         scopes: &["view_sales", "view_profile"],
         registered: etl_oauth::pages::Registered::Uri,
         register: "https://gateway.example.com/function/etl-oauth/oauth2/callback",
+        console: None,
         authorize_url,
         account: None,
         state: State::Disabled,
@@ -58,7 +59,6 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         refresh_token: true,
         remedy: None,
         unsaved: None,
-        operated: true,
         now,
     };
     let poor = Done {
@@ -101,7 +101,39 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         now,
     };
 
+    let begin = Begin {
+        base,
+        provider: PROVIDER,
+        scopes: &["view_sales"],
+        account: None,
+        device: true,
+        state: State::Disabled,
+        open: false,
+        csrf: "sample",
+    };
+    let (uri, whole) =
+        ("https://gumroad.com/device".parse()?, "https://gumroad.com/device?user_code=WDJB-MJHT".parse()?);
+    let device = Device {
+        base,
+        provider: PROVIDER,
+        account: None,
+        user_code: "WDJB-MJHT",
+        verification_uri: &uri,
+        verification_uri_complete: Some(&whole),
+        ends_at: ago(-9),
+        failure: None,
+        now,
+    };
+
     Ok(vec![
+        ("login", Page::from(&Login { base, next: "/status", problem: None })),
+        (
+            "login-wrong",
+            Page::from(&Login { base, next: "/status", problem: Some("That is not the operator's secret.") }),
+        ),
+        ("begin", Page::from(&begin)),
+        ("device", Page::from(&device)),
+        ("device-failed", Page::from(&Device { failure: Some("the person declined"), ..device })),
         ("start", Page::from(&Start { base, provider: PROVIDER, state: State::Disabled, operated: true })),
         ("start-enabled", Page::from(&Start { base, provider: PROVIDER, state: State::Enabled, operated: true })),
         ("enable", Page::from(&enable())),

@@ -37,6 +37,11 @@ pub(crate) fn span(seconds: u64) -> String {
     count(seconds / unit, name)
 }
 
+/// The first letter or digit of a name, for a sign that stands for it.
+pub(crate) fn monogram(name: &str) -> String {
+    name.chars().find(|c| c.is_alphanumeric()).map(|c| c.to_uppercase().to_string()).unwrap_or_default()
+}
+
 /// "1 sale", "2 sales"
 pub(crate) fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
@@ -68,6 +73,11 @@ pub(crate) mod filters {
     #[filter_fn]
     pub(crate) fn relative(at: &Timestamp, _: &dyn Values, now: &Timestamp) -> Result<String> {
         Ok(super::relative(*at, *now))
+    }
+
+    #[filter_fn]
+    pub(crate) fn monogram(name: impl Display, _: &dyn Values) -> Result<String> {
+        Ok(super::monogram(&name.to_string()))
     }
 
     #[filter_fn]

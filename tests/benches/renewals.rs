@@ -131,7 +131,7 @@ async fn tokens(provider: &Provider, client: &Client) -> TokenResponse {
     let consent = browser.open(url.as_str()).await;
     let page = browser.submit(&consent, &[("decision", "allow")]).await;
     let code = page.url.query_pairs().find(|(name, _)| name == "code").expect("a code").1.into_owned();
-    let request = grant::authorization_code(provider, client, &code, redirect_uri.as_str(), Some(&verifier));
+    let request = grant::authorization_code(provider, client, code.as_str(), redirect_uri.as_str(), Some(&verifier));
     let answer = HttpClient::http(Duration::from_secs(10)).unwrap().send(request).await.unwrap();
     grant::judge_token(provider, &answer).unwrap()
 }

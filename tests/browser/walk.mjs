@@ -33,7 +33,7 @@ function program() {
 /** A window of somebody who knows the operator's password, and is signed in. */
 async function open({ url, operator }) {
   const { origin } = new URL(url);
-  const context = await browser.newContext();
+  const context = await browser.newContext({ permissions: ['clipboard-read', 'clipboard-write'] });
   const page = await context.newPage();
   page.setDefaultTimeout(15_000);
   inspector.listen(page, origin);
@@ -90,6 +90,10 @@ async function atTheSandbox({ url, operator, provider }) {
   await page.locator('code.copy').click();
   const selected = await page.evaluate(() => getSelection().toString().trim());
   inspector.check('one click selects the redirect URI', selected === `${url}/oauth2/callback`, selected);
+  await press(page, 'Copy');
+  await page.getByRole('button', { name: 'Copied' }).waitFor();
+  const copied = await page.evaluate(() => navigator.clipboard.readText());
+  inspector.check('a button copies it', copied === `${url}/oauth2/callback`, copied);
   await page.getByRole('button').first().focus();
   await page.keyboard.press('Shift+Tab');
   await page.keyboard.press('Tab');

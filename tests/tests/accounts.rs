@@ -3,7 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be set up fails its test")]
 
 use serde_json::{Value, json};
-use tests::{Browser, Fleet};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tests::{Browser, Fleet, Rogue, rogue};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_etl-oauth-function");
 
@@ -102,4 +107,81 @@ async fn a_new_first_key_takes_over_by_post_reseal_and_the_old_one_may_go() {
     operator.sign_in(&fleet.url(0, "")).await;
     assert_eq!(operator.open(&fleet.url(0, "/enable")).await.status, 200);
     fleet.stop().await;
+}
+
+/// What the operator gets from the first process.
+async fn asked(fleet: &Fleet, method: &str, path: &str) -> Value {
+    let request = reqwest::Client::new().request(method.parse().unwrap(), fleet.url(0, path));
+    request.bearer_auth("the operator's password").send().await.unwrap().json().await.unwrap()
+}
+
+#[tokio::test]
+async fn revoking_all_accounts_goes_on_after_a_kill_and_nothing_begins_again() {
+    let down = Arc::new(AtomicBool::new(true));
+    let is_down = Arc::clone(&down);
+    let provider = Rogue::start(move |_| {
+        if is_down.load(Ordering::SeqCst) {
+            return rogue::json("{}").replacen("200 OK", "503 Service Unavailable", 1);
+        }
+        rogue::json("{}")
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens").display().to_string();
+    let revoke_url = format!("{}/revoke", provider.url());
+    let variables = [
+        ("store", "file"),
+        ("store_path", &*path),
+        ("allow_ephemeral_store", "true"),
+        ("grant", "client_credentials"),
+        ("revoke_url", &*revoke_url),
+        ("job", "none"),
+    ];
+    let secrets = [("etl-oauth-operator", "the operator's password")];
+    let mut fleet = Fleet::unauthorised(PROGRAM, 1, &variables, &secrets).await;
+    for index in 0..12 {
+        let begun = reqwest::Client::new().post(fleet.url(0, "/enable")).bearer_auth("the operator's password");
+        let begun = begun.form(&[("account", format!("a{index}"))]).send().await.unwrap();
+        assert_eq!(begun.status(), 200);
+    }
+    let states = async |fleet: &Fleet| {
+        let status = asked(fleet, "GET", "/status").await;
+        let states = status["accounts"].as_array().unwrap().iter();
+        states.filter(|account| account["state"] == "enabled").count()
+    };
+    assert_eq!(states(&fleet).await, 12);
+    assert_eq!(asked(&fleet, "POST", "/revoke?all=true").await, json!({"revoking": 12}));
+    // Some were tried, none is revoked, and the process is killed in the middle of it.
+    while asked(&fleet, "GET", "/revoke").await["failed"] == json!([]) {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    fleet.kill(0).await;
+    assert_eq!(states_after(&fleet).await, 12, "their tokens are still there");
+    down.store(false, Ordering::SeqCst);
+    let report = loop {
+        let report = asked(&fleet, "GET", "/revoke").await;
+        if report["left"] == 0 {
+            break report;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    assert_eq!(report, json!({"left": 0, "revoked": 12, "impossible": 0, "failed": []}));
+    assert_eq!(states(&fleet).await, 0);
+
+    // What is begun afterwards stays, and another process finds nothing to do.
+    let begun = reqwest::Client::new().post(fleet.url(0, "/enable")).bearer_auth("the operator's password");
+    assert_eq!(begun.form(&[("account", "a0")]).send().await.unwrap().status(), 200);
+    let asked_for = provider.seen().len();
+    fleet.kill(0).await;
+    fleet.until_up(0).await;
+    assert_eq!(asked(&fleet, "GET", "/revoke").await["revoked"], 12);
+    assert_eq!((states(&fleet).await, provider.seen().len()), (1, asked_for));
+    fleet.stop().await;
+}
+
+/// How many accounts are enabled, once the process is there again.
+async fn states_after(fleet: &Fleet) -> usize {
+    fleet.until_up(0).await;
+    let status = asked(fleet, "GET", "/status").await;
+    status["accounts"].as_array().unwrap().iter().filter(|account| account["state"] == "enabled").count()
 }

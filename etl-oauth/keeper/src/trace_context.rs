@@ -1,10 +1,12 @@
 //! The trace that a request belongs to (W3C Trace Context), passed on to the provider and the API.
 //!
 //! A request's `traceparent` stands beside its task, and beside each task that is started through [`carry`]; every call
-//! that goes out names the same trace under a span of its own, and every event in the log names it as `trace_id`. Without one nothing is sent: who begins a trace is for the
-//! gateway to say.
+//! that goes out names the same trace under a span of its own, and every event in the log names it as `trace_id`. Without
+//! one nothing is sent: who begins a trace is for the gateway to say.
+//!
+//! Beside it stands the actor: on whose behalf the work is done, for an audit.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tracing::{Instrument as _, Span};
@@ -26,6 +28,7 @@ pub struct Trace {
 
 tokio::task_local! {
     static CURRENT: Option<Trace>;
+    static ACTOR: Option<Arc<str>>;
 }
 
 /// Runs `work` as part of a trace, if there is one.
@@ -34,9 +37,19 @@ pub async fn within<F: Future>(trace: Option<Trace>, work: F) -> F::Output {
     CURRENT.scope(trace, work).instrument(span).await
 }
 
-/// `work` for a task of its own, as part of the trace of the task that starts it.
+/// `work` for a task of its own, as part of the trace of the task that starts it, and on behalf of the same actor.
 pub fn carry<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    CURRENT.scope(current(), work).in_current_span()
+    ACTOR.scope(actor(), CURRENT.scope(current(), work)).in_current_span()
+}
+
+/// Runs `work` on behalf of an actor.
+pub async fn acting<F: Future>(actor: &str, work: F) -> F::Output {
+    ACTOR.scope(Some(actor.into()), work).await
+}
+
+/// On whose behalf this task works, where [`acting`] or the task that started it says so.
+pub fn actor() -> Option<Arc<str>> {
+    ACTOR.try_with(Clone::clone).ok().flatten()
 }
 
 /// The headers of a call that goes out.
@@ -147,5 +160,12 @@ mod tests {
         assert!(one.starts_with(&format!("00-{ID}-")) && two.starts_with(&format!("00-{ID}-")), "{one} {two}");
         assert!(one != two && one != parent && one.ends_with("-01"), "{one} {two}");
         assert!(headers().is_empty() && tokio::spawn(carry(async { headers() })).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_task_works_on_behalf_of_the_actor_of_the_one_that_started_it() {
+        let actor = acting("caller:a", async { tokio::spawn(carry(async { actor() })).await.unwrap() }).await;
+        assert_eq!(actor.as_deref(), Some("caller:a"));
+        assert_eq!(super::actor(), None);
     }
 }

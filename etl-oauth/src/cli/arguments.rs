@@ -14,7 +14,7 @@ Exit codes:
   3  an account needs a person
   4  the operator's secret is missing or wrong, or the function has none
   5  the wait was in vain
-  6  an account works, but not without trouble
+  6  an account works, but not without trouble; of revoke --all: some are not revoked
  64  a definition has mistakes
 
 The operator's secret is what the function has mounted as etl-oauth-operator. It is read from --operator-file, or from
@@ -39,9 +39,9 @@ pub(super) enum Command {
     /// Renews an account's token now
     #[command(after_help = EXIT_CODES)]
     Refresh(Target),
-    /// Revokes an account's tokens at the provider, and deletes them
+    /// Revokes an account's tokens at the provider, and deletes them; or those of all accounts
     #[command(after_help = EXIT_CODES)]
-    Revoke(Target),
+    Revoke(Revoke),
     /// Lists the providers that are built in
     Providers(Shape),
     /// Shows a provider's definition, or checks one of your own
@@ -57,9 +57,11 @@ impl Command {
     /// Whether a failure is printed as JSON.
     pub(super) fn as_json(&self) -> bool {
         match self {
-            Self::Status(target) | Self::Refresh(target) | Self::Revoke(target) => target.shape.json,
+            Self::Status(target) | Self::Refresh(target) => target.shape.json,
+            Self::Revoke(wish) => wish.target.shape.json,
             Self::Authorize(wish) => wish.target.shape.json,
             Self::Providers(shape) => shape.json,
+            Self::Provider(Which { task: Some(Task::New(wish)), .. }) => wish.shape.json,
             Self::Provider(which) => which.shape.json,
             Self::Completions { .. } => false,
         }
@@ -97,6 +99,21 @@ impl Target {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Revoke {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// All accounts: follows the function until each is revoked, and ends with a report
+    #[arg(long, conflicts_with = "account")]
+    pub(super) all: bool,
+    /// With --all: deletes the tokens also where the provider does not revoke them
+    #[arg(long, requires = "all")]
+    pub(super) force: bool,
+    /// With --all: how long to follow, such as 2h
+    #[arg(long, value_name = "DURATION", default_value = "70m", value_parser = duration)]
+    pub(super) timeout: std::time::Duration,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Authorize {
     #[command(flatten)]
     pub(super) target: Target,
@@ -112,7 +129,7 @@ pub(super) struct Authorize {
 #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub(super) struct Which {
     #[command(subcommand)]
-    pub(super) check: Option<Check>,
+    pub(super) task: Option<Task>,
     /// The provider's name, as `providers` lists it
     #[arg(required = true)]
     pub(super) name: Option<String>,
@@ -121,7 +138,7 @@ pub(super) struct Which {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Check {
+pub(super) enum Task {
     /// Reads a definition as the function would, and reports every mistake
     Check {
         /// The TOML file
@@ -129,6 +146,33 @@ pub(super) enum Check {
     },
     /// Prints the JSON Schema of definitions, for an editor
     Schema,
+    /// Writes a definition: asks for its facts, or reads them from a server's metadata
+    New(Box<New>),
+    /// Walks a definition against a double of its provider, and shows each request; nothing leaves this process
+    Test {
+        /// The TOML file
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct New {
+    /// The TOML file to write
+    pub(super) file: PathBuf,
+    /// The address of an API, such as an MCP server: it names its authorization server (RFC 9728)
+    #[arg(long, value_name = "URL", value_parser = url)]
+    pub(super) resource: Option<Url>,
+    /// The issuer whose metadata is read (OpenID Connect Discovery, RFC 8414), to the letter
+    #[arg(long, value_name = "URL", conflicts_with = "resource")]
+    pub(super) issuer: Option<String>,
+    /// Registers a client for the function with this redirect URI (RFC 7591)
+    #[arg(long, value_name = "REDIRECT_URI", requires = "secrets", value_parser = super::new::redirect_uri)]
+    pub(super) register: Option<Url>,
+    /// The folder that the client's credentials are written to, a file each
+    #[arg(long, value_name = "FOLDER", requires = "register")]
+    pub(super) secrets: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) shape: Shape,
 }
 
 /// The secret goes to that address: over TLS, or to this machine.
@@ -166,11 +210,18 @@ mod tests {
     fn a_provider_is_shown_by_name_or_checked_by_file() {
         let which =
             |arguments: &[&str]| match Arguments::try_parse_from([&["etl-oauth", "provider"], arguments].concat()) {
-                Ok(Arguments { command: Command::Provider(which) }) => Some((which.name, which.check.is_some())),
+                Ok(Arguments { command: Command::Provider(which) }) => Some((which.name, which.task.is_some())),
                 _ => None,
             };
         assert_eq!(which(&["gumroad"]), Some((Some("gumroad".into()), false)));
         assert_eq!(which(&["check", "mine.toml"]), Some((None, true)));
+        assert_eq!(which(&["test", "mine.toml"]), Some((None, true)));
+        assert_eq!(which(&["new", "mine.toml", "--issuer", "https://a.example"]), Some((None, true)));
+        assert_eq!(
+            which(&["new", "mine.toml", "--register", "https://f.example/cb"]),
+            None,
+            "its secret goes somewhere"
+        );
         assert_eq!(which(&["check"]), None);
         assert_eq!(which(&[]), None);
     }

@@ -8,9 +8,13 @@
 mod arguments;
 mod authorize;
 mod definitions;
+mod double;
+mod new;
 mod qr;
 mod remote;
+mod revoke;
 mod status;
+mod walk;
 
 use std::{
     io::{self, Write as _},
@@ -88,9 +92,9 @@ async fn run(command: Command) -> Outcome {
         Command::Status(target) => status::show(&target).await,
         Command::Authorize(wish) => authorize::authorize(&wish).await,
         Command::Refresh(target) => refresh(&target).await,
-        Command::Revoke(target) => revoke(&target).await,
+        Command::Revoke(wish) => revoke::revoke(&wish).await,
         Command::Providers(shape) => definitions::list(&shape),
-        Command::Provider(which) => definitions::provider(&which),
+        Command::Provider(which) => definitions::provider(&which).await,
         Command::Completions { shell } => {
             arguments::complete(shell);
             Ok(Exit::Done)
@@ -107,21 +111,6 @@ async fn refresh(target: &Target) -> Outcome {
     let end = status::end(answer["expires_at"].as_str());
     print(&format!("Renewed account {}: generation {}, {end}.", target.account(), answer["generation"]));
     Ok(Exit::Done)
-}
-
-async fn revoke(target: &Target) -> Outcome {
-    let answer = Remote::new(target)?.post("/revoke", target.account()).await?;
-    let (provider, store) = (&answer["provider"], &answer["store"]);
-    // The function answers both halves, whichever failed.
-    let whole = store == "deleted" && (provider == "revoked" || provider == "not_supported");
-    if target.shape.json {
-        print_json(&answer);
-    } else {
-        let word = |half: &Value| half.as_str().unwrap_or("unknown").replace('_', " ");
-        let (account, provider, store) = (target.account(), word(provider), word(store));
-        print(&format!("Account {account}: at the provider {provider}; in the store {store}."));
-    }
-    Ok(if whole { Exit::Done } else { Exit::Failed })
 }
 
 fn print(text: &str) {

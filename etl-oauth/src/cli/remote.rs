@@ -44,6 +44,11 @@ impl Remote {
         self.send(self.http.post(self.page(path)).form(&[("account", account)]), path).await
     }
 
+    /// For all accounts.
+    pub(super) async fn post_all(&self, path: &str) -> Result<Value, Failure> {
+        self.send(self.http.post(self.page(path)), path).await
+    }
+
     /// Begins an authorisation: what the function answers, or nothing where a person begins it in a browser.
     pub(super) async fn begin(&self, account: &str) -> Result<Option<Value>, Failure> {
         let request = self.http.post(self.page("/enable")).form(&[("account", account)]);

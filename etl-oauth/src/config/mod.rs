@@ -7,10 +7,12 @@ mod misspelt;
 mod parse;
 mod provider;
 mod retriever;
+mod sweep;
 mod urls;
 
 use std::{fmt, time::Duration};
 
+use jiff::Timestamp;
 use url::Url;
 
 pub use crate::guard::{EnableAuth, InvokeAuth};
@@ -24,7 +26,7 @@ use parse::Strings;
 use token_keeper::{
     grant::{Certificate, Credentials, SigningKey},
     provider::{ClientAuth, Grant, Provider},
-    renewal::{Policy, Renew},
+    renewal::{Limits, Policy, Renew, SweepOptions},
     secrets::Secrets,
     store::{Store, StoreOptions},
 };
@@ -37,10 +39,18 @@ const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
+    /// The function's name for people, above every page.
+    pub title: Option<String>,
+    /// When the client's secret ends at the provider, where the operator has said so.
+    pub client_secret_expires_at: Option<Timestamp>,
     /// The provider, with the overrides.
     pub provider: Provider,
     /// The rules of renewal.
     pub policy: Policy,
+    /// How this replica renews by itself; `None` where it does not.
+    pub sweep: Option<SweepOptions>,
+    /// How many accounts are in memory, and have metrics of their own.
+    pub limits: Limits,
     /// The function's URL as a browser sees it, without a slash at its end.
     pub public_url: Url,
     /// Where records live, by name.
@@ -162,6 +172,7 @@ impl Config {
         let [renew_before, token_timeout, lease, state_lifetime, session_lifetime] =
             durations.map(|name| strings.duration(name));
         let min_run_interval = strings.duration("min_run_interval");
+        let sweeping = sweep::sweeping(strings);
         // The template reads it, too, and says what is wrong with it.
         let max_inflight = strings.text("max_inflight").and_then(|count| count.parse().ok()).unwrap_or(0);
         let proxy_allow = strings.parsed("proxy_allow", Allow::parse);
@@ -169,6 +180,8 @@ impl Config {
         let enable_auth = strings
             .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
         let key_id = strings.text("key_id");
+        let client_secret_expires_at = strings.parsed("client_secret_expires_at", date);
+        let title = strings.text("title").map(|title| crate::format::cut(&title, 60));
         let (provider, public_url) = provider::provider(strings, &secrets, gateway_url.as_ref());
         let invoke_auth = invoke::invoke(strings, &secrets, public_url.as_ref(), gateway_url.as_ref());
 
@@ -204,9 +217,14 @@ impl Config {
                 policy.renew = renew.unwrap_or_default();
                 policy.renew_before = renew_before.unwrap_or(policy.renew_before);
                 (policy.token_timeout, policy.lease) = (token_timeout, lease);
+                policy.spread = sweeping.spread;
                 Ok(Self {
+                    title,
+                    client_secret_expires_at,
                     provider,
                     policy,
+                    sweep: sweeping.sweep,
+                    limits: sweeping.limits,
                     public_url,
                     store: store.to_owned(),
                     store_options,
@@ -254,6 +272,13 @@ impl Config {
     pub fn page(&self, path: &str) -> String {
         page(&self.public_url, path)
     }
+}
+
+/// A day of the calendar, in UTC, or a moment.
+fn date(text: &str) -> Result<Timestamp, String> {
+    let day = text.parse::<jiff::civil::Date>().ok().and_then(|day| day.to_zoned(jiff::tz::TimeZone::UTC).ok());
+    let moment = || text.parse::<Timestamp>().ok();
+    day.map(|day| day.timestamp()).or_else(moment).ok_or_else(|| "must be a date such as 2027-01-31".into())
 }
 
 /// The job by name, with what it needs to know.

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{browser_url, default_gateway, endpoint, parse::Strings, redirect_uri};
 use token_keeper::{
-    provider::{AssertionTerms, ClientAuth, Definition, Grant, Overrides, Provider, Source, Values, checked_beside},
+    provider::{AssertionTerms, ClientAuth, Definition, Grant, Overrides, Provider, Values, checked_beside},
     secrets::Secrets,
 };
 
@@ -70,6 +70,7 @@ fn overrides(
             scope_claim: strings.text("assertion_scope_claim"),
             lifetime: strings.duration("assertion_lifetime").map(|lifetime| lifetime.as_secs()),
             algorithm: strings.named("assertion_algorithm"),
+            ..AssertionTerms::default()
         },
         subject_token_file: strings.text("subject_token_file"),
         subject_token_type: strings.text("subject_token_type"),
@@ -94,24 +95,7 @@ fn overrides(
 fn checked(strings: &mut Strings<'_>, name: &str, definition: Definition, overrides: Overrides) -> Option<Provider> {
     match Provider::new(name, definition, overrides) {
         Ok(provider) => {
-            let missing = match provider.grant {
-                Grant::AuthorizationCode if provider.authorize_url.is_none() => {
-                    Some(("authorization endpoint", "authorize_url"))
-                }
-                Grant::DeviceCode if provider.device_url.is_none() => {
-                    Some(("device authorization endpoint", "device_url"))
-                }
-                _ => None,
-            };
-            if let Some((what, variable)) = missing.filter(|_| !provider.discovers) {
-                strings.mistake(format!("provider {name} has no {what}: set the variable {variable}, or issuer"));
-            }
-            let shows_secret = provider.variables.values().any(|variable| variable.from == Source::Secret);
-            if provider.grant == Grant::ClientCredentials && provider.client_auth == ClientAuth::None && !shows_secret {
-                strings.mistake(
-                    "grant=client_credentials needs a client that proves who it is: client_auth=none does not".into(),
-                );
-            }
+            provider.missing().into_iter().for_each(|line| strings.mistake(line));
             Some(provider)
         }
         Err(wrong) => {
@@ -186,6 +170,6 @@ fn resources(text: &str) -> Result<Vec<String>, String> {
 
 /// The variables that this definition asks for: `provider_NAME` each.
 fn variables(strings: &mut Strings<'_>, definition: &Definition) -> Values {
-    let asked = definition.variables.iter().filter(|(_, variable)| variable.from == Source::Configuration);
+    let asked = definition.variables.iter().filter(|(_, variable)| variable.from.is_configurable());
     asked.filter_map(|(name, _)| Some((name.clone(), strings.text(&format!("provider_{name}"))?))).collect()
 }

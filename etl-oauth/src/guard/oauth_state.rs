@@ -45,6 +45,9 @@ pub enum StateError {
     /// Too long ago.
     #[error("the authorisation took too long")]
     Expired,
+    /// The operator has revoked all accounts after it was begun.
+    #[error("all accounts were revoked after the authorisation was begun")]
+    Revoked,
     /// Already used.
     #[error("the authorisation was already completed")]
     Used,
@@ -168,6 +171,13 @@ impl Pending {
     #[must_use]
     pub fn forget(jar: &CookieJar, state: &str) -> Option<HeaderValue> {
         jar.set(&cookie_name(state), "", Duration::ZERO)
+    }
+
+    /// When it was begun, where authorisations last for `lifetime`.
+    #[must_use]
+    pub fn begun_at(&self, lifetime: Duration) -> Timestamp {
+        let lifetime = SignedDuration::try_from(lifetime).unwrap_or(SignedDuration::from_hours(1));
+        self.ends_at.checked_sub(lifetime).unwrap_or(Timestamp::MIN)
     }
 
     /// The account.

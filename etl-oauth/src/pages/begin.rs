@@ -4,7 +4,7 @@ use askama::Template;
 use jiff::Timestamp;
 use url::Url;
 
-use super::{Base, Page, STYLE, State, Words as _};
+use super::{Base, Page, SCRIPT, STYLE, State, Words as _, qr::Qr};
 use crate::format::filters;
 
 /// What is going to happen, and one button: a form that posts `csrf` and, for a named account, `account` to `/enable`.
@@ -57,6 +57,13 @@ pub struct Device<'a> {
     pub failure: Option<&'a str>,
     /// The time.
     pub now: Timestamp,
+}
+
+impl Device<'_> {
+    /// The address, with the code in it where the provider gives such a one, for a telephone's camera.
+    fn qr(&self) -> Option<Qr> {
+        Qr::of(self.verification_uri_complete.unwrap_or(self.verification_uri).as_str())
+    }
 }
 
 impl From<&Device<'_>> for Page {

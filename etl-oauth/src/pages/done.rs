@@ -29,8 +29,6 @@ pub struct Done<'a> {
     pub remedy: Option<&'a str>,
     /// Nothing when the token is saved, else why it could not be yet.
     pub unsaved: Option<&'a str>,
-    /// There is an operator, and so a status page to link to.
-    pub operated: bool,
     /// The time.
     pub now: Timestamp,
 }
@@ -38,6 +36,7 @@ pub struct Done<'a> {
 #[derive(Template)]
 #[template(path = "done.html")]
 struct DoneHtml<'a> {
+    base: &'a Base,
     done: &'a Done<'a>,
     missing: Vec<&'a str>,
 }
@@ -45,6 +44,6 @@ struct DoneHtml<'a> {
 impl From<&Done<'_>> for Page {
     fn from(done: &Done<'_>) -> Self {
         let missing = done.wanted.iter().copied().filter(|scope| !done.granted.contains(scope)).collect();
-        Self::new(&DoneHtml { done, missing })
+        Self::new(&DoneHtml { base: done.base, done, missing })
     }
 }

@@ -3,7 +3,7 @@
 use askama::Template;
 use url::Url;
 
-use super::{Base, Page, STYLE, State};
+use super::{Base, Page, SCRIPT, STYLE, State};
 use crate::format::filters;
 use token_keeper::provider::Registered;
 
@@ -21,6 +21,8 @@ pub struct Enable<'a> {
     pub registered: Registered,
     /// The value of that.
     pub register: &'a str,
+    /// Where the provider's OAuth applications are looked after.
+    pub console: Option<&'a Url>,
     /// Where the form's redirect leads; its origin goes into the page's policy.
     pub authorize_url: &'a Url,
     /// The account's name, when there is more than the default one.

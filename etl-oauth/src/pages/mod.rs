@@ -1,4 +1,4 @@
-//! What a person sees: one family of pages, plain, without script, each a struct with plain fields that a route fills in.
+//! What a person sees: one family of pages, plain, each a struct with plain fields that a route fills in.
 //!
 //! ```
 //! use axum::response::IntoResponse;
@@ -22,6 +22,7 @@ mod enable;
 mod login;
 mod notice;
 mod problem;
+mod qr;
 mod state;
 mod status;
 mod timeline;
@@ -52,23 +53,53 @@ use url::Url;
 /// The one stylesheet, in every page, so that a page is one request and the policy can name it by its hash.
 const STYLE: &str = include_str!("../../templates/style.css");
 
-static STYLE_HASH: LazyLock<String> =
-    LazyLock::new(|| format!("'sha256-{}'", BASE64_STANDARD.encode(digest(&SHA256, STYLE.as_bytes()))));
+static STYLE_HASH: LazyLock<String> = LazyLock::new(|| source(STYLE));
 
-/// The function's address as a browser sees it, without a slash at its end.
+/// The one script: puts a button beside what is to be copied. Without it the text is selected by a click.
+const SCRIPT: &str = include_str!("../../templates/copy.js");
+
+static SCRIPT_HASH: LazyLock<String> = LazyLock::new(|| source(SCRIPT));
+
+/// What a policy calls a style or a script by.
+fn source(text: &str) -> String {
+    format!("'sha256-{}'", BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes())))
+}
+
+/// What stands above every page: the function's address as a browser sees it, without a slash at its end, its name for
+/// people, and whether it has a status page.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Base(String);
+pub struct Base {
+    url: String,
+    title: String,
+    operated: bool,
+}
 
 impl Base {
     /// From the variable `public_url`.
     pub fn new(public_url: &Url) -> Self {
-        Self(public_url.as_str().trim_end_matches('/').to_owned())
+        let url = public_url.as_str().trim_end_matches('/').to_owned();
+        Self { url, title: TITLE.to_owned(), operated: false }
+    }
+
+    /// With the function's name for people, from the variable `title`.
+    #[must_use]
+    pub fn titled(self, title: Option<&str>) -> Self {
+        Self { title: title.unwrap_or(TITLE).to_owned(), ..self }
+    }
+
+    /// With a link to the status page where there is an operator.
+    #[must_use]
+    pub fn operated(self, operated: bool) -> Self {
+        Self { operated, ..self }
     }
 }
 
+/// The name of a function that is given none.
+const TITLE: &str = "etl-oauth";
+
 impl fmt::Display for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.url)
     }
 }
 
@@ -121,8 +152,10 @@ impl Page {
     fn policy(&self) -> String {
         let style = &*STYLE_HASH;
         let form = self.form_action.as_ref().map(|sources| format!(" {sources}")).unwrap_or_default();
+        let script =
+            if self.html.contains("<script>") { format!("script-src {}; ", &*SCRIPT_HASH) } else { String::new() };
         format!(
-            "default-src 'none'; style-src {style}; img-src 'self' data:; form-action 'self'{form}; base-uri 'none'; \
+            "default-src 'none'; {script}style-src {style}; img-src 'self' data:; form-action 'self'{form}; base-uri 'none'; \
              frame-ancestors 'none'"
         )
     }

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{
     App, State as AppState,
+    audit::{Action, OPERATOR},
     respond::{self, Asked, Posted, problem},
     status,
 };
@@ -14,7 +15,10 @@ use crate::{
     guard::Endpoint,
     pages::Problem,
 };
-use token_keeper::{api::ApiError, renewal::Keeper};
+use token_keeper::{api::ApiError, renewal::Keeper, trace_context};
+
+/// The code of a revocation of which one half failed.
+const IN_PART: &str = "revoked_in_part";
 
 /// `POST /refresh`: one renewal now, whatever waits stand.
 pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
@@ -22,7 +26,7 @@ pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) ->
     if let Some(problem) = app.nothing_to_renew_with(&keeper).await {
         return Err(asked.problem(&app, &problem));
     }
-    let refreshed = keeper.refresh().await;
+    let refreshed = trace_context::acting(OPERATOR, keeper.refresh()).await;
     app.floor.forget();
     match refreshed {
         Ok(token) => {
@@ -62,6 +66,7 @@ pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> 
         Err(err) => format!("failed: {err}"),
     };
     let whole = !matches!(revoked.provider, Some(Err(_))) && revoked.store.is_ok();
+    app.note(OPERATOR, Action::Revoke, keeper.account(), if whole { "ok" } else { IN_PART });
     if asked.wants_html() {
         let title = &app.config.provider.title;
         let there = match &revoked.provider {
@@ -82,7 +87,7 @@ pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> 
             Err(_) => "Try again, once the store can be used.",
         };
         let words = ("Not all of it worked", &*message, next);
-        let problem = problem("revoked_in_part", StatusCode::BAD_GATEWAY, words).with_link("/status", "To the status");
+        let problem = problem(IN_PART, StatusCode::BAD_GATEWAY, words).with_link("/status", "To the status");
         return Err(asked.problem(&app, &problem));
     }
     let status = if whole { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
@@ -92,7 +97,9 @@ pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> 
 /// `POST /reseal`: every record written anew, sealed with the key that is now the first.
 pub(super) async fn reseal(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
     app.may_operate(&asked, form).await?;
-    match app.keepers.reseal().await {
+    let resealed = app.keepers.reseal().await;
+    app.note_of_all(OPERATOR, Action::Reseal, if resealed.is_ok() { "ok" } else { "store_unavailable" });
+    match resealed {
         Ok(written) if asked.wants_html() => {
             tracing::info!(written, "resealed the records");
             let records = crate::format::count(u64::try_from(written).unwrap_or(u64::MAX), "record");

@@ -12,13 +12,14 @@ use serde_json::json;
 
 use super::{
     App,
+    audit::{Action, STRANGER, actor},
     enable::is_taken,
     respond::{self, Asked, problem},
 };
 use crate::{
     guard::{
-        AuthOutcome, Call, Caller, Credentials, Csrf, Decision, EnableAuth, Endpoint, InvokeAuth, Progress, Refusal,
-        SignedBody, Site, State, Who, decide, digest_fits,
+        AuthOutcome, Call, Caller, Credentials, Csrf, Decision, EnableAuth, Endpoint, Identity, InvokeAuth, Progress,
+        Refusal, SignedBody, Site, State, Who, decide, digest_fits,
     },
     pages::Problem,
 };
@@ -33,10 +34,28 @@ const STRANGERS_BODY_LIMIT: usize = 16 << 10;
 pub(super) struct Admitted {
     /// Its role.
     pub(super) who: Who,
+    /// On whose behalf.
+    pub(super) by: By,
     /// Under which name the call is remembered, where it may come only once.
     pub(super) once: Option<String>,
     /// The body of the call: checked where it is signed, else not read yet.
     pub(super) body: Body,
+}
+
+/// On whose behalf a call is done.
+#[derive(Clone, Debug)]
+pub(super) struct By {
+    /// The actor's name in the audit.
+    pub(super) actor: String,
+    /// Who calls, where that was proved.
+    pub(super) identity: Option<Identity>,
+}
+
+impl By {
+    /// Whether it may use an account of a connection.
+    pub(super) fn may_use(&self, connection: &str, account: &str) -> bool {
+        self.identity.as_ref().is_none_or(|identity| identity.may_use(connection, account))
+    }
 }
 
 impl App {
@@ -128,7 +147,9 @@ impl App {
                         self.callers.release(once);
                     }
                 })?;
-                Ok(Admitted { who, once: judged.once, body })
+                let identity = judged.identity.filter(|_| who == Who::Caller);
+                let by = By { actor: actor(who, identity.as_ref().map(Identity::name)), identity };
+                Ok(Admitted { who, by, once: judged.once, body })
             }
             Decision::Refuse(refusal) => Err(self.refuse(door, asked, refusal)),
         }
@@ -284,9 +305,9 @@ impl App {
                 "forbidden",
                 StatusCode::FORBIDDEN,
                 (
-                    "You may not call this function",
-                    "the token does not permit this function",
-                    "Ask for a permission that names it.",
+                    "You may not do this",
+                    "these credentials do not permit this function, or this account",
+                    "Ask the operator for a permission that names it.",
                 ),
             ),
             Refusal::Unavailable => problem(
@@ -337,6 +358,7 @@ impl App {
                 if self.operator.exists() { problem.with_link("/login?next=/enable", "Sign in") } else { problem }
             }
         };
+        self.note_of_all(STRANGER, Action::Refuse, &problem.error);
         let mut response = asked.problem(self, &linked(problem, door, refusal));
         let headers = response.headers_mut();
         match refusal {
@@ -356,6 +378,11 @@ impl App {
             _ => {}
         }
         response
+    }
+
+    /// The answer to a caller whose rights do not hold the account that it names.
+    pub(super) fn not_permitted(&self, asked: &Asked) -> Response {
+        self.refuse(Endpoint::Token, asked, Refusal::Forbidden)
     }
 
     fn hidden(&self, asked: &Asked, door: Endpoint) -> Response {

@@ -16,7 +16,7 @@ use crate::{
     pages::Problem,
 };
 use token_keeper::{
-    grant::{is_signed, judge_redirect_error},
+    grant::{Code, is_signed, judge_redirect_error},
     provider::{Definition, Source, Values},
     renewal::Kept,
     token::{Failure, FailureKind, Secret},
@@ -85,6 +85,9 @@ pub(super) async fn arrive(
         .map_err(|err| app.stale(&asked, err))?;
     let who = app.admit(Endpoint::Callback, &asked, pending.account(), "").await?;
     app.use_up(&pending, who, state, now).await.map_err(|err| app.stale(&asked, err))?;
+    if app.is_revoked_since(pending.begun_at(app.config.state_lifetime)).await {
+        return Err(app.stale(&asked, StateError::Revoked));
+    }
     let forget = Pending::forget(&app.jar, state);
     let result = app.complete(&asked, who, (&query, &arrival), &pending).await;
     Ok(match result {
@@ -163,6 +166,7 @@ impl App {
         let sent_at = self.clock.now();
         let (redirect_uri, verifier) = (self.config.redirect_uri(), pending.verifier());
         let seed = pending.seed(&self.key);
+        let code = Code { code, state: arrival.state.as_deref().unwrap_or_default() };
         let answer = self.authority.exchange(code, &redirect_uri, verifier, &seed, &arrival.kept, sent_at).await;
         let mut answer = answer.map_err(|failure| self.not_exchanged(asked, &failure))?;
         let owner = self.authority.owner(&answer, sent_at).await;
@@ -186,6 +190,11 @@ impl App {
                 "Look at the function's page; begin again only if it is not connected.",
             ),
             StateError::Expired => ("state_expired", "That took too long", "Begin again at the enable page."),
+            StateError::Revoked => (
+                "state_revoked",
+                "It was revoked meanwhile",
+                "Begin again at the enable page, when it is to be connected again.",
+            ),
             StateError::OtherBrowser => {
                 ("state_foreign", "This is another browser", "Begin and end in the same browser, with cookies allowed.")
             }

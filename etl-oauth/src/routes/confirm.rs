@@ -12,7 +12,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    App, State as AppState, done,
+    App, State as AppState,
+    audit::{Action, OPERATOR, STRANGER},
+    done,
     enable::is_taken,
     respond::{self, Asked, FORM_LIMIT, Posted, problem},
 };
@@ -101,6 +103,8 @@ impl App {
         };
         let kept = kept.map_err(|Taken| self.refuse(Endpoint::Callback, asked, Refusal::Taken))?;
         tracing::info!(account = keeper.account(), owner, "authorised");
+        let by = if who == Who::Operator { OPERATOR } else { STRANGER };
+        self.note(by, Action::Authorise, keeper.account(), "ok");
         // The last run's outcome is out of date.
         self.floor.forget();
         Ok(kept)

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{
     App,
+    audit::{OPERATOR, STRANGER},
     respond::{self, Asked, Fields, problem},
 };
 use crate::{
@@ -18,6 +19,7 @@ use token_keeper::{
     provider::Grant,
     renewal::{Invitation, Keeper},
     store::DEFAULT_ACCOUNT,
+    trace_context,
 };
 
 /// How often the page with the code looks again, in seconds.
@@ -62,11 +64,15 @@ impl App {
     /// The button was pressed, or a command line asks.
     pub(super) async fn begin(&self, asked: &Asked, account: &str, who: Who) -> Result<Response, Response> {
         let keeper = self.keeper(asked, account)?;
+        let by = if who == Who::Operator { OPERATOR } else { STRANGER };
         if self.config.provider.grant == Grant::DeviceCode {
-            return self.invite(asked, &keeper).await;
+            return self.invite(asked, &keeper, by).await;
         }
         // Only an operator is let through the waits that earlier failures have set.
-        let result = if who == Who::Operator { keeper.refresh().await } else { keeper.token().await };
+        let result = match who {
+            Who::Operator => trace_context::acting(by, keeper.refresh()).await,
+            _ => trace_context::acting(by, keeper.token()).await,
+        };
         let token = result.map_err(|err| {
             let err = ApiError::from(err);
             let words = ("It could not be connected", &*err.to_string(), err.next_step());
@@ -84,9 +90,9 @@ impl App {
         Ok(respond::json(StatusCode::OK, &body))
     }
 
-    async fn invite(&self, asked: &Asked, keeper: &Keeper) -> Result<Response, Response> {
+    async fn invite(&self, asked: &Asked, keeper: &Keeper, by: &str) -> Result<Response, Response> {
         let account = keeper.account();
-        let invitation = keeper.invite().await.map_err(|failure| {
+        let invitation = trace_context::acting(by, keeper.invite()).await.map_err(|failure| {
             let words = ("The provider gave no code", &*failure.to_string(), failure.class().next_step());
             let error = failure.code().unwrap_or(failure.class().as_str()).to_owned();
             let problem = problem(&error, StatusCode::BAD_GATEWAY, words).with_reason(failure.reason());

@@ -62,7 +62,6 @@ pub(super) async fn page(State(app): AppState, asked: Asked) -> Response {
         refresh_token: tokens.refresh_token.is_some(),
         remedy: provider.refresh_token_remedy.as_deref(),
         unsaved,
-        operated,
         now: app.clock.now(),
     });
     respond::page(page, None)

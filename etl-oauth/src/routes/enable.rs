@@ -37,6 +37,7 @@ pub(super) async fn page(
         scopes: &app.config.provider.scope.iter().map(String::as_str).collect::<Vec<_>>(),
         registered: provider.callback.registered,
         register: &provider.callback.to_register(&app.config.redirect_url()),
+        console: None,
         authorize_url,
         account: Some(account).filter(|account| *account != DEFAULT_ACCOUNT),
         state: app.state(account),

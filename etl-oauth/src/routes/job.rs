@@ -18,7 +18,8 @@ use tokio::{
 
 use super::{
     App, State as AppState,
-    authorize::Admitted,
+    audit::{Action, CONNECTION, Event},
+    authorize::{Admitted, By},
     enable::is_taken,
     respond::{self, Asked, problem},
     run_history::History,
@@ -41,7 +42,7 @@ const WAIT_AGAIN: u64 = 5;
 
 /// `GET` and `POST`: what a browser, cron-connector and a caller send alike.
 pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Result<Response, Response> {
-    let Admitted { who, once, body } = app.admit_caller(Endpoint::Job, &asked, body, true).await?;
+    let Admitted { who, by, once, body } = app.admit_caller(Endpoint::Job, &asked, body, true).await?;
     let proved = who != Who::Anyone;
     // Runs of anonymous callers share one outcome, which has to be the same for all of them.
     let input = if app.config.job.takes_input() { app.input(&asked, who, body).await? } else { Bytes::new() };
@@ -52,7 +53,8 @@ pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Resul
     let started_at = app.clock.now();
     match app.floor.enter(proved, started_at) {
         Place::Run(landed) => {
-            let outcome = Arc::new(app.run_all(&input, app.time_for(&asked)).await);
+            let runs = trace_context::acting(&by.actor, app.run_all(&input, &by, app.time_for(&asked)));
+            let outcome = Arc::new(runs.await);
             // A run that failed only because no account is authorised made no API call: the next one may soon find better
             // news. Each of them reads the store, so that there is one a second, however many callers come.
             if outcome.iter().all(|(_, result)| result.as_ref().is_err_and(|err| err.status() == StatusCode::CONFLICT))
@@ -95,12 +97,12 @@ pub(super) type Run = (String, Result<Outcome, JobError>);
 type Shared = Landed<Vec<Run>>;
 
 impl App {
-    /// Runs the job for every authorised account, a few at a time; one that fails stops no other. Where there is none, that
+    /// Runs the job for every authorised account that the caller may use, a few at a time; one that fails stops no other. Where there is none, that
     /// is the failure of the account `default`. In the order of the accounts' names.
-    async fn run_all(self: &Arc<Self>, input: &Bytes, limit: Option<Duration>) -> Vec<Run> {
+    async fn run_all(self: &Arc<Self>, input: &Bytes, by: &By, limit: Option<Duration>) -> Vec<Run> {
         let mut keepers = self.keepers.all().await;
-        keepers.retain(is_taken);
-        if keepers.is_empty() {
+        keepers.retain(|keeper| is_taken(keeper) && by.may_use(CONNECTION, keeper.account()));
+        if keepers.is_empty() && by.may_use(CONNECTION, DEFAULT_ACCOUNT) {
             keepers.extend(self.keepers.get(DEFAULT_ACCOUNT));
         }
         let places = Arc::new(Semaphore::new(AT_A_TIME));
@@ -202,6 +204,9 @@ impl App {
         // The whole second that JSON has: what is read back is what was written.
         let run = RunRow { at: whole(started), outcome: outcome.to_owned(), duration_ms };
         self.histories.add(account, History { runs: vec![run], ..History::default() });
+        let actor = trace_context::actor();
+        let event = Event::new(actor.as_deref().unwrap_or("job"), Action::Run, started);
+        self.audit.note(event.about(CONNECTION, account).with_outcome(outcome).took(duration_ms));
         if result.is_ok() {
             self.show_success(account, now);
         }
@@ -216,6 +221,7 @@ impl App {
 
     fn tell_runs(&self, asked: &Asked, see: bool, run: &Landed<Vec<Run>>) -> Response {
         match &run.outcome[..] {
+            [] => self.not_permitted(asked),
             // One account is the rule, and its result is the answer.
             [(_, Ok(outcome))] => self.ran(asked, see, run.started_at, &outcome.json, &outcome.html),
             [(_, Err(err))] => self.job_failed(asked, see, err),

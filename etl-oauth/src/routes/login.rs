@@ -10,6 +10,7 @@ use url::Url;
 
 use super::{
     App, State as AppState,
+    audit::{Action, OPERATOR, STRANGER},
     respond::{self, Asked, Posted},
 };
 use crate::{
@@ -54,15 +55,18 @@ pub(super) async fn sign_in(State(app): AppState, asked: Asked, form: Posted<Sig
             let cookie = Session::begin(&app.key, &app.jar, &fingerprint, lifetime, now);
             let cookie = cookie.map_err(|_| app.no_randomness(&asked))?;
             tracing::info!("the operator signed in");
+            app.note_of_all(OPERATOR, Action::SignIn, "ok");
             let next = app.own_path(&next).unwrap_or(HOME);
             return Ok(respond::see_other(&app.config.page(next), cookie));
         }
         Guess::Wrong(pause) => {
             tracing::warn!("wrong password on the sign-in form");
+            app.note_of_all(STRANGER, Action::Refuse, "unauthorised");
             tokio::time::sleep(pause).await;
             (StatusCode::UNAUTHORIZED, "That is not the operator's secret.".to_owned(), None)
         }
         Guess::Throttled(seconds) => {
+            app.note_of_all(STRANGER, Action::Refuse, "too_many_tries");
             let words = format!("Too many wrong ones were sent. Try again in {seconds} s.");
             (StatusCode::TOO_MANY_REQUESTS, words, Some(seconds))
         }
@@ -91,6 +95,7 @@ pub(super) async fn sign_out(State(app): AppState, asked: Asked, form: Posted) -
             tracing::warn!(error = %err, "the store does not take the end of a session: it holds in this replica alone");
         }
         tracing::info!("the operator signed out");
+        app.note_of_all(OPERATOR, Action::SignOut, "ok");
     }
     Ok(respond::see_other(&app.config.page("/login"), Session::forget(&app.jar)))
 }

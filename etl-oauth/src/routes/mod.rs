@@ -1,12 +1,15 @@
 //! What the function answers below `/function/NAME`, whose prefix the gateway takes off.
 
 mod admin;
+mod audit;
 mod authorize;
 mod callback;
 mod confirm;
 mod device;
+mod document;
 mod done;
 mod enable;
+mod expiry;
 mod flash;
 mod job;
 mod login;
@@ -14,6 +17,7 @@ mod openapi;
 mod proxy;
 mod public_record;
 mod respond;
+mod revocation;
 mod run_history;
 mod status;
 mod token;
@@ -68,6 +72,8 @@ struct App {
     operator: Operator,
     callers: Callers,
     histories: Histories,
+    audit: audit::Audit,
+    bell: revocation::Bell,
     ledgers: Arc<Store>,
     progress: Progress,
     floor: Coalesce<Vec<job::Run>>,
@@ -90,6 +96,8 @@ impl Function {
         let wire = HttpClient::http(config.policy.token_timeout)?;
         let authority = Authority::new(config.provider.clone(), credentials, wire);
         let clock = Clock::system();
+        let ledgers = ledgers(&store, &config)?;
+        let audit = audit::Audit::new(Arc::clone(&ledgers));
         let announcer = {
             let secrets = secrets.clone();
             let origin = Origin {
@@ -98,8 +106,13 @@ impl Function {
                 provider: config.provider.name.clone(),
                 url: config.page("/status"),
             };
-            Announcer::webhook(origin, move || secrets.read("etl-oauth-notify-url").ok().flatten())?
+            let url = secrets.clone();
+            let read = |secrets: &Secrets, name: &str| secrets.read(name).ok().flatten();
+            let (url, key) =
+                (move || read(&url, "etl-oauth-notify-url"), move || read(&secrets, "etl-oauth-notify-key"));
+            Announcer::signed_webhook(origin, url, key)?
         };
+        let announcer = announcer.observed_by(audit::renewals(audit.clone()));
         let keepers = Keepers::new(Parts {
             authority: authority.clone(),
             store: Arc::clone(&store),
@@ -107,7 +120,8 @@ impl Function {
             owner: owner(),
             clock: clock.clone(),
             announcer,
-        });
+        })
+        .within(config.limits);
         let first = keepers.get(DEFAULT_ACCOUNT)?;
         first.sync().await;
         let id = secrets.read("oauth2-client-id").ok().flatten();
@@ -125,15 +139,16 @@ impl Function {
         if operator.is_weak() {
             tracing::warn!("the secret etl-oauth-operator is short enough to be guessed: take 24 random bytes");
         }
-        let ledgers = ledgers(&store, &config)?;
         let app = Arc::new(App {
-            base: Base::new(&config.public_url),
+            base: Base::new(&config.public_url).titled(config.title.as_deref()).operated(operator.exists()),
             jar: CookieJar::new(&config.public_url),
             used: UsedStates::default(),
             ended: ReplayCache::new(SESSIONS),
             operator,
             callers,
             histories: Histories::new(Arc::clone(&ledgers)),
+            audit,
+            bell: revocation::Bell::default(),
             ledgers,
             progress: Progress::default(),
             floor: Coalesce::new(config.min_run_interval),
@@ -148,8 +163,13 @@ impl Function {
         });
         let follower = Arc::clone(&app);
         tokio::spawn(async move { follower.keepers.follow().await });
+        tokio::spawn(Arc::clone(&app).renew_what_is_due());
         let rememberer = Arc::clone(&app);
         tokio::spawn(async move { rememberer.show_last_success(DEFAULT_ACCOUNT).await });
+        let audit = app.audit.clone();
+        tokio::spawn(async move { audit.follow().await });
+        tokio::spawn(Arc::clone(&app).follow_revocations());
+        tokio::spawn(Arc::clone(&app).follow_expiry());
         let authority = app.authority.clone();
         tokio::spawn(async move { authority.follow().await });
         Ok(Self(app))
@@ -157,7 +177,13 @@ impl Function {
 
     /// Waits for renewals and writes of tokens that go on after the last call: the function's shutdown hook.
     pub fn finished(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        self.0.keepers.finished()
+        let (finished, audit) = (self.0.keepers.finished(), self.0.audit.clone());
+        async move {
+            finished.await;
+            if let Err(err) = audit.flush().await {
+                tracing::warn!(error = %err, "the last events of the audit are not stored; they are in the log");
+            }
+        }
     }
 
     /// The routes that `/openapi.json` describes, as the service that the template runs.
@@ -172,8 +198,9 @@ impl Function {
             .route("/login", routing::get(login::page).post(login::sign_in))
             .route("/logout", routing::post(login::sign_out))
             .route("/status", routing::get(status::show))
+            .route("/audit", routing::get(audit::show))
             .route("/refresh", routing::post(admin::refresh))
-            .route("/revoke", routing::post(admin::revoke))
+            .route("/revoke", routing::get(revocation::progress).post(revocation::begin))
             .route("/reseal", routing::post(admin::reseal))
             .route("/token", routing::get(token::show))
             .route("/proxy/{*path}", proxy::methods())
@@ -231,6 +258,22 @@ fn ledgers(tokens: &Arc<Store>, config: &Config) -> Result<Arc<Store>, std::io::
             Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, mistake))
         }
         Err(_) => Ok(Arc::new(Store::Memory(token_keeper::store::Memory::default()))),
+    }
+}
+
+/// Between two counts of the accounts where nothing is renewed by itself.
+const COUNTS: std::time::Duration = std::time::Duration::from_secs(30);
+
+impl App {
+    /// Renews what is due, for as long as the function runs; with `sweep=off` it counts the accounts and no more.
+    async fn renew_what_is_due(self: Arc<Self>) {
+        let Some(options) = self.config.sweep else {
+            loop {
+                self.keepers.show_counts().await;
+                tokio::time::sleep(COUNTS).await;
+            }
+        };
+        match self.keepers.sweep(options).await {}
     }
 }
 

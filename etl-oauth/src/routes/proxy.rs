@@ -12,12 +12,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 
 use super::{
     App, State as AppState,
+    audit::{Action, CONNECTION},
+    authorize::By,
     respond::{Asked, problem},
 };
 use crate::guard::{ApiPath, Endpoint};
 use token_keeper::{
     api::{ApiError, Forward, Payload},
     store::DEFAULT_ACCOUNT,
+    trace_context,
 };
 
 /// The longest body that is held back, so that it can be sent again with a new token.
@@ -153,11 +156,11 @@ async fn never(state: AppState, asked: Asked) -> Response {
 pub(super) async fn pass(State(app): AppState, asked: Asked, request: Request<Body>) -> Result<Response, Response> {
     let (parts, body) = request.into_parts();
     let admitted = app.admit_caller(Endpoint::Proxy, &asked, body, app.config.proxy_allow.proxy()).await?;
-    pass_on(&app, &asked, Request::from_parts(parts, admitted.body)).await
+    pass_on(&app, &asked, &admitted.by, Request::from_parts(parts, admitted.body)).await
 }
 
 /// The same for a caller who is let in.
-pub(super) async fn pass_on(app: &App, asked: &Asked, request: Request<Body>) -> Result<Response, Response> {
+pub(super) async fn pass_on(app: &App, asked: &Asked, by: &By, request: Request<Body>) -> Result<Response, Response> {
     let (parts, body) = request.into_parts();
     let asked_for = parts.uri.path().strip_prefix("/proxy/");
     let depth = asked_for.map_or(0, |path| path.matches('/').count());
@@ -177,7 +180,12 @@ pub(super) async fn pass_on(app: &App, asked: &Asked, request: Request<Body>) ->
         // Two names are no account's.
         (Some(_), Some(_)) => None,
     };
-    let keeper = app.existing(asked, account.unwrap_or_default()).await?;
+    let account = account.unwrap_or_default().to_owned();
+    let account = &*account;
+    if !by.may_use(CONNECTION, account) {
+        return Err(app.not_permitted(asked));
+    }
+    let keeper = app.existing(asked, account).await?;
     let failed = |err: ApiError| app.api_failed(asked, &err);
     let api = app.api(keeper).map_err(failed)?;
     let body = payload(&parts.headers, body).await.map_err(|()| {
@@ -193,7 +201,9 @@ pub(super) async fn pass_on(app: &App, asked: &Asked, request: Request<Body>) ->
         headers,
         body,
     };
-    let forwarded = api.forward(forward).await.map_err(failed)?;
+    let forwarded = trace_context::acting(&by.actor, api.forward(forward)).await;
+    app.note(&by.actor, Action::Proxy, account, forwarded.as_ref().map_or_else(ApiError::code, |_| "ok"));
+    let forwarded = forwarded.map_err(failed)?;
     let (parts, body) = forwarded.answer.into_parts();
     let mut headers = without_hops(parts.headers);
     remove(&mut headers, is_origin_wide);

@@ -11,10 +11,11 @@ use serde_json::json;
 
 use super::{
     State as AppState,
+    audit::{Action, CONNECTION},
     respond::{self, Asked},
 };
 use crate::{format::whole, guard::Endpoint};
-use token_keeper::store::DEFAULT_ACCOUNT;
+use token_keeper::{api::ApiError, store::DEFAULT_ACCOUNT, trace_context};
 
 /// The account whose token is wanted.
 #[derive(Debug, Deserialize)]
@@ -28,9 +29,17 @@ pub(super) async fn show(
     asked: Asked,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Response> {
-    app.admit_caller(Endpoint::Token, &asked, Body::empty(), app.config.proxy_allow.token()).await?;
-    let keeper = app.existing(&asked, wanted.account.as_deref().unwrap_or(DEFAULT_ACCOUNT)).await?;
-    let token = keeper.token().await.map_err(|err| app.api_failed(&asked, &err.into()))?;
+    let opened = app.config.proxy_allow.token();
+    let admitted = app.admit_caller(Endpoint::Token, &asked, Body::empty(), opened).await?;
+    let account = wanted.account.as_deref().unwrap_or(DEFAULT_ACCOUNT);
+    if !admitted.by.may_use(CONNECTION, account) {
+        return Err(app.not_permitted(&asked));
+    }
+    let keeper = app.existing(&asked, account).await?;
+    let actor = &admitted.by.actor;
+    let token = trace_context::acting(actor, keeper.token()).await.map_err(ApiError::from);
+    app.note(actor, Action::Token, account, token.as_ref().map_or_else(ApiError::code, |_| "ok"));
+    let token = token.map_err(|err| app.api_failed(&asked, &err))?;
     let tokens = token.tokens();
     Ok(respond::json(
         StatusCode::OK,

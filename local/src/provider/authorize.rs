@@ -6,7 +6,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Form, response::Html};
-use maud::{DOCTYPE, Markup, html};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde::Deserialize;
 use url::{Host, Url};
 
@@ -222,8 +222,8 @@ fn consent_page(asked: &Asked) -> Response {
                     label for="user" { "Sign in as" } br;
                     input #user name="user" type="text" value=(DEFAULT_USER) autocomplete="off" required;
                 }
-                p {
-                    button type="submit" name="decision" value="allow" { "Allow" } " "
+                p.actions {
+                    button.primary type="submit" name="decision" value="allow" { "Allow" } " "
                     button type="submit" name="decision" value="deny" { "Deny" }
                 }
             }
@@ -231,6 +231,14 @@ fn consent_page(asked: &Asked) -> Response {
         },
     )
 }
+
+/// The pages look like those of the function that sends people here.
+const STYLE: &str = include_str!("../../../etl-oauth/templates/style.css");
+
+/// What tells them from a real provider's.
+const RIBBON: &str = "\
+.ribbon{margin-left:auto;padding:.1rem .8rem;border-radius:1rem;background:var(--warn-bg);color:var(--warn)}
+main{border-top:.3rem dashed var(--warn)}";
 
 pub(super) fn html_page(status: StatusCode, form_target: Option<&str>, title: &str, main: &Markup) -> Response {
     let page = html! {
@@ -240,9 +248,12 @@ pub(super) fn html_page(status: StatusCode, form_target: Option<&str>, title: &s
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (title) }
-                style { "body{font:1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:3rem auto;padding:0 1rem}button{font:inherit;padding:.4rem 1.2rem}input{font:inherit}" }
+                style { (PreEscaped(STYLE)) (PreEscaped(RIBBON)) }
             }
-            body { main { (main) } }
+            body {
+                header { span { "Provider" } strong.ribbon { "sandbox" } }
+                main { (main) }
+            }
         }
     };
     // Browsers hold the redirect that follows a form to `form-action`, too.

@@ -173,8 +173,8 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>, Query(typed): Query<
                     label for="user" { "Sign in as" } br;
                     input #user name="user" type="text" value=(DEFAULT_USER) autocomplete="off" required;
                 }
-                p {
-                    button type="submit" name="decision" value="allow" { "Allow" } " "
+                p.actions {
+                    button.primary type="submit" name="decision" value="allow" { "Allow" } " "
                     button type="submit" name="decision" value="deny" { "Deny" }
                 }
             }
@@ -197,7 +197,7 @@ fn ask_for_code(wrong: bool) -> Response {
                     label for="user_code" { "The code that your device shows" } br;
                     input #user_code name="user_code" type="text" autocomplete="off" autocapitalize="characters" required;
                 }
-                p { button type="submit" { "Go on" } }
+                p.actions { button.primary type="submit" { "Go on" } }
             }
         },
     )

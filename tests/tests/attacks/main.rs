@@ -5,6 +5,7 @@
 
 mod authorisation;
 mod floods;
+mod gateway;
 mod pages;
 mod secrets;
 mod strangers;

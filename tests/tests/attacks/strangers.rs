@@ -4,7 +4,7 @@ use super::*;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The shipped function with `invoke_auth` and its secret.
-async fn closed(invoke_auth: &str, invoke: &str, variables: &[(&str, &str)]) -> Stage {
+pub(crate) async fn closed(invoke_auth: &str, invoke: &str, variables: &[(&str, &str)]) -> Stage {
     let stack = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../stack.yaml")).unwrap();
     let stack = stack.replace("      - etl-oauth-operator\n", "      - etl-oauth-operator\n      - etl-oauth-invoke\n");
     let folder = tempfile::tempdir().unwrap();

@@ -204,3 +204,31 @@ async fn the_command_line_shows_providers_and_checks_ones_own() {
     let help = ran("", &["status", "--help"]).await;
     assert!(help.exit == 0 && help.out.contains("Exit codes") && help.out.contains("--operator-file"), "{help:?}");
 }
+
+#[tokio::test]
+async fn revoke_all_ends_with_a_report_and_an_exit_code() {
+    let stage = Stage::start(PROGRAM).await;
+    let operator = stage.secret("etl-oauth-operator");
+    stage.authorise().await;
+    let done = ran(&operator, &["revoke", "--all", "--url", &stage.url("")]).await;
+    assert_eq!(done.exit, 0, "{done:?}");
+    assert!(done.out.contains("Revoked: 1.") && done.out.contains("Left: 0."), "{done:?}");
+    let status = ran(&operator, &["status", "--url", &stage.url(""), "--json"]).await;
+    assert_eq!(status.json()["accounts"][0]["state"], "disabled");
+    stage.stop().await;
+
+    // Nobody answers there: the tokens stay until they are deleted by force.
+    let away = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let revoke_url = format!("http://{}/revoke", away.local_addr().unwrap());
+    drop(away);
+    let stage = Stage::with(PROGRAM, &[("revoke_url", &revoke_url)], |_| {}).await;
+    let operator = stage.secret("etl-oauth-operator");
+    stage.authorise().await;
+    let failed = ran(&operator, &["revoke", "--all", "--timeout", "2s", "--url", &stage.url("")]).await;
+    assert_eq!(failed.exit, 6, "{failed:?}");
+    assert!(failed.out.contains("Not revoked: default/default") && failed.out.contains("--force"), "{failed:?}");
+    let forced = ran(&operator, &["revoke", "--all", "--force", "--url", &stage.url(""), "--json"]).await;
+    assert_eq!((forced.exit, &forced.json()["left"]), (0, &json!(0)), "{forced:?}");
+    assert_eq!(ran(&operator, &["revoke", "--all", "--account", "a", "--url", &stage.url("")]).await.exit, 2);
+    stage.stop().await;
+}

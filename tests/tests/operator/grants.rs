@@ -27,6 +27,7 @@ impl Scene {
             ("scope", "view_sales"),
             ("job", "gumroad"),
             ("show_result", "true"),
+            ("sweep", "off"),
             ("public_url", "${OPENFAAS_URL}/function/etl-oauth"),
             ("gateway_url", "${GATEWAY_URL}"),
         ];
@@ -74,6 +75,34 @@ async fn the_command_line_shows_a_code_and_a_person_allows_it_on_another_device(
     assert_eq!((&account["state"], &account["authorisations"]), (&json!("enabled"), &json!(1)));
     assert_eq!(account.get("device"), None);
     scene.runs().await;
+    scene.stage.stop().await;
+}
+
+#[tokio::test]
+async fn o11_the_device_page_shows_the_code_until_the_account_is_connected() {
+    let scene = Scene::new(&[("grant", "device_code"), ("client_auth", "none")], &[]).await;
+    scene.stage.provider().set_faults(&json!({"device_interval": 2})).unwrap();
+    let browser = scene.stage.browser();
+    let page = browser.enable(&scene.stage).await;
+    assert!(page.body.contains("<svg viewBox") && page.body.contains("QR code"), "{}", page.body);
+    let wait = scene.stage.url("/enable?wait=1&account=default");
+    let code = scene.account().await["device"]["user_code"].as_str().unwrap().to_owned();
+    let allow = scene.account().await["device"]["verification_uri_complete"].as_str().unwrap().to_owned();
+    let phone = Browser::new();
+    let consent = phone.open(&allow).await;
+    assert_eq!(phone.submit(&consent, &[("decision", "allow")]).await.status, StatusCode::OK);
+    // The person has allowed it, and the function learns of it with its next question only.
+    let mut shown = 0;
+    let done = loop {
+        let page = browser.open(&wait).await;
+        if page.url.path().ends_with("/done") {
+            break page;
+        }
+        assert!(page.body.contains(&code), "neither the code nor the end: {}", page.body);
+        shown += 1;
+    };
+    assert!(shown > 0, "the page was looked at in between");
+    assert!(done.body.contains("Connected") && !done.body.contains("Not connected"), "{}", done.body);
     scene.stage.stop().await;
 }
 

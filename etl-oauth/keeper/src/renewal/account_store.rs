@@ -7,7 +7,7 @@ use std::sync::{
 
 use jiff::Timestamp;
 
-use super::{Keeper, token_cache::DAMAGED};
+use super::{Keeper, mark::KnownMark, token_cache::DAMAGED};
 use crate::{
     renewal::{RecordStore, Stored},
     store::{self, Acquired, ByteStore, Cell, StoreError, Version},
@@ -27,8 +27,10 @@ pub(super) struct StoreHealth {
     again_at: AtomicI64,
     /// Counts the writes that succeeded.
     writes_done: AtomicU64,
-    /// The newest generation that was read or written.
-    newest: AtomicU64,
+    /// The newest generation that was read, written or marked.
+    pub(super) newest: AtomicU64,
+    /// What stands beside the record.
+    pub(super) mark: KnownMark,
     /// The generation of the last record that was older than that.
     rolled_back: AtomicU64,
 }
@@ -42,6 +44,7 @@ impl Default for StoreHealth {
             again_at: AtomicI64::new(i64::MIN),
             writes_done: AtomicU64::new(0),
             newest: AtomicU64::new(0),
+            mark: KnownMark::default(),
             rolled_back: AtomicU64::new(u64::MAX),
         }
     }
@@ -142,19 +145,20 @@ impl Keeper {
         &self,
         check: impl FnOnce(&Record) -> Result<(), StoreError>,
     ) -> Result<Option<Stored>, StoreError> {
-        let known = self.0.store.newest.load(Ordering::Acquire);
+        // Before the record: one that is written in between is newer than its mark.
+        let bounds = self.bounds().await;
         let any_type = self.0.parts.policy.any_type;
         let result = self.0.parts.store.load(self.key()).await.and_then(|stored| match stored {
             Some(mut stored) => {
                 stored.record.release(any_type);
-                check(&stored.record).map(|()| Some(stored))
+                bounds.check(&stored).and_then(|()| check(&stored.record)).map(|()| Some(stored))
             }
             None => Ok(None),
         });
         self.note_read(result.as_ref().err());
         self.note_damage(result.as_ref().err());
         if let Ok(Some(stored)) = &result {
-            self.note_generation(stored.record.generation, known);
+            self.note_generation(stored.record.generation, bounds.newest);
         }
         result
     }
@@ -173,7 +177,7 @@ impl Keeper {
         self.note_write(result.as_ref().err(), self.is_newer(record));
         if result.is_ok() {
             self.0.store.writes_done.fetch_add(1, Ordering::AcqRel);
-            self.0.store.newest.fetch_max(record.generation, Ordering::AcqRel);
+            self.mark(record);
         }
         result
     }
@@ -282,6 +286,11 @@ impl Keeper {
             "the stored record is older than one that was stored before: it was put back, or the store lost a write"
         );
         metrics::counter!("etl_oauth_record_rollbacks_total", "account" => account.to_owned()).increment(1);
+    }
+
+    /// The newest generation that was ever stored, as far as is known.
+    pub(super) fn newest_generation(&self) -> u64 {
+        self.0.store.newest.load(Ordering::Acquire)
     }
 
     fn is_newer(&self, record: &Record) -> bool {

@@ -135,6 +135,11 @@ impl Keepers {
         &self.parts
     }
 
+    /// Whether the process waits for the work under way to end: no more is begun.
+    pub(super) fn is_ending(&self) -> bool {
+        self.work.is_closed()
+    }
+
     pub(super) fn now(&self) -> Timestamp {
         self.parts.clock.now()
     }

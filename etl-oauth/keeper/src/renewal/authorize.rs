@@ -83,7 +83,8 @@ impl Keeper {
     }
 
     async fn keep(&self, grant: &Record, claim: Claim) -> Result<Kept, Taken> {
-        let generation = self.current().map_or(0, |current| current.record.generation) + 1;
+        let generation =
+            self.current().map_or(0, |current| current.record.generation).max(self.newest_generation()) + 1;
         let grant = Record { generation, decided_at: Some(self.now()), ..grant.clone() };
         let err = match self.put(&grant, claim).await {
             Ok(Put::Stored(stored)) => {

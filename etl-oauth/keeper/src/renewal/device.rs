@@ -12,11 +12,11 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
-use super::{Keeper, account_store::Updated, policy::after};
+use super::{AUTHORISED, Keeper, account_store::Updated, policy::after};
 use crate::{
     grant::{DeviceCodes, Polled, Polling},
     store::{ByteStore, StoreError},
-    token::{Device, Failure, FailureKind, Record, TokenResponse},
+    token::{Device, Failure, FailureKind, LastRenewal, Record, TokenResponse},
 };
 
 /// After a failure nobody asks for codes again for so long, however many want to.
@@ -237,6 +237,8 @@ impl Keeper {
                         // Not before: a page that looks in between would say that nothing is connected, and no code open.
                         *self.desk().device() = None;
                         tracing::info!(account = self.account(), "authorised from a device");
+                        let done = LastRenewal { at: sent_at, outcome: AUTHORISED.into() };
+                        self.0.parts.announcer.renewed(self.account(), &done);
                         return;
                     }
                     Err(failure) => failure,

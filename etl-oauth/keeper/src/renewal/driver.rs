@@ -116,6 +116,7 @@ impl Keeper {
             let last = outcome.as_last_renewal(now);
             metrics::counter!("etl_oauth_renewals_total", "outcome" => last.outcome.clone()).increment(1);
             metrics::histogram!("etl_oauth_renewal_duration_seconds").record(now.duration_since(started).as_secs_f64());
+            self.0.parts.announcer.renewed(self.account(), &last);
             self.remember(last);
         }
         if let (Outcome::Renewed(_), Some(late)) = (&outcome, due_at.map(|at| now.duration_since(at).as_secs_f64()))

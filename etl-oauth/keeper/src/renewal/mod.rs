@@ -10,6 +10,7 @@ mod dpop;
 mod driver;
 mod due;
 mod error;
+mod mark;
 mod notify;
 mod pace;
 mod policy;
@@ -29,11 +30,11 @@ pub use clock::Clock;
 pub use device::Invitation;
 pub(crate) use driver::jitter;
 pub use error::{KeeperError, RECORD_DAMAGED};
-pub use notify::{Announcement, Announcer, Origin, Severity};
+pub use notify::{AUTHORISED, Announcement, Announcer, Origin, Severity};
 pub use policy::{Policy, Renew};
 pub use protocol::{Action, Event, Outcome, Reason};
 pub use records::{RecordStore, Stored};
-pub use revoke::Revoked;
+pub use revoke::{NotRevoked, Revoked};
 pub use state_machine::RenewalMachine;
 pub use sweeper::SweepOptions;
 pub use token::Token;
@@ -358,7 +359,8 @@ impl Keeper {
     pub async fn refresh(&self) -> Result<Token, KeeperError> {
         self.sync().await;
         let stored = self.current();
-        if stored.is_none() && !self.0.parts.policy.asks_again {
+        // Where the store cannot be read, the renewal says why.
+        if stored.is_none() && !self.0.parts.policy.asks_again && self.is_store_readable() {
             return Err(self.disabled());
         }
         let now = self.now();

@@ -12,10 +12,38 @@ pub struct Revoked {
     pub store: Result<(), StoreError>,
 }
 
+/// Why an account still has its tokens.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotRevoked {
+    /// The provider did not revoke them.
+    #[error("the provider did not revoke the tokens: {0}")]
+    Provider(Failure),
+    /// They could not be deleted here.
+    #[error("the tokens could not be deleted: {0}")]
+    Store(StoreError),
+}
+
 impl Keeper {
     /// Revokes the tokens at the provider (RFC 7009: the refresh token first, which ends the grant, then the access
     /// token), and deletes them from the store whatever the provider said: a person who revokes wants them gone.
     pub async fn revoke(&self) -> Revoked {
+        Revoked { provider: self.revoke_at_provider().await, store: self.forget().await }
+    }
+
+    /// The same, but where the provider does not revoke the tokens they stay, so that it can be asked again. Where it has no
+    /// way to, they are deleted here.
+    ///
+    /// # Errors
+    /// [`NotRevoked`]; the tokens are still there.
+    pub async fn revoke_or_keep(&self) -> Result<(), NotRevoked> {
+        match self.revoke_at_provider().await {
+            Some(Err(failure)) => Err(NotRevoked::Provider(failure)),
+            Some(Ok(())) | None => self.forget().await.map_err(NotRevoked::Store),
+        }
+    }
+
+    async fn revoke_at_provider(&self) -> Option<Result<(), Failure>> {
         self.sync().await;
         let current = self.current();
         let tokens = current.as_ref().and_then(|stored| stored.record.tokens.as_ref());
@@ -37,7 +65,7 @@ impl Keeper {
                 Some(Ok(())) => provider = provider.or(Some(Ok(()))),
             }
         }
-        Revoked { provider, store: self.forget().await }
+        provider
     }
 
     async fn forget(&self) -> Result<(), StoreError> {
@@ -49,7 +77,8 @@ impl Keeper {
                 Ok(Updated::Left(_)) => return Ok(()),
                 // What cannot be read is what the operator wants gone. What this replica knew of it stays in the count.
                 Err(StoreError::Damaged { version, .. }) => {
-                    let before = self.current().map(|known| known.record.clone()).unwrap_or_default();
+                    let mut before = self.current().map(|known| known.record.clone()).unwrap_or_default();
+                    before.generation = before.generation.max(self.newest_generation());
                     let record = before.revoked(now).over(&before, heard, now);
                     match self.save(&record, Some(&version)).await {
                         Ok(version) => (before, Stored { record, version }),

@@ -89,6 +89,18 @@ impl Keepers {
     }
 }
 
+impl Keepers {
+    /// Shows in the metrics how many accounts are in each state, where the store says.
+    pub async fn show_counts(&self) {
+        let Ok(counts) = self.counts().await else { return };
+        for (state, count) in State::ALL.into_iter().zip(counts) {
+            let labels = [("connection", self.connection().to_owned()), ("state", state.as_str().to_owned())];
+            #[expect(clippy::cast_precision_loss, reason = "so many accounts are exact in a double")]
+            metrics::gauge!("etl_oauth_accounts", &labels).set(count as f64);
+        }
+    }
+}
+
 struct Sweep<'a> {
     keepers: &'a Keepers,
     options: SweepOptions,
@@ -102,6 +114,9 @@ impl Sweep<'_> {
     /// Begins as much of what is due as the pace lets; how long to wait before the next look.
     async fn begin(&mut self) -> Result<Duration, StoreError> {
         let (parts, now) = (self.keepers.parts(), self.keepers.now());
+        if self.keepers.is_ending() {
+            return Ok(self.options.interval);
+        }
         let room = match self.pace.room(self.running.len(), now) {
             Ok(room) => room,
             Err(until) => return Ok(between(now, until)),
@@ -215,14 +230,7 @@ impl Sweep<'_> {
         if self.count_at.is_some_and(|at| begun < at) {
             return;
         }
-        if let Ok(counts) = self.keepers.counts().await {
-            for (state, count) in State::ALL.into_iter().zip(counts) {
-                let labels =
-                    [("connection", self.keepers.connection().to_owned()), ("state", state.as_str().to_owned())];
-                #[expect(clippy::cast_precision_loss, reason = "so many accounts are exact in a double")]
-                metrics::gauge!("etl_oauth_accounts", &labels).set(count as f64);
-            }
-        }
+        self.keepers.show_counts().await;
         self.count_at = Some(Instant::now() + self.options.interval.max(begun.elapsed() * COUNTING));
     }
 }

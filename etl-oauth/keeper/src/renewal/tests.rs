@@ -124,6 +124,13 @@ struct Setting {
     parts: Parts,
 }
 
+/// Waits for what a keeper does after its answers.
+async fn done(keeper: &Keeper) {
+    while !keeper.0.work.is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
 impl Setting {
     fn new() -> Self {
         Self::with(|_| {})

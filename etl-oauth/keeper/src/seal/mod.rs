@@ -101,6 +101,7 @@ pub fn open(ring: &KeyRing, purpose: Purpose<'_>, sealed: &[u8]) -> Result<(u64,
         key.open_in_place(nonce, Aad::from(aad(purpose, &id, generation)), cipher).map_err(|_| forged())?.len();
     text.copy_within(NONCE_LEN..NONCE_LEN + length, 0);
     text.truncate(length);
+    metrics::counter!("etl_oauth_records_opened_total", "key" => id).increment(1);
     Ok((generation, text))
 }
 

@@ -2,8 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use super::Caller;
+use super::{Caller, Identity};
 
 /// The claims of a token (RFC 7519 §4.1, and those of OpenFaaS IAM).
 #[derive(Debug, Deserialize)]
@@ -15,6 +16,10 @@ pub(super) struct Claims {
     nbf: Option<f64>,
     #[serde(default)]
     function: Function,
+    sub: Option<String>,
+    /// All others.
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -64,6 +69,22 @@ impl Claims {
             return Err(Caller::Wrong("the token is not valid yet"));
         }
         Ok(())
+    }
+
+    /// Whose token it is, with the rights that the claim `allow` holds: a text, or a list of texts. Without that claim it may
+    /// use every account.
+    pub(super) fn identity(&self, allow: &str) -> Result<Identity, Caller> {
+        let rights = match self.rest.get(allow) {
+            None => None,
+            Some(Value::String(rights)) => Some(rights.clone()),
+            Some(Value::Array(rights)) => {
+                let rights: Option<Vec<&str>> = rights.iter().map(Value::as_str).collect();
+                Some(rights.unwrap_or_default().join(","))
+            }
+            Some(_) => Some(String::new()),
+        };
+        let name = crate::format::cut(self.sub.as_deref().unwrap_or("unknown"), 100);
+        Identity::new(&name, rights.as_deref()).ok_or(Caller::Wrong("the token's claim of rights cannot be read"))
     }
 
     /// Whether it permits a call of `function`, which is `namespace:name`.

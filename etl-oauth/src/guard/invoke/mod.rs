@@ -4,6 +4,7 @@ mod cached_secret;
 mod claims;
 mod digest;
 mod hmac;
+mod identity;
 mod jwt;
 mod keys;
 mod message;
@@ -20,6 +21,7 @@ use url::Url;
 use super::{ReplayCache, Throttle, replay_cache::Use};
 use cached_secret::CachedSecret;
 use hmac::Hmac;
+pub use identity::Identity;
 use jwt::Jwt;
 use signature::Signatures;
 use token_keeper::secrets::Secrets;
@@ -57,6 +59,8 @@ pub struct JwtRules {
     pub jwks_url: Option<Url>,
     /// By how much clocks may differ.
     pub leeway: Duration,
+    /// The claim that holds which accounts a caller may use.
+    pub claim: String,
 }
 
 /// Which tokens of the gateway's IAM are good.
@@ -68,6 +72,8 @@ pub struct IamRules {
     pub function: String,
     /// By how much clocks may differ.
     pub leeway: Duration,
+    /// The claim that holds which accounts a caller may use.
+    pub claim: String,
 }
 
 /// What a request's credentials amount to as a caller's.
@@ -136,6 +142,8 @@ pub struct Judged {
     pub once: Option<String>,
     /// What is left to be checked of its body.
     pub body: SignedBody,
+    /// Who it is, where it has proved that.
+    pub identity: Option<Identity>,
 }
 
 /// Judges callers.
@@ -150,7 +158,7 @@ pub struct Callers {
 enum Kind {
     Anyone,
     Secret(CachedSecret<secret::Words>),
-    Hmac(CachedSecret<Vec<aws_lc_rs::hmac::Key>>, Hmac),
+    Hmac(CachedSecret<Vec<hmac::Key>>, Hmac),
     Jwt(Box<Jwt>),
     PublicKey(CachedSecret<Vec<keys::Key>>, Signatures),
 }
@@ -201,30 +209,36 @@ impl Callers {
     /// Judges a call. One that may come only once is remembered by that.
     pub async fn judge(&self, call: Call<'_>, now: Timestamp) -> Judged {
         let mut pause = Duration::ZERO;
+        let once = |signed: Signed| (signed.identity.clone(), Some(signed));
         let result = match &self.kind {
             Kind::Anyone => Err(Caller::Anonymous),
             Kind::Secret(words) => words.get(now).and_then(|words| {
-                let (caller, later) = secret::judge(&words, &self.throttle, call.headers, now);
+                let (identity, later) = secret::judge(&words, &self.throttle, call.headers, now);
                 pause = later;
-                if caller == Caller::Proved { Ok(None) } else { Err(caller) }
+                identity.map(|identity| (identity, None))
             }),
-            Kind::Hmac(keys, hmac) => keys.get(now).and_then(|keys| hmac.judge(&keys, call, now)).map(Some),
+            Kind::Hmac(keys, hmac) => keys.get(now).and_then(|keys| hmac.judge(&keys, call, now)).map(once),
             Kind::PublicKey(keys, signatures) => {
-                keys.get(now).and_then(|keys| signatures.judge(&keys, call, now)).map(Some)
+                keys.get(now).and_then(|keys| signatures.judge(&keys, call, now)).map(once)
             }
-            Kind::Jwt(jwt) => jwt.judge(call.headers, now).await.map(|()| None),
+            Kind::Jwt(jwt) => jwt.judge(call.headers, now).await.map(|identity| (identity, None)),
         };
-        let (caller, once, body) = match result {
-            Err(caller) => (caller, None, SignedBody::Unsigned),
-            Ok(None) => (Caller::Proved, None, SignedBody::Unsigned),
-            Ok(Some(Signed { name, until, body })) => match self.seen.consume(&name, until, now) {
-                Use::First => (Caller::Proved, Some(name), body),
-                Use::Again { done: true } => (Caller::Duplicate(Progress::Done), None, body),
-                Use::Again { done: false } => (Caller::Duplicate(Progress::UnderWay), None, body),
-                Use::NoRoom => (Caller::Unavailable, None, body),
-            },
+        let (identity, signed) = match result {
+            Ok((identity, signed)) => (identity, signed),
+            Err(caller) => return Judged { caller, pause, once: None, body: SignedBody::Unsigned, identity: None },
         };
-        Judged { caller, pause, once, body }
+        let Some(Signed { name, until, body, .. }) = signed else {
+            let (caller, body) = (Caller::Proved, SignedBody::Unsigned);
+            return Judged { caller, pause, once: None, body, identity: Some(identity) };
+        };
+        let (caller, once) = match self.seen.consume(&name, until, now) {
+            Use::First => (Caller::Proved, Some(name)),
+            Use::Again { done: true } => (Caller::Duplicate(Progress::Done), None),
+            Use::Again { done: false } => (Caller::Duplicate(Progress::UnderWay), None),
+            Use::NoRoom => (Caller::Unavailable, None),
+        };
+        let identity = Some(identity).filter(|_| caller == Caller::Proved);
+        Judged { caller, pause, once, body, identity }
     }
 
     /// What a call that was judged good asked for is done: [`Progress::Done`] from now on.
@@ -247,6 +261,8 @@ struct Signed {
     until: Timestamp,
     /// What it says of the body.
     body: SignedBody,
+    /// Who signed.
+    identity: Identity,
 }
 
 impl InvokeAuth {
@@ -257,7 +273,12 @@ impl InvokeAuth {
         let read = || secrets.require(SECRET).map_err(|err| err.to_string());
         let checked = match self {
             Self::None | Self::Jwt(_) | Self::OpenFaas(_) => Ok(()),
-            Self::Secret => read().map(|_| ()),
+            Self::Secret => read().and_then(|secret| {
+                secret::words(&secret).map(|_| ()).ok_or(format!(
+                    "secret {name} has a line that cannot be read: a key, then `name=…` and `allow=…` once each at most, \
+                     rights as `connection/account` with commas between"
+                ))
+            }),
             Self::Hmac(_) => read().and_then(|secret| {
                 hmac::keys(&secret).map(|_| ()).ok_or(format!(
                     "secret {name} holds no keys of webhooks: one to eight lines, each `whsec_` and 24 to 64 bytes in base64"

@@ -16,7 +16,6 @@ fn a_missing_refresh_token_is_said_loudly_with_the_remedy() {
         refresh_token: false,
         remedy: Some("Ask for access_type=offline."),
         unsaved: None,
-        operated: true,
         now: now(),
     };
     let html = Page::from(&done).html;
@@ -72,7 +71,6 @@ fn a_token_that_is_not_saved_is_no_success() {
         refresh_token: true,
         remedy: None,
         unsaved: Some("the gateway answered 503"),
-        operated: true,
         now: now(),
     };
     let html = Page::from(&done).html;
@@ -146,6 +144,7 @@ fn o7_the_enable_page_says_what_this_provider_wants_registered() {
             scopes: &[],
             registered,
             register,
+            console: None,
             authorize_url: &authorize_url,
             account: None,
             state: State::Disabled,

@@ -95,6 +95,7 @@ async fn defined(more: &str) -> (Arc<App>, Seen, tempfile::TempDir) {
         "store" => Some("file".into()),
         "store_path" => Some(folder.path().join("store").display().to_string()),
         "allow_ephemeral_store" => Some("true".into()),
+        "sweep" => Some("off".into()),
         "secret_mount_path" => Some(folder.path().display().to_string()),
         "proxy_allow" => Some("GET /v2/*, POST /v2/*, PROPFIND /v2/*".into()),
         _ => None,
@@ -113,7 +114,8 @@ async fn ask(app: &App, method: Method, path: &str, headers: &[(&'static str, &s
     }
     let (mut parts, body) = request.body(body).unwrap().into_parts();
     let asked = Asked::from_request_parts(&mut parts, &()).await.unwrap();
-    match pass_on(app, &asked, Request::from_parts(parts, body)).await {
+    let by = By { actor: "caller:test".into(), identity: None };
+    match pass_on(app, &asked, &by, Request::from_parts(parts, body)).await {
         Ok(response) | Err(response) => response,
     }
 }

@@ -11,19 +11,19 @@ fn slow(pause: std::time::Duration) -> Job {
 }
 
 impl Scene {
-    async fn ask(&self, request: Request<Body>) -> (StatusCode, Value) {
+    pub(super) async fn ask(&self, request: Request<Body>) -> (StatusCode, Value) {
         let answer = self.router.clone().oneshot(request).await.unwrap();
         let status = answer.status();
         let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
         (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
     }
 
-    async fn run(&self) -> (StatusCode, Value) {
+    pub(super) async fn run(&self) -> (StatusCode, Value) {
         self.ask(Request::post("/").body(Body::empty()).unwrap()).await
     }
 
     /// A machine's call as the operator.
-    async fn operate(&self, method: Method, path: &str) -> (StatusCode, Value) {
+    pub(super) async fn operate(&self, method: Method, path: &str) -> (StatusCode, Value) {
         let request = Request::builder().method(method).uri(path);
         self.ask(request.header(header::AUTHORIZATION, format!("Bearer {SECRET}")).body(Body::empty()).unwrap()).await
     }
@@ -81,6 +81,55 @@ async fn o6_the_providers_own_reason_is_a_field_of_its_own_and_tokens_in_it_are_
     let page = scene.send(Method::GET, "/status", "", &[]).await;
     assert!(page.body.contains("The provider's own reason: <code>error_subtype=invalid_rapt"), "{}", page.body);
     assert!(!page.body.contains("gAbCdEfGhIjKlMnOpQr") && !page.body.contains("marker"), "{}", page.body);
+}
+
+#[tokio::test]
+async fn o7_a_store_that_refuses_is_told_alike_on_every_route() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let variables = [("invoke_auth", "secret"), ("proxy_allow", "token, GET /*"), ("min_run_interval", "0s")];
+    let secrets = [("etl-oauth-invoke", "a word that is long enough")];
+    let scene = Scene::prepared(Job::None, BY_USERINFO, &variables, &secrets).await;
+    scene.authorise("ada:read write").await;
+    // Anybody on the host may have written it.
+    std::fs::set_permissions(scene.record(), std::fs::Permissions::from_mode(0o666)).unwrap();
+    let Scene { folder, provider, .. } = scene;
+    let scene = Scene::start(Job::None, BY_USERINFO, &variables, folder, provider).await;
+    let call = |method: Method, path: &str| {
+        let request = Request::builder().method(method).uri(path).header("x-api-key", "a word that is long enough");
+        scene.ask(request.body(Body::empty()).unwrap())
+    };
+    let mut told = vec![scene.operate(Method::POST, "/refresh").await];
+    for (method, path) in [(Method::POST, "/"), (Method::GET, "/token"), (Method::GET, "/proxy/me")] {
+        told.push(call(method, path).await);
+    }
+    for (status, problem) in &told {
+        assert_eq!(
+            (*status, &problem["error"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &json!("store_unavailable")),
+            "{told:?}"
+        );
+        assert!(problem["message"].as_str().unwrap().contains("can be written by others"), "{problem}");
+        assert_eq!(problem["next"], told[0].1["next"]);
+    }
+    let status = scene.status().await;
+    assert_eq!(
+        (&status["store"]["ok"], &status["verdict"]["code"]),
+        (&json!(false), &json!("store_unavailable")),
+        "{status}"
+    );
+}
+
+#[tokio::test]
+async fn o7_the_enable_page_of_the_function_names_the_callback_domain_where_that_is_registered() {
+    let definition = format!("{BY_USERINFO}callback.registered = 'domain'");
+    let scene = Scene::new(&definition).await;
+    let page = scene.send(Method::GET, "/enable", "", &[]).await;
+    assert!(page.body.contains("Register this callback domain"), "{}", page.body);
+    assert!(page.body.contains("<code class=\"copy\">127.0.0.1</code>"), "{}", page.body);
+    // Once it is connected, that is folded away.
+    scene.authorise("ada:read write").await;
+    let page = scene.send(Method::GET, "/enable", "", &[]).await;
+    assert!(!page.body.contains("First time?") && page.body.contains("<details>"), "{}", page.body);
 }
 
 #[tokio::test]

@@ -139,3 +139,20 @@ fn a_certificate_and_a_key_belong_together_and_nothing_of_them_is_shown() {
         assert!(!err.to_string().contains("marker"));
     }
 }
+
+#[test]
+fn the_end_of_a_certificate_is_read_from_its_validity() {
+    let end = |year: i32| {
+        let mut params = CertificateParams::new(vec!["client".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 3, 7);
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        Certificate::not_after(&Secret::new(certificate.pem()))
+    };
+    // Until 2049 a certificate writes two digits of the year.
+    for year in [2027, 2049, 2050, 2112] {
+        assert_eq!(end(year), Some(format!("{year}-03-07T00:00:00Z").parse().unwrap()));
+    }
+    assert_eq!(Certificate::not_after(&Secret::new("no certificate")), None);
+    let cut = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIU\n-----END CERTIFICATE-----\n";
+    assert_eq!(Certificate::not_after(&Secret::new(cut)), None);
+}

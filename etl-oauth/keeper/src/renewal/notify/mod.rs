@@ -2,7 +2,8 @@
 
 mod origin;
 mod outbox;
+mod signature;
 mod webhook;
 
 pub use origin::Origin;
-pub use webhook::{Announcement, Announcer, Severity};
+pub use webhook::{AUTHORISED, Announcement, Announcer, Severity};

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::token::State;
+use super::Announcement;
+use crate::token::{Secret, State};
 
 /// The sender of a notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,14 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// The id of a message: the same for every try, of whatever replica, so that a receiver takes it once.
+    pub(super) fn id(&self, news: &Announcement) -> String {
+        let Self { function, connection, .. } = self;
+        let Announcement { account, from, to, at, .. } = news;
+        let told = format!("{function} {connection} {account} {} {} {at}", from.as_str(), to.as_str());
+        format!("msg_{}", Secret::new(told).digest())
+    }
+
     /// The body of a webhook with the sender in it, and the state, the failure and the severity under their own names. The
     /// text for people begins with the function and ends with the page.
     #[must_use]

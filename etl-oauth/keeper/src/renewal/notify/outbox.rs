@@ -27,7 +27,8 @@ impl Keeper {
         let news = self.news(before.0, record);
         news.log();
         let Some(untold) = record.untold.clone() else { return };
-        let delivery = self.0.parts.announcer.deliver(news);
+        // By its time a receiver knows it again, whichever replica delivers it.
+        let delivery = self.0.parts.announcer.deliver(Announcement { at: untold.at, ..news });
         let (keeper, work) = (self.clone(), self.0.work.token());
         tokio::spawn(crate::trace_context::carry(async move {
             let _unfinished = work;

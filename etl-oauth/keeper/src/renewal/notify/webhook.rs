@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_core::future::BoxFuture;
+use http::header;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Origin;
+use super::{Origin, signature::SigningKey};
 use crate::{
     provider::checked_url,
-    token::{Failure, Secret, State},
+    token::{Failure, LastRenewal, Secret, State},
 };
 
 /// How urgent an announcement is.
@@ -111,7 +112,16 @@ impl Announcement {
 
 /// Delivers announcements; by default nowhere.
 #[derive(Clone, Default)]
-pub struct Announcer(Option<Arc<Ear>>);
+pub struct Announcer {
+    ear: Option<Arc<Ear>>,
+    observer: Option<Arc<Observer>>,
+}
+
+/// The outcome that an observer sees of an authorisation from a device.
+pub const AUTHORISED: &str = "authorised";
+
+/// Sees every renewal of an account that has ended, and every authorisation from a device.
+type Observer = dyn Fn(&str, &LastRenewal) + Send + Sync;
 
 struct Ear {
     is_open: Box<dyn Fn() -> bool + Send + Sync>,
@@ -141,7 +151,21 @@ impl Announcer {
         R: Future<Output = bool> + Send + 'static,
     {
         let deliver = Box::new(move |news| -> BoxFuture<'static, bool> { Box::pin(deliver(news)) });
-        Self(Some(Arc::new(Ear { is_open: Box::new(is_open), deliver })))
+        Self { ear: Some(Arc::new(Ear { is_open: Box::new(is_open), deliver })), observer: None }
+    }
+
+    /// Shows every renewal that has ended in this process, and every authorisation from a device ([`AUTHORISED`]), to `observer`, with the account's name, in the task of the
+    /// renewal: [`actor`](crate::trace_context::actor) says on whose behalf it was.
+    #[must_use]
+    pub fn observed_by(self, observer: impl Fn(&str, &LastRenewal) + Send + Sync + 'static) -> Self {
+        Self { observer: Some(Arc::new(observer)), ..self }
+    }
+
+    /// Shows a renewal to the observer.
+    pub(in crate::renewal) fn renewed(&self, account: &str, last: &LastRenewal) {
+        if let Some(observer) = &self.observer {
+            observer(account, last);
+        }
     }
 
     /// Posts every change to the webhook whose URL `source` reads, anew each time; nowhere while there is none. The URL must
@@ -152,6 +176,19 @@ impl Announcer {
     pub fn webhook(
         origin: Origin,
         source: impl Fn() -> Option<Secret> + Send + Sync + 'static,
+    ) -> Result<Self, reqwest::Error> {
+        Self::signed_webhook(origin, source, || None)
+    }
+
+    /// The same, signed as Standard Webhooks has it where `key` gives a key: `whsec_` and base64 of 24 to 64 bytes. With a key
+    /// that cannot be read nothing is sent: a receiver would take it for a forgery.
+    ///
+    /// # Errors
+    /// When the TLS library does not start.
+    pub fn signed_webhook(
+        origin: Origin,
+        source: impl Fn() -> Option<Secret> + Send + Sync + 'static,
+        key: impl Fn() -> Option<Secret> + Send + Sync + 'static,
     ) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -164,11 +201,23 @@ impl Announcer {
             move || source().is_some()
         };
         Ok(Self::with(is_open, move |news| {
-            let (client, secret, body) = (client.clone(), source(), origin.sign(news.to_json()));
+            let (client, secret, key) = (client.clone(), source(), key());
+            let id = origin.id(&news);
+            let body = origin.sign(news.to_json()).to_string();
             async move {
+                let key = match key.map(|key| SigningKey::read(&key).ok_or(())) {
+                    None => None,
+                    Some(Ok(key)) => Some(key),
+                    Some(Err(())) => {
+                        tracing::warn!(
+                            "the secret etl-oauth-notify-key is not `whsec_` and base64 of 24 to 64 bytes; no notification is sent"
+                        );
+                        return false;
+                    }
+                };
                 // The path of such a URL is a password: no part of it is ever logged.
                 match secret.map(|secret| checked_url(secret.expose())) {
-                    Some(Ok(url)) => post(client, url, body).await,
+                    Some(Ok(url)) => post(client, url, &id, &body, key.as_ref()).await,
                     Some(Err(err)) => {
                         tracing::warn!("the secret etl-oauth-notify-url {err}; no notification is sent");
                         false
@@ -181,23 +230,30 @@ impl Announcer {
 
     /// Whether there is a receiver.
     pub(in crate::renewal) fn is_heard(&self) -> bool {
-        self.0.as_ref().is_some_and(|ear| (ear.is_open)())
+        self.ear.as_ref().is_some_and(|ear| (ear.is_open)())
     }
 
     /// Delivers one announcement; returns whether it has arrived.
     pub(in crate::renewal) fn deliver(&self, news: Announcement) -> BoxFuture<'static, bool> {
-        match &self.0 {
+        match &self.ear {
             Some(ear) => (ear.deliver)(news),
             None => Box::pin(std::future::ready(false)),
         }
     }
 }
 
-async fn post(client: reqwest::Client, url: url::Url, body: Value) -> bool {
+async fn post(client: reqwest::Client, url: url::Url, id: &str, body: &str, key: Option<&SigningKey>) -> bool {
     let mut why = String::new();
     for pause in [0, 1, 5] {
         tokio::time::sleep(Duration::from_secs(pause)).await;
-        why = match client.post(url.clone()).json(&body).send().await {
+        let mut request = client.post(url.clone()).header(header::CONTENT_TYPE, "application/json");
+        request = request.header("webhook-id", id);
+        if let Some(key) = key {
+            let at = Timestamp::now().as_second();
+            request = request.header("webhook-timestamp", at);
+            request = request.header("webhook-signature", key.sign(id, at, body));
+        }
+        why = match request.body(body.to_owned()).send().await {
             Ok(answer) if answer.status().is_success() => return true,
             Ok(answer) => format!("it answers {}", answer.status()),
             Err(err) => err.without_url().to_string(),

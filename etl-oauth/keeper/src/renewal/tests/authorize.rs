@@ -193,3 +193,46 @@ async fn s14_a_record_of_before_that_is_put_back_is_noticed() {
     keeper.sync().await;
     assert_eq!(noticed(), Some(1));
 }
+
+#[tokio::test]
+async fn s14_another_process_notices_a_record_of_before_that_is_put_back() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    let Stored { record: old, .. } = it.store.load(&Key::default()).await.unwrap().unwrap();
+    it.pass(601);
+    assert_eq!(shown(keeper.token().await), "a1");
+    done(&keeper).await;
+    let there = it.store.load(&Key::default()).await.unwrap().unwrap();
+    it.store.save(&Key::default(), &old, None, Some(&there.version)).await.unwrap();
+    let other = it.replica("two");
+    other.sync().await;
+    assert_eq!(other.0.store.noticed(), Some(old.generation));
+}
+
+#[tokio::test]
+async fn s14_tokens_that_are_put_back_after_a_revocation_are_refused_by_every_process() {
+    let it = Setting::new();
+    let keeper = it.expired().await;
+    let Stored { record: old, .. } = it.store.load(&Key::default()).await.unwrap().unwrap();
+    keeper.revoke().await.store.unwrap();
+    done(&keeper).await;
+    let there = it.store.load(&Key::default()).await.unwrap().unwrap();
+    it.store.save(&Key::default(), &old, None, Some(&there.version)).await.unwrap();
+    for replica in [keeper, it.replica("two")] {
+        let posts = it.sandbox.posts();
+        assert!(replica.token().await.is_err());
+        assert_eq!(it.sandbox.posts(), posts, "no revoked token is sent anywhere");
+        let damage = replica.damage().unwrap().to_string();
+        assert!(damage.contains("from before the account was revoked"), "{damage}");
+    }
+    // The operator clears it, and a person authorises again.
+    let replica = it.replica("three");
+    replica.sync().await;
+    replica.revoke().await.store.unwrap();
+    assert_eq!(replica.state(), State::Disabled);
+    replica.authorise(answer("b0", "s0"), it.now()).await;
+    done(&replica).await;
+    let last = it.replica("four");
+    assert_eq!(shown(last.token().await), "b0");
+    assert_eq!(last.0.store.noticed(), None);
+}

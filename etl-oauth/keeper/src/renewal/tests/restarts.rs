@@ -3,12 +3,6 @@
 use super::*;
 use crate::secrets::Secrets;
 
-async fn done(keeper: &Keeper) {
-    while !keeper.0.work.is_empty() {
-        tokio::task::yield_now().await;
-    }
-}
-
 #[tokio::test]
 async fn h1_that_a_renewed_token_has_worked_outlives_the_process() {
     let it = Setting::new();

@@ -118,6 +118,23 @@ impl Row<'_> {
 }
 
 impl Change {
+    /// The class of its arrow.
+    fn direction(&self) -> &'static str {
+        match self.difference.minor() {
+            ..0 => "down",
+            0 => "",
+            _ => "up",
+        }
+    }
+
+    fn arrow(&self) -> &'static str {
+        match self.difference.minor() {
+            ..0 => "▼",
+            0 => "=",
+            _ => "▲",
+        }
+    }
+
     /// "+5.00 USD (+25 %)"
     fn words(&self) -> String {
         let sign = if self.difference.minor() > 0 { "+" } else { "" };

@@ -1,0 +1,323 @@
+//! `/revoke?all=true`: the tokens of all accounts are revoked. What is to be done stands in the store, so that another process
+//! goes on where one was killed.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use axum::{extract::State, response::Response};
+use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::{sync::Notify, task::JoinSet};
+
+use super::{
+    App, State as AppState, admin,
+    audit::{Action, CONNECTION, OPERATOR},
+    document::Document,
+    enable::is_taken,
+    respond::{self, Asked, Posted, problem},
+    status,
+};
+use crate::{
+    format::count,
+    guard::Endpoint,
+    job::{JobError, JobState},
+};
+use token_keeper::{
+    renewal::Keeper,
+    store::{DEFAULT_ACCOUNT, Key, Kind, StoreError},
+    trace_context,
+};
+
+/// The kind of the plan in the store.
+const PLAN: Kind = Kind::named("revocation");
+/// Whose lease one replica at a time works under.
+const LEASE: &str = "revoke-all";
+/// How many accounts are revoked side by side.
+const AT_A_TIME: usize = 8;
+/// So long is an account tried whose provider does not revoke its tokens.
+const TRIED_FOR: SignedDuration = SignedDuration::from_hours(1);
+/// The pauses between two tries double from this to [`LONGEST`].
+const FIRST: SignedDuration = SignedDuration::from_secs(2);
+const LONGEST: SignedDuration = SignedDuration::from_secs(300);
+
+/// A revocation of all accounts, as the store has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Plan {
+    /// When it was asked for. Accounts that are authorised after that are not meant.
+    begun_at: Option<Timestamp>,
+    /// The one connection that it is for.
+    connection: Option<String>,
+    /// Tokens go whatever the provider says.
+    force: bool,
+    /// How many accounts there were.
+    total: u64,
+    /// How many are still to be revoked, those that failed and are tried again among them.
+    left: u64,
+    /// The provider has no way to revoke tokens: they are only deleted here.
+    impossible: bool,
+    failed: Vec<Failed>,
+    done: bool,
+}
+
+/// An account whose tokens are still there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Failed {
+    connection: String,
+    account: String,
+    error: String,
+    tries: u32,
+    next_at: Timestamp,
+    /// It is tried no more.
+    given_up: bool,
+}
+
+impl Plan {
+    /// Takes in what a try came to, with the accounts that are still to be revoked.
+    fn note(&mut self, tried: Vec<(String, Result<(), String>)>, now: Timestamp) {
+        for (account, result) in tried {
+            let before = self.failed.iter().position(|failed| failed.account == account);
+            let before = before.map(|at| self.failed.remove(at));
+            let Err(error) = result else {
+                self.left = self.left.saturating_sub(1);
+                continue;
+            };
+            let tries = before.map_or(0, |before| before.tries).saturating_add(1);
+            let pause = (FIRST * (1 << (tries - 1).min(16))).min(LONGEST);
+            let next_at = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
+            let given_up = self.begun_at.is_none_or(|begun| next_at.duration_since(begun) >= TRIED_FOR);
+            self.left = self.left.saturating_sub(u64::from(given_up));
+            self.failed.push(Failed { connection: CONNECTION.into(), account, error, tries, next_at, given_up });
+        }
+    }
+
+    fn given_up(&self) -> u64 {
+        self.failed.iter().filter(|failed| failed.given_up).count() as u64
+    }
+
+    /// The JSON of `GET /revoke`.
+    fn tell(&self) -> serde_json::Value {
+        let over = self.total.saturating_sub(self.left).saturating_sub(self.given_up());
+        let (revoked, impossible) = if self.impossible { (0, over) } else { (over, 0) };
+        let failed = self
+            .failed
+            .iter()
+            .map(|failed| json!({ "connection": failed.connection, "account": failed.account, "error": failed.error }));
+        let failed: Vec<_> = failed.collect();
+        json!({ "left": self.left, "revoked": revoked, "impossible": impossible, "failed": failed })
+    }
+}
+
+/// Wakes the worker of this replica.
+#[derive(Debug, Default)]
+pub(super) struct Bell(Notify);
+
+/// `POST /revoke`: one account, or with `all=true` in the query all of them.
+pub(super) async fn begin(state: AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
+    let query = |name: &str| {
+        let mut all = url::form_urlencoded::parse(asked.uri.query().unwrap_or_default().as_bytes());
+        all.find(|(field, _)| field == name).map(|(_, value)| value.into_owned())
+    };
+    if query("all").is_none_or(|all| all != "true") {
+        return admin::revoke(state, asked, form).await;
+    }
+    let State(app) = state;
+    let (fields, wrong) = respond::fields(form);
+    app.admit(Endpoint::Operate, &asked, DEFAULT_ACCOUNT, &fields.csrf).await?;
+    asked.refuse_body(&app, wrong)?;
+    let force = query("force").is_some_and(|force| force == "true");
+    let begun = app.begin_revocation(query("connection"), force).await;
+    let number = begun.map_err(|err| {
+        let words = (
+            "Nothing was revoked",
+            &*err.to_string(),
+            "Try again once the store can be used: what is to be revoked must be written down first.",
+        );
+        asked.problem(&app, &problem("store_unavailable", StatusCode::SERVICE_UNAVAILABLE, words))
+    })?;
+    if asked.wants_html() {
+        let accounts = count(number, "account");
+        return Ok(status::lead_back(&app, &format!("{accounts} will be revoked; GET /revoke says how far that is")));
+    }
+    Ok(respond::json(StatusCode::ACCEPTED, &json!({ "revoking": number })))
+}
+
+/// `GET /revoke`: how far the last revocation of all accounts has got.
+pub(super) async fn progress(State(app): AppState, asked: Asked) -> Result<Response, Response> {
+    app.admit(Endpoint::Status, &asked, DEFAULT_ACCOUNT, "").await?;
+    let plan = app.plan().await.map_err(|err| {
+        let words = ("That cannot be read", &*err.to_string(), "Try again once the store can be used.");
+        asked.problem(&app, &problem("store_unavailable", StatusCode::SERVICE_UNAVAILABLE, words))
+    })?;
+    if plan.begun_at.is_some() && !plan.done {
+        // The replica that began it may have gone.
+        app.bell.0.notify_one();
+    }
+    Ok(respond::json(StatusCode::OK, &plan.tell()))
+}
+
+impl App {
+    async fn plan(&self) -> Result<Plan, StoreError> {
+        Document { store: &self.ledgers, key: &Key::default().of_kind(PLAN) }.read().await
+    }
+
+    /// Writes what `change` makes of the plan.
+    async fn change_plan(&self, change: impl FnMut(&mut Plan) + Send) -> Result<Plan, StoreError> {
+        Document { store: &self.ledgers, key: &Key::default().of_kind(PLAN) }.update(change).await
+    }
+
+    /// Writes down that all accounts are to be revoked, and gives how many there are.
+    async fn begin_revocation(&self, connection: Option<String>, force: bool) -> Result<u64, StoreError> {
+        let now = self.clock.now();
+        let total = self.keepers.all().await.iter().filter(|keeper| is_taken(keeper)).count() as u64;
+        let begun = Plan { begun_at: Some(now), connection, force, total, left: total, ..Plan::default() };
+        let begun = self.change_plan(|plan| *plan = begun.clone()).await?;
+        tracing::warn!(accounts = total, force, "the operator revokes all accounts");
+        self.note_of_all(OPERATOR, Action::Revoke, "ok");
+        self.bell.0.notify_one();
+        Ok(begun.total)
+    }
+
+    /// Whether an authorisation that was begun at that moment is over, since all accounts were revoked after it.
+    pub(super) async fn is_revoked_since(&self, begun: Timestamp) -> bool {
+        self.plan().await.is_ok_and(|plan| plan.begun_at.is_some_and(|at| at > begun))
+    }
+
+    /// Works on a revocation of all accounts: one that an earlier process left, and those that are asked for. Nothing is begun
+    /// by itself.
+    pub(super) async fn follow_revocations(self: Arc<Self>) {
+        self.bell.0.notify_one();
+        loop {
+            self.bell.0.notified().await;
+            let mut pause = Duration::from_secs(1);
+            loop {
+                match trace_context::acting(OPERATOR, self.work()).await {
+                    Ok(()) | Err(JobError::Busy) => break,
+                    // Mostly that the store is away, which others report: there may be nothing to be revoked.
+                    Err(err) => tracing::debug!(error = %err, "revoking all accounts is interrupted; retrying"),
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(60));
+            }
+        }
+    }
+
+    /// Revokes until nothing is left to be tried.
+    async fn work(self: &Arc<Self>) -> Result<(), JobError> {
+        let plan = self.plan().await?;
+        if plan.begun_at.is_none() || plan.done {
+            return Ok(());
+        }
+        // Held until the work is done; another replica goes on when this one has died.
+        let turn =
+            JobState::new(Arc::clone(&self.ledgers), &Key::account(LEASE)?).turn(self.config.policy.lease).await?;
+        self.recount().await?;
+        loop {
+            turn.check()?;
+            let plan = self.plan().await?;
+            let (begun, now) = (plan.begun_at.unwrap_or(Timestamp::MIN), self.clock.now());
+            let left = self.left(&plan, begun).await;
+            let due = |keeper: &&Keeper| {
+                let failed = plan.failed.iter().find(|failed| failed.account == keeper.account());
+                failed.is_none_or(|failed| failed.next_at <= now)
+            };
+            let batch: Vec<Keeper> = left.iter().filter(due).take(AT_A_TIME).cloned().collect();
+            if batch.is_empty() {
+                let next = plan.failed.iter().filter(|failed| !failed.given_up).map(|failed| failed.next_at).min();
+                let Some(next) = next.filter(|_| !left.is_empty()) else { break };
+                let pause = Duration::try_from(next.duration_since(now)).unwrap_or_default();
+                tokio::time::sleep(pause.max(Duration::from_millis(50))).await;
+                continue;
+            }
+            let tried = self.revoke_batch(batch, plan.force).await;
+            let now = self.clock.now();
+            self.change_plan(|plan| plan.note(tried.clone(), now)).await?;
+        }
+        let plan = self.change_plan(|plan| plan.done = true).await?;
+        tracing::warn!(failed = plan.failed.len(), "all accounts are revoked, but for those that failed");
+        Ok(())
+    }
+
+    /// The accounts that are still to be revoked: those with tokens from before, which were not given up.
+    async fn left(&self, plan: &Plan, begun: Timestamp) -> Vec<Keeper> {
+        let given_up: BTreeSet<&str> =
+            plan.failed.iter().filter(|failed| failed.given_up).map(|failed| &*failed.account).collect();
+        let mut keepers = self.keepers.all().await;
+        keepers.retain(|keeper| {
+            let is_newer = keeper.current().is_some_and(|it| it.record.decided_at.is_some_and(|at| at > begun));
+            is_taken(keeper) && !is_newer && !given_up.contains(keeper.account())
+        });
+        keepers
+    }
+
+    /// What was done before a process died is seen by the accounts themselves.
+    async fn recount(&self) -> Result<(), JobError> {
+        let plan = self.plan().await?;
+        let left = self.left(&plan, plan.begun_at.unwrap_or(Timestamp::MIN)).await;
+        let accounts: BTreeSet<String> = left.iter().map(|keeper| keeper.account().to_owned()).collect();
+        let impossible = match self.authority.ready().await {
+            Ok(provider) => provider.revoke_url.is_none() || !provider.grant.uses_token_endpoint(),
+            Err(_) => false,
+        };
+        self.change_plan(|plan| {
+            plan.left = accounts.len() as u64;
+            plan.failed.retain(|failed| failed.given_up || accounts.contains(&failed.account));
+            plan.impossible = impossible;
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn revoke_batch(self: &Arc<Self>, batch: Vec<Keeper>, force: bool) -> Vec<(String, Result<(), String>)> {
+        let mut tasks = JoinSet::new();
+        for keeper in batch {
+            let app = Arc::clone(self);
+            tasks.spawn(trace_context::carry(async move {
+                let account = keeper.account().to_owned();
+                let result = if force {
+                    keeper.revoke().await.store.map_err(|err| err.to_string())
+                } else {
+                    keeper.revoke_or_keep().await.map_err(|err| err.to_string())
+                };
+                app.note(OPERATOR, Action::Revoke, &account, if result.is_ok() { "ok" } else { "not_revoked" });
+                if let Err(error) = &result {
+                    tracing::warn!(account, error, "the account is not revoked; retrying for an hour");
+                }
+                (account, result)
+            }));
+        }
+        self.floor.forget();
+        tasks.join_all().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_account_is_tried_at_growing_distance_for_an_hour_and_then_listed() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let mut plan = Plan { begun_at: Some(at(0)), total: 3, left: 3, ..Plan::default() };
+        let failing = || vec![("c".to_owned(), Err("503".to_owned()))];
+        plan.note(vec![("a".into(), Ok(())), ("b".into(), Ok(()))], at(1));
+        plan.note(failing(), at(1));
+        assert_eq!(plan.failed[0].next_at, at(3));
+        assert_eq!(
+            plan.tell(),
+            json!({ "left": 1, "revoked": 2, "impossible": 0,
+                    "failed": [{ "connection": "default", "account": "c", "error": "503" }] })
+        );
+        let (mut now, mut tries) = (at(3), 1);
+        while !plan.failed[0].given_up {
+            plan.note(failing(), now);
+            now = plan.failed[0].next_at;
+            tries += 1;
+        }
+        assert!((3600..3900).contains(&now.as_second()) && (15..30).contains(&tries), "{now} {tries}");
+        assert_eq!((plan.left, plan.tell()["revoked"].as_u64(), plan.failed.len()), (0, Some(2), 1));
+        plan.impossible = true;
+        assert_eq!((&plan.tell()["revoked"], &plan.tell()["impossible"]), (&json!(0), &json!(2)));
+    }
+}
