@@ -175,7 +175,7 @@ impl Scene {
             "store_path" => path("store"),
             "allow_ephemeral_store" => Some("true".into()),
             // What callers cost is counted here; the sweeper has tests of its own.
-            "sweep" => Some("off".into()),
+            "sweep" if !variables.iter().any(|(n, _)| *n == "sweep") => Some("off".into()),
             "secret_mount_path" => Some(folder.display().to_string()),
             name => variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.replace("URL", url)),
         });
