@@ -26,6 +26,7 @@ pub(crate) fn begin(store: &'static str, job: &'static str) {
 
 fn describe() {
     describe_gauge!("etl_oauth_account_state", "1 for the state that an account is in, 0 for the others.");
+    describe_gauge!("etl_oauth_accounts", "Accounts of a connection in a state.");
     describe_gauge!(
         "etl_oauth_token_expiry_timestamp_seconds",
         "When an account's access token ends, in Unix time; NaN where that is not known, or there is none."
@@ -56,6 +57,10 @@ fn describe() {
         "Renewals by outcome: renewed, adopted, or the class of the failure."
     );
     describe_histogram!("etl_oauth_renewal_duration_seconds", "How long renewals took, whatever came of them.");
+    describe_histogram!(
+        "etl_oauth_renewal_lateness_seconds",
+        "When a token was renewed, after it was due; renewals that came earlier do not count."
+    );
     describe_counter!("etl_oauth_state_changes_total", "Changes of an account's state that this replica made.");
     describe_gauge!(
         "etl_oauth_tokens_unsaved",

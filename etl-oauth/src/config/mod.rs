@@ -7,6 +7,7 @@ mod misspelt;
 mod parse;
 mod provider;
 mod retriever;
+mod sweep;
 mod urls;
 
 use std::{fmt, time::Duration};
@@ -25,7 +26,7 @@ use parse::Strings;
 use token_keeper::{
     grant::{Certificate, Credentials, SigningKey},
     provider::{ClientAuth, Grant, Provider},
-    renewal::{Policy, Renew},
+    renewal::{Limits, Policy, Renew, SweepOptions},
     secrets::Secrets,
     store::{Store, StoreOptions},
 };
@@ -46,6 +47,10 @@ pub struct Config {
     pub provider: Provider,
     /// The rules of renewal.
     pub policy: Policy,
+    /// How this replica renews by itself; `None` where it does not.
+    pub sweep: Option<SweepOptions>,
+    /// How many accounts are in memory, and have metrics of their own.
+    pub limits: Limits,
     /// The function's URL as a browser sees it, without a slash at its end.
     pub public_url: Url,
     /// Where records live, by name.
@@ -167,6 +172,7 @@ impl Config {
         let [renew_before, token_timeout, lease, state_lifetime, session_lifetime] =
             durations.map(|name| strings.duration(name));
         let min_run_interval = strings.duration("min_run_interval");
+        let sweeping = sweep::sweeping(strings);
         // The template reads it, too, and says what is wrong with it.
         let max_inflight = strings.text("max_inflight").and_then(|count| count.parse().ok()).unwrap_or(0);
         let proxy_allow = strings.parsed("proxy_allow", Allow::parse);
@@ -211,11 +217,14 @@ impl Config {
                 policy.renew = renew.unwrap_or_default();
                 policy.renew_before = renew_before.unwrap_or(policy.renew_before);
                 (policy.token_timeout, policy.lease) = (token_timeout, lease);
+                policy.spread = sweeping.spread;
                 Ok(Self {
                     title,
                     client_secret_expires_at,
                     provider,
                     policy,
+                    sweep: sweeping.sweep,
+                    limits: sweeping.limits,
                     public_url,
                     store: store.to_owned(),
                     store_options,

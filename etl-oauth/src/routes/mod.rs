@@ -120,7 +120,8 @@ impl Function {
             owner: owner(),
             clock: clock.clone(),
             announcer,
-        });
+        })
+        .within(config.limits);
         let first = keepers.get(DEFAULT_ACCOUNT)?;
         first.sync().await;
         let id = secrets.read("oauth2-client-id").ok().flatten();
@@ -162,6 +163,7 @@ impl Function {
         });
         let follower = Arc::clone(&app);
         tokio::spawn(async move { follower.keepers.follow().await });
+        tokio::spawn(Arc::clone(&app).renew_what_is_due());
         let rememberer = Arc::clone(&app);
         tokio::spawn(async move { rememberer.show_last_success(DEFAULT_ACCOUNT).await });
         let audit = app.audit.clone();
@@ -256,6 +258,22 @@ fn ledgers(tokens: &Arc<Store>, config: &Config) -> Result<Arc<Store>, std::io::
             Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, mistake))
         }
         Err(_) => Ok(Arc::new(Store::Memory(token_keeper::store::Memory::default()))),
+    }
+}
+
+/// Between two counts of the accounts where nothing is renewed by itself.
+const COUNTS: std::time::Duration = std::time::Duration::from_secs(30);
+
+impl App {
+    /// Renews what is due, for as long as the function runs; with `sweep=off` it counts the accounts and no more.
+    async fn renew_what_is_due(self: Arc<Self>) {
+        let Some(options) = self.config.sweep else {
+            loop {
+                self.keepers.show_counts().await;
+                tokio::time::sleep(COUNTS).await;
+            }
+        };
+        match self.keepers.sweep(options).await {}
     }
 }
 

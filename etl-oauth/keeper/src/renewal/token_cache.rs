@@ -1,6 +1,6 @@
 //! The newest record that this replica knows of, and how it learns of a newer one.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use jiff::Timestamp;
 
@@ -97,6 +97,9 @@ impl Keeper {
 
     /// In the metrics.
     pub(super) fn show(&self, state: State) {
+        if !self.0.shown.load(Ordering::Acquire) {
+            return;
+        }
         for each in State::ALL {
             let labels = [("account", self.account().to_owned()), ("state", each.as_str().to_owned())];
             metrics::gauge!("etl_oauth_account_state", &labels).set(f64::from(u8::from(each == state)));
