@@ -7,6 +7,7 @@ mod file;
 mod gateway;
 #[cfg(feature = "gateway")]
 mod gateway_api;
+mod key;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 #[cfg(any(feature = "kubernetes", feature = "nats"))]
@@ -29,6 +30,7 @@ pub use file::Files;
 pub use gateway::{Gateway, Layout};
 #[cfg(feature = "gateway")]
 pub use gateway_api::GatewayApi;
+pub use key::{Key, Kind};
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::Kubernetes;
 pub use memory::Memory;
@@ -50,6 +52,9 @@ use crate::{
 
 /// The account of a function that has but one.
 pub const DEFAULT_ACCOUNT: &str = "default";
+
+/// The connection that has no name: the only one of a program that is configured with one OAuth client.
+pub const DEFAULT_CONNECTION: &str = "default";
 
 /// A record's version in its store: made by the store, compared and never read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,10 +214,7 @@ pub type Changes = mpsc::Receiver<String>;
 /// # Errors
 /// [`StoreError::Refused`] says this.
 pub fn check_account(account: &str) -> Result<(), StoreError> {
-    let bytes = account.as_bytes();
-    let is_end = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    let is_inner = |byte: &u8| *byte == b'-' || is_end(Some(byte));
-    if is_end(bytes.first()) && is_end(bytes.last()) && bytes.len() <= 63 && bytes.iter().all(is_inner) {
+    if key::is_name(account) {
         return Ok(());
     }
     Err(StoreError::Refused(
