@@ -42,6 +42,7 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         registered: etl_oauth::pages::Registered::Uri,
         register: "https://gateway.example.com/function/etl-oauth/oauth2/callback",
         authorize_url,
+        connection: None,
         account: None,
         state: State::Disabled,
         open: false,
@@ -142,7 +143,7 @@ fn sales(now: Timestamp) -> Vec<Value> {
 }
 
 fn status(store: Store, accounts: Vec<Account>, now: Timestamp) -> Status {
-    Status { verdict: Verdict::of(&store, &accounts, false, now), provider: "gumroad".into(), store, accounts }
+    Status { verdict: Verdict::of(&store, &accounts, false, now), provider: Some("gumroad".into()), store, accounts }
 }
 
 fn store(ok: bool) -> Store {
@@ -156,6 +157,7 @@ fn healthy(now: Timestamp) -> Account {
     let runs: Vec<_> =
         (0..38).map(|nth| run(now, 10 + nth * 60, if nth == 13 { "provider_unavailable" } else { "ok" })).collect();
     Account {
+        connection: "default".into(),
         account: "default".into(),
         who: Some("seller@example.com".into()),
         state: State::Enabled,
@@ -203,6 +205,7 @@ fn degraded(now: Timestamp) -> Account {
 
 fn ill(now: Timestamp) -> Account {
     Account {
+        connection: "default".into(),
         account: "shop".into(),
         state: State::NeedsAuthorisation,
         wanted_scope: Some("view_sales view_profile edit_products".into()),
@@ -228,6 +231,7 @@ fn ill(now: Timestamp) -> Account {
 
 fn fresh() -> Account {
     Account {
+        connection: "default".into(),
         account: "default".into(),
         who: None,
         state: State::Disabled,

@@ -86,9 +86,10 @@ pub(super) fn connections(strings: &mut Strings<'_>, shared: &Shared<'_>) -> (Ve
         }
     };
     // A table is read with variables of its own, once to see which grants there are: a redirect URI needs `public_url`.
-    let redirects = file.tables.iter().any(|table| {
-        Draft::read(&mut Strings::new(&|name| table.get(name))).grant == Grant::AuthorizationCode
-    });
+    let redirects = file
+        .tables
+        .iter()
+        .any(|table| Draft::read(&mut Strings::new(&|name| table.get(name))).grant == Grant::AuthorizationCode);
     let public_url = public_url(strings, redirects, shared.gateway_url);
     let mut connections = Vec::new();
     for index in 0..file.tables.len() {

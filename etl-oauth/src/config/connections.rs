@@ -64,7 +64,8 @@ impl File {
             }
         }
         if file.tables.is_empty() && file.wrong.is_empty() {
-            file.wrong.push((1, "connections: is missing: a connection is a table such as [connections.google]".into()));
+            file.wrong
+                .push((1, "connections: is missing: a connection is a table such as [connections.google]".into()));
         }
         Ok(file)
     }

@@ -281,7 +281,11 @@ fn proxy_allow(strings: &mut Strings<'_>, connections: &[Connection]) -> BTreeMa
     let implied = implied(connections).map(|connection| connection.name.as_str());
     let read = strings.parsed("proxy_allow", |text| {
         // Without a connection there are mistakes enough; the entries can be read all the same.
-        if names.is_empty() { Allow::parse(text).map(|_| BTreeMap::new()) } else { Allow::by_connection(text, &names, implied) }
+        if names.is_empty() {
+            Allow::parse(text).map(|_| BTreeMap::new())
+        } else {
+            Allow::by_connection(text, &names, implied)
+        }
     });
     read.unwrap_or_default()
 }

@@ -279,7 +279,10 @@ fn the_platforms_own_exchange_is_a_route_of_its_gateway_within_the_cluster() {
     };
     let config = at("token_exchange", "http://gateway.openfaas:8080/oauth/token").read().unwrap();
     assert_eq!(config.connections[0].provider.token_url.as_str(), "http://gateway.openfaas:8080/oauth/token");
-    assert_eq!(config.connections[0].provider.api_url.as_ref().unwrap().as_str(), "http://gateway.openfaas:8080/function");
+    assert_eq!(
+        config.connections[0].provider.api_url.as_ref().unwrap().as_str(),
+        "http://gateway.openfaas:8080/function"
+    );
     // The gateway that is configured, and no other.
     let moved =
         at("token_exchange", "http://gateway.openfaas:8080/oauth/token").set("gateway_url", "http://g.other:8080");
@@ -335,7 +338,8 @@ const TWO: &str = "[connections.slack]\nprovider = 'slack'\n[connections.google]
 
 #[test]
 fn a_file_holds_named_connections_each_with_secrets_rules_and_a_redirect_uri_of_its_own() {
-    let config = several(TWO).read().unwrap();
+    let it = several(TWO);
+    let config = it.read().unwrap();
     let names: Vec<_> = config.connections.iter().map(|connection| connection.name.as_str()).collect();
     assert_eq!(names, ["google", "slack"]);
     let google = config.connection("google").unwrap();
@@ -387,15 +391,22 @@ fn mistakes_of_the_file_come_all_at_once_with_line_and_nearest_name() {
 }
 
 #[test]
-fn with_the_file_a_provider_in_the_environment_a_job_without_a_connection_and_a_second_one_in_the_gateway_are_mistakes() {
+fn with_the_file_a_provider_in_the_environment_a_job_without_a_connection_and_a_second_one_in_the_gateway_are_mistakes()
+{
     let told = |it: Setting, wanted: &str| {
         let text = it.mistakes().join("\n");
         assert_eq!(text.matches(wanted).count(), 1, "{wanted}\n--\n{text}");
     };
     told(several(TWO).set("provider", "gumroad"), "provider is set, and connections_file too");
     told(several(TWO).set("token_timeout", "5s"), "token_timeout is set, and connections_file too");
-    told(several(TWO).set("job", "strava"), "job_connection is not set: job=strava runs for the accounts of one of google, slack");
-    told(several(TWO).set("job_connection", "slak"), "job_connection=slak is no connection: is it slack that is meant?");
+    told(
+        several(TWO).set("job", "strava"),
+        "job_connection is not set: job=strava runs for the accounts of one of google, slack",
+    );
+    told(
+        several(TWO).set("job_connection", "slak"),
+        "job_connection=slak is no connection: is it slack that is meant?",
+    );
     told(several(TWO).set("store", "gateway"), "store=gateway holds one connection with one account");
     told(several(TWO).set("proxy_allow", "GET /x"), "proxy_allow has the entry \"GET /x\" without a connection");
     told(several(TWO).set("public_url", ""), "public_url is not set");

@@ -19,8 +19,8 @@ const ROWS: usize = 10;
 pub struct Status {
     /// The whole in one line.
     pub verdict: Verdict,
-    /// The provider's name in the configuration ("gumroad").
-    pub provider: String,
+    /// The provider's name in the configuration ("gumroad"); none where several connections are shown.
+    pub provider: Option<String>,
     /// Where the tokens are kept.
     pub store: Store,
     /// Every account, the one called `default` at least.
@@ -39,6 +39,8 @@ pub struct Store {
 /// One account.
 #[derive(Debug, Clone, Serialize)]
 pub struct Account {
+    /// The connection that it is an account of.
+    pub connection: String,
     /// Its name.
     pub account: String,
     /// The account that granted the tokens, as the provider identifies it.
@@ -244,9 +246,10 @@ mod tests {
         let run = RunRow { at: "2026-01-31T11:00:00Z".parse().unwrap(), outcome: "ok".into(), duration_ms: 412 };
         let status = Status {
             verdict: Verdict { level: Level::Critical, code: "needs_authorisation", message: "Nothing runs.".into() },
-            provider: "gumroad".into(),
+            provider: Some("gumroad".into()),
             store: Store { kind: "gateway".into(), ok: true },
             accounts: vec![Account {
+                connection: "default".into(),
                 account: "default".into(),
                 who: None,
                 state: State::NeedsAuthorisation,
@@ -270,7 +273,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&status).unwrap(),
-            r#"{"verdict":{"level":"critical","code":"needs_authorisation","message":"Nothing runs."},"provider":"gumroad","store":{"kind":"gateway","ok":true},"accounts":[{"account":"default","who":null,"state":"needs_authorisation","generation":7,"scope":"view_sales","wanted_scope":"view_sales","expires_at":"2026-01-31T11:27:38Z","refresh_token":true,"refresh_expires_at":null,"last_renewal":{"at":"2026-01-31T10:27:38Z","outcome":"renewed"},"next_renewal_at":null,"last_run":{"at":"2026-01-31T11:00:00Z","outcome":"ok","duration_ms":412},"error":null,"renewals":[],"runs":[],"authorisations":2}]}"#
+            r#"{"verdict":{"level":"critical","code":"needs_authorisation","message":"Nothing runs."},"provider":"gumroad","store":{"kind":"gateway","ok":true},"accounts":[{"connection":"default","account":"default","who":null,"state":"needs_authorisation","generation":7,"scope":"view_sales","wanted_scope":"view_sales","expires_at":"2026-01-31T11:27:38Z","refresh_token":true,"refresh_expires_at":null,"last_renewal":{"at":"2026-01-31T10:27:38Z","outcome":"renewed"},"next_renewal_at":null,"last_run":{"at":"2026-01-31T11:00:00Z","outcome":"ok","duration_ms":412},"error":null,"renewals":[],"runs":[],"authorisations":2}]}"#
         );
     }
 }

@@ -19,6 +19,7 @@ fn account(state: State, text: &str) -> Account {
     let renewal = RenewalRow { at: "2026-11-21T11:00:00Z".parse().unwrap(), outcome: text.into() };
     let run = RunRow { at: "2026-11-21T11:30:00Z".parse().unwrap(), outcome: text.into(), duration_ms: 412 };
     Account {
+        connection: "default".into(),
         account: text.into(),
         who: Some(text.into()),
         state,
@@ -90,6 +91,7 @@ fn every_page(text: &str) -> Vec<Page> {
             registered: Registered::Uri,
             register: text,
             authorize_url,
+            connection: None,
             account: account_name,
             state,
             open: true,
@@ -98,7 +100,7 @@ fn every_page(text: &str) -> Vec<Page> {
         let store = Store { kind: text.into(), ok: state == State::Enabled };
         let accounts = vec![account(state, text), account(State::Enabled, text)];
         let verdict = Verdict::of(&store, &accounts, false, now());
-        let status = Status { verdict, provider: text.into(), store, accounts };
+        let status = Status { verdict, provider: Some(text.into()), store, accounts };
         pages.push(Page::from(&StatusPage {
             base,
             provider: text,
@@ -115,6 +117,7 @@ fn every_page(text: &str) -> Vec<Page> {
     for (device, failure) in [(true, None), (false, Some(text))] {
         let (account, state) = (Some(text), State::Disabled);
         pages.push(Page::from(&Begin {
+            connection: None,
             base,
             provider: text,
             scopes,
@@ -251,6 +254,7 @@ fn only_pages_that_lead_to_the_provider_name_it_in_their_policy() {
         registered: Registered::Uri,
         register: "http://127.0.0.1:8080/function/etl-oauth/oauth2/callback",
         authorize_url: &authorize_url,
+        connection: None,
         account: None,
         state: State::Disabled,
         open: false,

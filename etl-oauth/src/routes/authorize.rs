@@ -1,7 +1,7 @@
 //! Admission: the credentials of a request are gathered, [`guard::decide`](crate::guard::decide) decides, and a refusal
 //! becomes an answer. Nothing is made, read or asked for a request before it is admitted.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes, HttpBody as _},
@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::{
     App,
+    connection::Named,
     enable::is_taken,
     respond::{self, Asked, problem},
 };
@@ -40,38 +41,44 @@ pub(super) struct Admitted {
 }
 
 impl App {
-    /// Admits a request for `account` in a role, or returns its answer. `csrf` is the token that its form holds.
+    /// Admits a request that concerns the whole function, as [`App::admit`].
+    pub(super) async fn admit_operator(&self, door: Endpoint, asked: &Asked, csrf: &str) -> Result<Who, Response> {
+        let whole = Named { connection: Arc::clone(self.home()), account: DEFAULT_ACCOUNT.to_owned() };
+        self.admit(door, asked, &whole, csrf).await
+    }
+
+    /// Admits a request for an account in a role, or returns its answer. `csrf` is the token that its form holds.
     pub(super) async fn admit(
         &self,
         door: Endpoint,
         asked: &Asked,
-        account: &str,
+        named: &Named,
         csrf: &str,
     ) -> Result<Who, Response> {
-        match self.judge(door, asked, account, csrf).await? {
+        match self.judge(door, asked, named, csrf).await? {
             Decision::Admit(who) => Ok(who),
             Decision::Refuse(refusal) => Err(self.refuse(door, asked, refusal)),
         }
     }
 
-    /// The decision over a request for `account`; an answer where none can be made.
+    /// The decision over a request for an account; an answer where none can be made.
     pub(super) async fn judge(
         &self,
         door: Endpoint,
         asked: &Asked,
-        account: &str,
+        named: &Named,
         csrf: &str,
     ) -> Result<Decision, Response> {
         if matches!(door, Endpoint::Enable | Endpoint::Callback) {
-            self.keepers.check(account).map_err(|err| self.no_account(asked, &err))?;
+            named.connection.keepers.check(&named.account).map_err(|err| self.no_account(asked, &err))?;
         }
         let (operator, pause) = self.operator.judge(&asked.headers, self.clock.now());
         let operator = self.or_session(operator, asked).await;
         let is_first = self.config.enable_auth == EnableAuth::FirstVisit && !is_operator(operator);
         let state = State {
             enable_auth: self.config.enable_auth,
-            taken: is_first && self.is_taken(door, asked, account).await?,
-            named: account != DEFAULT_ACCOUNT,
+            taken: is_first && self.is_taken(door, asked, named).await?,
+            named: named.account != DEFAULT_ACCOUNT,
             closed: false,
             opened: false,
         };
@@ -208,11 +215,11 @@ impl App {
     }
 
     /// Whether the account is authorised, by this replica or another one. Read only where it decides.
-    async fn is_taken(&self, door: Endpoint, asked: &Asked, account: &str) -> Result<bool, Response> {
-        if account != DEFAULT_ACCOUNT || !matches!(door, Endpoint::Enable | Endpoint::Callback) {
+    async fn is_taken(&self, door: Endpoint, asked: &Asked, named: &Named) -> Result<bool, Response> {
+        if named.account != DEFAULT_ACCOUNT || !matches!(door, Endpoint::Enable | Endpoint::Callback) {
             return Ok(false);
         }
-        let keeper = self.keeper(asked, account)?;
+        let keeper = self.keeper(asked, named)?;
         keeper.sync().await;
         // A record that cannot be read may hold tokens: the account does not count as free.
         if keeper.current().is_none() && !keeper.is_store_readable() {

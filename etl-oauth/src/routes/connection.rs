@@ -21,7 +21,7 @@ use token_keeper::{
     grant::{Authority, Credentials, HttpClient},
     provider::Provider,
     renewal::{Announcer, Clock, Keeper, KeeperError, Keepers, Origin, Parts},
-    store::{DEFAULT_ACCOUNT, Store, StoreError, StoreOptions, TokenStore},
+    store::{DEFAULT_ACCOUNT, Store, StoreError, StoreOptions},
     token::Secret,
 };
 
@@ -63,6 +63,10 @@ impl Connection {
     ) -> Result<Self, BoxError> {
         let secrets = connection.secrets.clone();
         let options = store_options(&config.store_options, &connection);
+        if !connection.is_default() {
+            // Makes the folder that the connections' own lie in.
+            open(&config.store, &config.store_options).await?;
+        }
         let store = Arc::new(open(&config.store, &options).await?);
         let credentials = Credentials::mounted(secrets.clone(), connection.key_id.clone());
         let wire = HttpClient::http(connection.policy.token_timeout)?;
@@ -133,7 +137,7 @@ impl Connection {
 /// The options of the store of this connection's records. Those of the connection `default` are the function's own.
 fn store_options(shared: &StoreOptions, connection: &config::Connection) -> StoreOptions {
     let mut options = shared.clone();
-    if !connection.is_default() && options.secrets.folder().as_os_str() != "" {
+    if !connection.is_default() {
         // No function has a dot in its name.
         options.function = format!("{}.c.{}", shared.function, connection.name);
         options.path = options.path.map(|path| path.join(&options.function));
@@ -204,6 +208,11 @@ impl App {
 
     /// The account that a request means by its query, its form, or by nothing.
     pub(super) fn named(&self, asked: &Asked, form: &Fields) -> Result<Named, Response> {
+        self.named_or(asked, form, "")
+    }
+
+    /// The same, where another connection than the implied one is meant by nothing.
+    pub(super) fn named_or(&self, asked: &Asked, form: &Fields, implied: &str) -> Result<Named, Response> {
         let (mut connection, mut account) = (form.connection.clone(), form.account.clone());
         // The query of a callback is the provider's; no such request comes here.
         for (name, value) in url::form_urlencoded::parse(asked.uri.query().unwrap_or_default().as_bytes()) {
@@ -218,7 +227,7 @@ impl App {
                 return Err(self.contradiction(asked));
             }
         }
-        let connection = self.connection(asked, &connection)?;
+        let connection = self.connection(asked, if connection.is_empty() { implied } else { &connection })?;
         let account = if account.is_empty() { DEFAULT_ACCOUNT.to_owned() } else { account };
         let says = |header: &HeaderName, name: &str| asked.headers.get_all(header).iter().all(|value| value == name);
         if !says(&CONNECTION, connection.name()) || !says(&ACCOUNT, &account) {

@@ -4,6 +4,7 @@ mod admin;
 mod authorize;
 mod callback;
 mod confirm;
+mod connection;
 mod device;
 mod done;
 mod enable;
@@ -19,6 +20,7 @@ mod status;
 mod token;
 
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher, Hasher, RandomState},
     sync::{Arc, OnceLock},
 };
@@ -28,20 +30,17 @@ use http::StatusCode;
 use tokio::sync::Semaphore;
 
 use crate::{
-    config::Config,
+    config::{Config, DEFAULT_CONNECTION},
     guard::{Callers, Coalesce, CookieJar, EnableAuth, Key, Operator, ReplayCache, UsedStates, random},
-    job::{Progress, open_ledgers},
     pages::Base,
 };
+use connection::Connection;
 pub use public_record::retriever;
 use respond::{Asked, problem};
-use run_history::Histories;
 use token_keeper::{
-    api::{Api, ApiError},
-    grant::{Authority, Credentials, HttpClient},
-    renewal::{Announcer, Clock, Keeper, KeeperError, Keepers, Origin, Parts},
+    renewal::Clock,
     secrets::Secrets,
-    store::{DEFAULT_ACCOUNT, Store, StoreError, TokenStore},
+    store::DEFAULT_ACCOUNT,
     token::Secret,
     trace_context::{self, Trace},
 };
@@ -57,9 +56,10 @@ pub struct Function(Arc<App>);
 struct App {
     config: Config,
     base: Base,
-    keepers: Keepers,
-    api: Option<Api>,
-    authority: Authority,
+    /// By their names.
+    connections: BTreeMap<String, Arc<Connection>>,
+    /// The one that remembers what belongs to the whole function: `default`, or the first one.
+    home: Arc<Connection>,
     key: Key,
     jar: CookieJar,
     used: UsedStates,
@@ -67,9 +67,6 @@ struct App {
     ended: ReplayCache,
     operator: Operator,
     callers: Callers,
-    histories: Histories,
-    ledgers: Arc<Store>,
-    progress: Progress,
     floor: Coalesce<Vec<job::Run>>,
     description: OnceLock<openapi::Description>,
     /// Places for callers who wait for a run of others.
@@ -84,38 +81,20 @@ impl Function {
     /// When the TLS library does not start, or there is no randomness.
     pub async fn new(config: Config) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let secrets = config.secrets.clone();
-        let store = Arc::new(open(&config).await?);
-        crate::metrics::begin(store.kind(), config.job.name());
-        let credentials = Credentials::mounted(secrets.clone(), config.key_id.clone());
-        let wire = HttpClient::http(config.policy.token_timeout)?;
-        let authority = Authority::new(config.provider.clone(), credentials, wire);
-        let clock = Clock::system();
-        let announcer = {
-            let secrets = secrets.clone();
-            let origin = Origin {
-                function: config.store_options.function.clone(),
-                connection: "default".into(),
-                provider: config.provider.name.clone(),
-                url: config.page("/status"),
-            };
-            Announcer::webhook(origin, move || secrets.read("etl-oauth-notify-url").ok().flatten())?
-        };
-        let keepers = Keepers::new(Parts {
-            authority: authority.clone(),
-            store: Arc::clone(&store),
-            policy: config.policy.clone(),
-            owner: owner(),
-            clock: clock.clone(),
-            announcer,
-        });
-        let first = keepers.get(DEFAULT_ACCOUNT)?;
-        first.sync().await;
-        let id = secrets.read("oauth2-client-id").ok().flatten();
-        let id = id.as_ref().map_or("", Secret::expose);
-        let api = Some(Api::of(Arc::new(config.provider.clone()), id, first)?);
+        let names: Vec<&str> = config.connections.iter().map(|connection| connection.name.as_str()).collect();
+        crate::metrics::begin(&config.store, config.job.name(), &names);
+        let (owner, clock) = (owner(), Clock::system());
+        let mut connections = BTreeMap::new();
+        for connection in &config.connections {
+            let opened = Connection::open(&config, connection.clone(), &owner, &clock).await?;
+            connections.insert(connection.name.clone(), Arc::new(opened));
+        }
+        let home = connections.get(DEFAULT_CONNECTION).or(connections.values().next()).cloned();
+        let home = home.ok_or("there is no connection")?;
+        connection::warn_of(&home.keepers);
         let key = Key::derive(&sealing(&secrets)?, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
         let callers = Callers::new(&config.invoke_auth, secrets.clone(), &config.public_url)?;
-        if (config.proxy_allow.token() || config.proxy_allow.proxy()) && !callers.is_closed() {
+        if !config.proxy_allow.is_empty() && !callers.is_closed() {
             tracing::warn!("proxy_allow opens nothing while invoke_auth is none: anybody could come in");
         }
         let operator = Operator::new(secrets);
@@ -125,7 +104,6 @@ impl Function {
         if operator.is_weak() {
             tracing::warn!("the secret etl-oauth-operator is short enough to be guessed: take 24 random bytes");
         }
-        let ledgers = Arc::new(ledgers(&config).await?);
         let app = Arc::new(App {
             base: Base::new(&config.public_url),
             jar: CookieJar::new(&config.public_url),
@@ -133,31 +111,34 @@ impl Function {
             ended: ReplayCache::new(SESSIONS),
             operator,
             callers,
-            histories: Histories::new(Arc::clone(&ledgers)),
-            ledgers,
-            progress: Progress::default(),
             floor: Coalesce::new(config.min_run_interval),
             description: OnceLock::new(),
             waiting: Semaphore::new(config.max_waiting),
             config,
-            keepers,
-            api,
-            authority,
+            connections,
+            home,
             key,
             clock,
         });
-        let follower = Arc::clone(&app);
-        tokio::spawn(async move { follower.keepers.follow().await });
-        let rememberer = Arc::clone(&app);
-        tokio::spawn(async move { rememberer.show_last_success(DEFAULT_ACCOUNT).await });
-        let authority = app.authority.clone();
-        tokio::spawn(async move { authority.follow().await });
+        for connection in app.connections.values() {
+            let follower = Arc::clone(connection);
+            tokio::spawn(async move { follower.keepers.follow().await });
+            let authority = connection.authority.clone();
+            tokio::spawn(async move { authority.follow().await });
+            let (app, connection) = (Arc::clone(&app), Arc::clone(connection));
+            tokio::spawn(async move { app.show_last_success(&connection, DEFAULT_ACCOUNT).await });
+        }
         Ok(Self(app))
     }
 
     /// Waits for renewals and writes of tokens that go on after the last call: the function's shutdown hook.
     pub fn finished(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        self.0.keepers.finished()
+        let all: Vec<_> = self.0.connections.values().map(|connection| connection.keepers.finished()).collect();
+        async move {
+            for finished in all {
+                finished.await;
+            }
+        }
     }
 
     /// The routes that `/openapi.json` describes, as the service that the template runs.
@@ -167,6 +148,7 @@ impl Function {
             .route("/", routing::get(job::run).post(job::run).head(job::head))
             .route("/enable", routing::get(enable::page).post(enable::start))
             .route("/oauth2/callback", routing::get(callback::arrive).head(callback::head))
+            .route("/oauth2/callback/{connection}", routing::get(callback::arrive_at).head(callback::head))
             .route("/oauth2/confirm", routing::post(confirm::confirm))
             .route("/done", routing::get(done::page))
             .route("/login", routing::get(login::page).post(login::sign_in))
@@ -203,39 +185,6 @@ fn sealing(secrets: &Secrets) -> Result<Secret, Box<dyn std::error::Error + Send
     Ok(Secret::new(random().map_err(|_| "there is no randomness")?))
 }
 
-/// Opens the store. What is wrong with its part of the configuration is a mistake like any other.
-async fn open(config: &Config) -> Result<Store, Box<dyn std::error::Error + Send + Sync>> {
-    let store = Store::open(&config.store, &config.store_options).await.map_err(|err| match err {
-        err @ (StoreError::Config(_) | StoreError::Disabled { .. }) => {
-            std::io::Error::new(std::io::ErrorKind::InvalidInput, crate::config::Mistakes::one(err.to_string())).into()
-        }
-        err => Box::<dyn std::error::Error + Send + Sync>::from(err),
-    })?;
-    let can = store.capabilities();
-    if !(can.read_back && can.compare_and_swap && can.lease) {
-        tracing::warn!(
-            store = store.kind(),
-            "this store can neither read back nor compare nor lock: keep com.openfaas.scale.max at 1, or choose another"
-        );
-    }
-    Ok(store)
-}
-
-/// Opens what the job remembers. Where it only saves calls by that, it may forget with the process.
-async fn ledgers(config: &Config) -> Result<Store, Box<dyn std::error::Error + Send + Sync>> {
-    let opened = open_ledgers(&config.store, &config.store_options, &config.store_options.function).await;
-    opened.or_else(|err| match err {
-        StoreError::Config(_) | StoreError::Disabled { .. } if config.job.needs_ledger() => {
-            let mistake = crate::config::Mistakes::one(format!("job={}: {err}", config.job.name()));
-            Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, mistake).into())
-        }
-        StoreError::Config(_) | StoreError::Disabled { .. } => {
-            Ok(Store::Memory(token_keeper::store::Memory::default()))
-        }
-        err => Err(err.into()),
-    })
-}
-
 /// This replica's name in leases and intents: Kubernetes gives every pod its own host name.
 fn owner() -> String {
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "function".into());
@@ -262,34 +211,6 @@ async fn not_allowed(axum::extract::State(app): State, asked: Asked) -> axum::re
     let words =
         ("That cannot be done here", "this path does not take that method", "The header Allow names what it takes.");
     asked.problem(&app, &problem("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, words))
-}
-
-impl App {
-    /// The provider's API with the tokens of `keeper`.
-    fn api(&self, keeper: Keeper) -> Result<Api, ApiError> {
-        self.api.as_ref().map(|api| api.with(keeper)).ok_or(ApiError::NotConfigured)
-    }
-
-    /// The keeper of an account that a request names.
-    fn keeper(&self, asked: &Asked, account: &str) -> Result<Keeper, axum::response::Response> {
-        self.keepers.get(account).map_err(|err| self.no_account(asked, &err))
-    }
-
-    /// The keeper of an account that a request only uses: one that nobody has begun is an answer, and costs nothing that
-    /// lasts. Accounts with a name begin by the operator or a person alone.
-    async fn existing(&self, asked: &Asked, account: &str) -> Result<Keeper, axum::response::Response> {
-        let found = self.keepers.existing(account).await.map_err(|err| self.no_account(asked, &err))?;
-        found.ok_or_else(|| {
-            let err = ApiError::from(KeeperError::Disabled { account: account.to_owned() });
-            self.api_failed(asked, &err)
-        })
-    }
-
-    fn no_account(&self, asked: &Asked, err: &StoreError) -> axum::response::Response {
-        let words =
-            ("There can be no such account", &*err.to_string(), "Use another name, or none for the account default.");
-        asked.problem(self, &problem("bad_account", StatusCode::BAD_REQUEST, words))
-    }
 }
 
 #[cfg(test)]

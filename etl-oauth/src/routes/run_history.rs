@@ -49,17 +49,18 @@ fn merge<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>, at: impl Fn(&T) -> Timest
     all.truncate(KEPT);
 }
 
-/// The histories of all accounts. Clones are one.
+/// The histories of all accounts of a connection. Clones are one.
 #[derive(Clone, Debug)]
 pub(super) struct Histories {
+    connection: Arc<str>,
     known: Arc<Mutex<BTreeMap<String, History>>>,
     store: Arc<Store>,
 }
 
 impl Histories {
     /// Histories that are kept beside what the job remembers.
-    pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { known: Arc::default(), store }
+    pub(super) fn new(connection: &str, store: Arc<Store>) -> Self {
+        Self { connection: connection.into(), known: Arc::default(), store }
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<String, History>> {
@@ -79,7 +80,7 @@ impl Histories {
         let (this, account) = (self.clone(), account.to_owned());
         let writing = tokio::spawn(async move {
             if let Err(err) = this.write(&account).await {
-                tracing::debug!(account, error = %err, "failed to store the history of the last runs");
+                tracing::debug!(connection = &*this.connection, account, error = %err, "failed to store the history of the last runs");
             }
         });
         let _ = tokio::time::timeout(PATIENCE, writing).await;
@@ -103,7 +104,9 @@ impl Histories {
             let state = JobState::new(Arc::clone(&self.store), account);
             match state.read::<History>(NOTES).await {
                 Ok(entry) => self.add(account, entry.notes),
-                Err(err) => tracing::debug!(account, error = %err, "failed to read the history of the last runs"),
+                Err(err) => {
+                    tracing::debug!(connection = &*self.connection, account, error = %err, "failed to read the history of the last runs")
+                }
             }
         }
         self.known().get(account).cloned().unwrap_or_default()

@@ -1,6 +1,7 @@
 //! Authorising again, at a provider that says whose a token is.
 
 mod admission;
+mod connections;
 mod operation;
 mod session;
 

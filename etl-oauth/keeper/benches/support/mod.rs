@@ -43,6 +43,7 @@ impl Default for World {
         let policy = Policy::of(&provider);
         let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() };
         let parts = Parts {
+            connection: "default".into(),
             authority: Authority::new(provider, Credentials::fixed(client), wire),
             store: Arc::new(Store::Memory(Memory::default())),
             policy,

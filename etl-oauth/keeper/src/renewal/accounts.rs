@@ -8,7 +8,7 @@ use std::{
 use tokio_util::task::TaskTracker;
 
 use super::{Keeper, Parts};
-use crate::store::{DEFAULT_ACCOUNT, StoreError, TokenStore, check_account};
+use crate::store::{Capabilities, DEFAULT_ACCOUNT, StoreError, TokenStore, check_account};
 
 /// One keeper an account, made when it is first asked for; all share store, provider and client.
 pub struct Keepers {
@@ -66,6 +66,12 @@ impl Keepers {
             return Ok(None);
         }
         Ok(Some(self.known().entry(account.to_owned()).or_insert(keeper).clone()))
+    }
+
+    /// The store's name, and what it can do.
+    #[must_use]
+    pub fn store(&self) -> (&'static str, Capabilities) {
+        (self.parts.store.kind(), self.parts.store.capabilities())
     }
 
     /// Whether `account` can be one of this function's.

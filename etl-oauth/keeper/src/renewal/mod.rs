@@ -72,6 +72,9 @@ pub struct Parts {
     pub clock: Clock,
     /// Who is told of changes of an account's state.
     pub announcer: Announcer,
+    /// The name of the connection that the accounts are at; [`DEFAULT_CONNECTION`](crate::store::DEFAULT_CONNECTION) where
+    /// there is but one.
+    pub connection: String,
 }
 
 /// Keeps one account's token valid. Cheap to clone; all clones are one keeper.
@@ -150,6 +153,12 @@ impl Keeper {
     #[must_use]
     pub fn account(&self) -> &str {
         &self.0.account
+    }
+
+    /// The connection that the account is at.
+    #[must_use]
+    pub fn connection(&self) -> &str {
+        &self.0.parts.connection
     }
 
     /// How long a holder of a lease may be silent before it loses it.

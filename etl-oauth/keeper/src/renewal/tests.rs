@@ -140,6 +140,7 @@ impl Setting {
             Clock::new(move || *time.lock().unwrap())
         };
         let parts = Parts {
+            connection: "default".into(),
             authority: over(sandbox.wire()),
             store: Arc::new(Store::Memory(store.clone())),
             policy,

@@ -39,7 +39,7 @@ fn the_status_says_so_too_as_long_as_the_token_lives() {
         let account = Account { refresh_token, ..account(state, "word") };
         let (store, accounts) = (Store { kind: "file".into(), ok: true }, vec![account]);
         let verdict = Verdict::of(&store, &accounts, false, now());
-        let status = Status { verdict, provider: "google".into(), store, accounts };
+        let status = Status { verdict, provider: Some("google".into()), store, accounts };
         let page = StatusPage {
             base: &Base::new(&"https://gateway.example/function/etl-oauth".parse().unwrap()),
             provider: "Google",
@@ -147,6 +147,7 @@ fn o7_the_enable_page_says_what_this_provider_wants_registered() {
             registered,
             register,
             authorize_url: &authorize_url,
+            connection: None,
             account: None,
             state: State::Disabled,
             open: false,

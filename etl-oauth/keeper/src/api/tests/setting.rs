@@ -82,6 +82,7 @@ impl Setting {
         let keeper = Keeper::new(
             "default",
             Parts {
+                connection: "default".into(),
                 policy: Policy::of(&provider),
                 authority: Authority::new(provider, Credentials::fixed(client), wire),
                 store: Arc::new(Store::Memory(memory)),
