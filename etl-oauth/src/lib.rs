@@ -22,13 +22,15 @@ mod metrics;
 pub mod pages;
 #[doc(hidden)]
 pub mod routes;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use axum::Router;
 #[doc(hidden)]
 pub use config::Config;
 #[doc(hidden)]
 pub use routes::Function;
-pub use token_keeper::api;
+pub use token_keeper::{api, http};
 
 use std::{future::ready, io, pin::Pin};
 

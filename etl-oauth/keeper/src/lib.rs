@@ -25,6 +25,8 @@ pub mod token;
 #[doc(hidden)]
 pub mod trace_context;
 
+/// The types of requests and answers.
+pub use http;
 pub use keeper::{Account, Authorization, AuthorizeError, BuildError, Builder, ExchangeError, TokenKeeper};
 pub use provider::Definition;
 pub use renewal::KeeperError;

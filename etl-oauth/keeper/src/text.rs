@@ -35,7 +35,8 @@ pub fn without_tokens(words: &str) -> String {
     shown + rest
 }
 
-fn is_uuid(text: &str) -> bool {
+/// Whether the text is a UUID.
+pub fn is_uuid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(at, byte)| match at {
             8 | 13 | 18 | 23 => byte == b'-',

@@ -105,6 +105,9 @@ fn words(status: &Value, now: Timestamp) -> String {
         let error = &account["error"];
         if error.is_object() {
             fact("trouble", format!("{} ({})", word(&error["message"]), word(&error["error"])));
+            if let Some(reason) = error["reason"].as_str() {
+                fact("reason", reason.to_owned());
+            }
             fact("what to do", word(&error["next"]));
         }
     }

@@ -25,6 +25,7 @@ pub(super) fn invoke(
     let jwks_url = strings.parsed("invoke_jwks_url", endpoint);
     let issuer = strings.text("invoke_issuer");
     let audience = strings.text("invoke_audience");
+    let claim = strings.text("invoke_claim").unwrap_or_else(|| "etl_oauth".into());
     let auth = match kind.unwrap_or("none") {
         "secret" => InvokeAuth::Secret,
         "hmac" => InvokeAuth::Hmac(tolerance),
@@ -41,12 +42,13 @@ pub(super) fn invoke(
             };
             let issuer = needed("invoke_issuer", issuer, "the issuer of the tokens, as their `iss` has it");
             let audience = needed("invoke_audience", audience, "what stands in their `aud`");
-            InvokeAuth::Jwt(JwtRules { issuer, audience, jwks_url, leeway })
+            InvokeAuth::Jwt(JwtRules { issuer, audience, jwks_url, leeway, claim })
         }
         "openfaas" => InvokeAuth::OpenFaas(IamRules {
             gateway_url: gateway_url.cloned().unwrap_or_else(default_gateway),
             function: function(strings, public_url),
             leeway,
+            claim,
         }),
         _ => InvokeAuth::None,
     };

@@ -65,6 +65,10 @@ pub struct Config {
     pub enable_auth: EnableAuth,
     /// What of each connection's API callers may use through this function, by the connection's name.
     pub proxy_allow: BTreeMap<String, Allow>,
+    /// The names of callers who may make connect links.
+    pub links_allow: Vec<String>,
+    /// Below which URLs a connect link may lead its owner back.
+    pub links_return: Vec<Url>,
     /// How callers prove who they are.
     pub invoke_auth: InvokeAuth,
     /// The watchdog's limit of a call, which it ends with 504; none where the variable `exec_timeout` is `0`.
@@ -177,6 +181,8 @@ impl Config {
         let (connections, public_url) = connections(strings, &shared);
         let job_connection = job_connection(strings, &connections, &job);
         let proxy_allow = proxy_allow(strings, &connections);
+        let links_allow = list(&strings.text("links_allow").unwrap_or_default());
+        let links_return = strings.parsed("links_return", |text| list(text).iter().map(|url| endpoint(url)).collect());
         let invoke_auth = invoke::invoke(strings, &secrets, public_url.as_ref(), gateway_url.as_ref());
 
         let operator = secrets.is_mounted("etl-oauth-operator");
@@ -206,6 +212,8 @@ impl Config {
                     session_lifetime: session_lifetime.unwrap_or(Duration::from_hours(12)),
                     show_result: show_result.unwrap_or(false),
                     proxy_allow,
+                    links_allow,
+                    links_return: links_return.unwrap_or_default(),
                     invoke_auth,
                     max_waiting: match max_inflight {
                         0 => MAX_WAITING,
@@ -265,6 +273,11 @@ fn job(strings: &mut Strings<'_>) -> Option<Job> {
             .map(|plan| Job::Extract(plan.into())),
         _ => Some(Job::Gumroad),
     }
+}
+
+/// The entries of a list with commas.
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
 }
 
 /// The connection that is meant where none is named.

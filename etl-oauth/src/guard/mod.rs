@@ -20,7 +20,9 @@ pub use coalesce::{Coalesce, Landed, Place};
 pub use cookie::CookieJar;
 pub use csrf::Csrf;
 pub use grant_diff::{Concern, concerns};
-pub use invoke::{Call, Caller, Callers, IamRules, InvokeAuth, Judged, JwtRules, Progress, SignedBody, digest_fits};
+pub use invoke::{
+    Call, Caller, Callers, IamRules, Identity, InvokeAuth, Judged, JwtRules, Progress, Rights, SignedBody, digest_fits,
+};
 pub use key::Key;
 pub(crate) use key::random;
 pub use oauth_state::{Pending, StateError, UsedStates, Wish};

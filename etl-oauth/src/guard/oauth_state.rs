@@ -15,6 +15,7 @@ const PURPOSE: &str = "state";
 /// cookie that must come back beside it, so that another person's callback is not taken (RFC 6749 §10.12).
 #[derive(Clone, Debug)]
 pub struct Pending {
+    link: Option<String>,
     connection: String,
     account: String,
     verifier: Secret,
@@ -23,6 +24,8 @@ pub struct Pending {
 
 #[derive(Serialize, Deserialize)]
 struct Sealed<'a> {
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    link: Option<&'a str>,
     #[serde(rename = "c")]
     connection: &'a str,
     #[serde(rename = "a")]
@@ -43,6 +46,8 @@ pub struct Wish<'a> {
     pub connection: &'a str,
     /// The account at it.
     pub account: &'a str,
+    /// The id of the connect link by which it begins.
+    pub link: Option<&'a str>,
 }
 
 /// Why a callback is not taken. For all of them a person begins again.
@@ -129,13 +134,14 @@ impl Pending {
         let verifier = random()?;
         let cookie = random()?;
         let ends_at = now + SignedDuration::try_from(lifetime).unwrap_or(SignedDuration::from_hours(1));
-        let Wish { connection, account } = wish;
+        let Wish { connection, account, link } = wish;
         let browser = &*fingerprint(&cookie);
-        let sealed = Sealed { connection, account, verifier: &verifier, ends_at: ends_at.as_second(), browser };
+        let sealed = Sealed { link, connection, account, verifier: &verifier, ends_at: ends_at.as_second(), browser };
         let state = key.seal(PURPOSE, &serde_json::to_vec(&sealed).unwrap_or_default())?;
         let header = jar.set(&cookie_name(&state), &cookie, lifetime);
         let (connection, account) = (connection.to_owned(), account.to_owned());
-        Ok((Self { connection, account, verifier: Secret::new(verifier), ends_at }, state, header))
+        let link = link.map(str::to_owned);
+        Ok((Self { link, connection, account, verifier: Secret::new(verifier), ends_at }, state, header))
     }
 
     /// Opens a callback's `state`: sealed by us, begun in this browser, in time, and not used as far as `used` knows.
@@ -168,7 +174,8 @@ impl Pending {
             return Err(StateError::Used);
         }
         let (connection, account) = (sealed.connection.to_owned(), sealed.account.to_owned());
-        Ok(Self { connection, account, verifier: Secret::new(sealed.verifier), ends_at })
+        let link = sealed.link.map(str::to_owned);
+        Ok(Self { link, connection, account, verifier: Secret::new(sealed.verifier), ends_at })
     }
 
     /// Uses the state up, whatever comes after.
@@ -183,6 +190,12 @@ impl Pending {
     #[must_use]
     pub fn forget(jar: &CookieJar, state: &str) -> Option<HeaderValue> {
         jar.set(&cookie_name(state), "", Duration::ZERO)
+    }
+
+    /// The id of the connect link by which it was begun.
+    #[must_use]
+    pub fn link(&self) -> Option<&str> {
+        self.link.as_deref()
     }
 
     /// The connection.
@@ -232,7 +245,7 @@ mod tests {
 
     use super::*;
 
-    const WISH: Wish<'_> = Wish { connection: "default", account: "default" };
+    const WISH: Wish<'_> = Wish { connection: "default", account: "default", link: None };
     use crate::guard::Csrf;
 
     struct Browser {

@@ -179,10 +179,20 @@ impl From<Box<dyn std::error::Error + Send + Sync>> for JobError {
             Ok(api) => return Self::Api(*api),
             Err(other) => other,
         };
+        let other = match other.downcast::<KeeperError>() {
+            Ok(token) => return Self::Api(ApiError::Token(*token)),
+            Err(other) => other,
+        };
         match other.downcast::<Self>() {
             Ok(own) => *own,
             Err(other) => Self::Failed(other.to_string()),
         }
+    }
+}
+
+impl From<serde_json::Error> for JobError {
+    fn from(err: serde_json::Error) -> Self {
+        Self::Failed(err.to_string())
     }
 }
 
@@ -234,11 +244,29 @@ impl JobError {
         "sink",
     ];
 
+    /// What may be shown to a caller who proved nothing: without the API's own words, which may hold what the account holds.
+    #[must_use]
+    pub(crate) fn for_strangers(&self) -> String {
+        match self {
+            Self::Api(err) => err.clone().without_message().to_string(),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether the job did not run because there is no account to run it for: nothing was asked of any provider or API,
     /// and nothing failed.
     #[must_use]
     pub fn wants_an_account(&self) -> bool {
         matches!(self, Self::Api(ApiError::Token(KeeperError::Disabled { .. })))
+    }
+
+    /// The provider's own reason, where its definition lets one through.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Api(err) => err.reason(),
+            _ => None,
+        }
     }
 
     /// What a person should do about it.

@@ -70,6 +70,8 @@ async fn a_job_of_ones_own_has_typed_input_and_output() {
     assert!(outcome.html.contains("word=%3Cnone%3E") && outcome.text.ends_with("}\n"));
     let outcome = own.run(Context { input: r#"{"word":"a&b"}"#.into(), ..at.clone() }).await.unwrap();
     assert_eq!(outcome.json["asked"], "word=a%26b");
+    let outcome = own.run(Context { input: "word=a%26b&x=".into(), ..at.clone() }).await.unwrap();
+    assert_eq!(outcome.json["asked"], "word=a%26b", "a form");
     for (wrong, words) in [("{", "EOF"), (r#"{"word":7}"#, "word: invalid type: integer"), ("{} {}", "trailing")] {
         let err = own.run(Context { input: wrong.into(), ..at.clone() }).await.unwrap_err();
         assert_eq!((err.code(), err.status()), ("bad_input", StatusCode::BAD_REQUEST));
@@ -87,13 +89,18 @@ async fn a_job_of_ones_own_remembers_and_its_errors_keep_their_meaning() {
         }
         Ok(context.ledger.write("runs", entry).await?.notes)
     }
-    let s = Setting::new(Facts::default(), |_, _| StatusCode::FORBIDDEN.into_response()).await;
+    let refused = |_, _| (StatusCode::FORBIDDEN, "the marker of the account").into_response();
+    let s = Setting::new(Facts::default(), refused).await;
     let (own, folder, store) = (Job::Own(Own::new(counting)), tempfile::tempdir().unwrap(), store());
     for count in [1, 2] {
         assert_eq!(own.run(context(&s, &store, folder.path())).await.unwrap().json, count);
     }
     let err = own.run(context(&s, &store, folder.path())).await.unwrap_err();
     assert!(matches!(&err, JobError::Api(ApiError::Status { .. })), "{err:?}");
+    assert_eq!(err.to_string(), "the API answered 403 to GET /x: the marker of the account");
+    assert_eq!(err.for_strangers(), "the API answered 403 to GET /x", "the API's words are not for strangers");
+    let token = KeeperError::Disabled { account: "default".into() };
+    assert_eq!(JobError::from(crate::BoxError::from(token)).status(), StatusCode::CONFLICT);
     let overtaken = JobError::from(crate::BoxError::from(JobError::Overtaken));
     assert_eq!(overtaken.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(JobError::from(crate::BoxError::from("my words")).to_string(), "my words");

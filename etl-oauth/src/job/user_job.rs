@@ -27,7 +27,7 @@ struct Fragment<'a> {
 }
 
 impl Own {
-    /// The function `job`. The input is the request's body as JSON, and the default where that is empty, as a schedule
+    /// The function `job`. The input is the request's body as JSON or as a form, and the default where that is empty, as a schedule
     /// leaves it; the output is JSON for a machine, and the same indented for people.
     pub fn new<C, I, O, E, F>(job: impl Fn(C, I) -> F + Send + Sync + 'static) -> Self
     where
@@ -65,6 +65,8 @@ impl Own {
 
 /// Reads an input. The error names the field (`orders[2].after`) and what is wrong with it: the body is the caller's own.
 fn read<I: DeserializeOwned>(body: &[u8]) -> Result<I, JobError> {
+    let form = form(body);
+    let body = form.as_deref().unwrap_or(body);
     let mut json = serde_json::Deserializer::from_slice(body);
     let input = serde_path_to_error::deserialize(&mut json).map_err(|err| {
         let (path, why) = (err.path().to_string(), err.inner());
@@ -72,4 +74,17 @@ fn read<I: DeserializeOwned>(body: &[u8]) -> Result<I, JobError> {
     })?;
     json.end().map_err(|err| JobError::Input(err.to_string()))?;
     Ok(input)
+}
+
+/// A form (`a=1&b=2`), as webhooks of commands send it, as a JSON object of texts; `None` for JSON.
+fn form(body: &[u8]) -> Option<Vec<u8>> {
+    let name = body.split(|byte| *byte == b'=').next().filter(|name| name.len() < body.len())?;
+    let of_a_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.%+[]~*".contains(byte);
+    if !name.iter().all(of_a_name) || name.starts_with(b"[") {
+        return None;
+    }
+    let fields = url::form_urlencoded::parse(body);
+    let fields: serde_json::Map<_, _> =
+        fields.map(|(name, value)| (name.into_owned(), value.into_owned().into())).collect();
+    serde_json::to_vec(&fields).ok()
 }

@@ -19,6 +19,9 @@ pub struct Problem {
     pub message: String,
     /// What to do next.
     pub next: String,
+    /// The provider's own reason, from the fields that its definition lets through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The status it is answered with.
     #[serde(skip)]
     pub status: StatusCode,

@@ -53,6 +53,7 @@ fn problem(text: &str) -> Problem {
         error: text.into(),
         message: text.into(),
         next: text.into(),
+        reason: None,
         status: StatusCode::BAD_GATEWAY,
         title: text.into(),
         link: Some(("/enable", text.into())),
@@ -73,7 +74,7 @@ fn every_page(text: &str) -> Vec<Page> {
         Page::from(&JobResult { base, provider: text, html: "<h1>Result</h1>", at: now(), now: now() }),
         problem(text).page(base),
     ];
-    let owner = |id: &str| Subject { id: format!("{id}{text}"), name: Some(text.into()) };
+    let owner = |id: &str| Subject { id: format!("{id}{text}"), name: Some(text.into()), email: None };
     let concerns = [
         Concern::OtherOwner { from: owner("1"), to: Some(owner("2")) },
         Concern::OtherOwner { from: owner("1"), to: None },

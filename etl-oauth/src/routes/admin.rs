@@ -42,7 +42,8 @@ pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) ->
         Err(err) => {
             let err = ApiError::from(err);
             let words = ("The token was not renewed", &*err.to_string(), err.next_step());
-            Err(asked.problem(&app, &problem(err.code(), err.status(), words).with_link("/status", "To the status")))
+            let problem = problem(err.code(), err.status(), words).with_reason(err.reason());
+            Err(asked.problem(&app, &problem.with_link("/status", "To the status")))
         }
     }
 }

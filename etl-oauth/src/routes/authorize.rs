@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     guard::{
-        AuthOutcome, Call, Caller, Credentials, Csrf, Decision, EnableAuth, Endpoint, InvokeAuth, Progress, Refusal,
-        SignedBody, Site, State, Who, decide, digest_fits,
+        AuthOutcome, Call, Caller, Credentials, Csrf, Decision, EnableAuth, Endpoint, Identity, InvokeAuth, Progress,
+        Refusal, SignedBody, Site, State, Who, decide, digest_fits,
     },
     pages::Problem,
 };
@@ -34,6 +34,8 @@ const STRANGERS_BODY_LIMIT: usize = 16 << 10;
 pub(super) struct Admitted {
     /// Its role.
     pub(super) who: Who,
+    /// Who the caller is, where it is one.
+    pub(super) caller: Identity,
     /// Under which name the call is remembered, where it may come only once.
     pub(super) once: Option<String>,
     /// The body of the call: checked where it is signed, else not read yet.
@@ -135,7 +137,7 @@ impl App {
                         self.callers.release(once);
                     }
                 })?;
-                Ok(Admitted { who, once: judged.once, body })
+                Ok(Admitted { who, caller: judged.identity, once: judged.once, body })
             }
             Decision::Refuse(refusal) => Err(self.refuse(door, asked, refusal)),
         }
@@ -171,6 +173,14 @@ impl App {
             }
         };
         Err(self.refuse(door, asked, Refusal::Caller(wrong)))
+    }
+
+    /// Refuses a caller whose rights do not name the account.
+    pub(super) fn check_rights(&self, asked: &Asked, caller: &Identity, named: &Named) -> Result<(), Response> {
+        if caller.rights().allow(named.connection.name(), &named.account) {
+            return Ok(());
+        }
+        Err(self.refuse(Endpoint::Token, asked, Refusal::Forbidden))
     }
 
     /// The body of a call that was let in as `who`, as a job's input: as much as is held for one of its kind.

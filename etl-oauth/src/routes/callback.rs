@@ -250,7 +250,8 @@ impl App {
     }
 
     fn not_exchanged(&self, asked: &Asked, failure: &Failure) -> Response {
-        tracing::warn!(class = failure.class().as_str(), error = %failure, "the code could not be exchanged");
+        let (class, reason) = (failure.class().as_str(), failure.reason());
+        tracing::warn!(class, reason, error = %failure, "the code could not be exchanged");
         let message = format!("{failure}; nothing was stored");
         let next = match failure.class() {
             FailureKind::InvalidGrant => "Begin again: a code is good once, and for minutes.",
@@ -258,7 +259,7 @@ impl App {
         };
         let words = ("The provider gave no token", &*message, next);
         let error = failure.code().unwrap_or(failure.class().as_str()).to_owned();
-        asked.problem(self, &again(problem(&error, StatusCode::BAD_GATEWAY, words)))
+        asked.problem(self, &again(problem(&error, StatusCode::BAD_GATEWAY, words).with_reason(failure.reason())))
     }
 }
 

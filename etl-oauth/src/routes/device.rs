@@ -89,7 +89,7 @@ impl App {
         let invitation = keeper.invite().await.map_err(|failure| {
             let words = ("The provider gave no code", &*failure.to_string(), failure.class().next_step());
             let error = failure.code().unwrap_or(failure.class().as_str()).to_owned();
-            let problem = problem(&error, StatusCode::BAD_GATEWAY, words);
+            let problem = problem(&error, StatusCode::BAD_GATEWAY, words).with_reason(failure.reason());
             asked.problem(self, &problem.with_link("/enable", "Try again"))
         })?;
         if asked.wants_html() {

@@ -58,7 +58,7 @@ pub(super) async fn start(State(app): AppState, asked: Asked, form: Posted) -> R
     if named.connection.provider().grant != Grant::AuthorizationCode {
         return app.begin(&asked, &named, who).await;
     }
-    app.lead_to_provider(&asked, &named, who == Who::Operator).await
+    app.lead_to_provider(&asked, &named, None, who == Who::Operator).await
 }
 
 /// Whether it is authorised: then only an operator may authorise it again.
@@ -67,18 +67,19 @@ pub(super) fn is_taken(keeper: &Keeper) -> bool {
 }
 
 impl App {
-    /// Begins an authorisation of the account: leads the browser to the provider. `known` says whether it is not a
-    /// stranger's.
+    /// Begins an authorisation of the account, by a connect link or without: leads the browser to the provider. `known` says
+    /// whether it is not a stranger's.
     pub(super) async fn lead_to_provider(
         &self,
         asked: &Asked,
         named: &Named,
+        link: Option<&str>,
         known: bool,
     ) -> Result<Response, Response> {
         let (now, connection) = (self.clock.now(), &named.connection);
         let not_ready = |failure: Failure| self.not_ready(asked, &failure);
         let provider = connection.authority.ready().await.map_err(not_ready)?;
-        let wish = Wish { connection: connection.name(), account: &named.account };
+        let wish = Wish { connection: connection.name(), account: &named.account, link };
         let (pending, state, cookie) = Pending::begin(&self.key, &self.jar, wish, self.config.state_lifetime, now)
             .map_err(|_| self.no_randomness(asked))?;
         let client = connection.authority.client(now).map_err(|failure| {
@@ -102,7 +103,7 @@ impl App {
     fn not_ready(&self, asked: &Asked, failure: &Failure) -> Response {
         let words = ("The provider cannot be asked", &*failure.to_string(), failure.class().next_step());
         let error = failure.code().unwrap_or(failure.class().as_str()).to_owned();
-        let problem = problem(&error, StatusCode::BAD_GATEWAY, words);
+        let problem = problem(&error, StatusCode::BAD_GATEWAY, words).with_reason(failure.reason());
         asked.problem(self, &problem.with_link("/enable", "Try again"))
     }
 

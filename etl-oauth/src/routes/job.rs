@@ -27,7 +27,7 @@ use super::{
 use crate::{
     config::duration,
     format::whole,
-    guard::{Endpoint, Landed, Place, Refusal, Who},
+    guard::{Endpoint, Identity, Landed, Place, Refusal, Who},
     job::{Apis, Context, JobError, JobState, Outcome},
     pages::{JobResult, Page, Problem, Ran, RunRow},
 };
@@ -42,7 +42,7 @@ const WAIT_AGAIN: u64 = 5;
 
 /// `GET` and `POST`: what a browser, cron-connector and a caller send alike.
 pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Result<Response, Response> {
-    let Admitted { who, once, body } = app.admit_caller(Endpoint::Job, &asked, body, true).await?;
+    let Admitted { who, caller, once, body } = app.admit_caller(Endpoint::Job, &asked, body, true).await?;
     let proved = who != Who::Anyone;
     // Runs of anonymous callers share one outcome, which has to be the same for all of them.
     let input = if app.config.job.takes_input() { app.input(&asked, who, body).await? } else { Bytes::new() };
@@ -59,6 +59,7 @@ pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Resul
                 Refusal::Caller("one account is run for known callers alone"),
             ));
         }
+        app.check_rights(&asked, &caller, &named)?;
         let keeper = app.existing(&asked, &named).await?;
         let outcome = app.run_these(vec![(named.connection, keeper)], &input, app.time_for(&asked)).await;
         app.settle_call(once.as_deref(), &outcome);
@@ -67,7 +68,7 @@ pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Resul
     }
     match app.floor.enter(proved, started_at) {
         Place::Run(landed) => {
-            let outcome = Arc::new(app.run_all(&input, app.time_for(&asked)).await);
+            let outcome = Arc::new(app.run_all(&caller, &input, app.time_for(&asked)).await);
             // A run that failed only because no account is authorised made no API call: the next one may soon find better
             // news. Each of them reads the store, so that there is one a second, however many callers come.
             if outcome.iter().all(|run| run.result.as_ref().is_err_and(|err| err.status() == StatusCode::CONFLICT)) {
@@ -150,13 +151,15 @@ impl App {
         Err(asked.problem(self, &problem("bad_connection", StatusCode::BAD_REQUEST, words)))
     }
 
-    /// Runs the job for every authorised account, a few at a time; one that fails stops no other. Where there is none, that
-    /// is the failure of the account `default`. In the order of the accounts' names.
-    async fn run_all(self: &Arc<Self>, input: &Bytes, limit: Option<Duration>) -> Vec<Run> {
+    /// Runs the job for every authorised account, a few at a time; one that fails stops no other; a caller's
+    /// call runs those that it may use. Where there is none, that is the failure of the account `default`. In the order of the accounts' names.
+    async fn run_all(self: &Arc<Self>, caller: &Identity, input: &Bytes, limit: Option<Duration>) -> Vec<Run> {
         let connections = self.job_connections();
         let mut keepers = Vec::new();
         for connection in &connections {
-            let authorised = connection.keepers.all().await.into_iter().filter(is_taken);
+            let rights = caller.rights();
+            let allowed = |keeper: &Keeper| is_taken(keeper) && rights.allow(connection.name(), keeper.account());
+            let authorised = connection.keepers.all().await.into_iter().filter(allowed);
             keepers.extend(authorised.map(|keeper| (Arc::clone(connection), keeper)));
         }
         if keepers.is_empty() {
@@ -293,7 +296,7 @@ impl App {
         match &run.outcome[..] {
             // One account is the rule, and its result is the answer.
             [Run { result: Ok(outcome), .. }] => self.ran(asked, see, run.started_at, &outcome.json, &outcome.html),
-            [Run { result: Err(err), .. }] => self.job_failed(asked, err),
+            [Run { result: Err(err), .. }] => self.job_failed(asked, see, err),
             runs => self.all_ran(asked, see, run.started_at, runs),
         }
     }
@@ -381,7 +384,7 @@ impl App {
     /// Several accounts: each one's outcome. When one failed the whole is that failure, so that a queue tries again; a
     /// failure that may pass comes before one that only a person can mend.
     fn all_ran(&self, asked: &Asked, see: bool, at: Timestamp, runs: &[Run]) -> Response {
-        let accounts: Vec<Value> = runs.iter().map(|run| self.tell(see, run)).collect();
+        let accounts: Vec<Value> = runs.iter().map(|run| tell(see, run)).collect();
         let worst = runs.iter().filter_map(|run| run.result.as_ref().err()).max_by_key(|err| err.status().as_u16());
         let json = json!({ "accounts": accounts });
         match worst {
@@ -395,45 +398,51 @@ impl App {
                 });
                 self.ran(asked, see, at, &json, &html.collect::<String>())
             }
-            Some(err) if asked.is_browser() => self.job_failed(asked, err),
+            Some(err) if asked.is_browser() => self.job_failed(asked, see, err),
             Some(err) => respond::json(err.status(), &json),
         }
     }
 
-    fn tell(&self, see: bool, run: &Run) -> Value {
-        let mut told = json!({ "connection": run.connection, "account": run.account, "outcome": "ok" });
-        match &run.result {
-            Ok(outcome) if see => told["result"] = outcome.json.clone(),
-            Ok(_) => {}
-            Err(err) => {
-                let problem = describe(err);
-                told["outcome"] = problem.error.into();
-                told["message"] = problem.message.into();
-                told["next"] = problem.next.into();
-            }
-        }
-        told
-    }
-
-    fn job_failed(&self, asked: &Asked, err: &JobError) -> Response {
+    fn job_failed(&self, asked: &Asked, see: bool, err: &JobError) -> Response {
         let enable = self.config.page("/enable");
         if err.status() == StatusCode::CONFLICT {
             if asked.is_browser() {
                 return respond::redirect(StatusCode::TEMPORARY_REDIRECT, &enable, []);
             }
-            let body = json!({
+            let mut body = json!({
                 "error": "needs_authorisation",
                 "message": err.to_string(),
                 "next": "Open enable_url in a browser and allow access.",
                 "enable_url": enable,
             });
+            if let Some(reason) = err.reason() {
+                body["reason"] = reason.into();
+            }
             return respond::json(StatusCode::CONFLICT, &body);
         }
-        asked.problem(self, &describe(err))
+        asked.problem(self, &describe(see, err))
     }
 }
 
-fn describe(err: &JobError) -> Problem {
-    problem(err.code(), err.status(), ("The job failed", &err.to_string(), err.next_step()))
+fn tell(see: bool, run: &Run) -> Value {
+    let mut told = json!({ "connection": run.connection, "account": run.account, "outcome": "ok" });
+    match &run.result {
+        Ok(outcome) if see => told["result"] = outcome.json.clone(),
+        Ok(_) => {}
+        Err(err) => {
+            let problem = describe(see, err);
+            told["outcome"] = problem.error.into();
+            told["message"] = problem.message.into();
+            told["next"] = problem.next.into();
+        }
+    }
+    told
+}
+
+fn describe(see: bool, err: &JobError) -> Problem {
+    let message = if see { err.to_string() } else { err.for_strangers() };
+    let reason = if see { err.reason() } else { None };
+    problem(err.code(), err.status(), ("The job failed", &message, err.next_step()))
+        .with_reason(reason)
         .with_link("/", "Run it again")
 }

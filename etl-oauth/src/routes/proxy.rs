@@ -152,22 +152,27 @@ pub(super) async fn pass(State(app): AppState, asked: Asked, request: Request<Bo
     let (parts, body) = request.into_parts();
     let opened = app.connections.values().any(|connection| connection.allow.proxy());
     let admitted = app.admit_caller(Endpoint::Proxy, &asked, body, opened).await?;
-    pass_on(&app, &asked, Request::from_parts(parts, admitted.body)).await
+    let named = app.by_headers(&asked)?;
+    app.check_rights(&asked, &admitted.caller, &named)?;
+    pass_on(&app, &asked, &named, Request::from_parts(parts, admitted.body)).await
 }
 
 /// The same for a caller who is let in.
-pub(super) async fn pass_on(app: &App, asked: &Asked, request: Request<Body>) -> Result<Response, Response> {
+pub(super) async fn pass_on(
+    app: &App,
+    asked: &Asked,
+    named: &Named,
+    request: Request<Body>,
+) -> Result<Response, Response> {
     let (parts, body) = request.into_parts();
     let asked_for = parts.uri.path().strip_prefix("/proxy/");
     let depth = asked_for.map_or(0, |path| path.matches('/').count());
     let path = asked_for.and_then(ApiPath::read);
-    let connection = app.connection(asked, by_header(&parts.headers, &CONNECTION, ""))?;
+    let connection = &named.connection;
     let Some(path) = path.filter(|path| connection.allow.allows(&parts.method, path)) else {
         return Err(app.not_opened(asked, "proxy_allow has no entry for this method and path"));
     };
-    let account = by_header(&parts.headers, &ACCOUNT, DEFAULT_ACCOUNT).to_owned();
-    let named = Named { connection: Arc::clone(connection), account };
-    let keeper = app.existing(asked, &named).await?;
+    let keeper = app.existing(asked, named).await?;
     let failed = |err: ApiError| app.api_failed(asked, &err);
     let api = connection.api(keeper);
     let body = payload(&parts.headers, body).await.map_err(|()| {
@@ -244,6 +249,13 @@ fn remove(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
 }
 
 impl App {
+    /// The account that the headers of a call name.
+    fn by_headers(&self, asked: &Asked) -> Result<Named, Response> {
+        let connection = Arc::clone(self.connection(asked, by_header(&asked.headers, &CONNECTION, ""))?);
+        let account = by_header(&asked.headers, &ACCOUNT, DEFAULT_ACCOUNT).to_owned();
+        Ok(Named { connection, account })
+    }
+
     /// The answer to an authenticated caller who asks for what `proxy_allow` does not open.
     pub(super) fn not_opened(&self, asked: &Asked, message: &str) -> Response {
         let next = "Ask the operator of this function to add `token` or `METHOD /path` to proxy_allow.";
@@ -258,7 +270,8 @@ impl App {
             err => err.status(),
         };
         let words = ("The API cannot be used", &*err.to_string(), err.next_step());
-        let mut response = asked.problem(self, &problem(err.code(), status, words)).into_response();
+        let problem = problem(err.code(), status, words).with_reason(err.reason());
+        let mut response = asked.problem(self, &problem).into_response();
         if let Some(wait) = err.retry_after() {
             response.headers_mut().insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
         }

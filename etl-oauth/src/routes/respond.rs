@@ -164,6 +164,7 @@ pub(super) fn problem(error: &str, status: StatusCode, (title, message, next): (
         error: error.to_owned(),
         message: message.to_owned(),
         next: next.to_owned(),
+        reason: None,
         status,
         title: title.to_owned(),
         link: None,
@@ -173,6 +174,11 @@ pub(super) fn problem(error: &str, status: StatusCode, (title, message, next): (
 impl Problem {
     pub(super) fn with_link(mut self, path: &'static str, words: &str) -> Self {
         self.link = Some((path, words.to_owned()));
+        self
+    }
+
+    pub(super) fn with_reason(mut self, reason: Option<&str>) -> Self {
+        self.reason = reason.map(str::to_owned);
         self
     }
 }

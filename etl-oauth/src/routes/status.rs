@@ -132,7 +132,8 @@ impl App {
         let error = health.and_then(|health| {
             let class = health.class?;
             let message = health.detail.clone().unwrap_or_default();
-            Some(problem(class.as_str(), StatusCode::OK, (class.as_str(), &message, class.next_step())))
+            let problem = problem(class.as_str(), StatusCode::OK, (class.as_str(), &message, class.next_step()));
+            Some(problem.with_reason(health.reason.as_deref()))
         });
         let unsaved = (!keeper.is_saved()).then(|| {
             let class = FailureKind::StoreUnavailable;

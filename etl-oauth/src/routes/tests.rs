@@ -65,6 +65,11 @@ async fn provider() -> String {
     let router = Router::new()
         .route("/token", routing::post(token))
         .route("/revoke", routing::post(revoke).get(|| async move { Json(shown.lock().unwrap().clone()) }))
+        .route("/refuse", routing::post(|| async {
+            let trace = "token 1//0gAbCdEfGhIjKlMnOpQr is dead";
+            let body = json!({ "error": "invalid_grant", "error_subtype": "invalid_rapt", "trace": trace, "hint": "marker" });
+            (StatusCode::BAD_REQUEST, Json(body))
+        }))
         .route("/me", routing::get(me))
         .route("/.well-known/openid-configuration", routing::get(|| async { Json(metadata) }))
         .route("/keys", routing::get(|| async { Json(keys) }));

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{
     State as AppState,
+    authorize::Admitted,
     respond::{self, Asked, Fields},
 };
 use crate::{format::whole, guard::Endpoint};
@@ -13,8 +14,9 @@ use crate::{format::whole, guard::Endpoint};
 /// `GET`: the access token, never the refresh token.
 pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response, Response> {
     let opened = app.connections.values().any(|connection| connection.allow.token());
-    app.admit_caller(Endpoint::Token, &asked, Body::empty(), opened).await?;
+    let Admitted { caller, .. } = app.admit_caller(Endpoint::Token, &asked, Body::empty(), opened).await?;
     let named = app.named(&asked, &Fields::default())?;
+    app.check_rights(&asked, &caller, &named)?;
     if !named.connection.allow.token() {
         return Err(app.not_opened(&asked, "proxy_allow has no entry `token` for this connection"));
     }

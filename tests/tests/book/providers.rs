@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use token_keeper::provider::{ClientAuth, Definition, Pkce, Registered, Source};
 use url::Url;
 
-use crate::source::{current, current_part, files, root};
+use crate::source::{current, current_part, files, read, root};
 
 const FOLDER: &str = "docs/src/providers";
 
@@ -85,6 +85,7 @@ fn lifetimes(page: &mut String, it: &Definition) {
     let access = it.lifetime.map_or("the answer says how long it lives, or it does not end by itself".to_owned(), span);
     writeln!(page, "- Access token: {access}.").unwrap();
     let refresh = match it.rotates {
+        _ if it.grant.asks_again() => "none; a new access token is requested instead",
         Some(true) => "good for one renewal; each renewal brings the next one",
         Some(false) => "stays the same over renewals",
         None => "whether a renewal ends it is not documented; the function treats it as good for one renewal",
@@ -117,9 +118,15 @@ fn lifetimes(page: &mut String, it: &Definition) {
             span(seconds)
         )
     }));
-    ends.push("The person withdraws the consent in the provider's settings, or an administrator does.".into());
+    if it.grant.asks_again() {
+        ends.push("The client's credentials are changed, or the client is removed, at the provider.".into());
+    } else {
+        ends.push("The person withdraws the consent in the provider's settings, or an administrator does.".into());
+    }
     if it.revoke_url.is_some() {
         ends.push("`POST /revoke`: the function revokes at the provider, then deletes the tokens.".into());
+    } else if it.grant.asks_again() {
+        ends.push("`POST /revoke` deletes the token here; the next run requests another one.".into());
     } else {
         ends.push("`POST /revoke` deletes the tokens here. This provider has no documented revocation endpoint: withdraw the consent in its settings, too.".into());
     }
@@ -146,7 +153,9 @@ fn registration(page: &mut String, name: &str, it: &Definition, notes: &Notes) {
     writeln!(page, "- Client authentication: {}.", client_auth(it.client_auth)).unwrap();
     let pkce =
         if it.pkce == Pkce::S256 { "sent (S256)" } else { "not sent: the provider does not support it, or refuses it" };
-    writeln!(page, "- PKCE challenge: {pkce}.").unwrap();
+    if !it.grant.asks_again() {
+        writeln!(page, "- PKCE challenge: {pkce}.").unwrap();
+    }
     page.push_str("\n## Configure\n\n```yaml\n");
     writeln!(page, "provider: {name}").unwrap();
     for (variable, rule) in it.variables.iter().filter(|(_, variable)| variable.from == Source::Configuration) {
@@ -207,6 +216,13 @@ fn every_provider_has_a_page_made_from_its_definition() {
     pages.sort();
     wanted.sort();
     assert_eq!(pages, wanted, "{}/{FOLDER} has a page for each definition and no other", root().display());
+}
+
+#[test]
+fn the_readme_tells_how_many_providers_are_built_in() {
+    let count = names().count();
+    let told = format!("[{count} are built in](docs/src/providers/README.md)");
+    assert!(read("README.md").contains(&told), "README.md says how many definitions there are: {told}");
 }
 
 #[test]

@@ -23,6 +23,10 @@ pub struct Facts {
     pub prefix: String,
     /// Headers of every request, such as the API's version.
     pub headers: HeaderMap,
+    /// Where an answer that is no success says why: the first of these places that is there.
+    pub message: Vec<String>,
+    /// The header by which the API knows a request that comes a second time.
+    pub idempotency: Option<HeaderName>,
     /// How its answers show what is left of a rate limit.
     pub limits: Limits,
 }
@@ -54,6 +58,8 @@ impl Facts {
             header: name(&api.header)?,
             prefix,
             headers,
+            message: api.message.clone(),
+            idempotency: api.idempotency.as_deref().map(name).transpose()?,
             limits: Limits::of(&api.limits, name)?,
         })
     }
@@ -67,6 +73,8 @@ impl Default for Facts {
             header: http::header::AUTHORIZATION,
             prefix: "Bearer ".into(),
             headers: HeaderMap::new(),
+            message: Vec::new(),
+            idempotency: None,
             limits: Limits::default(),
         }
     }
@@ -87,6 +95,8 @@ pub struct Limits {
     pub statuses: Vec<StatusCode>,
     /// The signs in the body of an answer that a limit is reached, whatever its status is.
     pub told_in: Vec<Mark>,
+    /// How many requests of one account go on at a time; no limit where nothing is known.
+    pub concurrent: Option<usize>,
 }
 
 /// Limits of windows of fixed lengths, which begin at whole multiples of them.
@@ -111,13 +121,15 @@ impl Default for Limits {
             // So says GitHub, among others.
             statuses: vec![StatusCode::FORBIDDEN],
             told_in: Vec::new(),
+            concurrent: None,
         }
     }
 }
 
 impl Limits {
     fn of(told: &provider::Limits, name: impl Fn(&str) -> Result<HeaderName, String>) -> Result<Self, String> {
-        let mut limits = Self { told_in: told.told_in.clone(), ..Self::default() };
+        let concurrent = told.concurrent.and_then(|count| usize::try_from(count).ok());
+        let mut limits = Self { told_in: told.told_in.clone(), concurrent, ..Self::default() };
         if let Some(remaining) = &told.remaining {
             limits.remaining = vec![name(remaining)?];
         }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use url::Url;
 
+use super::shape;
 use crate::{
     grant::network_error::describe,
     renewal::{KeeperError, RECORD_DAMAGED},
@@ -28,12 +29,20 @@ pub enum ApiError {
         account: String,
     },
     /// It answered with a status that is no success.
-    #[error("the API answered {} to {path}", status.as_u16())]
+    #[error(
+        "the API answered {} to {method} {path}{}",
+        status.as_u16(),
+        message.as_ref().map(|words| format!(": {}", text::cut(words, text::LONGEST))).unwrap_or_default()
+    )]
     Status {
         /// The status.
         status: StatusCode,
+        /// The method of the request.
+        method: Method,
         /// The path that was asked for.
         path: String,
+        /// Why, in the API's own words, of which secrets are cut out; up to 2 KiB.
+        message: Option<Box<str>>,
         /// How long the API wants to be left alone.
         retry_after: Option<Duration>,
     },
@@ -85,15 +94,30 @@ pub enum ApiError {
         /// The scope that the API says it wants.
         scope: Option<String>,
     },
+    /// The request is none that can be sent.
+    #[error("{method} {path} cannot be sent: {what}")]
+    Request {
+        /// The method of the request.
+        method: Method,
+        /// The path that was to be asked for.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// Its answer is not what was asked for.
-    #[error("the API's answer to {path} cannot be read (line {line}, column {column})")]
+    #[error(
+        "the API's answer to {method} {path} cannot be read: {}{why}",
+        field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default()
+    )]
     Malformed {
+        /// The method of the request.
+        method: Method,
         /// The path that was asked for.
         path: String,
-        /// Where the reading ended.
-        line: usize,
-        /// Where in that line.
-        column: usize,
+        /// The field that has another shape, such as `sales[3].price`; `None` where the answer is no JSON.
+        field: Option<String>,
+        /// What is wrong with it. A text that the API sent is not shown.
+        why: String,
     },
     /// Its answer is too large to be held in memory.
     #[error("the API's answer to {path} is larger than 32 MiB")]
@@ -134,10 +158,28 @@ impl ApiError {
         (status == StatusCode::FORBIDDEN).then(|| Self::InsufficientScope { account: account.to_owned(), path, scope })
     }
 
-    /// A JSON answer of `path` that does not have the expected shape.
+    /// An answer to `method path` that is no JSON.
     #[must_use]
-    pub fn malformed(path: String, err: &serde_json::Error) -> Self {
-        Self::Malformed { path, line: err.line(), column: err.column() }
+    pub fn malformed(method: Method, path: String, err: &serde_json::Error) -> Self {
+        Self::Malformed { method, path, field: None, why: shape::not_json(err) }
+    }
+
+    /// The API's own words, where it answered with a status that is no success.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        match self {
+            Self::Status { message, .. } => message.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The same without the API's own words, for readers who must not see what the API may put into them.
+    #[must_use]
+    pub fn without_message(mut self) -> Self {
+        if let Self::Status { message, .. } = &mut self {
+            *message = None;
+        }
+        self
     }
 
     /// How long the API wants to be left alone, where it says so.
@@ -187,7 +229,19 @@ impl ApiError {
             Self::Status { .. } => "api_error",
             Self::Unreachable { .. } => "api_unreachable",
             Self::Malformed { .. } | Self::TooLarge { .. } => "malformed_answer",
+            Self::Request { .. } => "unsendable_request",
             Self::Unsendable { .. } => "unsendable_token",
+        }
+    }
+
+    /// The provider's own reason why there is no token, where its definition lets one through.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Token(KeeperError::NeedsAuthorisation { failure, .. } | KeeperError::Failed { failure, .. }) => {
+                failure.reason()
+            }
+            _ => None,
         }
     }
 
@@ -209,6 +263,7 @@ impl ApiError {
             Self::NoTls => "Look at the log, and deploy again.",
             Self::Unreachable { .. } => "Check that the function can reach api_url.",
             Self::Malformed { .. } | Self::TooLarge { .. } => "Check api_url, and the job's idea of the API.",
+            Self::Request { .. } => "Correct the job: no API can take this request.",
             Self::NotConfigured => "Set api_url and deploy again.",
             Self::Unsendable { .. } => "Authorise again.",
         }

@@ -1,10 +1,10 @@
 //! Forwarding of a caller's request, as the proxy does.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use url::Url;
 
-use super::{Api, ApiError};
+use super::{Api, ApiError, Facts, peek::peek};
 use crate::renewal::Token;
 
 /// A caller's request, which goes to the API as it is but for the token.
@@ -41,9 +41,8 @@ pub struct Forwarded {
 }
 
 impl Forwarded {
-    fn of((response, below): Passed) -> Self {
-        let asked = response.url().clone();
-        let mut answer: http::Response<_> = response.into();
+    fn of(passed: Passed) -> Self {
+        let Passed { mut answer, asked, below, .. } = passed;
         let place = answer.headers().get(header::LOCATION).and_then(|place| asked.join(place.to_str().ok()?).ok());
         let Some(place) = place else { return Self { answer, leads_to: None } };
         if let Ok(value) = HeaderValue::from_str(place.as_str()) {
@@ -59,13 +58,28 @@ impl Forwarded {
     }
 }
 
-/// An answer, and the base URL of the API that gave it.
-type Passed = (reqwest::Response, Url);
+/// An answer of the API.
+struct Passed {
+    answer: http::Response<reqwest::Body>,
+    /// The address that was asked.
+    asked: Url,
+    /// The base URL of the API that gave it.
+    below: Url,
+    /// The status, or a sign in the body, says that the token has ended.
+    expired: bool,
+    /// Neither that nor a limit: the API has taken the token and done what was asked.
+    worked: bool,
+    /// The API only wants its nonce in the proof of possession.
+    wants_nonce: bool,
+}
 
 impl Api {
     /// Sends a caller's request with the token put on, and gives the answer as it comes, whatever its status; bodies
     /// stream both ways. A token that has ended is renewed; the request is sent again if its body can be. Redirects are
     /// answers.
+    ///
+    /// Where the provider's definition names signs in the body of an answer, short JSON answers are held back until they are
+    /// looked at; all others stream.
     ///
     /// # Errors
     /// No token, no answer, or a rate limit that the API's earlier answers have shown.
@@ -82,29 +96,29 @@ impl Api {
         let token = keeper.token().await?;
         let send =
             async |token: &Token, body| self.pass(token, (&method, &path, query.as_deref()), &headers, body).await;
-        let (mut response, wants_nonce) = send(&token, first).await?;
-        if wants_nonce {
+        let mut passed = send(&token, first).await?;
+        if passed.wants_nonce {
             // The token is as good as it was: what cannot be sent again is no reason to renew it. The next proof bears the nonce.
-            let Some(bytes) = &again else { return Ok(Forwarded::of(response)) };
-            response = send(&token, bytes.clone().into()).await?.0;
+            let Some(bytes) = &again else { return Ok(Forwarded::of(passed)) };
+            passed = send(&token, bytes.clone().into()).await?;
         }
-        if !options.facts.expired.contains(&response.0.status()) {
-            if response.0.status().is_success() {
+        if !passed.expired {
+            if passed.worked {
                 keeper.worked(token.generation());
             }
-            return Ok(Forwarded::of(response));
+            return Ok(Forwarded::of(passed));
         }
         // Also where this caller cannot profit: the next one does.
         let renewed = keeper.token_instead_of(token.generation()).await;
         match (renewed, again) {
             (Ok(renewed), Some(bytes)) => {
-                let (response, _) = send(&renewed, bytes.into()).await?;
-                if response.0.status().is_success() {
+                let passed = send(&renewed, bytes.into()).await?;
+                if passed.worked {
                     keeper.worked(renewed.generation());
                 }
-                Ok(Forwarded::of(response))
+                Ok(Forwarded::of(passed))
             }
-            _ => Ok(Forwarded::of(response)),
+            _ => Ok(Forwarded::of(passed)),
         }
     }
 
@@ -114,16 +128,21 @@ impl Api {
         (method, path, query): (&Method, &[String], Option<&str>),
         headers: &HeaderMap,
         body: reqwest::Body,
-    ) -> Result<(Passed, bool), ApiError> {
-        let base = self.base(token)?;
-        let mut url = base.clone();
+    ) -> Result<Passed, ApiError> {
+        let below = self.base(token)?;
+        let mut url = below.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             // The base's own last slash is an empty segment.
             segments.pop_if_empty().extend(path);
         }
         url.set_query(query);
         let (name, value) = self.authorization(token)?;
+        let facts = &self.options().facts;
         let mut all = headers.clone();
+        if tells_in_bodies(facts) {
+            // A compressed body is one that nothing is seen in.
+            all.remove(header::ACCEPT_ENCODING);
+        }
         all.extend(self.fixed_headers());
         all.insert(name, value);
         all.extend(self.proof(token, method, &url)?);
@@ -132,12 +151,28 @@ impl Api {
             request = request.body(body);
         }
         let response = request.send().await.map_err(|err| self.unreachable(&url, &err))?;
-        crate::grant::count("api", Some(response.status()));
-        let wants_nonce = self.keeper.wants_nonce(token, &url, response.status(), response.headers());
-        let (options, status) = (self.options(), response.status());
-        self.pace.note(status, response.headers(), &options.facts.limits, options.timing.now());
-        Ok(((response, base), wants_nonce))
+        let status = response.status();
+        crate::grant::count("api", Some(status));
+        let wants_nonce = self.keeper.wants_nonce(token, &url, status, response.headers());
+        let asked = response.url().clone();
+        let mut answer: http::Response<reqwest::Body> = response.into();
+        let told = match tells_in_bodies(facts) {
+            true => peek(&mut answer).await.map_err(|err| self.unreachable(&url, &err))?,
+            false => None,
+        };
+        let limit_told = told.as_ref().is_some_and(|body| facts.limits.told_in.iter().any(|mark| mark.is_in(body)));
+        let end_told = told.as_ref().is_some_and(|body| facts.expired_in.as_ref().is_some_and(|mark| mark.is_in(body)));
+        let paced = if limit_told { StatusCode::TOO_MANY_REQUESTS } else { status };
+        let limited = self.pace.note(paced, answer.headers(), &facts.limits, self.options().timing.now());
+        let expired = !limited && (end_told || facts.expired.contains(&status));
+        let worked = status.is_success() && !expired && !limited;
+        Ok(Passed { answer, asked, below, expired, worked, wants_nonce })
     }
+}
+
+/// Whether the definition names signs in the body of an answer.
+fn tells_in_bodies(facts: &Facts) -> bool {
+    facts.expired_in.is_some() || !facts.limits.told_in.is_empty()
 }
 
 fn is_empty(body: &reqwest::Body) -> bool {

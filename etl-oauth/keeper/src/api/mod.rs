@@ -1,21 +1,30 @@
 //! The client that a job uses: the provider's API with the account's token put on.
 
 mod api_spec;
+mod body;
 mod error;
 mod forward;
 pub mod json;
+mod message;
+mod multipart;
 mod pace;
 mod pages;
 mod paging;
+mod peek;
 mod request;
+mod response;
+mod shape;
+mod target;
 mod timing;
 
 pub use api_spec::{Facts, Limits, Windows};
 pub use error::ApiError;
 pub use forward::{Forward, Forwarded, Payload};
+pub use multipart::Multipart;
 pub use pages::Pages;
 pub use paging::{Bookmark, Paging};
-pub use request::{Request, Response};
+pub use request::Request;
+pub use response::{Download, Response};
 pub use timing::Timing;
 
 use std::{
@@ -48,6 +57,9 @@ use pace::Pace;
 /// while let Some(page) = pages.next().await {
 ///     println!("{} bytes", page?.body.len());
 /// }
+///
+/// let order = serde_json::json!({ "item": "a", "count": 2 });
+/// api.post("/v2/orders").header("X-Region", "eu").body_json(&order).send().await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -111,7 +123,7 @@ impl Api {
         let failed = |_| ApiError::NoTls;
         let http = client(Some(Duration::from_secs(120))).redirect(same_origin()).build().map_err(failed)?;
         let plain = client(None).no_gzip().build().map_err(failed)?;
-        let pace = Arc::<Pace>::default();
+        let pace = Arc::new(Pace::of(&options.facts.limits));
         let paces = Mutex::new(BTreeMap::from([(keeper.account().to_owned(), Arc::clone(&pace))]));
         Ok(Self { shared: Arc::new(Shared { http, plain, base, options, paces }), keeper, pace })
     }
@@ -143,6 +155,26 @@ impl Api {
         self.request(Method::POST, path)
     }
 
+    /// A PUT to `path` below the API's base URL.
+    pub fn put(&self, path: &str) -> Request {
+        self.request(Method::PUT, path)
+    }
+
+    /// A PATCH of `path` below the API's base URL.
+    pub fn patch(&self, path: &str) -> Request {
+        self.request(Method::PATCH, path)
+    }
+
+    /// A DELETE of `path` below the API's base URL.
+    pub fn delete(&self, path: &str) -> Request {
+        self.request(Method::DELETE, path)
+    }
+
+    /// A HEAD of `path` below the API's base URL.
+    pub fn head(&self, path: &str) -> Request {
+        self.request(Method::HEAD, path)
+    }
+
     /// A request of any method.
     pub fn request(&self, method: Method, path: &str) -> Request {
         Request::new(self.clone(), method, path)
@@ -152,7 +184,8 @@ impl Api {
     #[must_use]
     pub fn with(&self, keeper: Keeper) -> Self {
         let mut paces = self.shared.paces.lock().unwrap_or_else(PoisonError::into_inner);
-        let pace = Arc::clone(paces.entry(keeper.account().to_owned()).or_default());
+        let pace = paces.entry(keeper.account().to_owned());
+        let pace = Arc::clone(pace.or_insert_with(|| Arc::new(Pace::of(&self.options().facts.limits))));
         Self { shared: Arc::clone(&self.shared), keeper, pace }
     }
 

@@ -1,12 +1,13 @@
 //! Rate limits of one account, shared by all its callers.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::api_spec::Limits;
 use crate::grant::retry_after;
@@ -23,7 +24,11 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// What an API lets the callers of one account do, together: when it may be asked, how often still, and how many more
 /// tries a broken one is worth.
 #[derive(Debug)]
-pub(super) struct Pace(Mutex<State>);
+pub(super) struct Pace {
+    state: Mutex<State>,
+    /// Requests that may go on at a time, where the API has such a limit.
+    places: Option<Arc<Semaphore>>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -36,13 +41,26 @@ struct State {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self(Mutex::new(State { closed_until: Timestamp::MIN, left: None, strikes: 0, retries: RETRIES }))
+        let state = State { closed_until: Timestamp::MIN, left: None, strikes: 0, retries: RETRIES };
+        Self { state: Mutex::new(state), places: None }
     }
 }
 
 impl Pace {
+    /// The pace of an account of an API with these limits.
+    pub(super) fn of(limits: &Limits) -> Self {
+        let places = limits.concurrent.map(|count| Arc::new(Semaphore::new(count)));
+        Self { places, ..Self::default() }
+    }
+
+    /// Waits until one more request may go on beside the others; it is over when this is dropped.
+    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        Arc::clone(self.places.as_ref()?).acquire_owned().await.ok()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a place for one request, or returns how long there is none.

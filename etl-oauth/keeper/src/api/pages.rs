@@ -79,10 +79,10 @@ impl Walk {
             Some(from) => self.first.at(&from.step)?,
             None => self.first.clone(),
         };
-        let path = request.path();
+        let (method, path) = (request.method().clone(), request.path());
         let mut page = request.send().await?;
         let step = self.paging.next(&page.headers, &page.body, &mut self.place);
-        let Some(step) = step.map_err(|err| ApiError::malformed(path.clone(), &err))? else { return Ok(page) };
+        let Some(step) = step.map_err(|err| ApiError::malformed(method, path.clone(), &err))? else { return Ok(page) };
         let stop = |why| Err(ApiError::Paging { path, why });
         let mut hasher = DefaultHasher::new();
         step.hash(&mut hasher);

@@ -7,6 +7,7 @@ use http::{StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+mod bodies;
 mod setting;
 
 use setting::Setting;

@@ -6,7 +6,7 @@ use url::{Url, form_urlencoded};
 
 use super::{
     Client,
-    request::{laid_over, resources},
+    request::{laid_over, resources, with_client_id},
     template_vars::TemplateVars,
 };
 use crate::{
@@ -24,7 +24,7 @@ pub fn authorize_url(
     state: &str,
     verifier: &Secret,
 ) -> Option<Url> {
-    let mut url = provider.authorize_url.clone()?;
+    let mut url = with_client_id(provider.authorize_url.as_ref()?, client_id);
     let scope = provider.scope_text();
     let challenge = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.expose().as_bytes()));
     let mut fields = vec![

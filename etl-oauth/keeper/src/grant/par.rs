@@ -4,7 +4,7 @@
 use serde_json::Value;
 use url::Url;
 
-use super::{Client, HttpResponse, TokenRequest, judge_revocation};
+use super::{Client, HttpResponse, TokenRequest, judge_revocation, request::with_client_id};
 use crate::{
     provider::{Call, Provider},
     token::{Failure, FailureKind},
@@ -30,7 +30,7 @@ pub fn judge_pushed(provider: &Provider, client: &Client, raw: &HttpResponse) ->
     let malformed = || Failure::new(FailureKind::MalformedAnswer, "the answer to the pushed request is none");
     let fields = crate::token::object(&raw.body).ok_or_else(malformed)?;
     let reference = fields.get("request_uri").and_then(Value::as_str).filter(|uri| !uri.is_empty());
-    let mut url = provider.authorize_url.clone().ok_or_else(malformed)?;
+    let mut url = with_client_id(provider.authorize_url.as_ref().ok_or_else(malformed)?, &client.id);
     url.query_pairs_mut()
         .append_pair("client_id", &client.id)
         .append_pair("request_uri", reference.ok_or_else(malformed)?);

@@ -52,7 +52,7 @@ impl TokenRequest {
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         headers.extend(authorization.as_ref().and_then(sensitive).map(|value| (header::AUTHORIZATION, value)));
         let certificate = client.certificate.clone().filter(|_| auth == ClientAuth::TlsClientAuth && !call.bearer);
-        let (method, url) = (method(call), with_client_id(url, client));
+        let (method, url) = (method(call), with_client_id(url, &client.id));
         let mut it = Self { method, url, headers, body: Zeroizing::default(), certificate };
         it.write(call, &params);
         it
@@ -137,12 +137,18 @@ impl TokenRequest {
     }
 }
 
-/// Puts the client's id into its place, where the path has one. It can be nothing but one segment.
-fn with_client_id(url: &Url, client: &Client) -> Url {
+/// Puts the client's id into its place, where the path or the query has one. It can be nothing but one segment or one value.
+pub(super) fn with_client_id(url: &Url, id: &str) -> Url {
     let mut url = url.clone();
+    // A parser encodes the braces in a path, and leaves them in a query.
+    let places = [CLIENT_ID, "{client_id}"];
+    let encoded = || form_urlencoded::byte_serialize(id.as_bytes()).collect::<String>();
     if url.path().contains(CLIENT_ID) {
-        let id: String = form_urlencoded::byte_serialize(client.id.as_bytes()).collect();
-        url.set_path(&url.path().replace(CLIENT_ID, &id));
+        url.set_path(&url.path().replace(CLIENT_ID, &encoded()));
+    }
+    if let Some(query) = url.query().filter(|query| places.iter().any(|place| query.contains(place))) {
+        let filled = places.iter().fold(query.to_owned(), |query, place| query.replace(place, &encoded()));
+        url.set_query(Some(&filled));
     }
     url
 }
@@ -216,7 +222,7 @@ pub fn userinfo(provider: &Provider, client: &Client, token: &Secret) -> Option<
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     let value = Secret::new(format!("{} {}", facts.scheme, token.expose()).trim_start());
     headers.insert(HeaderName::try_from(&facts.header).ok()?, sensitive(&value)?);
-    let url = provider.userinfo_url.clone()?;
+    let url = with_client_id(provider.userinfo_url.as_ref()?, &client.id);
     Some(TokenRequest { headers, ..TokenRequest::get(url) })
 }
 

@@ -19,8 +19,14 @@ pub struct ApiFacts {
     pub headers: BTreeMap<String, String>,
     /// The statuses that mean that the access token has ended.
     pub expired: Vec<u16>,
-    /// The sign of that in the body of an answer, whatever its status is. `/proxy` does not read bodies, and hands it on.
+    /// The sign of that in the body of an answer, whatever its status is. `/proxy` looks at JSON bodies of up to 16 KiB.
     pub expired_in: Option<Mark>,
+    /// Where an answer that is no success says why, in its body: the first of these places that is there. Without one the
+    /// beginning of the body is the message.
+    pub message: Vec<String>,
+    /// The header by which it knows a request that comes a second time, such as `Idempotency-Key`: the client sets it for POST and
+    /// PATCH, and sends those again that broke.
+    pub idempotency: Option<String>,
     /// How its answers show what is left of its limits.
     pub limits: Limits,
     /// How it splits long answers, where all its resources do alike.
@@ -35,6 +41,8 @@ impl Default for ApiFacts {
             headers: BTreeMap::new(),
             expired: vec![401],
             expired_in: None,
+            message: Vec::new(),
+            idempotency: None,
             limits: Limits::default(),
             paging: None,
         }
@@ -46,6 +54,8 @@ impl Default for ApiFacts {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
+    /// How many requests of one account it serves at a time; more than that wait for one of them to end.
+    pub concurrent: Option<u32>,
     /// The header with the number of requests that are left.
     pub remaining: Option<String>,
     /// The header with the time of the next ones.
@@ -60,8 +70,8 @@ pub struct Limits {
     pub windows: Vec<u32>,
     /// The statuses, beside 429, that mean that a limit is reached when nothing is left.
     pub statuses: Vec<u16>,
-    /// The signs in the body of an answer that a limit is reached, whatever its status is. `/proxy` does not read bodies,
-    /// and hands it on.
+    /// The signs in the body of an answer that a limit is reached, whatever its status is. `/proxy` looks at
+    /// JSON bodies of up to 16 KiB.
     pub told_in: Vec<Mark>,
 }
 

@@ -152,6 +152,9 @@ fn rules(definition: &Definition, found: &mut Vec<Mistake>) {
             wrong(key, "needs at, the field, and is or has, what it says then");
         }
     }
+    if definition.api.limits.concurrent == Some(0) {
+        wrong("api.limits.concurrent", "is at least 1");
+    }
     let shown = ["access_token", "refresh_token"].map(|name| definition.answer.reason.iter().any(|path| path == name));
     if shown.contains(&true) {
         wrong("answer.reason", "names fields that are shown to people: a token is none of them");

@@ -115,10 +115,13 @@ pub(super) fn check_values(provider: &str, definition: &Definition, values: &Val
     wrong
 }
 
-/// The values without those that are wrong.
-pub(super) fn sound(definition: &Definition, mut values: Values) -> Values {
-    values.retain(|name, value| definition.variables.get(name).is_none_or(|variable| variable.check(value).is_ok()));
-    values
+/// The values as they are used, without those that are wrong.
+pub(super) fn sound(definition: &Definition, values: Values) -> Values {
+    let accept = |(name, value): (String, String)| match definition.variables.get(&name) {
+        Some(variable) => Some((name, variable.accept(&value).ok()?)),
+        None => Some((name, value)),
+    };
+    values.into_iter().filter_map(accept).collect()
 }
 
 /// The values that are known before a redirect: those that were set, else the definition's.

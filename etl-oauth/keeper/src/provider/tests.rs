@@ -150,8 +150,9 @@ fn h8_a_variable_in_a_url_of_the_environment_is_filled_in_or_refused() {
     assert_eq!(base("https://{subdomain}.acme.example/api").unwrap(), "https://eu.acme.example/api");
     let wrong = base("https://acme.example/{tenant}/api").unwrap_err();
     assert!(wrong.contains("api_url: {tenant} is no variable"), "{wrong}");
-    let wrong = base("https://acme.example/{subdomain}/api").unwrap_err();
+    let wrong = base("https://acme.{subdomain}/api").unwrap_err();
     assert!(wrong.contains("must stand before a fixed domain"), "{wrong}");
+    assert_eq!(base("https://acme.example/{subdomain}/api").unwrap(), "https://acme.example/eu/api");
     for url in ["https://acme.example/{client_id}", "https://{other}/api"] {
         assert!(base(url).is_err(), "{url}");
     }

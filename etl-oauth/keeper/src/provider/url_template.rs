@@ -35,7 +35,8 @@ pub(super) fn token_url_needs(definition: &Definition) -> Vec<&str> {
     let text = definition.token_url.as_deref().unwrap_or_default();
     let needs = |name: &&str| {
         definition.variables.get(*name).is_some_and(|variable| {
-            let open = matches!(variable.kind, Kind::Label | Kind::Segment) || variable.default.is_none();
+            let chooses = !matches!(variable.kind, Kind::Host | Kind::Origin) && !variable.is_closed();
+            let open = chooses || variable.default.is_none();
             variable.from == Source::Redirect && open
         })
     };

@@ -28,6 +28,9 @@ pub struct Variable {
     pub default: Option<String>,
     /// The hosts that a `host` or an `origin` may name: `example.com` is that one, `*.example.com` all below it.
     pub hosts: Vec<String>,
+    /// All the values that there are: regions, data centres, top-level domains. Such a variable may stand anywhere in a host,
+    /// and its values may have dots, or be empty.
+    pub values: Vec<String>,
 }
 
 /// What a variable's value may be. Nothing else is ever put into a URL, so that no value leads to another place than the
@@ -36,13 +39,15 @@ pub struct Variable {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// One label of a host name: letters, digits and hyphens. It stands before a fixed domain.
+    /// One label of a host name: letters, digits and hyphens. It stands before a fixed domain, or in a path.
     #[default]
     Label,
+    /// One label of a host name or several, with dots between them, before a fixed domain.
+    Labels,
     /// A host name; it stands for the whole host.
     Host,
-    /// `https://` and a host, or http on a loopback host; it stands at the beginning of a URL. From the token answer it may
-    /// have a path, and from there and from the redirect a slash at the end, which is taken off.
+    /// `https://` and a host, or http on a loopback host; it stands at the beginning of a URL. It may have a path, unless the
+    /// redirect brings it, and a slash at the end, which is taken off.
     Origin,
     /// One segment of a path: a tenant, a realm, an id.
     Segment,
@@ -81,8 +86,14 @@ impl Variable {
         self.accept(value).map(drop)
     }
 
-    /// Checks a value, and gives it as it is used: the slash at the end of an origin is taken off. An origin that the token
-    /// answer brings may have a path, below which the API is.
+    /// Whether the definition lists all its values: none of them leads to a place that the definition does not mean.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        !self.values.is_empty()
+    }
+
+    /// Checks a value, and gives it as it is used: the slash at the end of an origin is taken off. An origin may have a path,
+    /// below which the API is; one that the redirect brings may not, because anyone can write an address.
     ///
     /// # Errors
     /// What would be right, completing "must be".
@@ -91,7 +102,9 @@ impl Variable {
             return self.accept_origin(value).ok_or_else(|| self.wanted());
         }
         let good = match self.kind {
+            _ if self.is_closed() => self.values.iter().any(|known| known == value),
             Kind::Label => is_label(value),
+            Kind::Labels => value.len() <= 190 && value.split('.').all(is_label),
             Kind::Host => is_host(value) && self.allows(value),
             Kind::Segment => is_segment(value),
             Kind::Text => !value.is_empty() && !value.chars().any(char::is_control),
@@ -101,13 +114,12 @@ impl Variable {
     }
 
     fn accept_origin(&self, value: &str) -> Option<String> {
-        let brought = self.from != Source::Configuration;
-        let base = value.strip_suffix('/').filter(|_| brought).unwrap_or(value);
+        let base = value.strip_suffix('/').unwrap_or(value);
         let url = checked_url(base).ok()?;
         // As it is written, not as a parser reads it: nothing may be normalised away.
         let path = base.split_once("://")?.1.split_once('/').map(|(_, path)| path);
         let path_ok = url.path().strip_prefix('/') == Some(path.unwrap_or_default())
-            && path.is_none_or(|path| self.from == Source::Answer && path.split('/').all(is_segment));
+            && path.is_none_or(|path| self.from != Source::Redirect && path.split('/').all(is_segment));
         let sound = path_ok && url.query().is_none() && url.host_str().is_some_and(|host| self.allows(host));
         sound.then(|| base.to_owned())
     }
@@ -122,11 +134,15 @@ impl Variable {
     }
 
     fn wanted(&self) -> String {
+        if self.is_closed() {
+            return format!("one of {}", self.values.join(", "));
+        }
         let what = match self.kind {
             Kind::Label => "one part of a host name, such as acme: letters, digits and hyphens",
+            Kind::Labels => "one part of a host name or several with dots between them, such as acme or acme.eu",
             Kind::Host => "a host name without scheme or path",
-            Kind::Origin if self.from == Source::Answer => "https:// and a host, with a plain path at most",
-            Kind::Origin => "https:// and a host, without a path",
+            Kind::Origin if self.from == Source::Redirect => "https:// and a host, without a path",
+            Kind::Origin => "https:// and a host, with a plain path at most",
             Kind::Segment => "letters, digits and . _ ~ - alone: it becomes one part of a path",
             Kind::Text => "a text without control characters",
         };
@@ -141,7 +157,7 @@ fn is_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     text.len() <= 253 && text.contains('.') && text.split('.').all(is_label)
 }
 
@@ -231,10 +247,14 @@ mod tests {
         }
         let origin = variable(Kind::Origin, &["*.p.example"]);
         assert!(origin.check("https://eu1.p.example").is_ok() && origin.check("https://eu1.p.example:8443").is_ok());
+        assert_eq!(origin.accept("https://eu1.p.example/ctx/v1/").unwrap(), "https://eu1.p.example/ctx/v1");
+        let brought = Variable { from: Source::Redirect, ..origin.clone() };
+        assert!(brought.check("https://eu1.p.example/").is_ok() && brought.check("https://eu1.p.example/x").is_err());
         for value in [
             "http://eu1.p.example",
-            "https://eu1.p.example/",
-            "https://eu1.p.example/x",
+            "https://eu1.p.example//",
+            "https://eu1.p.example/../x",
+            "https://eu1.p.example/a%2fb",
             "https://eu1.p.example?x",
             "https://eu1.p.example#x",
             "https://evil.com#.p.example",
@@ -245,6 +265,12 @@ mod tests {
         ] {
             assert!(origin.check(value).is_err(), "{value}");
         }
+        let labels = variable(Kind::Labels, &[]);
+        assert!(["acme", "acme.eu", "a.b.c"].iter().all(|value| labels.check(value).is_ok()));
+        assert!(["", ".", "a.", ".a", "a..b", "a/b", "a@b", "a.b#", "a.b:1"].iter().all(|v| labels.check(v).is_err()));
+        let closed = Variable { values: ["com", "com.au", ""].map(str::to_owned).into(), ..Variable::default() };
+        assert!(["com", "com.au", ""].iter().all(|value| closed.check(value).is_ok()));
+        assert_eq!(closed.check("evil.com").unwrap_err(), "one of com, com.au, ");
         let segment = variable(Kind::Segment, &[]);
         assert!(
             ["common", "72f988bf-86f1-41af-91ab-2d7cd011db47", "a.example.com"]

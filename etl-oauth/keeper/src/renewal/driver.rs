@@ -158,7 +158,8 @@ impl Keeper {
             Outcome::Disabled(_) => Err(self.disabled()),
             Outcome::Failed(failure, _) => {
                 let (class, next) = (failure.class().as_str(), failure.class().next_step());
-                tracing::warn!(account, class, next, error = %failure, "the token could not be renewed");
+                let reason = failure.reason();
+                tracing::warn!(account, class, reason, next, error = %failure, "the token could not be renewed");
                 Err(self.failed(failure))
             }
         }

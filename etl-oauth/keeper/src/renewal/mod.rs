@@ -358,8 +358,8 @@ impl Keeper {
         let waits = health.next_try_at.is_some_and(|at| now < at);
         // Only a wait is worth a look at the client's credentials.
         if health.needs_authorisation || (waits && health.waits(self.client_digest(health).as_deref(), now)) {
-            let class = health.class.unwrap_or(FailureKind::ProviderUnavailable);
-            return Some(self.failed(Failure::new(class, health.detail.clone().unwrap_or_default())));
+            let unknown = || Failure::new(FailureKind::ProviderUnavailable, "");
+            return Some(self.failed(health.failure().unwrap_or_else(unknown)));
         }
         let why = match self.store_problem() {
             Some(problem) => problem.to_string(),

@@ -187,6 +187,7 @@ impl Policy {
             failures,
             class: Some(if ended.is_some() { FailureKind::InvalidGrant } else { class }),
             detail: Some(detail),
+            reason: failure.reason().map(str::to_owned),
             next_try_at,
             needs_authorisation: class.needs_person() || ended.is_some(),
             refused: record.health.refused.clone(),

@@ -221,7 +221,9 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.code, &self.reason) {
+        // A failure that was stored has both in its sentence already.
+        let reason = self.reason.as_deref().filter(|reason| !self.detail.contains(*reason));
+        match (self.code.as_deref(), reason) {
             (Some(code), Some(reason)) => write!(f, "{} ({code}: {reason})", self.detail),
             (Some(shown), None) | (None, Some(shown)) => write!(f, "{} ({shown})", self.detail),
             (None, None) => f.write_str(&self.detail),

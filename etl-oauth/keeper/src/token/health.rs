@@ -17,6 +17,9 @@ pub struct Health {
     /// One sentence on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// The provider's own reason, from the fields that its definition lets through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// No try before this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_try_at: Option<Timestamp>,
@@ -46,6 +49,13 @@ impl Health {
         !replaced && self.next_try_at.is_some_and(|at| now < at)
     }
 
+    /// The failure that the account fares by, as far as it is written down.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        let detail = self.detail.clone().unwrap_or_default();
+        Some(Failure::new(self.class?, detail).with_reason(self.reason.clone()))
+    }
+
     /// After an authorisation that brought tokens and no access token to use: the grant is there, and a renewal may end it.
     pub(super) fn unfinished(failure: &Failure, at: Timestamp) -> Self {
         let wait = failure.class().backoff().after(1);
@@ -53,6 +63,7 @@ impl Health {
             failures: 1,
             class: Some(failure.class()),
             detail: Some(failure.to_string()),
+            reason: failure.reason().map(str::to_owned),
             next_try_at: at.checked_add(wait).ok(),
             last_renewal: Some(LastRenewal { at, outcome: failure.class().as_str().into() }),
             ..Self::default()

@@ -2,8 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use super::Caller;
+use super::{Caller, Identity, Rights};
 
 /// The claims of a token (RFC 7519 §4.1, and those of OpenFaaS IAM).
 #[derive(Debug, Deserialize)]
@@ -15,6 +16,9 @@ pub(super) struct Claims {
     nbf: Option<f64>,
     #[serde(default)]
     function: Function,
+    sub: Option<String>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -64,6 +68,17 @@ impl Claims {
             return Err(Caller::Wrong("the token is not valid yet"));
         }
         Ok(())
+    }
+
+    /// Whom the token identifies, and what the claim of that name lets it use: every account where it is missing.
+    pub(super) fn caller(&self, claim: &str) -> Result<Identity, Caller> {
+        let wrong = Caller::Wrong("the claim of the caller's accounts is no list such as `google/*,slack/ada`");
+        let rights = match self.rest.get(claim) {
+            None | Some(Value::Null) => Rights::default(),
+            Some(Value::String(text)) => Rights::parse(text).ok_or(wrong)?,
+            Some(_) => return Err(wrong),
+        };
+        Ok(Identity::new(self.sub.as_deref().unwrap_or_default(), rights))
     }
 
     /// Whether it permits a call of `function`, which is `namespace:name`.

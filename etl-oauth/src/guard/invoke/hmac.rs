@@ -5,7 +5,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Call, Caller, Signed, only};
+use super::{Call, Caller, Identity, Signed, identity::line, only};
 use token_keeper::token::Secret;
 
 const HEADERS: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
@@ -64,11 +64,16 @@ impl Hmac {
     }
 
     /// Judges a call: one HMAC a key, however many signatures the call brings.
-    pub(super) fn judge(&self, keys: &[hmac::Key], call: Call<'_>, now: Timestamp) -> Result<Signed, Caller> {
+    pub(super) fn judge(
+        &self,
+        keys: &[(hmac::Key, Identity)],
+        call: Call<'_>,
+        now: Timestamp,
+    ) -> Result<Signed, Caller> {
         let Claim { id, sent_at, at, signatures } = self.claim(call.headers, now)?;
         let tags: Vec<hmac::Tag> = keys
             .iter()
-            .map(|key| {
+            .map(|(key, _)| {
                 let mut context = hmac::Context::with_key(key);
                 for part in [id.as_bytes(), b".", sent_at.as_bytes(), b".", call.body] {
                     context.update(part);
@@ -76,32 +81,35 @@ impl Hmac {
                 context.sign()
             })
             .collect();
-        let fits =
-            |given: &[u8]| tags.iter().any(|tag| constant_time::verify_slices_are_equal(tag.as_ref(), given).is_ok());
-        let good = signatures
+        let fits = |given: &[u8]| {
+            tags.iter().position(|tag| constant_time::verify_slices_are_equal(tag.as_ref(), given).is_ok())
+        };
+        let signer = signatures
             .split(' ')
             .take(SIGNATURES)
             .filter_map(|signature| STANDARD.decode(signature.strip_prefix("v1,")?).ok())
-            .any(|signature| fits(&signature));
-        if !good {
+            .find_map(|signature| fits(&signature));
+        let Some((_, caller)) = signer.and_then(|index| keys.get(index)) else {
             return Err(Caller::Wrong("no webhook-signature fits"));
-        }
+        };
         // A retry has the same id and another time, a replay has both.
         Ok(Signed {
             name: format!("webhook {id}"),
             until: at.checked_add(self.tolerance).unwrap_or(Timestamp::MAX),
             body: super::SignedBody::Whole,
+            caller: caller.clone(),
         })
     }
 }
 
 /// The keys, a line each: `whsec_` and base64. `None` where one is not, where there is none, or more than eight.
-pub(super) fn keys(secret: &Secret) -> Option<Vec<hmac::Key>> {
+pub(super) fn keys(secret: &Secret) -> Option<Vec<(hmac::Key, Identity)>> {
     let lines = secret.expose().lines().map(str::trim).filter(|line| !line.is_empty());
     let keys: Option<Vec<_>> = lines
-        .map(|line| {
+        .map(|text| {
+            let (line, caller) = line(text)?;
             let key = STANDARD.decode(line.strip_prefix("whsec_").unwrap_or(line)).ok()?;
-            (24..=64).contains(&key.len()).then(|| hmac::Key::new(hmac::HMAC_SHA256, &key))
+            (24..=64).contains(&key.len()).then(|| (hmac::Key::new(hmac::HMAC_SHA256, &key), caller))
         })
         .collect();
     keys.filter(|keys| (1..=KEYS).contains(&keys.len()))

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::sync::{Mutex, Semaphore};
 use url::Url;
 
-use super::{Caller, IamRules, JwtRules, bearer, claims::Claims, signed};
+use super::{Caller, IamRules, Identity, JwtRules, bearer, claims::Claims, signed};
 use token_keeper::provider::checked_url;
 
 /// Only with these a key that everybody may see is of no use for making tokens; `none` is not even known here.
@@ -49,6 +49,8 @@ const TOKEN_LIMIT: usize = 16 << 10;
 pub(super) struct Jwt {
     rules: Rules,
     leeway: SignedDuration,
+    /// The claim that holds a caller's rights.
+    claim: String,
     client: reqwest::Client,
     keys: RwLock<Arc<Keys>>,
     /// When the keys were looked up last.
@@ -92,23 +94,24 @@ struct Metadata {
 impl Jwt {
     /// By the tokens of an issuer, whose metadata tell where its keys are unless that is configured.
     pub(super) fn of_issuer(rules: &JwtRules) -> Result<Self, reqwest::Error> {
-        let JwtRules { issuer, audience, jwks_url, leeway } = rules.clone();
-        Self::new(Rules::Issuer { issuer, audience, jwks_url }, leeway)
+        let JwtRules { issuer, audience, jwks_url, leeway, claim } = rules.clone();
+        Self::new(Rules::Issuer { issuer, audience, jwks_url }, leeway, claim)
     }
 
     /// By the tokens that the gateway's IAM gives for a function.
     pub(super) fn of_gateway(rules: &IamRules) -> Result<Self, reqwest::Error> {
         let metadata = metadata_url(rules.gateway_url.as_str());
         let metadata = metadata.unwrap_or_else(|| rules.gateway_url.clone());
-        Self::new(Rules::Gateway { metadata, function: rules.function.clone() }, rules.leeway)
+        Self::new(Rules::Gateway { metadata, function: rules.function.clone() }, rules.leeway, rules.claim.clone())
     }
 
-    fn new(rules: Rules, leeway: Duration) -> Result<Self, reqwest::Error> {
+    fn new(rules: Rules, leeway: Duration, claim: String) -> Result<Self, reqwest::Error> {
         let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(TIMEOUT);
         let (keys, looked_up) = (RwLock::default(), Mutex::default());
         Ok(Self {
             rules,
             leeway: signed(leeway),
+            claim,
             client: builder.build()?,
             keys,
             looked_up,
@@ -116,7 +119,7 @@ impl Jwt {
         })
     }
 
-    pub(super) async fn judge(&self, headers: &HeaderMap, now: Timestamp) -> Result<(), Caller> {
+    pub(super) async fn judge(&self, headers: &HeaderMap, now: Timestamp) -> Result<Identity, Caller> {
         let token = bearer(headers).ok_or(Caller::Anonymous)?;
         if token.len() > TOKEN_LIMIT {
             return Err(Caller::Wrong("the token is too long"));
@@ -150,12 +153,15 @@ impl Jwt {
         let claims = decode::<Claims>(token, &key.key, &validation);
         let claims = claims.map_err(|_| Caller::Wrong("the token's signature does not fit"))?.claims;
         match &self.rules {
-            Rules::Issuer { issuer, audience, .. } => claims.check(issuer, audience, self.leeway, now),
+            Rules::Issuer { issuer, audience, .. } => claims.check(issuer, audience, self.leeway, now)?,
             Rules::Gateway { function, .. } => {
                 claims.check(&keys.issuer, &keys.issuer, self.leeway, now)?;
-                if claims.permits(function) { Ok(()) } else { Err(Caller::Forbidden) }
+                if !claims.permits(function) {
+                    return Err(Caller::Forbidden);
+                }
             }
         }
+        claims.caller(&self.claim)
     }
 
     /// The keys; looked up when there are none, when the one that is asked for is not among them, and when they are old.

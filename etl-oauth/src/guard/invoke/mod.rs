@@ -4,6 +4,7 @@ mod cached_secret;
 mod claims;
 mod digest;
 mod hmac;
+mod identity;
 mod jwt;
 mod keys;
 mod message;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use digest::fits as digest_fits;
 use http::{HeaderMap, Method, Uri, header};
+pub use identity::{Identity, Rights};
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
@@ -57,6 +59,8 @@ pub struct JwtRules {
     pub jwks_url: Option<Url>,
     /// By how much clocks may differ.
     pub leeway: Duration,
+    /// The claim that holds the accounts a caller may use.
+    pub claim: String,
 }
 
 /// Which tokens of the gateway's IAM are good.
@@ -68,6 +72,8 @@ pub struct IamRules {
     pub function: String,
     /// By how much clocks may differ.
     pub leeway: Duration,
+    /// The claim that holds the accounts a caller may use.
+    pub claim: String,
 }
 
 /// What a request's credentials amount to as a caller's.
@@ -136,6 +142,8 @@ pub struct Judged {
     pub once: Option<String>,
     /// What is left to be checked of its body.
     pub body: SignedBody,
+    /// Who it is, where it is proved.
+    pub identity: Identity,
 }
 
 /// Judges callers.
@@ -150,7 +158,7 @@ pub struct Callers {
 enum Kind {
     Anyone,
     Secret(CachedSecret<secret::Words>),
-    Hmac(CachedSecret<Vec<aws_lc_rs::hmac::Key>>, Hmac),
+    Hmac(CachedSecret<Vec<(aws_lc_rs::hmac::Key, Identity)>>, Hmac),
     Jwt(Box<Jwt>),
     PublicKey(CachedSecret<Vec<keys::Key>>, Signatures),
 }
@@ -204,27 +212,31 @@ impl Callers {
         let result = match &self.kind {
             Kind::Anyone => Err(Caller::Anonymous),
             Kind::Secret(words) => words.get(now).and_then(|words| {
-                let (caller, later) = secret::judge(&words, &self.throttle, call.headers, now);
+                let (caller, later, identity) = secret::judge(&words, &self.throttle, call.headers, now);
                 pause = later;
-                if caller == Caller::Proved { Ok(None) } else { Err(caller) }
+                if caller == Caller::Proved { Ok((None, identity)) } else { Err(caller) }
             }),
-            Kind::Hmac(keys, hmac) => keys.get(now).and_then(|keys| hmac.judge(&keys, call, now)).map(Some),
+            Kind::Hmac(keys, hmac) => keys.get(now).and_then(|keys| hmac.judge(&keys, call, now)).map(once),
             Kind::PublicKey(keys, signatures) => {
-                keys.get(now).and_then(|keys| signatures.judge(&keys, call, now)).map(Some)
+                keys.get(now).and_then(|keys| signatures.judge(&keys, call, now)).map(once)
             }
-            Kind::Jwt(jwt) => jwt.judge(call.headers, now).await.map(|()| None),
+            Kind::Jwt(jwt) => jwt.judge(call.headers, now).await.map(|identity| (None, identity)),
+        };
+        let (result, identity) = match result {
+            Ok((once, identity)) => (Ok(once), identity),
+            Err(caller) => (Err(caller), Identity::default()),
         };
         let (caller, once, body) = match result {
             Err(caller) => (caller, None, SignedBody::Unsigned),
             Ok(None) => (Caller::Proved, None, SignedBody::Unsigned),
-            Ok(Some(Signed { name, until, body })) => match self.seen.consume(&name, until, now) {
+            Ok(Some(Once { name, until, body })) => match self.seen.consume(&name, until, now) {
                 Use::First => (Caller::Proved, Some(name), body),
                 Use::Again { done: true } => (Caller::Duplicate(Progress::Done), None, body),
                 Use::Again { done: false } => (Caller::Duplicate(Progress::UnderWay), None, body),
                 Use::NoRoom => (Caller::Unavailable, None, body),
             },
         };
-        Judged { caller, pause, once, body }
+        Judged { caller, pause, once, body, identity }
     }
 
     /// What a call that was judged good asked for is done: [`Progress::Done`] from now on.
@@ -247,6 +259,20 @@ struct Signed {
     until: Timestamp,
     /// What it says of the body.
     body: SignedBody,
+    /// Who signed it.
+    caller: Identity,
+}
+
+/// What tells a signed call from others.
+struct Once {
+    name: String,
+    until: Timestamp,
+    body: SignedBody,
+}
+
+fn once(signed: Signed) -> (Option<Once>, Identity) {
+    let Signed { name, until, body, caller } = signed;
+    (Some(Once { name, until, body }), caller)
 }
 
 impl InvokeAuth {
@@ -257,7 +283,11 @@ impl InvokeAuth {
         let read = || secrets.require(SECRET).map_err(|err| err.to_string());
         let checked = match self {
             Self::None | Self::Jwt(_) | Self::OpenFaas(_) => Ok(()),
-            Self::Secret => read().map(|_| ()),
+            Self::Secret => read().and_then(|secret| {
+                secret::words(&secret).map(|_| ()).ok_or(format!(
+                    "secret {name} has a line that cannot be read: a line is the key, then name=… and allow=google/*,slack/ada"
+                ))
+            }),
             Self::Hmac(_) => read().and_then(|secret| {
                 hmac::keys(&secret).map(|_| ()).ok_or(format!(
                     "secret {name} holds no keys of webhooks: one to eight lines, each `whsec_` and 24 to 64 bytes in base64"

@@ -90,10 +90,14 @@ impl Signatures {
         };
         let mut fits = |base: &String| {
             let mut keys = keys.iter().filter(|key| key.is(key_id));
-            keys.any(|key| key.verifies(algorithm, base.as_bytes(), signature, left))
+            keys.find(|key| key.verifies(algorithm, base.as_bytes(), signature, left)).map(|key| key.caller().clone())
         };
-        let base = self.addresses(call).iter().filter_map(|url| message::base(call, url, input)).find(|it| fits(it));
-        let Some(base) = base else { return Err("the signature does not fit the call, or its key is not known") };
+        let bases = self.addresses(call);
+        let mut bases = bases.iter().filter_map(|url| message::base(call, url, input));
+        let fitting = bases.find_map(|base| fits(&base).map(|caller| (base, caller)));
+        let Some((base, caller)) = fitting else {
+            return Err("the signature does not fit the call, or its key is not known");
+        };
         // What was signed tells one call from another. The signature does not: of one, others can be made that fit as well.
         let name = match nonce {
             Some(nonce) => format!("nonce {} {nonce}", key_id.unwrap_or_default()),
@@ -101,7 +105,7 @@ impl Signatures {
         };
         let until = created.checked_add(self.tolerance).unwrap_or(Timestamp::MAX).min(expires);
         let body = if covers(input, "content-digest") { SignedBody::Digest } else { SignedBody::Empty };
-        Ok(Signed { name, until, body })
+        Ok(Signed { name, until, body, caller })
     }
 
     /// The addresses that the caller may have used: the gateway takes the function's own path off, and the slash behind it.

@@ -390,8 +390,13 @@ async fn a_token_is_taken_of_the_issuer_for_the_audience_with_its_key_and_in_tim
     let (key, jwk) = token_key();
     let (foreign, _) = token_key();
     let url = issuer(json!({ "keys": [jwk] })).await;
-    let rules =
-        JwtRules { issuer: url.clone(), audience: "me".into(), jwks_url: None, leeway: Duration::from_secs(60) };
+    let rules = JwtRules {
+        issuer: url.clone(),
+        audience: "me".into(),
+        jwks_url: None,
+        leeway: Duration::from_secs(60),
+        claim: "etl_oauth".into(),
+    };
     let scene = Scene::new(&InvokeAuth::Jwt(rules), "unused");
     let judge = async |value: &str| scene.judge("GET", "/", &[("authorization", value)], "", 1000).await;
     let good = json!({ "iss": url, "aud": ["other", "me"], "exp": 941 });
@@ -446,8 +451,13 @@ async fn s15_keys_for_encryption_unknown_critical_headers_and_other_types_of_tok
         with("key_ops", json!(["encrypt", "wrapKey"])),
     ];
     let url = issuer(json!({ "keys": keys })).await;
-    let rules =
-        JwtRules { issuer: url.clone(), audience: "me".into(), jwks_url: None, leeway: Duration::from_secs(60) };
+    let rules = JwtRules {
+        issuer: url.clone(),
+        audience: "me".into(),
+        jwks_url: None,
+        leeway: Duration::from_secs(60),
+        claim: "etl_oauth".into(),
+    };
     let scene = Scene::new(&InvokeAuth::Jwt(rules), "unused");
     let claims = json!({ "iss": url, "aud": "me", "exp": 2000 });
     let judge = async |header: Header| {
@@ -488,7 +498,8 @@ async fn the_gateways_token_must_permit_this_function() {
     let (key, jwk) = token_key();
     let url = issuer(json!({ "keys": [jwk] })).await;
     let leeway = Duration::from_secs(1);
-    let rules = IamRules { gateway_url: url.parse().unwrap(), function: "fn:job".into(), leeway };
+    let rules =
+        IamRules { gateway_url: url.parse().unwrap(), function: "fn:job".into(), leeway, claim: "etl_oauth".into() };
     let scene = Scene::new(&InvokeAuth::OpenFaas(rules), "unused");
     let judge = async |function: Value| {
         let claims = json!({ "iss": url, "aud": url, "exp": 2000, "function": function });
@@ -507,8 +518,13 @@ async fn the_gateways_token_must_permit_this_function() {
 #[tokio::test]
 async fn without_the_issuers_keys_nobody_is_called_wrong() {
     let (key, _) = token_key();
-    let rules =
-        JwtRules { issuer: "http://127.0.0.1:1".into(), audience: "me".into(), jwks_url: None, leeway: Duration::ZERO };
+    let rules = JwtRules {
+        issuer: "http://127.0.0.1:1".into(),
+        audience: "me".into(),
+        jwks_url: None,
+        leeway: Duration::ZERO,
+        claim: "etl_oauth".into(),
+    };
     let scene = Scene::new(&InvokeAuth::Jwt(rules), "unused");
     let value = token(&key, Algorithm::EdDSA, "one", &json!({}));
     assert_eq!(scene.judge("GET", "/", &[("authorization", &value)], "", 0).await, Caller::Unavailable);

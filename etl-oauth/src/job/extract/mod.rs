@@ -158,7 +158,7 @@ impl Copy<'_> {
                 took = self.take_record(record, part, position);
             }
         })
-        .map_err(|err| ApiError::malformed(resource.path.clone(), &err))?;
+        .map_err(|err| ApiError::malformed(http::Method::GET, resource.path.clone(), &err))?;
         took
     }
 

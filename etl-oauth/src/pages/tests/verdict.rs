@@ -41,6 +41,7 @@ fn trouble(error: &str) -> Option<Problem> {
         error: error.into(),
         message: "the reason".into(),
         next: String::new(),
+        reason: None,
         status: http::StatusCode::OK,
         title: String::new(),
         link: None,

@@ -1,3 +1,5 @@
+mod bodies;
+
 use std::sync::Mutex;
 
 use axum::{Router, extract::FromRequestParts, routing::any};
@@ -12,6 +14,11 @@ type Seen = Arc<Mutex<Vec<String>>>;
 
 /// A function whose provider and API are on loopback; what the API saw, a line a request.
 async fn function() -> (Arc<App>, Seen, tempfile::TempDir) {
+    defined("").await
+}
+
+/// The same with more in the provider's definition.
+async fn defined(more: &str) -> (Arc<App>, Seen, tempfile::TempDir) {
     let seen = Seen::default();
     let lines = Arc::clone(&seen);
     let api = move |request: Request<Body>| async move {
@@ -26,6 +33,7 @@ async fn function() -> (Arc<App>, Seen, tempfile::TempDir) {
         lines.lock().unwrap().push(format!("{} {} {token} {names:?} {}", parts.method, parts.uri, body.len()));
         match (parts.uri.path(), token) {
             ("/api/v2/old", "Bearer old") => StatusCode::UNAUTHORIZED.into_response(),
+            (path, _) if path.starts_with("/api/v2/told/") => bodies::told(path, token, &parts.headers, body),
             ("/api/v2/nonce", _) => {
                 let headers = [("dpop-nonce", "n"), ("www-authenticate", r#"DPoP error="use_dpop_nonce""#)];
                 (StatusCode::UNAUTHORIZED, headers).into_response()
@@ -79,12 +87,11 @@ async fn function() -> (Arc<App>, Seen, tempfile::TempDir) {
     }
     let key = "1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
     std::fs::write(folder.path().join("etl-oauth-seal-keys"), key).unwrap();
+    let urls = format!("authorize_url = '{url}/authorize'\ntoken_url = '{url}/token'\napi_url = '{url}/api'\n");
+    std::fs::write(folder.path().join("here.toml"), urls + more).unwrap();
     let config = Config::read(|name| match name {
-        "provider" => Some("custom".into()),
+        "provider_file" => Some(folder.path().join("here.toml").display().to_string()),
         "public_url" => Some("https://g.example/function/etl-oauth".into()),
-        "authorize_url" => Some(format!("{url}/authorize")),
-        "token_url" => Some(format!("{url}/token")),
-        "api_url" => Some(format!("{url}/api")),
         "store" => Some("file".into()),
         "store_path" => Some(folder.path().join("store").display().to_string()),
         "allow_ephemeral_store" => Some("true".into()),
@@ -106,7 +113,11 @@ async fn ask(app: &App, method: Method, path: &str, headers: &[(&'static str, &s
     }
     let (mut parts, body) = request.body(body).unwrap().into_parts();
     let asked = Asked::from_request_parts(&mut parts, &()).await.unwrap();
-    match pass_on(app, &asked, Request::from_parts(parts, body)).await {
+    let named = match app.by_headers(&asked) {
+        Ok(named) => named,
+        Err(response) => return response,
+    };
+    match pass_on(app, &asked, &named, Request::from_parts(parts, body)).await {
         Ok(response) | Err(response) => response,
     }
 }

@@ -164,3 +164,39 @@ async fn a_request_names_its_connection_once_and_where_there_are_several_it_has_
     let two = [("x-etl-oauth-connection", "google"), ("x-etl-oauth-connection", "google")];
     assert_eq!(it.json("GET", "/proxy/me", caller, &two).await.0, 400, "two names are none");
 }
+
+#[tokio::test]
+async fn a_callers_rights_are_per_account_on_every_route_that_callers_use() {
+    let it = two(&[
+        ("invoke_auth", "secret"),
+        ("proxy_allow", "google: token, slack: token, google: GET /me, slack: GET /me"),
+    ])
+    .await;
+    let keys = "everything name=admin\nsome name=reports allow=google/*,slack/team\nnothing name=none allow=";
+    std::fs::write(it.folder.path().join("etl-oauth-invoke"), keys).unwrap();
+    for (connection, account) in [("google", "default"), ("slack", "default"), ("slack", "team")] {
+        it.connect(connection, account, "ada:read").await;
+    }
+    for (key, statuses) in [("everything", [200, 200, 200]), ("some", [200, 403, 200]), ("nothing", [403, 403, 403])] {
+        for ((connection, account), status) in
+            [("google", "default"), ("slack", "default"), ("slack", "team")].iter().zip(statuses)
+        {
+            let query = format!("connection={connection}&account={account}");
+            let headers = [("x-etl-oauth-connection", *connection), ("x-etl-oauth-account", *account)];
+            let token = it.json("GET", &format!("/token?{query}"), key, &[]).await;
+            let proxy = it.json("GET", "/proxy/me", key, &headers).await;
+            let run = it.json("POST", &format!("/?{query}"), key, &[]).await;
+            assert_eq!([token.0, proxy.0, run.0], [status; 3], "{key} {query}: {} {} {}", token.1, proxy.1, run.1);
+        }
+    }
+    // A run of all is one of those that the caller may use.
+    let (status, all) = it.json("POST", "/", "some", &[]).await;
+    let row = |run: &Value| [&run["connection"], &run["account"]].map(|it| it.as_str().unwrap().to_owned()).join("/");
+    let rows: Vec<String> = all["accounts"].as_array().unwrap().iter().map(row).collect();
+    assert_eq!((status, rows), (200, ["google/default", "slack/team"].map(str::to_owned).to_vec()), "{all}");
+    // Anonymous calls run no single account.
+    let open = two(&[]).await;
+    open.connect("google", "default", "ada:read").await;
+    let request = Request::post("/?connection=google").body(Body::empty()).unwrap();
+    assert_eq!(open.router.clone().oneshot(request).await.unwrap().status(), StatusCode::UNAUTHORIZED);
+}

@@ -66,6 +66,24 @@ async fn o5_a_function_without_a_job_fails_where_there_is_no_token() {
 }
 
 #[tokio::test]
+async fn o6_the_providers_own_reason_is_a_field_of_its_own_and_tokens_in_it_are_not_shown() {
+    let definition = format!("{BY_USERINFO}refresh_url = 'URL/refuse'\nanswer.reason = ['error_subtype', 'trace']");
+    let scene = Scene::with(&definition, &[("min_run_interval", "0s"), ("renew", "each_run")]).await;
+    scene.authorise("ada:read write").await;
+    let (status, told) = scene.operate(Method::POST, "/refresh").await;
+    assert_eq!((status, &told["error"]), (StatusCode::CONFLICT, &json!("needs_authorisation")), "{told}");
+    let reason = "error_subtype=invalid_rapt, trace=token … is dead";
+    assert_eq!(told["reason"], reason, "{told}");
+    let status = scene.status().await;
+    let error = &status["accounts"][0]["error"];
+    assert_eq!((&error["error"], &error["reason"]), (&json!("invalid_grant"), &json!(reason)), "{status}");
+    assert!(error["message"].as_str().unwrap().contains("(invalid_grant: error_subtype=invalid_rapt"), "{status}");
+    let page = scene.send(Method::GET, "/status", "", &[]).await;
+    assert!(page.body.contains("The provider's own reason: <code>error_subtype=invalid_rapt"), "{}", page.body);
+    assert!(!page.body.contains("gAbCdEfGhIjKlMnOpQr") && !page.body.contains("marker"), "{}", page.body);
+}
+
+#[tokio::test]
 async fn o8_a_run_for_want_of_an_account_is_no_failed_run() {
     let scene = Scene::with(BY_USERINFO, &[("min_run_interval", "0s")]).await;
     for _ in 0..3 {

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use super::{
     super::{
         Definition, Grant, checked_url, fill,
-        variable::{Kind, Source, is_name, placeholders},
+        variable::{Kind, Source, Variable, is_host, is_name, placeholders},
     },
     Mistake,
 };
@@ -34,7 +34,8 @@ fn known(key: &str) -> Vec<&'static str> {
     let own = KNOWN.iter().find(|(known, _)| *known == place).map_or(&[][..], |(_, known)| known);
     let client: &[_] = match place {
         "token" | "refresh" | "second" | "revoke" | "introspect" => &CLIENT,
-        "revoke_url" => &["client_id"],
+        "authorize_url" | "token_url" | "refresh_url" | "second_url" | "revoke_url" | "introspect_url"
+        | "device_url" | "par_url" | "userinfo_url" => &["client_id"],
         _ => &[],
     };
     // `path` is that of the request that is signed.
@@ -83,10 +84,69 @@ pub(super) fn variables(definition: &Definition, found: &mut Vec<Mistake>) {
                 wrong(".hosts", format!("{host:?} is not a host name such as example.com or *.example.com"));
             }
         }
+        closed_values(variable, &mut wrong);
         if let Some(default) = &variable.default
             && let Err(right) = variable.check(default)
         {
             wrong(".default", format!("must be {right}"));
+        }
+    }
+}
+
+/// A closed list holds what may stand in a host or a path, whichever place the variable has.
+fn closed_values(variable: &Variable, wrong: &mut impl FnMut(&str, String)) {
+    if !variable.is_closed() {
+        return;
+    }
+    if variable.kind == Kind::Origin || variable.from == Source::Secret || !variable.hosts.is_empty() {
+        wrong(".values", "belongs to labels, hosts, segments and texts; an origin is one of hosts = […]".into());
+    }
+    let plain = |value: &String| value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte));
+    for value in &variable.values {
+        let good = match variable.kind {
+            Kind::Host => is_host(value),
+            Kind::Text => !value.chars().any(char::is_control),
+            _ => plain(value) && !value.contains(".."),
+        };
+        if !good {
+            wrong(".values", format!("{value:?} cannot stand in a URL: letters, digits, hyphens and dots can"));
+        }
+    }
+}
+
+/// The places of one variable in a URL, each with the text before and after it.
+fn places<'a>(url: &'a str, name: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let place = format!("{{{name}}}");
+    let ends: Vec<_> = url.match_indices(&place).map(|(at, place)| (at, at + place.len())).collect();
+    ends.into_iter().map(|(at, end)| (&url[..at], &url[end..]))
+}
+
+/// What is wrong with a variable in this place of a URL; `None` where it may stand there.
+fn misplaced(definition: &Definition, name: &str, before: &str, after: &str) -> Option<String> {
+    let place = format!("{{{name}}}");
+    let host = before.strip_prefix("https://");
+    let in_host = host.is_some_and(|host| !host.contains(['/', '?', '#']));
+    let in_path = before.matches('/').count() >= 3 || (before.starts_with('{') && before.contains('/'));
+    let ends = after.is_empty() || after.starts_with(['/', '?', '#']);
+    if name == "client_id" {
+        return (!in_path).then(|| format!("{place} must stand in the path or the query: https://host/…/{place}/…"));
+    }
+    let variable = definition.variables.get(name)?;
+    match variable.kind {
+        Kind::Label | Kind::Labels if in_host && (variable.is_closed() || fixed_domain(definition, after)) => None,
+        Kind::Label if in_path => None,
+        Kind::Label | Kind::Labels => Some(format!(
+            "{place} must stand before a fixed domain: https://{place}.example.com/…; where it is one of a few, such as a \
+             region or a top-level domain, list them: variables.{name}.values = [\"com\", \"eu\"]"
+        )),
+        Kind::Host if host == Some("") && ends => None,
+        Kind::Host => Some(format!("{place} is a host and must stand for the whole of it: https://{place}/…")),
+        Kind::Origin if before.is_empty() && ends => None,
+        Kind::Origin => Some(format!("{place} is an origin and must stand at the beginning: {place}/…")),
+        Kind::Segment if in_path => None,
+        Kind::Segment => Some(format!("{place} must stand in the path: https://host/…/{place}/…")),
+        Kind::Text => {
+            Some(format!("{place} is any text and must not stand in a URL; give it kind = \"segment\" or \"label\""))
         }
     }
 }
@@ -105,31 +165,14 @@ pub(super) fn urls(definition: &Definition, found: &mut Vec<Mistake>) {
         if url.starts_with('/') && (key != "userinfo_url" || definition.api_url.is_none()) {
             wrong("is a path: only userinfo_url may be one, below api_url".into());
         }
-        for name in placeholders(url) {
-            let Some(variable) = definition.variables.get(name) else { continue };
-            let place = format!("{{{name}}}");
-            let Some((before, after)) = url.split_once(&place) else { continue };
-            let host = before.strip_prefix("https://");
-            let in_host = host.is_some_and(|host| !host.contains(['/', '?', '#']));
-            let in_path = before.matches('/').count() >= 3 || (before.starts_with('{') && before.contains('/'));
-            let ends = after.is_empty() || after.starts_with(['/', '?', '#']);
-            match variable.kind {
-                Kind::Label if in_host && fixed_domain(after) => {}
-                Kind::Label => {
-                    wrong(format!("{place} must stand before a fixed domain: https://{place}.example.com/…"))
-                }
-                Kind::Host if host == Some("") && ends => {}
-                Kind::Host => wrong(format!("{place} is a host and must stand for the whole of it: https://{place}/…")),
-                Kind::Origin if before.is_empty() && ends => {}
-                Kind::Origin => wrong(format!("{place} is an origin and must stand at the beginning: {place}/…")),
-                Kind::Segment if in_path => {}
-                Kind::Segment => wrong(format!("{place} must stand in the path: https://host/…/{place}/…")),
-                Kind::Text => {
-                    wrong(format!(
-                        "{place} is any text and must not stand in a URL; give it kind = \"segment\" or \"label\""
-                    ));
+        for name in placeholders(url).collect::<BTreeSet<_>>() {
+            for (before, after) in places(url, name) {
+                if let Some(why) = misplaced(definition, name, before, after) {
+                    wrong(why);
                 }
             }
+            let Some(variable) = definition.variables.get(name) else { continue };
+            let place = format!("{{{name}}}");
             let late = variable.from != Source::Configuration && variable.default.is_none();
             if late && key == "authorize_url" {
                 wrong(format!("{place} is not known before a person is back; give the variable a default"));
@@ -144,10 +187,9 @@ pub(super) fn urls(definition: &Definition, found: &mut Vec<Mistake>) {
                 ));
             }
         }
-        if let Some(sample) = sample(definition, url)
-            && let Err(why) = checked_url(&sample)
-        {
-            wrong(why.to_string());
+        let wrong_sample = samples(definition, url).into_iter().find_map(|sample| sound(&sample).err());
+        if let Some(why) = wrong_sample {
+            wrong(why);
         }
         if url.split(['?', '&', '#']).skip(1).any(|pair| {
             ["access_token", "token", "client_secret", "refresh_token", "api_key"]
@@ -161,24 +203,60 @@ pub(super) fn urls(definition: &Definition, found: &mut Vec<Mistake>) {
     }
 }
 
-/// The URL with something in the places of its variables; `None` where a place is not described.
-fn sample(definition: &Definition, url: &str) -> Option<String> {
+/// The URL with something in the places of its variables, once for each value of a closed list; none where a place is not
+/// described.
+fn samples(definition: &Definition, url: &str) -> Vec<String> {
     if url.starts_with('/') {
-        return None;
+        return Vec::new();
     }
-    let value = |name: &str| match definition.variables.get(name)?.kind {
-        Kind::Label | Kind::Segment | Kind::Text => Some("a"),
-        Kind::Host => Some("a.example"),
-        Kind::Origin => Some("https://a.example"),
-    };
     let url = url.replace("{client_id}", "a");
-    fill(url.split('#').next()?, value)
+    let url = url.split('#').next().unwrap_or_default();
+    let closed = |name: &str| definition.variables.get(name).filter(|variable| variable.is_closed());
+    let most = placeholders(url).filter_map(closed).map(|variable| variable.values.len()).max().unwrap_or(1);
+    let with = |turn: usize| {
+        fill(url, |name| {
+            let variable = definition.variables.get(name)?;
+            Some(match variable.kind {
+                _ if variable.is_closed() => &*variable.values[turn.min(variable.values.len() - 1)],
+                Kind::Label | Kind::Labels | Kind::Segment | Kind::Text => "a",
+                Kind::Host => "a.example",
+                Kind::Origin => "https://a.example",
+            })
+        })
+    };
+    (0..most).filter_map(with).collect()
 }
 
-/// Whether what comes after a label is the rest of a host name of at least two labels, without a variable in it.
-fn fixed_domain(after: &str) -> bool {
+/// Whether a URL whose variables are filled in is one, with a host that is written as it is meant.
+fn sound(url: &str) -> Result<(), String> {
+    let parsed = checked_url(url).map_err(|why| why.to_string())?;
+    let host = parsed.host_str().unwrap_or_default();
+    // An address as [::1] or a name without dots is a host of this machine, which `checked_url` has looked at.
+    if host.contains('.') && host.parse::<std::net::IpAddr>().is_err() && !is_host(host) {
+        return Err(format!("{host} is no host name; look at the values of its variables"));
+    }
+    Ok(())
+}
+
+/// Whether what comes after a label ends as a host name of at least two fixed labels. Variables with a closed list of values
+/// are as fixed as text; other labels may stand between.
+fn fixed_domain(definition: &Definition, after: &str) -> bool {
     let host = after.split(['/', '?', '#']).next().unwrap_or_default();
-    let fixed = host.trim_start_matches(|first: char| first != '.');
+    let value = |name: &str| {
+        let variable = definition.variables.get(name)?;
+        match variable.kind {
+            Kind::Label | Kind::Labels if variable.is_closed() => {
+                // The value that leaves the least of a fixed domain.
+                variable.values.iter().min_by_key(|value| value.matches('.').count()).map(String::as_str)
+            }
+            // A mark that no host has.
+            Kind::Label | Kind::Labels => Some("}"),
+            _ => None,
+        }
+    };
+    let Some(host) = fill(host, value) else { return false };
+    let tail = host.rsplit_once('}').map_or(&*host, |(_, tail)| tail);
+    let fixed = tail.trim_start_matches(|first: char| first != '.');
     !host.contains(['{', '@', ':']) && fixed.matches('.').count() >= 2 && !fixed.ends_with('.')
 }
 

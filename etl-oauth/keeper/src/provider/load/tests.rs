@@ -63,6 +63,24 @@ fn contradictions_and_unsafe_values_are_told_with_the_key() {
         ("authorize_url = 'https://a.{tld}/x'\n[variables.tld]", "authorize_url"),
         ("authorize_url = 'https://a.example{sub}.b.example/'\n[variables.sub]\nkind='segment'", "authorize_url"),
         ("authorize_url = 'https://{sub}.com/'\n[variables.sub]", "authorize_url"),
+        (
+            "authorize_url = 'https://{sub}.a.example/{sub}@x'\nsecond_url='https://b.{sub}/'\n[variables.sub]",
+            "second_url",
+        ),
+        (
+            "authorize_url = 'https://a.example/'\napi_url='https://{a}.{b}.example/'\n[variables.a]\n[variables.b]",
+            "api_url",
+        ),
+        ("api_url = 'https://{sub}.b.{tld}/'\n[variables.sub]\n[variables.tld]\nvalues=['','c.d']", "api_url"),
+        ("api_url = 'https://a.{tld}/'\n[variables.tld]\nvalues=['com','']", "api_url"),
+        ("api_url = 'https://a.{tld}/'\n[variables.tld]\nvalues=['com','b/c']", "variables.tld.values"),
+        ("api_url = 'https://a.{tld}/'\n[variables.tld]\nvalues=['com']\ndefault='net'", "variables.tld.default"),
+        ("api_url = '{o}'\n[variables.o]\nkind='origin'\nvalues=['https://a.example']", "variables.o.values"),
+        (
+            "api_url = 'https://{h}'\n[variables.h]\nkind='host'\nvalues=['a.example']\nhosts=['a.example']",
+            "variables.h.values",
+        ),
+        ("token_url = 'https://{client_id}.a.example/'", "token_url"),
         ("authorize_url = 'https://{sub}@evil.example/'\n[variables.sub]", "authorize_url"),
         ("authorize_url = 'https://{host}.a.example/'\n[variables.host]\nkind='host'", "authorize_url"),
         ("authorize_url = 'https://a.example/{any}'\n[variables.any]\nkind='text'", "authorize_url"),
@@ -141,6 +159,7 @@ fn contradictions_and_unsafe_values_are_told_with_the_key() {
         ("[api]\nexpired=[200]", "api.expired"),
         ("[api.limits]\nreset_unit='epoch'", "api.limits.reset_unit"),
     ] {
+        let url = if text.starts_with("token_url") { "" } else { url };
         let wrong = wrong(&format!("{url}{text}"));
         let told = format!(": {key}: ");
         assert!(wrong.iter().any(|line| line.contains(&told)), "{text}\n{wrong:#?}");

@@ -136,8 +136,7 @@ impl Keeper {
     }
 
     fn news(&self, from: State, record: &Record) -> Announcement {
-        let health = &record.health;
-        let failure = health.class.map(|class| Failure::new(class, health.detail.clone().unwrap_or_default()));
+        let failure = record.health.failure();
         let (connection, account, to) = (self.connection().to_owned(), self.0.account.clone(), record.state());
         Announcement { connection, account, from, to, failure, severity: Severity::of(to), at: self.now() }
     }

@@ -62,10 +62,11 @@ impl Announcement {
         let (account, from, to) = (&self.account, self.from.as_str(), self.to.as_str());
         let failure = self.failure.as_ref().map(tracing::field::display);
         let next = self.failure.as_ref().map(|failure| failure.class().next_step());
+        let reason = self.failure.as_ref().and_then(Failure::reason);
         if self.severity == Severity::Critical {
-            tracing::error!(account, from, to, failure, next, "the account's state changed");
+            tracing::error!(account, from, to, failure, reason, next, "the account's state changed");
         } else {
-            tracing::info!(account, from, to, failure, next, "the account's state changed");
+            tracing::info!(account, from, to, failure, reason, next, "the account's state changed");
         }
         if self.from != self.to {
             let connection = self.connection.clone();
@@ -109,6 +110,7 @@ impl Announcement {
             "severity": self.severity,
             "failure": self.failure.as_ref().map(|failure| failure.class().as_str()),
             "class": self.failure.as_ref().map(|failure| failure.class().as_str()),
+            "reason": self.failure.as_ref().and_then(Failure::reason),
             "next": self.failure.as_ref().map(|failure| failure.class().next_step()),
             "at": self.at,
         })

@@ -114,10 +114,8 @@ impl RenewalMachine {
 
 /// What an earlier failure says of another try now.
 pub(super) fn standing(health: &Health, need: Reason, client: Option<&str>, now: Timestamp) -> Option<Failure> {
-    let class = health.class.unwrap_or(FailureKind::ProviderUnavailable);
-    let detail = health.detail.clone().unwrap_or_default();
     if health.needs_authorisation || health.waits(client, now) {
-        return Some(Failure::new(class, detail));
+        return Some(health.failure().unwrap_or_else(|| Failure::new(FailureKind::ProviderUnavailable, "")));
     }
     if let (Reason::Refused { worked: false, .. }, Some(refused)) = (need, &health.refused)
         && now < refused.next_at
