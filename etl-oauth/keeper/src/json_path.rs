@@ -29,7 +29,8 @@ pub(crate) fn at<'a>(fields: &'a Map<String, Value>, path: &str) -> Option<&'a V
     below(fields.get(&*name)?, rest)
 }
 
-fn below<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+/// The value at a path below another one; the empty path is that one itself.
+pub(crate) fn below<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     let Some((name, rest)) = split(path) else { return Some(value) };
     match value {
         Value::Object(fields) => at(fields, path),

@@ -312,7 +312,7 @@ fn a_form_and_its_json_say_the_same_of_every_code_exchange() {
             continue;
         }
         let code = grant::authorization_code(&provider, &client(), "a b/%", REDIRECT, None);
-        let renamed = provider.token.params.iter().find(|(_, value)| *value == "{code}");
+        let renamed = provider.token.params.iter().find(|(_, value)| **value == "{code}".into());
         let field = renamed.map_or("code", |(name, _)| name.as_str());
         let json: Option<serde_json::Value> = serde_json::from_str(code.body()).ok();
         let sent = json.map_or_else(

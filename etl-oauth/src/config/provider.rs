@@ -73,6 +73,7 @@ fn overrides(
             scope_claim: strings.text("assertion_scope_claim"),
             lifetime: strings.duration("assertion_lifetime").map(|lifetime| lifetime.as_secs()),
             algorithm: strings.named("assertion_algorithm"),
+            ..AssertionTerms::default()
         },
         subject_token_file: strings.text("subject_token_file"),
         subject_token_type: strings.text("subject_token_type"),
@@ -189,6 +190,6 @@ fn resources(text: &str) -> Result<Vec<String>, String> {
 
 /// The variables that this definition asks for: `provider_NAME` each.
 fn variables(strings: &mut Strings<'_>, definition: &Definition) -> Values {
-    let asked = definition.variables.iter().filter(|(_, variable)| variable.from == Source::Configuration);
+    let asked = definition.variables.iter().filter(|(_, variable)| variable.from.is_configurable());
     asked.filter_map(|(name, _)| Some((name.clone(), strings.text(&format!("provider_{name}"))?))).collect()
 }

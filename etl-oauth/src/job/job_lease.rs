@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use super::{JobError, JobState};
-use token_keeper::store::{Acquired, StoreError, TokenStore};
+use token_keeper::store::{Acquired, ByteStore, StoreError};
 
 /// The longest pause between two looks at whether another run's turn is over.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ impl JobState {
     pub async fn turn(&self, lease: Duration) -> Result<Turn, JobError> {
         let mut salt = [0; 8];
         let random = aws_lc_rs::rand::fill(&mut salt);
-        random.map_err(|_| StoreError::Unavailable("there is no randomness to name this run with".into()))?;
+        random.map_err(|_| StoreError::unavailable("there is no randomness to name this run with"))?;
         // A run, not a replica: two runs of one process are as bad as those of two.
         let owner = format!("run-{:016x}", u64::from_le_bytes(salt));
         // Some stores know no time: there a holder is silent when it was looked at for a whole lease.
@@ -79,11 +79,11 @@ impl JobState {
             }
         }
         // A release that does not arrive costs the next run the rest of the lease, no more.
-        let _ = self.store.release(&self.account, &owner).await;
+        let _ = self.store.release(&self.key, &owner).await;
     }
 
     async fn acquire(&self, owner: &str, lease: Duration) -> Result<Acquired, StoreError> {
-        self.store.acquire(&self.account, owner, lease, Timestamp::now()).await
+        self.store.acquire(&self.key, owner, lease, Timestamp::now()).await
     }
 }
 
@@ -92,12 +92,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use token_keeper::store::{Memory, Store};
+    use token_keeper::store::{Key, Kind, Memory, Store};
 
     const LEASE: Duration = Duration::from_millis(500);
 
     fn ledger(memory: &Memory) -> JobState {
-        JobState::new(Arc::new(Store::Memory(memory.clone())), "default")
+        JobState::new(Arc::new(Store::Memory(memory.clone())), &Key::default())
     }
 
     #[tokio::test]
@@ -119,7 +119,7 @@ mod tests {
     #[tokio::test]
     async fn a_run_that_died_is_waited_for_and_no_longer_than_its_lease() {
         let memory = Memory::default();
-        memory.acquire("default", "run-dead", LEASE, Timestamp::now()).await.unwrap();
+        memory.acquire(&Key::default().of_kind(Kind::JOB), "run-dead", LEASE, Timestamp::now()).await.unwrap();
         ledger(&memory).turn(LEASE).await.unwrap().check().unwrap();
     }
 

@@ -1,20 +1,19 @@
 use std::sync::{Arc, Once};
 
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 
 use super::JobError;
-use token_keeper::{
-    store::{Store, StoreError, StoreOptions, Stored, TokenStore, Version},
-    token::Record,
+use token_keeper::store::{
+    self, ByteStore, Bytes, Cell, Key, KeyCell, Kind, Meta, Store, StoreError, StoreOptions, Updated, Version,
 };
 
-/// What a job remembers of an account between its runs: where it got to, what it may still ask for. It lives in the same
-/// kind of store as the tokens, sealed like them, under a name of its own: `FUNCTION.job`.
+/// What a job remembers of an account between its runs: where it got to, what it may still ask for. It is a value of its
+/// own in the store of the tokens, sealed like them, of the kind [`Kind::JOB`].
 #[derive(Clone, Debug)]
 pub struct JobState {
     pub(super) store: Arc<Store>,
-    pub(super) account: String,
+    pub(super) key: Key,
 }
 
 /// What was read, for the write that names it.
@@ -24,45 +23,52 @@ pub struct Entry<T> {
     pub notes: T,
     /// The notes as they were stored.
     read: Option<Value>,
-    stored: Option<(Record, Version)>,
 }
 
-/// How often a write gives way to writes of notes under other names.
-const TRIES: u32 = 8;
-
-/// The options of the store of ledgers, for the function whose tokens live in a store with these.
-#[must_use]
-pub fn options(options: &StoreOptions, function: &str) -> StoreOptions {
-    let mut options = options.clone();
-    // No function has a dot in its name.
-    options.function = format!("{function}.job");
-    options.path = options.path.map(|path| path.join(&options.function));
-    // Losing a ledger loses no grant.
-    options.rotates = false;
-    options
+/// All that is remembered of an account, by name. Version 0.2 wrote it as the notes of a token record without tokens, in
+/// which the same fields have the same names: each reads what the other wrote.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Memory {
+    /// Counts the writes.
+    generation: u64,
+    notes: Map<String, Value>,
 }
 
-/// Opens the store of ledgers beside the store of tokens.
+/// Opens the store of what the jobs of `function` remember, where that is another store than the one of the tokens.
 ///
 /// # Errors
-/// As [`Store::open`], and when the store can't compare and swap.
+/// As [`Store::open`] and [`check`].
 pub async fn open(kind: &str, tokens: &StoreOptions, function: &str) -> Result<Store, StoreError> {
-    let store = Store::open(kind, &options(tokens, function)).await?;
+    let mut options = tokens.clone();
+    options.function = function.to_owned();
+    // Losing what a job remembers loses no grant.
+    options.rotates = false;
+    let store = Store::open(kind, &options).await?;
+    check(&store).map(|()| store)
+}
+
+/// Whether `store` can hold what jobs remember.
+///
+/// # Errors
+/// [`StoreError::Config`] when it cannot compare and swap.
+pub fn check(store: &Store) -> Result<(), StoreError> {
     let can = store.capabilities();
     if can.read_back && can.compare_and_swap {
-        return Ok(store);
+        return Ok(());
     }
-    Err(StoreError::Config(format!(
-        "store={kind} can't be read back, and this job has to remember where it got to: choose kubernetes, nats, postgres \
-         or file"
+    Err(StoreError::config(format!(
+        "store={} can't be read back, and this job has to remember where it got to: choose kubernetes, nats, postgres or \
+         file",
+        store.kind()
     )))
 }
 
 impl JobState {
-    /// The ledger of an account.
+    /// What is remembered of the account at this key of tokens.
     #[must_use]
-    pub fn new(store: Arc<Store>, account: &str) -> Self {
-        Self { store, account: account.to_owned() }
+    pub fn new(store: Arc<Store>, account: &Key) -> Self {
+        Self { store, key: account.of_kind(Kind::JOB) }
     }
 
     /// Reads the notes under `name`; defaults where there are none.
@@ -70,16 +76,14 @@ impl JobState {
     /// # Errors
     /// When the store fails, or holds something else there.
     pub async fn read<T: DeserializeOwned + Default>(&self, name: &str) -> Result<Entry<T>, JobError> {
-        let Some(Stored { record, version }) = self.store.load(&self.account).await? else {
-            return Ok(Entry { notes: T::default(), read: None, stored: None });
-        };
-        let read = record.notes.get(name).cloned();
+        let there = self.cell().load().await?;
+        let read = there.and_then(|(mut memory, _)| memory.notes.remove(name));
         let notes = match &read {
             Some(notes) => serde_json::from_value(notes.clone())
-                .map_err(|_| StoreError::Refused(format!("the notes of {name} are not this job's")))?,
+                .map_err(|err| StoreError::refused(format!("the notes of {name} are not this job's")).because(err))?,
             None => T::default(),
         };
-        Ok(Entry { notes, read, stored: Some((record, version)) })
+        Ok(Entry { notes, read })
     }
 
     /// Writes the notes under `name` if they are still as they were when `was` was read. Notes under other names stay as
@@ -88,7 +92,7 @@ impl JobState {
     /// # Errors
     /// [`JobError::Overtaken`] where they changed; else when the store fails.
     pub async fn write<T: Serialize>(&self, name: &str, was: Entry<T>) -> Result<Entry<T>, JobError> {
-        // Within a process it is of use, so that this is no error; who needs more finds out before a restart shows it.
+        // Within a process it is of use, so that this is no error; a user who needs more learns it before a restart.
         if matches!(*self.store, Store::Memory(_)) {
             static WARNED: Once = Once::new();
             WARNED.call_once(|| {
@@ -98,38 +102,61 @@ impl JobState {
             });
         }
         let notes = serde_json::to_value(&was.notes).map_err(|err| JobError::Failed(err.to_string()))?;
-        let mut stored = was.stored;
-        for _ in 0..TRIES {
-            let (mut record, version) = stored.unzip();
-            let mut record = record.take().unwrap_or_default();
-            record.generation += 1;
-            record.notes.insert(name.to_owned(), notes.clone());
-            match self.store.save(&self.account, &record, version.as_ref()).await {
-                Ok(version) => {
-                    return Ok(Entry { notes: was.notes, read: Some(notes), stored: Some((record, version)) });
-                }
-                Err(StoreError::Conflict) => {}
-                Err(err) => return Err(err.into()),
+        let cell = self.cell();
+        let updated = store::update(&cell, |there| {
+            let mut memory = there.cloned().unwrap_or_default();
+            if memory.notes.get(name) != was.read.as_ref() {
+                return Ok(None);
             }
-            let there = self.store.load(&self.account).await?;
-            if there.as_ref().and_then(|there| there.record.notes.get(name)) != was.read.as_ref() {
-                break;
-            }
-            stored = there.map(|there| (there.record, there.version));
+            memory.generation += 1;
+            memory.notes.insert(name.to_owned(), notes.clone());
+            Ok(Some(memory))
+        });
+        match updated.await? {
+            Updated::Written { .. } => Ok(Entry { notes: was.notes, read: Some(notes) }),
+            Updated::Left(_) => Err(JobError::Overtaken),
         }
-        Err(JobError::Overtaken)
+    }
+
+    fn cell(&self) -> MemoryCell<'_> {
+        MemoryCell(KeyCell { store: &self.store, key: &self.key })
+    }
+}
+
+/// Where what is remembered stands.
+struct MemoryCell<'a>(KeyCell<'a, Store>);
+
+impl Cell for MemoryCell<'_> {
+    type Value = Memory;
+
+    async fn load(&self) -> Result<Option<(Memory, Version)>, StoreError> {
+        let Some(((bytes, _), version)) = self.0.load().await? else { return Ok(None) };
+        match serde_json::from_slice(&bytes) {
+            Ok(memory) => Ok(Some((memory, version))),
+            Err(err) => Err(StoreError::Corrupt("what the job remembers is damaged".into()).because(err).at(version)),
+        }
+    }
+
+    async fn save(&self, memory: &Memory, was: Option<&Version>) -> Result<Version, StoreError> {
+        let json = serde_json::to_vec(memory).map_err(|err| StoreError::refused(err.to_string()).because(err))?;
+        let meta = Meta { generation: memory.generation, due_at: None, tag: Some("job".into()) };
+        self.0.save(&(Bytes::new(json), meta), was).await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use token_keeper::store::Memory;
+    use token_keeper::{store, token::Record};
+
+    fn key(account: &str) -> Key {
+        Key::account(account).unwrap()
+    }
 
     #[tokio::test]
     async fn notes_are_kept_by_name_and_written_by_one_of_two() {
-        let store = Arc::new(Store::Memory(Memory::default()));
-        let ledger = JobState::new(Arc::clone(&store), "default");
+        let store = Arc::new(Store::Memory(store::Memory::default()));
+        let ledger = JobState::new(Arc::clone(&store), &key("default"));
         let mut one: Entry<Vec<u8>> = ledger.read("one").await.unwrap();
         let other: Entry<Vec<u8>> = ledger.read("one").await.unwrap();
         one.notes.push(7);
@@ -146,7 +173,44 @@ mod tests {
         ledger.write("two", two).await.unwrap();
         assert_eq!(ledger.read::<Vec<u8>>("one").await.unwrap().notes, [7]);
         assert!(ledger.read::<Vec<u8>>("two").await.is_err());
-        assert!(JobState::new(store, "second").read::<String>("one").await.unwrap().notes.is_empty());
+        assert!(JobState::new(store, &key("second")).read::<String>("one").await.unwrap().notes.is_empty());
+    }
+
+    /// Replicas of two versions share a store while one follows the other.
+    #[tokio::test]
+    async fn what_version_0_2_wrote_as_a_token_record_is_read_and_it_reads_what_is_written_now() {
+        let store = Arc::new(Store::Memory(store::Memory::default()));
+        let ledger = JobState::new(Arc::clone(&store), &key("default"));
+        let notes = Map::from_iter([("one".to_owned(), Value::from(3)), ("two".to_owned(), Value::from("x"))]);
+        let before = Record { generation: 4, notes, ..Record::default() };
+        store.put(&ledger.key, &before.to_json(), &Meta::default(), None).await.unwrap();
+        let mut one: Entry<u32> = ledger.read("one").await.unwrap();
+        assert_eq!(one.notes, 3);
+        one.notes = 5;
+        ledger.write("one", one).await.unwrap();
+        let written = store.get(&ledger.key).await.unwrap().unwrap();
+        let read = Record::from_json(&written.bytes).unwrap();
+        assert_eq!((read.generation, &read.notes["one"], &read.notes["two"]), (5, &Value::from(5), &Value::from("x")));
+    }
+
+    #[cfg(feature = "file")]
+    #[tokio::test]
+    async fn a_file_of_version_0_2_is_found_where_it_is() {
+        use base64::Engine as _;
+        let root = tempfile::tempdir().unwrap();
+        let ring = format!("one:{}", base64::engine::general_purpose::STANDARD.encode([7; 32]));
+        std::fs::write(root.path().join("etl-oauth-seal-keys"), ring).unwrap();
+        let mut options = StoreOptions::new("etl", token_keeper::secrets::Secrets::new(root.path(), ""));
+        (options.path, options.allow_ephemeral) = (Some(root.path().join("tokens")), true);
+        let now = Arc::new(open("file", &options, "etl").await.unwrap());
+        let ledger = JobState::new(Arc::clone(&now), &key("default"));
+        // As 0.2 opened it: a store of its own in a folder of its own.
+        options.path = Some(root.path().join("tokens/etl.job"));
+        options.function = "etl.job".into();
+        let then = Store::open("file", &options).await.unwrap();
+        let before = Record { generation: 1, notes: Map::from_iter([("n".into(), 9.into())]), ..Record::default() };
+        then.put(&key("default"), &before.to_json(), &Meta { generation: 1, ..Meta::default() }, None).await.unwrap();
+        assert_eq!(ledger.read::<u32>("n").await.unwrap().notes, 9);
     }
 
     #[cfg(feature = "gateway")]

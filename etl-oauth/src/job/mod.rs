@@ -22,7 +22,7 @@ pub mod x;
 pub use apis::Apis;
 pub use delivery::{Delivery, Message};
 pub use job_lease::Turn;
-pub use job_state::{Entry, JobState, open as open_ledgers, options as ledger_options};
+pub use job_state::{Entry, JobState, check as check_ledgers, open as open_ledgers};
 pub use money::{Currency, Money, Sums};
 pub use progress::Progress;
 pub use user_job::Own;

@@ -20,7 +20,7 @@ use super::*;
 use token_keeper::{
     api::Facts,
     secrets::Secrets,
-    store::{Memory, Store},
+    store::{Key, Memory, Store},
 };
 
 const NOW: Timestamp = Timestamp::constant(1_795_262_400, 0);
@@ -30,7 +30,7 @@ fn context(setting: &Setting, store: &Arc<Store>, folder: &std::path::Path) -> C
         api: setting.api.clone(),
         now: NOW,
         input: Bytes::new(),
-        ledger: JobState::new(Arc::clone(store), "default"),
+        ledger: JobState::new(Arc::clone(store), &Key::default()),
         outlets: Delivery::new(Secrets::new(folder, ""), None, None).unwrap(),
         progress: Progress::default(),
         apis: Apis::default(),

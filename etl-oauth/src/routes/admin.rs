@@ -15,7 +15,7 @@ use crate::{
     guard::Endpoint,
     pages::Problem,
 };
-use token_keeper::{api::ApiError, renewal::Keeper, store::StoreError};
+use token_keeper::{api::ApiError, renewal::Keeper};
 
 /// `POST /refresh`: one renewal now, whatever waits stand.
 pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
@@ -98,7 +98,7 @@ pub(super) async fn reseal(State(app): AppState, asked: Asked, form: Posted) -> 
     let (fields, wrong) = respond::fields(form);
     app.admit_operator(Endpoint::Operate, &asked, &fields.csrf).await?;
     asked.refuse_body(&app, wrong)?;
-    match app.reseal().await {
+    match app.home().keepers.reseal().await {
         Ok(written) if asked.wants_html() => {
             tracing::info!(written, "resealed the records");
             let records = crate::format::count(u64::try_from(written).unwrap_or(u64::MAX), "record");
@@ -120,15 +120,6 @@ pub(super) async fn reseal(State(app): AppState, asked: Asked, form: Posted) -> 
 }
 
 impl App {
-    /// Writes the records of every connection anew; gives how many.
-    async fn reseal(&self) -> Result<usize, StoreError> {
-        let mut written = 0;
-        for connection in self.connections.values() {
-            written += connection.keepers.reseal().await?;
-        }
-        Ok(written)
-    }
-
     /// The problem of an account whose token works, and that has no refresh token.
     async fn nothing_to_renew_with(&self, named: &Named, keeper: &Keeper) -> Option<Problem> {
         keeper.sync().await;

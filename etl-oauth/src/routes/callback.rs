@@ -21,7 +21,7 @@ use crate::{
     pages::Problem,
 };
 use token_keeper::{
-    grant::{is_signed, judge_redirect_error},
+    grant::{Code, is_signed, judge_redirect_error},
     provider::{Definition, Source, Values},
     renewal::Kept,
     token::{Failure, FailureKind, Secret},
@@ -198,6 +198,7 @@ impl App {
         let sent_at = self.clock.now();
         let (redirect_uri, verifier) = (connection.config.redirect_uri(), pending.verifier());
         let seed = pending.seed(&self.key);
+        let code = Code { code, state: arrival.state.as_deref().unwrap_or_default() };
         let answer = authority.exchange(code, redirect_uri, verifier, &seed, &arrival.kept, sent_at).await;
         let mut answer = answer.map_err(|failure| self.not_exchanged(asked, &failure))?;
         let owner = authority.owner(&answer, sent_at).await;

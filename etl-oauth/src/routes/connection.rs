@@ -12,16 +12,16 @@ use super::{
 };
 use crate::{
     BoxError,
-    config::{self, Config},
+    config::{self, Config, DEFAULT_CONNECTION},
     guard::Allow,
-    job::{Progress, open_ledgers},
+    job::Progress,
 };
 use token_keeper::{
     api::{Api, ApiError},
     grant::{Authority, Credentials, HttpClient},
     provider::Provider,
     renewal::{Announcer, Clock, Keeper, KeeperError, Keepers, Origin, Parts},
-    store::{DEFAULT_ACCOUNT, Store, StoreError, StoreOptions},
+    store::{ByteStore as _, DEFAULT_ACCOUNT, Store, StoreError},
     token::Secret,
 };
 
@@ -36,7 +36,6 @@ pub(super) struct Connection {
     pub(super) authority: Authority,
     pub(super) keepers: Keepers,
     pub(super) histories: Histories,
-    pub(super) ledgers: Arc<Store>,
     /// How far the runs for its accounts have got.
     pub(super) progress: Progress,
     /// What callers may use of its API.
@@ -51,23 +50,18 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Opens the connection: its store and its provider need not be there yet.
+    /// Opens the connection, over the stores of tokens and of what jobs remember: they and the provider need not be there yet.
     ///
     /// # Errors
-    /// When the TLS library does not start, or the store's configuration has a mistake.
+    /// When the TLS library does not start.
     pub(super) async fn open(
         config: &Config,
         connection: config::Connection,
+        (store, ledgers): (Arc<Store>, Arc<Store>),
         owner: &str,
         clock: &Clock,
     ) -> Result<Self, BoxError> {
         let secrets = connection.secrets.clone();
-        let options = store_options(&config.store_options, &connection);
-        if !connection.is_default() {
-            // Makes the folder that the connections' own lie in.
-            open(&config.store, &config.store_options).await?;
-        }
-        let store = Arc::new(open(&config.store, &options).await?);
         let credentials = Credentials::mounted(secrets.clone(), connection.key_id.clone());
         let wire = HttpClient::http(connection.policy.token_timeout)?;
         let authority = Authority::new(connection.provider.clone(), credentials, wire);
@@ -81,28 +75,30 @@ impl Connection {
             };
             Announcer::webhook(origin, move || shared.read("etl-oauth-notify-url").ok().flatten())?
         };
-        let keepers = Keepers::new(Parts {
-            authority: authority.clone(),
-            store,
-            policy: connection.policy.clone(),
-            owner: owner.to_owned(),
-            clock: clock.clone(),
-            announcer,
-            connection: connection.name.clone(),
-        });
+        // A store of one record has no names in it.
+        let space = if store.capabilities().accounts { &*connection.name } else { DEFAULT_CONNECTION };
+        let keepers = Keepers::of_connection(
+            space,
+            Parts {
+                authority: authority.clone(),
+                store,
+                policy: connection.policy.clone(),
+                owner: owner.to_owned(),
+                clock: clock.clone(),
+                announcer,
+            },
+        );
         let first = keepers.get(DEFAULT_ACCOUNT)?;
         first.sync().await;
         let id = secrets.read("oauth2-client-id").ok().flatten();
         let api = Api::of(Arc::new(connection.provider.clone()), id.as_ref().map_or("", Secret::expose), first)?;
-        let ledgers = Arc::new(ledgers(config, &options).await?);
         Ok(Self {
-            histories: Histories::new(&connection.name, Arc::clone(&ledgers)),
+            histories: Histories::new(&connection.name, ledgers),
             allow: config.proxy_allow.get(&connection.name).cloned().unwrap_or_default(),
             progress: Progress::default(),
             config: connection,
             authority,
             keepers,
-            ledgers,
             api,
         })
     }
@@ -132,44 +128,6 @@ impl Connection {
         }
         token_keeper::token::State::Disabled
     }
-}
-
-/// The options of the store of this connection's records. Those of the connection `default` are the function's own.
-fn store_options(shared: &StoreOptions, connection: &config::Connection) -> StoreOptions {
-    let mut options = shared.clone();
-    if !connection.is_default() {
-        // No function has a dot in its name.
-        options.function = format!("{}.c.{}", shared.function, connection.name);
-        options.path = options.path.map(|path| path.join(&options.function));
-    }
-    options.rotates = connection.provider.rotates;
-    options
-}
-
-/// Opens the store. What is wrong with its part of the configuration is a mistake like any other.
-async fn open(kind: &str, options: &StoreOptions) -> Result<Store, BoxError> {
-    Store::open(kind, options).await.map_err(|err| match err {
-        err @ (StoreError::Config(_) | StoreError::Disabled { .. }) => mistake(err.to_string()),
-        err => err.into(),
-    })
-}
-
-fn mistake(line: String) -> BoxError {
-    std::io::Error::new(std::io::ErrorKind::InvalidInput, config::Mistakes::one(line)).into()
-}
-
-/// Opens what the job remembers. Where it only saves calls by that, it may forget with the process.
-async fn ledgers(config: &Config, options: &StoreOptions) -> Result<Store, BoxError> {
-    let opened = open_ledgers(&config.store, options, &options.function).await;
-    opened.or_else(|err| match err {
-        StoreError::Config(_) | StoreError::Disabled { .. } if config.job.needs_ledger() => {
-            Err(mistake(format!("job={}: {err}", config.job.name())))
-        }
-        StoreError::Config(_) | StoreError::Disabled { .. } => {
-            Ok(Store::Memory(token_keeper::store::Memory::default()))
-        }
-        err => Err(err.into()),
-    })
 }
 
 /// An account of a connection, as a request names it.
@@ -279,16 +237,5 @@ impl App {
         let words =
             ("There can be no such account", &*err.to_string(), "Use another name, or none for the account default.");
         asked.problem(self, &problem("bad_account", StatusCode::BAD_REQUEST, words))
-    }
-}
-
-/// Warns of a store that is missing parts of the renewal protocol.
-pub(super) fn warn_of(keepers: &Keepers) {
-    let (kind, can) = keepers.store();
-    if !(can.read_back && can.compare_and_swap && can.lease) {
-        tracing::warn!(
-            store = kind,
-            "this store can neither read back nor compare nor lock: keep com.openfaas.scale.max at 1, or choose another"
-        );
     }
 }

@@ -302,7 +302,7 @@ impl App {
     }
 
     fn context(self: &Arc<Self>, connection: &Connection, keeper: Keeper, now: Timestamp, input: Bytes) -> Context {
-        let ledger = JobState::new(Arc::clone(&connection.ledgers), keeper.account());
+        let ledger = JobState::new(Arc::clone(&self.ledgers), keeper.key());
         let app = Arc::clone(self);
         Context {
             api: connection.api(keeper),

@@ -32,6 +32,7 @@ use tokio::sync::Semaphore;
 use crate::{
     config::{Config, DEFAULT_CONNECTION},
     guard::{Callers, Coalesce, CookieJar, EnableAuth, Key, Operator, ReplayCache, UsedStates, random},
+    job::check_ledgers,
     pages::Base,
 };
 use connection::Connection;
@@ -40,7 +41,7 @@ use respond::{Asked, problem};
 use token_keeper::{
     renewal::Clock,
     secrets::Secrets,
-    store::DEFAULT_ACCOUNT,
+    store::{ByteStore, DEFAULT_ACCOUNT, Store, StoreError},
     token::Secret,
     trace_context::{self, Trace},
 };
@@ -60,6 +61,9 @@ struct App {
     connections: BTreeMap<String, Arc<Connection>>,
     /// The one that remembers what belongs to the whole function: `default`, or the first one.
     home: Arc<Connection>,
+    store: Arc<Store>,
+    /// Where jobs remember, and histories are kept.
+    ledgers: Arc<Store>,
     key: Key,
     jar: CookieJar,
     used: UsedStates,
@@ -83,15 +87,17 @@ impl Function {
         let secrets = config.secrets.clone();
         let names: Vec<&str> = config.connections.iter().map(|connection| connection.name.as_str()).collect();
         crate::metrics::begin(&config.store, config.job.name(), &names);
+        let store = Arc::new(open(&config).await?);
+        let ledgers = ledgers(&store, &config)?;
         let (owner, clock) = (owner(), Clock::system());
         let mut connections = BTreeMap::new();
         for connection in &config.connections {
-            let opened = Connection::open(&config, connection.clone(), &owner, &clock).await?;
+            let stores = (Arc::clone(&store), Arc::clone(&ledgers));
+            let opened = Connection::open(&config, connection.clone(), stores, &owner, &clock).await?;
             connections.insert(connection.name.clone(), Arc::new(opened));
         }
         let home = connections.get(DEFAULT_CONNECTION).or(connections.values().next()).cloned();
         let home = home.ok_or("there is no connection")?;
-        connection::warn_of(&home.keepers);
         let key = Key::derive(&sealing(&secrets)?, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
         let callers = Callers::new(&config.invoke_auth, secrets.clone(), &config.public_url)?;
         if !config.proxy_allow.is_empty() && !callers.is_closed() {
@@ -117,6 +123,8 @@ impl Function {
             config,
             connections,
             home,
+            store,
+            ledgers,
             key,
             clock,
         });
@@ -183,6 +191,37 @@ fn sealing(secrets: &Secrets) -> Result<Secret, Box<dyn std::error::Error + Send
         "states and sessions are sealed by a key of this replica and end with it: mount the secret etl-oauth-seal-keys"
     );
     Ok(Secret::new(random().map_err(|_| "there is no randomness")?))
+}
+
+/// Opens the store. What is wrong with its part of the configuration is a mistake like any other.
+async fn open(config: &Config) -> Result<Store, Box<dyn std::error::Error + Send + Sync>> {
+    let store = Store::open(&config.store, &config.store_options).await.map_err(|err| match err {
+        err @ (StoreError::Config(_) | StoreError::Disabled { .. }) => {
+            std::io::Error::new(std::io::ErrorKind::InvalidInput, crate::config::Mistakes::one(err.to_string())).into()
+        }
+        err => Box::<dyn std::error::Error + Send + Sync>::from(err),
+    })?;
+    let can = store.capabilities();
+    if !(can.read_back && can.compare_and_swap && can.lease) {
+        tracing::warn!(
+            store = store.kind(),
+            "this store can neither read back nor compare nor lock: keep com.openfaas.scale.max at 1, or choose another"
+        );
+    }
+    Ok(store)
+}
+
+/// The store of what jobs remember: that of the tokens where it can hold it. Where a job only saves calls by its memory, that
+/// may end with the process.
+fn ledgers(tokens: &Arc<Store>, config: &Config) -> Result<Arc<Store>, std::io::Error> {
+    match check_ledgers(tokens) {
+        Ok(()) => Ok(Arc::clone(tokens)),
+        Err(err) if config.job.needs_ledger() => {
+            let mistake = crate::config::Mistakes::one(format!("job={}: {err}", config.job.name()));
+            Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, mistake))
+        }
+        Err(_) => Ok(Arc::new(Store::Memory(token_keeper::store::Memory::default()))),
+    }
 }
 
 /// This replica's name in leases and intents: Kubernetes gives every pod its own host name.

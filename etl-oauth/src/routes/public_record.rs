@@ -18,7 +18,7 @@ use crate::{
     config::{Mistakes, Retriever},
     job::{JobError, JobState, open_ledgers, strava},
 };
-use token_keeper::store::DEFAULT_ACCOUNT;
+use token_keeper::store::Key;
 
 const ANY: HeaderValue = HeaderValue::from_static("*");
 
@@ -58,7 +58,7 @@ pub async fn retriever(config: &Retriever) -> Result<Router, Box<dyn std::error:
     let store = open_ledgers(&config.store, &config.store_options, &config.record_of)
         .await
         .map_err(|err| std::io::Error::new(std::io::ErrorKind::InvalidInput, Mistakes::one(err.to_string())))?;
-    Ok(router(JobState::new(Arc::new(store), DEFAULT_ACCOUNT), config.max_age)?)
+    Ok(router(JobState::new(Arc::new(store), &Key::default()), config.max_age)?)
 }
 
 fn router(ledger: JobState, max_age: Duration) -> Result<Router, header::InvalidHeaderValue> {
@@ -200,7 +200,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_store_is_asked_once_in_a_while_and_what_it_gave_is_shown_on_while_it_is_away() {
         let memory = Memory::default();
-        let ledger = JobState::new(Arc::new(Store::Memory(memory.clone())), "default");
+        let ledger = JobState::new(Arc::new(Store::Memory(memory.clone())), &Key::default());
         let router = router(ledger.clone(), Duration::from_secs(60)).unwrap();
         let (status, cache, body) = ask(&router, "GET", "/").await;
         assert_eq!((status, cache.as_str()), (503, "no-store"));
@@ -220,7 +220,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_waited_while_the_store_was_asked_has_its_answer_whatever_that_is() {
-        let ledger = JobState::new(Arc::new(Store::Memory(Memory::default())), "default");
+        let ledger = JobState::new(Arc::new(Store::Memory(Memory::default())), &Key::default());
         let shown = Shown { ledger, cache: ANY, last: Mutex::default() };
         let mut asking = shown.last.lock().await;
         let mut waiting = std::pin::pin!(shown.known());
@@ -236,7 +236,7 @@ mod tests {
     async fn errors_are_json_that_any_page_may_read_and_no_cache_keeps() {
         let memory = Memory::default();
         memory.fail(true);
-        let ledger = JobState::new(Arc::new(Store::Memory(memory)), "default");
+        let ledger = JobState::new(Arc::new(Store::Memory(memory)), &Key::default());
         let router = router(ledger, Duration::ZERO).unwrap();
         for (method, path, status, error) in [
             ("GET", "/", 503, "store_unavailable"),

@@ -13,7 +13,7 @@ use crate::{
     job::{JobError, JobState},
     pages::{RenewalRow, RunRow},
 };
-use token_keeper::store::Store;
+use token_keeper::store::{Key, Store};
 
 /// How many runs, and how many renewals, of an account are remembered.
 const KEPT: usize = 50;
@@ -87,7 +87,7 @@ impl Histories {
     }
 
     async fn write(&self, account: &str) -> Result<(), JobError> {
-        let state = JobState::new(Arc::clone(&self.store), account);
+        let state = JobState::new(Arc::clone(&self.store), &Key::token(&self.connection, account)?);
         loop {
             let mut entry = state.read::<History>(NOTES).await?;
             entry.notes.merge(self.known().get(account).cloned().unwrap_or_default());
@@ -98,12 +98,16 @@ impl Histories {
         }
     }
 
+    async fn read(&self, account: &str) -> Result<History, JobError> {
+        let state = JobState::new(Arc::clone(&self.store), &Key::token(&self.connection, account)?);
+        Ok(state.read::<History>(NOTES).await?.notes)
+    }
+
     /// What is known of an account. A store that cannot be read leaves this replica's part.
     pub(super) async fn of(&self, account: &str) -> History {
         if !matches!(*self.store, Store::Memory(_)) {
-            let state = JobState::new(Arc::clone(&self.store), account);
-            match state.read::<History>(NOTES).await {
-                Ok(entry) => self.add(account, entry.notes),
+            match self.read(account).await {
+                Ok(history) => self.add(account, history),
                 Err(err) => {
                     tracing::debug!(connection = &*self.connection, account, error = %err, "failed to read the history of the last runs")
                 }

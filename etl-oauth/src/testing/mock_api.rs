@@ -14,7 +14,7 @@ use serde_json::json;
 use token_keeper::{
     Definition, Secrets, Store, TokenKeeper,
     api::{Api, ApiOptions, Facts},
-    store::Memory,
+    store::{Key, Memory},
 };
 use tokio::task::AbortHandle;
 use url::Url;
@@ -146,7 +146,7 @@ impl MockApi {
             api: self.api(),
             now: self.clock.now(),
             input: input.into(),
-            ledger: JobState::new(Arc::clone(&self.ledgers), "default"),
+            ledger: JobState::new(Arc::clone(&self.ledgers), &Key::default()),
             outlets: outlets.expect("the TLS library starts"),
             progress: Progress::default(),
             apis: Apis::default(),

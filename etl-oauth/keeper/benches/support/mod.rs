@@ -9,7 +9,7 @@ use token_keeper::{
     grant::{Authority, Client, Credentials, HttpClient, HttpResponse},
     provider::{Definition, Overrides, Provider},
     renewal::{Announcer, Clock, Keeper, Parts, Policy},
-    store::{Memory, Store},
+    store::{Key, Memory, Store},
     token::{AnswerShape, Secret, TokenResponse},
 };
 use tokio::sync::Semaphore;
@@ -43,7 +43,6 @@ impl Default for World {
         let policy = Policy::of(&provider);
         let client = Client { id: "id".into(), secret: Some(Secret::new("secret")), ..Client::default() };
         let parts = Parts {
-            connection: "default".into(),
             authority: Authority::new(provider, Credentials::fixed(client), wire),
             store: Arc::new(Store::Memory(Memory::default())),
             policy,
@@ -57,7 +56,7 @@ impl Default for World {
 
 impl World {
     pub(crate) fn keeper(&self, account: &str) -> Keeper {
-        Keeper::new(account, Arc::clone(&self.parts))
+        Keeper::new(Key::account(account).expect("a name"), Arc::clone(&self.parts))
     }
 }
 

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
 
 use crate::{
-    provider::{self, Provider, ResetUnit, fill},
+    provider::{self, Provider, ResetUnit, Source, fill, placeholders},
     token::Mark,
 };
 
@@ -15,14 +15,22 @@ use crate::{
 pub struct Facts {
     /// The statuses that say that the token has ended (case F10); 401 where nothing else is known.
     pub expired: Vec<StatusCode>,
-    /// The sign of that in the body of an answer, whatever its status is.
-    pub expired_in: Option<Mark>,
+    /// The signs of that in an answer.
+    pub expired_in: Vec<Mark>,
     /// The header that carries the token.
     pub header: HeaderName,
     /// What stands before the token in it, with the space: `Bearer `.
     pub prefix: String,
+    /// What stands after the token in it.
+    pub suffix: String,
     /// Headers of every request, such as the API's version.
     pub headers: HeaderMap,
+    /// Parameters of every request's query.
+    pub params: Vec<(String, String)>,
+    /// Whether headers or parameters hold more than is known now: values of accounts, or secrets.
+    pub later: Later,
+    /// The client's id, which they may hold.
+    pub client_id: String,
     /// Where an answer that is no success says why: the first of these places that is there.
     pub message: Vec<String>,
     /// The header by which the API knows a request that comes a second time.
@@ -42,22 +50,27 @@ impl Facts {
         };
         let api = &provider.api;
         let mut headers = HeaderMap::new();
+        let known = |word: &str| if word == "client_id" { Some(client_id) } else { provider.value(word) };
         for (key, text) in &api.headers {
-            let known = |word: &str| if word == "client_id" { Some(client_id) } else { provider.value(word) };
             // A value may be known only later, such as which of several organisations is meant: without it no header.
-            let Some(value) = fill(text, known) else { continue };
+            let Some(value) = fill(text, known).filter(|value| !value.is_empty()) else { continue };
             let value = HeaderValue::try_from(value)
                 .map_err(|_| format!("provider {}: the header {key} can't be filled in", provider.name))?;
             headers.insert(name(key)?, value);
         }
-        let prefix = if api.scheme.is_empty() { String::new() } else { format!("{} ", api.scheme) };
+        let params = api.params.iter().filter_map(|(key, text)| Some((key.clone(), fill(text, known)?)));
+        let (prefix, suffix) = api.around_token();
         let expired = api.expired.iter().filter_map(|status| StatusCode::from_u16(*status).ok()).collect();
         Ok(Self {
             expired,
             expired_in: api.expired_in.clone(),
             header: name(&api.header)?,
             prefix,
+            suffix: suffix.to_owned(),
             headers,
+            params: params.filter(|(_, value)| !value.is_empty()).collect(),
+            later: Later::of(provider),
+            client_id: client_id.to_owned(),
             message: api.message.clone(),
             idempotency: api.idempotency.as_deref().map(name).transpose()?,
             limits: Limits::of(&api.limits, name)?,
@@ -69,14 +82,44 @@ impl Default for Facts {
     fn default() -> Self {
         Self {
             expired: vec![StatusCode::UNAUTHORIZED],
-            expired_in: None,
+            expired_in: Vec::new(),
             header: http::header::AUTHORIZATION,
             prefix: "Bearer ".into(),
+            suffix: String::new(),
             headers: HeaderMap::new(),
+            params: Vec::new(),
+            later: Later::default(),
+            client_id: String::new(),
             message: Vec::new(),
             idempotency: None,
             limits: Limits::default(),
         }
+    }
+}
+
+/// What is filled in for each request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Later {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Values that are kept with an account's tokens.
+    Kept,
+    /// Secrets too, which are read for each request.
+    Secrets,
+}
+
+impl Later {
+    fn of(provider: &Provider) -> Self {
+        let texts = provider.api.headers.values().chain(provider.api.params.values());
+        let of = |name: &str| match provider.variables.get(name).map(|variable| variable.from) {
+            None if name == "client_secret" => Self::Secrets,
+            Some(Source::Secret) => Self::Secrets,
+            None | Some(Source::Configuration) => Self::Nothing,
+            Some(_) => Self::Kept,
+        };
+        let all: Vec<_> = texts.flat_map(|text| placeholders(text).map(of)).collect();
+        [Self::Secrets, Self::Kept].into_iter().find(|later| all.contains(later)).unwrap_or_default()
     }
 }
 

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use url::Url;
 
 use super::{Api, ApiError, Facts, peek::peek};
-use crate::renewal::Token;
+use crate::{renewal::Token, token::Mark};
 
 /// A caller's request, which goes to the API as it is but for the token.
 #[derive(Debug)]
@@ -137,6 +137,8 @@ impl Api {
         }
         url.set_query(query);
         let (name, value) = self.authorization(token)?;
+        let extras = self.extras(token)?;
+        self.add_params(&mut url, &extras);
         let facts = &self.options().facts;
         let mut all = headers.clone();
         if tells_in_bodies(facts) {
@@ -144,9 +146,10 @@ impl Api {
             all.remove(header::ACCEPT_ENCODING);
         }
         all.extend(self.fixed_headers());
+        all.extend(extras.headers);
         all.insert(name, value);
         all.extend(self.proof(token, method, &url)?);
-        let mut request = self.shared.plain.request(method.clone(), url.clone()).headers(all);
+        let mut request = self.clients()?.plain.request(method.clone(), url.clone()).headers(all);
         if !is_empty(&body) {
             request = request.body(body);
         }
@@ -160,8 +163,10 @@ impl Api {
             true => peek(&mut answer).await.map_err(|err| self.unreachable(&url, &err))?,
             false => None,
         };
-        let limit_told = told.as_ref().is_some_and(|body| facts.limits.told_in.iter().any(|mark| mark.is_in(body)));
-        let end_told = told.as_ref().is_some_and(|body| facts.expired_in.as_ref().is_some_and(|mark| mark.is_in(body)));
+        // A body that is not looked at bears no sign, and its status may be one.
+        let body = told.as_deref().unwrap_or_default();
+        let is_told = |marks: &[Mark]| marks.iter().any(|mark| mark.is_on_answer(status.as_u16(), body));
+        let (limit_told, end_told) = (is_told(&facts.limits.told_in), is_told(&facts.expired_in));
         let paced = if limit_told { StatusCode::TOO_MANY_REQUESTS } else { status };
         let limited = self.pace.note(paced, answer.headers(), &facts.limits, self.options().timing.now());
         let expired = !limited && (end_told || facts.expired.contains(&status));
@@ -172,7 +177,7 @@ impl Api {
 
 /// Whether the definition names signs in the body of an answer.
 fn tells_in_bodies(facts: &Facts) -> bool {
-    facts.expired_in.is_some() || !facts.limits.told_in.is_empty()
+    facts.expired_in.iter().chain(&facts.limits.told_in).any(|mark| !mark.at.is_empty())
 }
 
 fn is_empty(body: &reqwest::Body) -> bool {

@@ -2,6 +2,7 @@
 
 mod api_spec;
 mod body;
+mod certificate;
 mod error;
 mod forward;
 pub mod json;
@@ -17,7 +18,7 @@ mod shape;
 mod target;
 mod timing;
 
-pub use api_spec::{Facts, Limits, Windows};
+pub use api_spec::{Facts, Later, Limits, Windows};
 pub use error::ApiError;
 pub use forward::{Forward, Forwarded, Payload};
 pub use multipart::Multipart;
@@ -37,10 +38,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use url::Url;
 
 use crate::{
-    grant::{HttpLimits, client_builder},
+    grant::{ApiExtras, Certificate, Client, HttpLimits, api_extras, client_builder},
     provider::Provider,
     renewal::{Keeper, Token},
 };
+use certificate::{ByCertificate, Clients};
 use pace::Pace;
 
 /// The API of one account. Cheap to clone; clones and [`Api::with`] share the limits of each account.
@@ -75,9 +77,8 @@ pub struct Api {
 
 #[derive(Debug)]
 struct Shared {
-    http: reqwest::Client,
-    /// For bodies that go through as they are.
-    plain: reqwest::Client,
+    clients: Arc<Clients>,
+    by_certificate: ByCertificate,
     base: Option<Url>,
     options: ApiOptions,
     paces: Mutex<BTreeMap<String, Arc<Pace>>>,
@@ -116,16 +117,14 @@ impl Api {
     /// # Errors
     /// When the TLS library does not start.
     pub fn open(base: Option<Url>, keeper: Keeper, options: ApiOptions) -> Result<Self, ApiError> {
-        let client = |whole| {
-            let (connect, read) = (Duration::from_secs(5), Some(Duration::from_secs(30)));
-            client_builder(HttpLimits { whole, connect, read })
-        };
-        let failed = |_| ApiError::NoTls;
-        let http = client(Some(Duration::from_secs(120))).redirect(same_origin()).build().map_err(failed)?;
-        let plain = client(None).no_gzip().build().map_err(failed)?;
+        let clients = Arc::new(clients(None)?);
         let pace = Arc::new(Pace::of(&options.facts.limits));
         let paces = Mutex::new(BTreeMap::from([(keeper.account().to_owned(), Arc::clone(&pace))]));
-        Ok(Self { shared: Arc::new(Shared { http, plain, base, options, paces }), keeper, pace })
+        Ok(Self {
+            shared: Arc::new(Shared { clients, by_certificate: ByCertificate::default(), base, options, paces }),
+            keeper,
+            pace,
+        })
     }
 
     /// The API of a provider, called as its definition says.
@@ -209,8 +208,11 @@ impl Api {
     /// The header with the token.
     fn authorization(&self, token: &Token) -> Result<(HeaderName, HeaderValue), ApiError> {
         let facts = &self.options().facts;
-        let prefix = token.scheme().map_or_else(|| facts.prefix.clone(), |scheme| format!("{scheme} "));
-        let mut value = HeaderValue::try_from(format!("{prefix}{}", token.tokens().access_token.expose()))
+        let (prefix, suffix) = match token.scheme() {
+            Some(scheme) => (format!("{scheme} "), ""),
+            None => (facts.prefix.clone(), &*facts.suffix),
+        };
+        let mut value = HeaderValue::try_from(format!("{prefix}{}{suffix}", token.tokens().access_token.expose()))
             .map_err(|_| ApiError::Unsendable { account: self.keeper.account().to_owned() })?;
         value.set_sensitive(true);
         Ok((facts.header.clone(), value))
@@ -220,6 +222,28 @@ impl Api {
     fn proof(&self, token: &Token, method: &Method, url: &Url) -> Result<Option<(HeaderName, HeaderValue)>, ApiError> {
         let proof = self.keeper.proof(token, method, url)?;
         Ok(proof.map(|(name, value)| (HeaderName::from_static(name), value)))
+    }
+
+    /// What the definition adds to a request of this token's account, as far as that is not known before.
+    fn extras(&self, token: &Token) -> Result<ApiExtras, ApiError> {
+        let options = self.options();
+        let Some(provider) = options.provider.as_ref().filter(|_| options.facts.later != Later::Nothing) else {
+            return Ok(ApiExtras::default());
+        };
+        let client = match options.facts.later {
+            Later::Secrets => self.keeper.client()?,
+            _ => Client { id: options.facts.client_id.clone(), ..Client::default() },
+        };
+        Ok(api_extras(&provider.with(&token.tokens().kept), &client))
+    }
+
+    /// The parameters that the definition adds to every query, unless the address has them.
+    fn add_params(&self, url: &mut Url, extras: &ApiExtras) {
+        for (name, value) in extras.params.iter().chain(&self.options().facts.params) {
+            if !url.query_pairs().any(|(known, _)| known == *name) {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
     }
 
     fn unreachable(&self, url: &Url, err: &reqwest::Error) -> ApiError {
@@ -232,6 +256,19 @@ impl Api {
         headers.extend(crate::trace_context::headers());
         headers
     }
+}
+
+/// The HTTP clients; with a certificate they show it on each connection.
+fn clients(certificate: Option<&Certificate>) -> Result<Clients, ApiError> {
+    let client = |whole| {
+        let (connect, read) = (Duration::from_secs(5), Some(Duration::from_secs(30)));
+        let builder = client_builder(HttpLimits { whole, connect, read });
+        certificate.into_iter().fold(builder, |builder, it| builder.identity(it.identity()))
+    };
+    let failed = |_| ApiError::NoTls;
+    let http = client(Some(Duration::from_secs(120))).redirect(same_origin()).build().map_err(failed)?;
+    let plain = client(None).no_gzip().build().map_err(failed)?;
+    Ok(Clients { http, plain })
 }
 
 /// A redirect to another origin could carry the token there (RFC 6750 §5.3): it is the answer then, and no success.

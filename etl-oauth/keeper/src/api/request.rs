@@ -231,11 +231,11 @@ impl Request {
                 Ok(answer) => {
                     let now = timing.now();
                     let Response { status, headers, body, .. } = &answer.head;
-                    let limit_told = facts.limits.told_in.iter().any(|mark| mark.is_in(body));
+                    let limit_told = facts.limits.told_in.iter().any(|mark| mark.is_on_answer(status.as_u16(), body));
                     // A limit in the body counts, whatever the status is.
                     let paced = if limit_told { StatusCode::TOO_MANY_REQUESTS } else { *status };
                     let limited = pace.note(paced, headers, &facts.limits, now);
-                    let told = facts.expired_in.as_ref().is_some_and(|mark| mark.is_in(body));
+                    let told = facts.expired_in.iter().any(|mark| mark.is_on_answer(status.as_u16(), body));
                     if status.is_success() && !told && !limited {
                         keeper.worked(token.generation());
                         pace.worked();
@@ -332,16 +332,20 @@ impl Request {
 
     async fn attempt(&self, token: &Token, streaming: bool) -> Result<(Answer, bool), Broken> {
         let base = self.api.base(token)?;
-        let url = self.target.url(&base);
+        let mut url = self.target.url(&base);
         if url.origin() != base.origin() {
             return Err(ApiError::Elsewhere { path: self.path() }.into());
         }
         let (name, value) = self.api.authorization(token)?;
-        let mut headers = self.headers.clone();
+        let extras = self.api.extras(token)?;
+        self.api.add_params(&mut url, &extras);
+        let mut headers = extras.headers;
+        // What the caller sets takes the place of what the definition says.
+        headers.extend(self.headers.clone());
         headers.insert(name, value);
         headers.extend(self.api.proof(token, &self.method, &url)?);
         let place = self.api.pace.place().await;
-        let request = self.api.shared.http.request(self.method.clone(), url.clone()).headers(headers);
+        let request = self.api.clients()?.http.request(self.method.clone(), url.clone()).headers(headers);
         let request = if streaming || !self.body.is_whole() { request.timeout(STREAMING) } else { request };
         let request = self.body.put_on(request).ok_or_else(|| self.gone())?;
         let response = request.send().await.map_err(|err| self.broken(&url, &err))?;

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 mod bodies;
+mod extras;
 mod setting;
 
 use setting::Setting;
@@ -63,7 +64,7 @@ async fn f10_another_status_can_say_that_the_token_has_ended() {
 #[tokio::test]
 async fn f10_the_body_of_a_success_can_say_so_too() {
     let ended = Mark { at: "status".into(), is: vec!["401".into()], ..Mark::default() };
-    let facts = Facts { expired_in: Some(ended), ..Facts::default() };
+    let facts = Facts { expired_in: vec![ended], ..Facts::default() };
     let s = Setting::new(facts, |_, request| match token(&request) {
         "Bearer a0" => r#"{"status":401}"#.into_response(),
         _ => r#"{"status":0}"#.into_response(),
@@ -77,7 +78,7 @@ async fn f10_the_body_of_a_success_can_say_so_too() {
 async fn h13_a_code_in_a_500_or_a_403_says_that_the_token_has_ended_and_other_codes_do_not() {
     for status in [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::FORBIDDEN] {
         let ended = Mark { at: "error.code".into(), is: vec!["14".into()], ..Mark::default() };
-        let facts = Facts { expired_in: Some(ended), ..Facts::default() };
+        let facts = Facts { expired_in: vec![ended], ..Facts::default() };
         let s = Setting::new(facts, move |_, request| match (token(&request), request.uri().path()) {
             ("Bearer a0", "/v1/x") => (status, r#"{"error":{"code":14}}"#).into_response(),
             ("Bearer a1", "/v1/x") => "{}".into_response(),

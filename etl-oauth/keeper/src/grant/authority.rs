@@ -9,11 +9,12 @@ use jiff::Timestamp;
 use url::Url;
 
 pub(crate) use calls::count;
-use calls::{For, bound};
+use calls::{For, Held, bound};
 
 use super::{
-    Client, Credentials, DeviceCodes, HttpClient, KeyError, Nonces, Polled, Polling, SigningKey, ask, consented,
-    device, discovery::Known, judge_revocation, judge_userinfo, par, request, response::as_asked,
+    Client, Code, Credentials, DeviceCodes, HttpClient, KeyError, Nonces, Polled, Polling, SigningKey, ask,
+    bearer_assertion, consented, device, discovery::Known, judge_revocation, judge_userinfo, par, request,
+    response::as_asked,
 };
 use crate::{
     provider::{Grant, Pkce, Provider, TokenKind, Values},
@@ -94,7 +95,7 @@ impl Authority {
     /// The [`Failure`].
     pub async fn exchange(
         &self,
-        code: &str,
+        code: impl Into<Code<'_>>,
         redirect_uri: &str,
         verifier: &Secret,
         seed: &Secret,
@@ -111,9 +112,10 @@ impl Authority {
         }
         let provider = provider.with(kept);
         let verifier = (provider.pkce == Pkce::S256).then_some(verifier);
-        let key = seeded_key(&provider, seed)?;
+        let (key, code) = (seeded_key(&provider, seed)?, code.into());
         let build = |client: &Client| Ok(request::authorization_code(&provider, client, code, redirect_uri, verifier));
-        let answer = self.token(&provider, For::Code, key.as_ref(), now, build).await?;
+        let answer =
+            self.token(&provider, For::Code, Held { key: key.as_ref(), kept, access_token: None }, now, build).await?;
         Ok(consented(&provider, answer, kept))
     }
 
@@ -131,7 +133,10 @@ impl Authority {
         let provider = tokens.map_or(Cow::Borrowed(&*provider), |tokens| provider.with(&tokens.kept));
         let key = kept_key(&provider, tokens)?;
         let build = |client: &Client| Ok(request::refresh_token(&provider, client, refresh_token));
-        self.token(&provider, For::Renewal, key.as_ref(), now, build).await
+        let kept = tokens.map_or_else(Values::new, |tokens| tokens.kept.clone());
+        let access_token = tokens.filter(|tokens| tokens.is_usable()).map(|tokens| &tokens.access_token);
+        let held = Held { key: key.as_ref(), kept: &kept, access_token };
+        self.token(&provider, For::Renewal, held, now, build).await
     }
 
     /// Asks for tokens by a grant without a person; `tokens` are the previous ones.
@@ -141,22 +146,33 @@ impl Authority {
     pub async fn ask(&self, tokens: Option<&Tokens>, now: Timestamp) -> Result<TokenResponse, Failure> {
         let provider = self.ready().await?;
         let credentials = &self.0.credentials;
-        match provider.grant {
-            Grant::Static => return Ok(TokenResponse::made(credentials.secret("api-token")?, "Bearer")),
+        let kept = tokens.map_or_else(Values::new, |tokens| tokens.kept.clone());
+        let made = match provider.grant {
+            Grant::Static => Some(TokenResponse::made(credentials.secret("api-token")?, "Bearer")),
             Grant::Basic => {
                 let (user, password) = (credentials.secret("api-user")?, credentials.secret("api-password")?);
                 let pair = format!("{}:{}", user.expose(), password.expose());
-                return Ok(TokenResponse::made(Secret::new(STANDARD.encode(pair)), "Basic"));
+                Some(TokenResponse::made(Secret::new(STANDARD.encode(pair)), "Basic"))
             }
-            _ => {}
+            Grant::JwtBearer if provider.is_self_signed() => {
+                let id = credentials.client(&provider, now)?.id;
+                let signed = bearer_assertion(&provider, &credentials.key(&provider)?, &id, now).map_err(unsigned)?;
+                Some(TokenResponse::made(signed, "Bearer"))
+            }
+            _ => None,
+        };
+        if let Some(made) = made {
+            return Ok(self.looked_up(&provider, made, &kept, now).await);
         }
         let key = kept_key(&provider, tokens)?;
         let build = |client: &Client| match provider.grant {
-            Grant::JwtBearer => ask::jwt_bearer(&provider, client, &credentials.key()?, now).map_err(unsigned),
+            Grant::JwtBearer => ask::jwt_bearer(&provider, client, &credentials.key(&provider)?, now).map_err(unsigned),
             Grant::TokenExchange => Ok(ask::token_exchange(&provider, client, &subject_token(&provider)?)),
             _ => Ok(ask::client_credentials(&provider, client)),
         };
-        let answer = self.token(&provider, For::Renewal, key.as_ref(), now, build).await;
+        let answer = self
+            .token(&provider, For::Renewal, Held { key: key.as_ref(), kept: &kept, access_token: None }, now, build)
+            .await;
         ask::unattended(answer.map(|answer| as_asked(&provider, answer)))
     }
 
@@ -303,6 +319,7 @@ impl Authority {
         match polling.judge(&provider, answer, now) {
             Polled::Allowed(answer) => {
                 let answer = as_asked(&provider, bound(answer, key.as_ref()));
+                let answer = self.looked_up(&provider, answer, &Values::new(), now).await;
                 Polled::Allowed(self.dated(&provider, answer, now).await)
             }
             other => other,
@@ -350,3 +367,6 @@ fn subject_token(provider: &Provider) -> Result<Secret, Failure> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod lookup_tests;

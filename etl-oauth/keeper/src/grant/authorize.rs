@@ -6,8 +6,9 @@ use url::{Url, form_urlencoded};
 
 use super::{
     Client,
-    request::{laid_over, resources, with_client_id},
+    request::resources,
     template_vars::TemplateVars,
+    token_request::{laid_over, texts, with_client_id},
 };
 use crate::{
     provider::{Pkce, Provider},
@@ -40,7 +41,8 @@ pub fn authorize_url(
     }
     let client = Client { id: client_id.to_owned(), ..Client::default() };
     let blanks = TemplateVars::new(provider, &client, &fields);
-    let pairs = laid_over(&fields, &provider.authorize.params, &blanks);
+    let params = provider.authorize.params.iter().map(|(name, text)| (name.clone(), text.as_str().into())).collect();
+    let pairs = texts(&laid_over(&fields, &params, &blanks));
     let query: Vec<_> = pairs.iter().map(|(name, value)| pair(name, value, &provider.authorize.raw)).collect();
     let query = query.join("&");
     match url.fragment() {

@@ -9,7 +9,10 @@ use crate::token::Secret;
 
 /// A client's certificate with its key, to be shown on the connection (RFC 8705 §2).
 #[derive(Clone)]
-pub struct Certificate(Identity);
+pub struct Certificate {
+    identity: Identity,
+    digest: String,
+}
 
 /// Why a text is no certificate. Shows nothing of it; completes a sentence that begins with a secret's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,11 +51,16 @@ impl Certificate {
         // Whether they belong together shows when a client is made of them; this one will never connect.
         let client = reqwest::Client::builder().tls_certs_only([]).identity(identity.clone()).build();
         client.map_err(|_| CertificateError::OtherKey)?;
-        Ok(Self(identity))
+        Ok(Self { identity, digest: pem.digest() })
     }
 
-    pub(super) fn identity(&self) -> Identity {
-        self.0.clone()
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity.clone()
+    }
+
+    /// Names this certificate with this key.
+    pub(crate) fn digest(&self) -> &str {
+        &self.digest
     }
 }
 

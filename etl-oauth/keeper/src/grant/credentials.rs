@@ -68,6 +68,19 @@ impl Credentials {
         if auth == Some(ClientAuth::None) && !definition.names_client() {
             needed.retain(|name| *name != ID);
         }
+        if definition.grant == Grant::JwtBearer {
+            let signs = if definition.assertion.hmac.is_some() { SECRET } else { KEY };
+            if definition.is_self_signed() {
+                needed = if definition.names_client_in_statement() { vec![ID, signs] } else { vec![signs] };
+            } else if signs == SECRET {
+                needed.retain(|name| *name != KEY || auth == Some(ClientAuth::PrivateKeyJwt));
+                needed.extend((!needed.contains(&SECRET)).then_some(SECRET));
+            }
+        }
+        if definition.client_certificate {
+            let missing: Vec<_> = [CERTIFICATE, KEY].into_iter().filter(|name| !needed.contains(name)).collect();
+            needed.extend(missing);
+        }
         needed
     }
 
@@ -125,7 +138,7 @@ impl Credentials {
             Source::Fixed(client) => return Ok(client.clone()),
             Source::Mounted { secrets, .. } => secrets,
         };
-        let auth = provider.client_auth;
+        let auth = if provider.is_self_signed() { ClientAuth::None } else { provider.client_auth };
         let id = if Self::needed_by(provider, Some(auth)).contains(&ID) {
             require(secrets, ID)?
         } else {
@@ -138,20 +151,32 @@ impl Credentials {
         match auth {
             ClientAuth::None => {}
             ClientAuth::PrivateKeyJwt => {
-                let signed = client_assertion(provider, &self.key()?, &client.id, now);
+                let signed = client_assertion(provider, &self.private_key()?, &client.id, now);
                 client.assertion = Some(signed.map_err(|err| unusable(secrets, err))?);
             }
             ClientAuth::TlsClientAuth => client.certificate = Some(certificate(secrets)?),
             _ => client.secret = Some(require(secrets, SECRET)?),
         }
+        if provider.client_certificate && client.certificate.is_none() {
+            client.certificate = Some(certificate(secrets)?);
+        }
         Ok(client)
     }
 
-    /// The key that signs statements.
+    /// The key that signs statements of this provider: the private one, or the client's secret.
     ///
     /// # Errors
     /// A failure of class `config` that says what is wrong with the secret.
-    pub fn key(&self) -> Result<SigningKey, Failure> {
+    pub fn key(&self, provider: &Provider) -> Result<SigningKey, Failure> {
+        let (Some(text), Source::Mounted { secrets, key_id }) = (provider.assertion.hmac, &self.0) else {
+            return self.private_key();
+        };
+        let key = SigningKey::from_secret(&require(secrets, SECRET)?, text)
+            .map_err(|err| Failure::new(FailureKind::Config, format!("secret {} {err}", secrets.name(SECRET))))?;
+        Ok(key.with_id(key_id.clone()))
+    }
+
+    fn private_key(&self) -> Result<SigningKey, Failure> {
         match &self.0 {
             Source::Fixed(_) => Err(Failure::new(FailureKind::Config, "there is no private key")),
             Source::Mounted { secrets, key_id } => {

@@ -9,7 +9,7 @@ use url::Url;
 use super::{Client, HttpResponse, TokenRequest, judge_revocation, judge_token, request::resources};
 use crate::{
     provider::{Call, Provider, checked_url},
-    token::{Failure, FailureKind, Secret, TokenResponse},
+    token::{Failure, FailureKind, Secret, TokenResponse, Unit, first},
 };
 
 /// How often a server is asked that does not say (§3.2).
@@ -44,9 +44,9 @@ pub fn device_codes(provider: &Provider, client: &Client) -> Option<TokenRequest
     fields.extend((!scope.is_empty()).then_some(("scope", scope.as_str())));
     fields.extend(resources(provider));
     // §3.1 wants the client's id in the body, even where it proves itself in a header.
-    let named = !client.names_itself(provider.client_auth);
-    fields.extend(named.then_some(("client_id", client.id.as_str())));
-    Some(TokenRequest::new(provider.device_url.as_ref()?, &Call::default(), provider, client, &fields))
+    let auth = provider.device.request.client_auth.unwrap_or(provider.client_auth);
+    fields.extend((!client.names_itself(auth)).then_some(("client_id", client.id.as_str())));
+    Some(TokenRequest::new(provider.device_url.as_ref()?, &provider.device.request, provider, client, &fields))
 }
 
 /// Reads the answer to [`device_codes`].
@@ -58,21 +58,32 @@ pub fn judge_device_codes(provider: &Provider, raw: &HttpResponse) -> Result<Dev
     let malformed =
         || Failure::new(FailureKind::MalformedAnswer, "the answer of the device authorization endpoint is none");
     let fields = crate::token::object(&raw.body).ok_or_else(malformed)?;
-    let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let shape = &provider.device;
+    let text = |paths: &[String]| {
+        let word = |value: &Value| match value {
+            Value::String(_) | Value::Number(_) => Some(crate::token::text(value)).filter(|text| !text.is_empty()),
+            _ => None,
+        };
+        first(&fields, paths, word)
+    };
     // A link that people are shown: nothing but an address of the web.
-    let link = |name: &str| text(name).and_then(|text| checked_url(text).ok());
-    let seconds = |name: &str| fields.get(name).and_then(Value::as_u64).map(Duration::from_secs);
-    let lifetime = seconds("expires_in").ok_or_else(malformed)?;
+    let link = |paths: &[String]| first(&fields, paths, |value| checked_url(value.as_str()?).ok());
+    let page = || shape.page.as_deref().and_then(|page| checked_url(page).ok());
+    let seconds = |paths: &[String], unit| first(&fields, paths, |value| crate::token::seconds(value, unit));
+    let lifetime = seconds(&shape.expires_in, shape.unit);
+    let lifetime = lifetime.or(shape.lifetime.map(Duration::from_secs)).ok_or_else(malformed)?;
+    let whole = |value: &Value| value.as_u64().map(Duration::from_secs);
+    let interval =
+        first(&fields, &shape.interval, |value| whole(value).or(crate::token::seconds(value, Unit::Seconds)));
     let at_once = Duration::from_secs(1);
     Ok(DeviceCodes {
-        device_code: Secret::new(text("device_code").ok_or_else(malformed)?),
-        user_code: text("user_code").ok_or_else(malformed)?.to_owned(),
-        // The name that it had in drafts lives on.
-        verification_uri: link("verification_uri").or_else(|| link("verification_url")).ok_or_else(malformed)?,
-        verification_uri_complete: link("verification_uri_complete"),
+        device_code: Secret::new(text(&shape.device_code).ok_or_else(malformed)?),
+        user_code: text(&shape.user_code).ok_or_else(malformed)?,
+        verification_uri: link(&shape.verification_uri).or_else(page).ok_or_else(malformed)?,
+        verification_uri_complete: link(&shape.verification_uri_complete),
         lifetime,
         // An interval beyond the codes' lifetime would block the next codes.
-        interval: seconds("interval").unwrap_or(INTERVAL).clamp(at_once, lifetime.max(at_once)),
+        interval: interval.unwrap_or(INTERVAL).clamp(at_once, lifetime.max(at_once)),
     })
 }
 
@@ -81,10 +92,18 @@ pub fn judge_device_codes(provider: &Provider, raw: &HttpResponse) -> Result<Dev
 pub fn device_token(provider: &Provider, client: &Client, device_code: &Secret) -> TokenRequest {
     let mut fields =
         vec![("grant_type", "urn:ietf:params:oauth:grant-type:device_code"), ("device_code", device_code.expose())];
-    let named = !client.names_itself(provider.client_auth);
+    let mut call = provider.device.poll.or(&provider.token);
+    if provider.device.poll == Call::default() {
+        call.params.clone_from(&provider.token.params);
+    }
+    let named = !client.names_itself(call.client_auth.unwrap_or(provider.client_auth));
     fields.extend(named.then_some(("client_id", client.id.as_str())));
     fields.extend(resources(provider));
-    TokenRequest::new(&provider.token_url, &provider.token, provider, client, &fields)
+    let url = provider.device_poll_url.as_ref().unwrap_or(&provider.token_url);
+    if provider.device.poll_url.as_deref().is_some_and(|url| url.contains("{device_code}")) {
+        call.params.entry("device_code".to_owned()).or_default();
+    }
+    TokenRequest::new(url, &call, provider, client, &fields)
 }
 
 /// What asking brought.
@@ -140,7 +159,12 @@ impl Polling {
 
     /// Takes an answer, or its absence, and says how to go on.
     pub fn judge(&mut self, provider: &Provider, answer: Result<HttpResponse, Failure>, now: Timestamp) -> Polled {
-        let failure = match answer.and_then(|raw| judge_token(provider, &raw)) {
+        let told = answer.as_ref().ok().and_then(|raw| told(provider, raw));
+        let answer = match told {
+            Some((code, class)) => Err(Failure::new(class, "the person has not decided yet").with_code(code)),
+            None => answer.and_then(|raw| judge_token(provider, &raw)),
+        };
+        let failure = match answer {
             Ok(answer) => return Polled::Allowed(answer),
             Err(failure) => failure,
         };
@@ -165,6 +189,20 @@ impl Polling {
         let next = SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok());
         if next.is_some_and(|next| next < self.ends_at) { Polled::Wait(wait) } else { Polled::Over(Self::expired()) }
     }
+}
+
+/// The standard's code for what the signs of an answer say.
+fn told(provider: &Provider, raw: &HttpResponse) -> Option<(&'static str, FailureKind)> {
+    let shape = &provider.device;
+    [
+        (&shape.pending, "authorization_pending", FailureKind::Config),
+        (&shape.slow_down, "slow_down", FailureKind::RateLimited),
+        (&shape.denied, "access_denied", FailureKind::InvalidGrant),
+        (&shape.expired, "expired_token", FailureKind::InvalidGrant),
+    ]
+    .into_iter()
+    .find(|(marks, ..)| marks.iter().any(|mark| mark.is_on_answer(raw.status.as_u16(), &raw.body)))
+    .map(|(_, code, class)| (code, class))
 }
 
 fn over(detail: &str, code: &str) -> Failure {

@@ -1,7 +1,10 @@
 //! Signatures over the parameters of a request: an HMAC, as some providers want it beside the client's secret.
 
 use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use secrecy::zeroize::Zeroizing;
 use url::form_urlencoded;
 
@@ -19,16 +22,20 @@ pub fn is_signed(provider: &Provider, client: &Client, query: &str) -> bool {
     let fields: Vec<_> = fields.iter().map(|(name, value)| (encoded(name), encoded(value))).collect();
     let blanks = TemplateVars::new(provider, client, &[]);
     let ([(_, theirs)], Some(key)) = (&theirs[..], fill(&how.key, |name| blanks.value(name))) else { return false };
-    let ours = sign(how, &Zeroizing::new(key), &how.before, &fields);
+    let ours = tag(how, &Zeroizing::new(key), &signed_text(how, &how.before, &fields));
     verify_slices_are_equal(ours.as_bytes(), theirs.as_bytes()).is_ok()
 }
 
-/// The signature of `fields` under `key`; `before` is put in front of them.
-pub(super) fn sign(how: &Sign, key: &str, before: &str, fields: &[(String, String)]) -> String {
+/// The text of `fields` that is signed; `before` is put in front of them.
+pub(super) fn signed_text(how: &Sign, before: &str, fields: &[(String, String)]) -> String {
     let mut sorted: Vec<_> = fields.iter().collect();
     sorted.sort();
     let pairs: Vec<_> = sorted.into_iter().map(|(name, value)| format!("{name}{}{value}", how.pair)).collect();
-    let text = format!("{before}{}", pairs.join(&how.join));
+    format!("{before}{}", pairs.join(&how.join))
+}
+
+/// The signature of a text under `key`.
+pub(super) fn tag(how: &Sign, key: &str, text: &str) -> String {
     let algorithm = match how.hash {
         Hash::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
         Hash::Sha256 => hmac::HMAC_SHA256,
@@ -39,12 +46,17 @@ pub(super) fn sign(how: &Sign, key: &str, before: &str, fields: &[(String, Strin
         Encoding::Hex => hex::encode(tag),
         Encoding::HexUpper => hex::encode_upper(tag),
         Encoding::Base64 => STANDARD.encode(tag.as_ref()),
+        Encoding::Base64Url => URL_SAFE_NO_PAD.encode(tag.as_ref()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sign(how: &Sign, key: &str, before: &str, fields: &[(String, String)]) -> String {
+        tag(how, key, &signed_text(how, before, fields))
+    }
 
     #[test]
     fn the_parameters_are_signed_in_the_order_of_their_names() {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use aws_lc_rs::{
     agreement::{ECDH_P256, PrivateKey},
     digest,
+    encoding::{AsDer, PublicKeyX509Der},
+    hmac,
     rand::SystemRandom,
     rsa::KeyPair as RsaKeyPair,
     signature::{
@@ -12,13 +14,19 @@ use aws_lc_rs::{
         RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RsaEncoding,
     },
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{provider::RsaAlgorithm, token::Secret};
+use crate::{
+    provider::{KeyText, RsaAlgorithm},
+    token::Secret,
+};
 
 /// A private key that signs JWTs (RFC 7515). The algorithm follows from the key: ES256, ES384 or EdDSA; an RSA key signs
 /// RS256 unless [`SigningKey::with_algorithm`] says otherwise.
@@ -35,6 +43,7 @@ enum Pair {
     P256(EcdsaKeyPair),
     P384(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
+    Hmac(hmac::Key),
 }
 
 /// Why a text is no key to sign with. Shows nothing of it.
@@ -51,6 +60,9 @@ pub enum KeyError {
         "is a private key of a kind that cannot sign here: RSA of 2048 bits or more, EC P-256, EC P-384 and Ed25519 can"
     )]
     OfNoUse,
+    /// A secret for an HMAC in another writing than the definition says.
+    #[error("is not written as assertion.hmac says")]
+    NotWrittenSo,
     /// The system has no randomness.
     #[error("cannot be used to sign: the system has no randomness")]
     NoRandomness,
@@ -88,6 +100,31 @@ impl SigningKey {
             });
         }
         Ok(Self { pair: Arc::new(Pair::from_pem(text)?), rsa: RsaAlgorithm::default(), id: None, owner: None })
+    }
+
+    /// The secret as a key that signs by HMAC with SHA-256 (RFC 7518 §3.2).
+    ///
+    /// # Errors
+    /// When it is not written so.
+    pub fn from_secret(secret: &Secret, text: KeyText) -> Result<Self, KeyError> {
+        let bytes = match text {
+            KeyText::Text => secret.expose().as_bytes().to_vec(),
+            KeyText::Hex => hex::decode(secret.expose()).map_err(|_| KeyError::NotWrittenSo)?,
+            KeyText::Base64 => STANDARD.decode(secret.expose()).map_err(|_| KeyError::NotWrittenSo)?,
+        };
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &Zeroizing::new(bytes));
+        Ok(Self { pair: Arc::new(Pair::Hmac(key)), rsa: RsaAlgorithm::default(), id: None, owner: None })
+    }
+
+    /// The SHA-256 digest of the public key's DER (SubjectPublicKeyInfo) in base64, for kinds that servers know by it.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<String> {
+        let der: PublicKeyX509Der<'_> = match &*self.pair {
+            Pair::Rsa(pair) => pair.public_key().as_der().ok()?,
+            Pair::P256(pair) | Pair::P384(pair) => pair.public_key().as_der().ok()?,
+            Pair::Ed25519(_) | Pair::Hmac(_) => return None,
+        };
+        Some(STANDARD.encode(digest::digest(&digest::SHA256, der.as_ref())))
     }
 
     /// A new P-256 key.
@@ -143,6 +180,7 @@ impl SigningKey {
             Pair::P256(_) => "ES256",
             Pair::P384(_) => "ES384",
             Pair::Ed25519(_) => "EdDSA",
+            Pair::Hmac(_) => "HS256",
         }
     }
 
@@ -244,6 +282,7 @@ impl Pair {
             }
             Self::P256(pair) | Self::P384(pair) => Some(pair.sign(&random, message).ok()?.as_ref().to_vec()),
             Self::Ed25519(pair) => Some(pair.sign(message).as_ref().to_vec()),
+            Self::Hmac(key) => Some(hmac::sign(key, message).as_ref().to_vec()),
         }
     }
 }

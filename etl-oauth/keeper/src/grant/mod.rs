@@ -3,6 +3,7 @@
 
 pub mod dpop;
 
+mod api_request;
 mod ask;
 mod assertion;
 mod authority;
@@ -15,12 +16,15 @@ mod discovery;
 mod hmac;
 mod http_client;
 mod key;
+mod lookup;
 pub(crate) mod network_error;
 mod par;
 mod request;
 mod response;
 mod template_vars;
+mod token_request;
 
+pub(crate) use api_request::{ApiExtras, api_extras};
 pub use ask::{client_credentials, jwt_bearer, token_exchange, unattended};
 pub use assertion::{bearer_assertion, client_assertion};
 pub use authority::Authority;
@@ -36,7 +40,11 @@ pub use hmac::is_signed;
 pub use http_client::client_builder;
 pub use http_client::{HttpClient, HttpLimits, SendError, Unanswered};
 pub use key::{KeyError, SigningKey};
+pub use lookup::judge_lookup;
 pub use par::{judge_pushed, pushed};
-pub use request::{TokenRequest, authorization_code, introspection, refresh_token, revocation, second, userinfo};
+pub use request::{Code, authorization_code, introspection, lookup, refresh_token, revocation, second, userinfo};
 pub(crate) use response::retry_after;
-pub use response::{HttpResponse, consented, judge_introspection, judge_revocation, judge_token, judge_userinfo};
+pub use response::{
+    HttpResponse, consented, judge_introspection, judge_renewal, judge_revocation, judge_token, judge_userinfo,
+};
+pub use token_request::TokenRequest;

@@ -4,7 +4,7 @@
 use serde_json::Value;
 use url::Url;
 
-use super::{Client, HttpResponse, TokenRequest, judge_revocation, request::with_client_id};
+use super::{Client, HttpResponse, TokenRequest, judge_revocation, token_request::with_client_id};
 use crate::{
     provider::{Call, Provider},
     token::{Failure, FailureKind},

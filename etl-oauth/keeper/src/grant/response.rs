@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     provider::{Provider, Source, Values},
     text,
-    token::{Failure, FailureKind, Subject, TokenResponse, verified_email},
+    token::{Failure, FailureKind, Secret, Subject, TokenResponse, verified_email},
 };
 
 /// What came back from an endpoint.
@@ -31,10 +31,25 @@ pub struct HttpResponse {
 /// The [`Failure`], classified. A grant is refused only by a well-formed OAuth error that says so; whatever else is wrong
 /// may pass, or is a matter of configuration.
 pub fn judge_token(provider: &Provider, raw: &HttpResponse) -> Result<TokenResponse, Failure> {
-    let error = provider.answer.error(&raw.body);
-    if raw.status.is_success() && error.is_none() && !provider.answer.is_limited(&raw.body) {
+    judge_renewal(provider, raw, None)
+}
+
+/// The same for the renewal of `renewed`, which an answer without a token prolongs, where the definition says so.
+///
+/// # Errors
+/// As [`judge_token`].
+pub fn judge_renewal(
+    provider: &Provider,
+    raw: &HttpResponse,
+    renewed: Option<&Secret>,
+) -> Result<TokenResponse, Failure> {
+    let (status, shape) = (raw.status.as_u16(), &provider.answer);
+    let error = shape.error(status, &raw.body);
+    let refused = shape.is_limited(status, &raw.body) || shape.is_refused(status, &raw.body);
+    if raw.status.is_success() && error.is_none() && !refused {
         // 200 is RFC 6749's, 201 is seen too.
-        let answer = provider.answer.read(&raw.body);
+        let renewed = renewed.filter(|_| provider.renewal_keeps_token);
+        let answer = provider.answer.read_answer(&raw.headers, &raw.body, renewed);
         let mut answer = answer.map_err(|err| Failure::new(FailureKind::MalformedAnswer, err.to_string()))?;
         // Counted from the answer that brought the refresh token: one without keeps the old one, and the old one's end.
         if answer.refresh_token.is_some() && answer.refresh_expires_at.is_none() {
@@ -94,7 +109,7 @@ fn keep(provider: &Provider, mut answer: TokenResponse) -> TokenResponse {
 /// # Errors
 /// The [`Failure`]; the token may live on.
 pub fn judge_revocation(provider: &Provider, raw: &HttpResponse) -> Result<(), Failure> {
-    let error = provider.answer.error(&raw.body);
+    let error = provider.answer.error(raw.status.as_u16(), &raw.body);
     if raw.status.is_success() && error.is_none() {
         return Ok(());
     }
@@ -124,7 +139,8 @@ pub fn judge_userinfo(provider: &Provider, raw: &HttpResponse) -> Option<Subject
 fn refusal(provider: &Provider, raw: &HttpResponse, code: Option<&str>) -> Failure {
     let retry_after = retry_after(&raw.headers, raw.at);
     let class = match () {
-        () if provider.answer.is_limited(&raw.body) => FailureKind::RateLimited,
+        () if provider.answer.is_limited(raw.status.as_u16(), &raw.body) => FailureKind::RateLimited,
+        () if provider.answer.is_refused(raw.status.as_u16(), &raw.body) => FailureKind::InvalidGrant,
         () => classify(provider, raw.status, code, retry_after.is_some()),
     };
     let detail = match class {
@@ -170,6 +186,7 @@ fn classify(provider: &Provider, status: StatusCode, code: Option<&str>, wants_p
         Some("invalid_grant") => return FailureKind::InvalidGrant,
         Some(code) if wants_person(code) => return FailureKind::InvalidGrant,
         Some(code) if provider.grant_errors.iter().any(|known| known == code) => return FailureKind::InvalidGrant,
+        Some(code) if provider.limit_errors.iter().any(|known| known == code) => return FailureKind::RateLimited,
         Some("invalid_client") => return FailureKind::InvalidClient,
         Some("temporarily_unavailable" | "server_error") => return FailureKind::ProviderUnavailable,
         Some("slow_down") => return FailureKind::RateLimited,

@@ -8,7 +8,7 @@ use crate::{
     provider::{Definition, Overrides, Provider},
     renewal::{Announcer, Clock, Keepers, Parts, Policy},
     secrets::Secrets,
-    store::{DEFAULT_CONNECTION, Store},
+    store::Store,
     token::Secret,
 };
 
@@ -125,7 +125,6 @@ impl Builder {
         policy.lease = policy.lease.max(self.token_timeout * 3);
         let authority = Authority::new(provider, credentials, wire);
         let parts = Parts {
-            connection: DEFAULT_CONNECTION.to_owned(),
             authority: authority.clone(),
             store: Arc::new(self.store),
             policy,

@@ -134,7 +134,7 @@ impl TokenKeeper {
         if !account.keeper().use_up(&pending.digest(), pending.ends_at()).await? {
             return Err(ExchangeError::Used);
         }
-        let code = callback.code()?;
+        let code = grant::Code { code: callback.code()?, state: pending.state() };
         let (verifier, seed) = (pending.verifier(), pending.seed());
         let kept = callback.kept();
         let mut answer = authority.exchange(code, &self.0.redirect_uri, &verifier, &seed, kept, sent_at).await?;

@@ -15,12 +15,21 @@ pub struct ApiFacts {
     pub header: String,
     /// What stands before the token in that header; empty for the token alone.
     pub scheme: String,
-    /// Further headers of every request; values may hold `{client_id}` and variables.
+    /// What that header says, where it is not the scheme, a space and the token: `sid={access_token}`.
+    pub token: Option<String>,
+    /// Further headers of every request; values may hold `{client_id}`, `{client_secret}` and variables, secret ones too.
     pub headers: BTreeMap<String, String>,
+    /// Parameters in the query of every request; values as in `headers`.
+    pub params: BTreeMap<String, String>,
+    /// The API wants a secret in the query of its URLs, and that is known to be unsafe: its logs show it.
+    pub secrets_in_query: bool,
     /// The statuses that mean that the access token has ended.
     pub expired: Vec<u16>,
-    /// The sign of that in the body of an answer, whatever its status is. `/proxy` looks at JSON bodies of up to 16 KiB.
-    pub expired_in: Option<Mark>,
+    /// The signs of that in an answer: in its body, in its status, or in both. `/proxy` looks at JSON bodies of
+    /// up to 16 KiB.
+    #[serde(deserialize_with = "crate::token::one_or_many")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::token::OneOrMany<Mark>"))]
+    pub expired_in: Vec<Mark>,
     /// Where an answer that is no success says why, in its body: the first of these places that is there. Without one the
     /// beginning of the body is the message.
     pub message: Vec<String>,
@@ -33,14 +42,38 @@ pub struct ApiFacts {
     pub paging: Option<Paging>,
 }
 
+/// Where a token stands in the text of its header.
+const TOKEN: &str = "{access_token}";
+
+impl ApiFacts {
+    /// What stands before the token in its header, and after it.
+    pub(crate) fn around_token(&self) -> (String, &str) {
+        match self.token.as_deref().and_then(|text| text.split_once(TOKEN)) {
+            Some((before, after)) => (before.to_owned(), after),
+            None if self.scheme.is_empty() => (String::new(), ""),
+            None => (format!("{} ", self.scheme), ""),
+        }
+    }
+
+    /// Whether the text of the token's header has a place for it, and no other places.
+    pub(super) fn has_token_once(&self) -> bool {
+        self.token
+            .as_ref()
+            .is_none_or(|text| text.matches(TOKEN).count() == 1 && super::variable::placeholders(text).count() == 1)
+    }
+}
+
 impl Default for ApiFacts {
     fn default() -> Self {
         Self {
             header: "Authorization".into(),
             scheme: "Bearer".into(),
+            token: None,
             headers: BTreeMap::new(),
+            params: BTreeMap::new(),
+            secrets_in_query: false,
             expired: vec![401],
-            expired_in: None,
+            expired_in: Vec::new(),
             message: Vec::new(),
             idempotency: None,
             limits: Limits::default(),
@@ -70,8 +103,8 @@ pub struct Limits {
     pub windows: Vec<u32>,
     /// The statuses, beside 429, that mean that a limit is reached when nothing is left.
     pub statuses: Vec<u16>,
-    /// The signs in the body of an answer that a limit is reached, whatever its status is. `/proxy` looks at
-    /// JSON bodies of up to 16 KiB.
+    /// The signs in an answer that a limit is reached: in its body, in its status, or in both. `/proxy` looks at JSON bodies of
+    /// up to 16 KiB.
     pub told_in: Vec<Mark>,
 }
 

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     api_spec::ApiFacts,
+    device::Device,
     grant::{AssertionTerms, ExchangeTerms, Grant},
+    lookup::Lookup,
+    param::{Param, Params},
     request_spec::{Call, ClientAuth, Sign},
     variable::{Variable, placeholders},
 };
@@ -53,6 +56,9 @@ pub struct Definition {
     pub userinfo_id: Option<String>,
     /// Where that answer has the account's name for people: a JSON pointer (RFC 6901).
     pub userinfo_name: Option<String>,
+    /// Where more of an account is asked for with its new token, for variables with `from = "lookup"`: a URL, or a path below
+    /// `api_url`; `userinfo_url` where nothing is said.
+    pub lookup_url: Option<String>,
     /// The API, up to its version.
     pub api_url: Option<String>,
     /// The variables of the URLs, parameters and headers.
@@ -69,6 +75,8 @@ pub struct Definition {
     pub grant: Grant,
     /// Where a device gets its codes (RFC 8628 §3.1).
     pub device_url: Option<String>,
+    /// The device flow, as far as it is the provider's own.
+    pub device: Device,
     /// Where authorization requests are pushed (RFC 9126 §2).
     pub par_url: Option<String>,
     /// What tokens are for (RFC 8707 §2), as absolute URIs.
@@ -83,10 +91,15 @@ pub struct Definition {
     pub authorize: Authorize,
     /// The redirect that brings a person back.
     pub callback: Callback,
+    /// Whether the client's certificate is shown on every connection to the provider and to the API: where the API wants one, or
+    /// binds tokens to it (RFC 8705 §3). The secrets `oauth2-client-certificate` and `oauth2-private-key` hold it and its key.
+    pub client_certificate: bool,
     /// The code exchange.
     pub token: Call,
     /// A renewal; what it leaves open is as in `token`, but for the parameters.
     pub refresh: Call,
+    /// Whether a renewal's answer without a token prolongs the one that there is.
+    pub renewal_keeps_token: bool,
     /// The exchange at `second_url`.
     pub second: Call,
     /// Whether renewals are followed by the second exchange, too, and not only the code's.
@@ -95,12 +108,16 @@ pub struct Definition {
     pub revoke: Call,
     /// The question for a token's end at `introspect_url`.
     pub introspect: Call,
+    /// The request at `lookup_url`, and what of its answer counts.
+    pub lookup: Lookup,
     /// What is revoked, in this order.
     pub revoke_tokens: Vec<TokenKind>,
     /// Where the token answer has its fields, and its signs of errors and limits.
     pub answer: AnswerShape,
     /// Error codes, beside `invalid_grant`, that mean that the grant itself is refused.
     pub grant_errors: Vec<String>,
+    /// Error codes that mean that a limit is reached.
+    pub limit_errors: Vec<String>,
     /// How long an access token lives where no answer says so.
     pub lifetime: Option<u64>,
     /// With how much of its life left an access token is renewed, where the provider refuses a renewal that comes earlier; a
@@ -220,6 +237,7 @@ impl Default for Definition {
             userinfo_url: None,
             userinfo_id: None,
             userinfo_name: None,
+            lookup_url: None,
             api_url: None,
             variables: BTreeMap::new(),
             scope: Vec::new(),
@@ -228,6 +246,7 @@ impl Default for Definition {
             pkce: Pkce::default(),
             grant: Grant::default(),
             device_url: None,
+            device: Device::default(),
             par_url: None,
             resource: Vec::new(),
             dpop: false,
@@ -235,16 +254,20 @@ impl Default for Definition {
             exchange: ExchangeTerms::default(),
             authorize: Authorize::default(),
             callback: Callback::default(),
+            client_certificate: false,
             token: Call::default(),
             refresh: Call::default(),
+            renewal_keeps_token: false,
             second: Call::default(),
             second_on_renewal: false,
             revoke: Call::default(),
             introspect: Call::default(),
+            lookup: Lookup::default(),
             // The refresh token first: with it goes the grant (RFC 7009 §2.1).
             revoke_tokens: vec![TokenKind::RefreshToken, TokenKind::AccessToken],
             answer: AnswerShape::default(),
             grant_errors: Vec::new(),
+            limit_errors: Vec::new(),
             lifetime: None,
             renew_before: None,
             refresh_lifetime: None,
@@ -270,14 +293,29 @@ impl Definition {
     /// `{client_id}` in a place of its own.
     #[must_use]
     pub fn names_client(&self) -> bool {
-        let kept_away = |call: &Call| call.params.get("client_id").is_some_and(String::is_empty);
+        let kept_away = |call: &Call| call.params.get("client_id").is_some_and(Param::is_empty);
         let in_a_place = self.templates().iter().any(|(_, text)| placeholders(text).any(|name| name == "client_id"));
         let asks_person = !self.grant.asks_again();
         asks_person || in_a_place || !kept_away(&self.token)
     }
 
+    /// Whether the signed statement is the API's token itself: a grant by one without a token endpoint.
+    #[must_use]
+    pub fn is_self_signed(&self) -> bool {
+        self.grant == Grant::JwtBearer && self.token_url.is_none() && self.issuer.is_none()
+    }
+
+    /// Whether the signed statement names the client, so that its id is needed.
+    #[must_use]
+    pub fn names_client_in_statement(&self) -> bool {
+        let terms = &self.assertion;
+        let own_issuer = terms.issuer.is_some() || terms.claims.get("iss").is_some_and(Param::is_empty);
+        let texts = self.templates().into_iter().filter(|(key, _)| key.starts_with("assertion."));
+        !own_issuer || texts.into_iter().any(|(_, text)| placeholders(text).any(|name| name == "client_id"))
+    }
+
     /// The URLs, with their keys.
-    pub(super) fn urls(&self) -> [(&'static str, Option<&str>); 10] {
+    pub(super) fn urls(&self) -> [(&'static str, Option<&str>); 12] {
         [
             ("authorize_url", self.authorize_url.as_deref()),
             ("token_url", self.token_url.as_deref()),
@@ -289,17 +327,21 @@ impl Definition {
             ("device_url", self.device_url.as_deref()),
             ("par_url", self.par_url.as_deref()),
             ("introspect_url", self.introspect_url.as_deref()),
+            ("lookup_url", self.lookup_url.as_deref()),
+            ("device.poll_url", self.device.poll_url.as_deref()),
         ]
     }
 
     /// The requests that are not the authorization request, with their keys.
-    pub(super) fn calls(&self) -> [(&'static str, &Call); 5] {
+    pub(super) fn calls(&self) -> [(&'static str, &Call); 7] {
         [
             ("token", &self.token),
             ("refresh", &self.refresh),
             ("second", &self.second),
             ("revoke", &self.revoke),
             ("introspect", &self.introspect),
+            ("device.request", &self.device.request),
+            ("device.poll", &self.device.poll),
         ]
     }
 
@@ -310,15 +352,47 @@ impl Definition {
             self.authorize.params.iter().map(|(name, value)| (format!("authorize.params.{name}"), value.as_str()));
         let mut all: Vec<(String, &str)> = urls.chain(params).collect();
         all.extend(self.issuer.as_deref().map(|issuer| ("issuer".to_owned(), issuer)));
-        all.extend(self.assertion.audience.as_deref().map(|audience| ("assertion.audience".to_owned(), audience)));
+        let said = &self.assertion;
+        for (key, text) in [
+            ("audience", &said.audience),
+            ("issuer", &said.issuer),
+            ("subject", &said.subject),
+            ("key_id", &said.key_id),
+        ] {
+            all.extend(text.as_deref().map(|text| (format!("assertion.{key}"), text)));
+        }
+        all.extend(texts("assertion.claims", &said.claims));
         for (key, call) in self.calls() {
-            all.extend(call.params.iter().map(|(name, value)| (format!("{key}.params.{name}"), value.as_str())));
-            all.extend(call.sign.iter().map(|sign| (format!("{key}.sign.key"), sign.key.as_str())));
-            all.extend(call.sign.iter().map(|sign| (format!("{key}.sign.before"), sign.before.as_str())));
+            all.extend(texts(&format!("{key}.params"), &call.params));
+            if let Some(sign) = &call.sign {
+                let text = sign.text.as_deref().map(|text| ("text", text));
+                let parts = [("key", &*sign.key), ("before", &sign.before), ("value", &sign.value)];
+                all.extend(parts.into_iter().chain(text).map(|(name, text)| (format!("{key}.sign.{name}"), text)));
+            }
+            if let Some(pair) = &call.basic {
+                all.push((format!("{key}.basic.user"), &pair.user));
+                all.push((format!("{key}.basic.password"), &pair.password));
+            }
             all.extend(call.headers.iter().map(|(name, value)| (format!("{key}.headers.{name}"), value.as_str())));
         }
         all.extend(self.callback.sign.iter().map(|sign| ("callback.sign.key".to_owned(), sign.key.as_str())));
-        all.extend(self.api.headers.iter().map(|(name, value)| (format!("api.headers.{name}"), value.as_str())));
+        for (key, texts) in [
+            ("api.headers", &self.api.headers),
+            ("api.params", &self.api.params),
+            ("lookup.headers", &self.lookup.headers),
+        ] {
+            all.extend(texts.iter().map(|(name, value)| (format!("{key}.{name}"), value.as_str())));
+        }
+        all.extend(texts("lookup.params", &self.lookup.params));
         all
     }
+}
+
+/// The texts of parameters, with their keys.
+fn texts<'a>(key: &str, params: &'a Params) -> Vec<(String, &'a str)> {
+    let of = |(name, param): (&String, &'a Param)| {
+        let key = format!("{key}.{name}");
+        param.texts().into_iter().map(move |text| (key.clone(), text)).collect::<Vec<_>>()
+    };
+    params.iter().flat_map(of).collect()
 }

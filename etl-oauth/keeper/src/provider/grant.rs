@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Params;
+
 /// How an account gets its first token, and its next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -14,7 +16,8 @@ pub enum Grant {
     DeviceCode,
     /// The client asks for itself (RFC 6749 §4.4); renewed by asking again.
     ClientCredentials,
-    /// A signed statement is changed for a token (RFC 7523 §2.1); renewed with the next one.
+    /// A signed statement is changed for a token (RFC 7523 §2.1); renewed with the next one. Without a token endpoint the
+    /// statement is the API's token itself.
     JwtBearer,
     /// Another token is changed for one (RFC 8693), such as a service account's; renewed by changing it again.
     TokenExchange,
@@ -63,9 +66,10 @@ impl Grant {
 pub struct AssertionTerms {
     /// `aud`, which may hold variables; the issuer where that is known, else the token endpoint, where nothing is said.
     pub audience: Option<String>,
-    /// `iss`; the client's id where nothing is said.
+    /// `iss`, which may hold variables, `{client_id}` and `{key_fingerprint}` (the SHA-256 digest of the public key's DER in
+    /// base64); the client's id where nothing is said.
     pub issuer: Option<String>,
-    /// `sub`: the account that the token is for; `iss` where nothing is said.
+    /// `sub`: the account that the token is for, as `issuer`; `iss` where nothing is said.
     pub subject: Option<String>,
     /// The name of the claim that holds the scope; a form field holds it where nothing is said.
     pub scope_claim: Option<String>,
@@ -74,6 +78,25 @@ pub struct AssertionTerms {
     /// How an RSA key signs, this statement and the client's own; for the client's own what the server's metadata lists,
     /// else `RS256`, where nothing is said. Keys of other kinds have one way each.
     pub algorithm: Option<RsaAlgorithm>,
+    /// The client's secret signs in place of a private key, by HMAC with SHA-256 (`HS256`): how the secret is written.
+    pub hmac: Option<KeyText>,
+    /// `kid`, as `issuer`; the key's own or the variable `key_id` where nothing is said.
+    pub key_id: Option<String>,
+    /// Further or other claims, as `issuer`; one whose value is empty is left out.
+    pub claims: Params,
+}
+
+/// How a key for an HMAC is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum KeyText {
+    /// The text itself is the key.
+    Text,
+    /// Hexadecimal.
+    Hex,
+    /// Base64.
+    Base64,
 }
 
 /// How an RSA key signs (RFC 7518 §3.3, §3.5).
@@ -118,6 +141,9 @@ impl AssertionTerms {
             scope_claim: self.scope_claim.or(under.scope_claim),
             lifetime: self.lifetime.or(under.lifetime),
             algorithm: self.algorithm.or(under.algorithm),
+            hmac: self.hmac.or(under.hmac),
+            key_id: self.key_id.or(under.key_id),
+            claims: if self.claims.is_empty() { under.claims } else { self.claims },
         }
     }
 }

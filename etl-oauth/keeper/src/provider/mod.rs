@@ -4,25 +4,31 @@
 mod api_spec;
 mod check;
 mod definition;
+mod device;
 mod discovery;
 mod endpoint;
 mod grant;
 mod load;
+mod lookup;
 mod overrides;
+mod param;
 mod request_spec;
 mod url_template;
 mod variable;
 
 pub use api_spec::{ApiFacts, Limits, Paging, ResetUnit};
 pub use definition::{Authorize, Callback, Definition, Pkce, Registered, TokenKind};
+pub use device::Device;
 pub use discovery::{Metadata, MetadataError, well_known};
 pub use endpoint::{EndpointError, checked_beside, checked_url, is_loopback};
-pub use grant::{AssertionTerms, ExchangeTerms, Grant, RsaAlgorithm};
+pub use grant::{AssertionTerms, ExchangeTerms, Grant, KeyText, RsaAlgorithm};
+pub use lookup::{Lookup, Several};
 pub use overrides::Overrides;
-pub use request_spec::{Call, ClientAuth, Encoding, Format, Hash, Sign, Verb};
-pub(crate) use url_template::CLIENT_ID;
-pub(crate) use variable::fill;
+pub use param::{Param, Params};
+pub use request_spec::{BasicPair, Call, ClientAuth, Encoding, Format, Hash, Sign, Verb};
+pub(crate) use url_template::{CLIENT_ID, DEVICE_CODE};
 pub use variable::{Kind, Source, Values, Variable};
+pub(crate) use variable::{fill, placeholders};
 
 /// The JSON Schema of definitions, for editors.
 pub const SCHEMA: &str = include_str!("../../providers/schema.json");
@@ -31,9 +37,8 @@ use std::{borrow::Cow, ops::Deref, sync::Arc, time::Duration};
 
 use url::Url;
 
-use overrides::{check_values, overlay, sound, with_defaults};
+use overrides::{check_values, overlay, sound, take_choices, with_defaults};
 use url_template::{nowhere, resolve, token_url_needs};
-use variable::placeholders;
 
 /// One provider, ready to use: a definition with the overrides of the configuration, checked. What had to be worked out
 /// stands in fields; everything else is read through to the definition.
@@ -57,10 +62,14 @@ pub struct Provider {
     pub second_url: Option<Url>,
     /// The endpoint that identifies the account of a token.
     pub userinfo_url: Option<Url>,
+    /// Where more of an account is asked for, with its new token.
+    pub lookup_url: Option<Url>,
     /// The API, up to its version.
     pub api_url: Option<Url>,
     /// Where a device gets its codes (RFC 8628 §3.1).
     pub device_url: Option<Url>,
+    /// Where it is asked whether a person has decided at a device flow's page, where that is not the token endpoint.
+    pub device_poll_url: Option<Url>,
     /// Where authorization requests are pushed (RFC 9126 §2).
     pub par_url: Option<Url>,
     /// Where a token's end is asked for (RFC 7662 §2).
@@ -87,6 +96,8 @@ pub struct Provider {
     pub renew_before: Option<Duration>,
     /// The values of the variables that are known, and the redirect URI.
     values: Values,
+    /// Which of several entries of a lookup are meant.
+    choices: Values,
     platform: Option<Url>,
     definition: Arc<Definition>,
     said: Said,
@@ -114,7 +125,8 @@ impl Provider {
     #[must_use]
     pub fn identity(&self) -> String {
         let issuer = self.issuer.as_deref().and_then(|issuer| issuer.parse::<Url>().ok());
-        let host = issuer.as_ref().unwrap_or(&self.token_url).host_str().unwrap_or_default();
+        let own = self.api_url.as_ref().filter(|_| self.is_self_signed()).unwrap_or(&self.token_url);
+        let host = issuer.as_ref().unwrap_or(own).host_str().unwrap_or_default();
         if self.name == "custom" { format!("custom {host}") } else { self.name.clone() }
     }
 
@@ -133,7 +145,8 @@ impl Provider {
         };
         let platform = overrides.platform.clone();
         let given = overrides.urls_with_variables();
-        let (mut definition, values) = overlay(definition, overrides);
+        let (mut definition, mut values) = overlay(definition, overrides);
+        let choices = take_choices(&definition, &mut values);
         let mut wrong = check_values(name, &definition, &values);
         wrong.extend(check::given_urls(&definition, &given));
         // A wrong value is reported as such, not as a wrong URL.
@@ -158,6 +171,8 @@ impl Provider {
             device_url,
             par_url,
             introspect_url,
+            lookup_url,
+            device_poll_url,
         ] = definition.urls().map(|(key, text)| url(key, text));
         let late = !token_url_needs(&definition).is_empty();
         let whole = (token_url.is_some() || late)
@@ -166,7 +181,7 @@ impl Provider {
                 Grant::DeviceCode => device_url.is_some(),
                 _ => true,
             };
-        let needed = definition.grant.uses_token_endpoint();
+        let needed = definition.grant.uses_token_endpoint() && !definition.is_self_signed();
         let discovers = needed && (asked || (definition.issuer.is_some() && !whole));
         if needed && token_url.is_none() && !late && !discovers && wrong.is_empty() {
             wrong.push(format!("provider {name} has no token endpoint: set the variable token_url, or issuer"));
@@ -184,8 +199,10 @@ impl Provider {
             revoke_url,
             second_url,
             userinfo_url,
+            lookup_url,
             api_url,
             device_url,
+            device_poll_url,
             par_url,
             introspect_url,
             rsa_algorithm: definition.assertion.algorithm.unwrap_or_default(),
@@ -199,6 +216,7 @@ impl Provider {
             refresh_idle: definition.refresh_idle.map(Duration::from_secs),
             renew_before: definition.renew_before.map(Duration::from_secs),
             values,
+            choices,
             platform,
             definition: Arc::new(definition),
             said,
@@ -272,6 +290,21 @@ impl Provider {
         &self.definition
     }
 
+    /// Whether an account of which these values are known is to be looked up: one of them is missing, or the configuration
+    /// has chosen another one since.
+    #[must_use]
+    pub fn wants_lookup(&self, known: &Values) -> bool {
+        self.variables.iter().filter(|(_, variable)| variable.from == Source::Lookup).any(|(name, _)| {
+            known.get(name).is_none_or(|value| self.choices.get(name).is_some_and(|choice| choice != value))
+        })
+    }
+
+    /// What the configuration chooses among several entries of a lookup, by the names of variables.
+    #[must_use]
+    pub fn choices(&self) -> &Values {
+        &self.choices
+    }
+
     /// The value of a variable, as far as it is known.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&str> {
@@ -310,6 +343,7 @@ impl Provider {
         it.introspect_url = again(&definition.introspect_url).or(it.introspect_url);
         it.second_url = again(&definition.second_url).or(it.second_url);
         it.userinfo_url = again(&definition.userinfo_url).or(it.userinfo_url);
+        it.lookup_url = again(&definition.lookup_url).or(it.lookup_url);
         it.api_url = again(&definition.api_url).or(it.api_url);
         Cow::Owned(it)
     }

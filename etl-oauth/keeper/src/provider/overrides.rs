@@ -92,6 +92,14 @@ pub(super) fn overlay(mut definition: Definition, overrides: Overrides) -> (Defi
     (definition, values)
 }
 
+/// Takes the values that choose among the entries of a lookup out of the others: they are no values yet.
+pub(super) fn take_choices(definition: &Definition, values: &mut Values) -> Values {
+    let chooses = |name: &String| definition.variables.get(name).is_some_and(|it| it.from == Source::Lookup);
+    let (choices, others) = take(values).into_iter().partition(|(name, _)| chooses(name));
+    *values = others;
+    choices
+}
+
 /// What is wrong with the values that the configuration gives.
 pub(super) fn check_values(provider: &str, definition: &Definition, values: &Values) -> Vec<String> {
     let urls: Vec<_> =

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Params;
+
 /// How the client proves who it is at the token endpoint (RFC 6749 §2.3). Configured, never probed: a wrong try can spend
 /// a code or a refresh token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +40,11 @@ pub(super) enum Proof {
 }
 
 impl ClientAuth {
+    /// Whether it is an `Authorization` header.
+    pub(super) fn is_header(self) -> bool {
+        matches!(self, Self::Basic | Self::BasicRaw | Self::BasicSecret)
+    }
+
     pub(super) fn proof(self) -> Proof {
         match self {
             Self::Basic | Self::BasicRaw | Self::BasicSecret | Self::Post => Proof::Secret,
@@ -70,7 +77,7 @@ pub enum Format {
     /// In the body, as a form (RFC 6749 §3.2).
     #[default]
     Form,
-    /// In the body, as a JSON object of strings.
+    /// In the body, as a JSON object.
     Json,
     /// In the query of the URL, where logs of the provider show them: it needs `secrets_in_query = true` beside it.
     Query,
@@ -79,8 +86,8 @@ pub enum Format {
 /// A request to one of the provider's endpoints, as far as it is not RFC 6749's own.
 ///
 /// A value of `params` and `headers` may hold placeholders, `{client_id}` for one: what the standard parameter of that name
-/// would say, the signed statement of the client (`{client_assertion}`), the time in seconds (`{timestamp}`), or the value of
-/// a variable. A parameter takes the place of the standard one of its name, and one whose value
+/// would say, the signed statement of the client (`{client_assertion}`), the time in seconds or milliseconds (`{timestamp}`,
+/// `{timestamp_ms}`), 128 random bits (`{random}`), or the value of a variable. A parameter takes the place of the standard one of its name, and one whose value
 /// comes out empty is left out. So a parameter is renamed by `{ client_key = "{client_id}", client_id = "" }`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -96,22 +103,42 @@ pub struct Call {
     pub client_auth: Option<ClientAuth>,
     /// The request is authorised by the token that it is about, as a bearer, and not by the client.
     pub bearer: bool,
-    /// Further or other parameters.
-    pub params: BTreeMap<String, String>,
-    /// Further headers.
+    /// A user and a password in an `Authorization` header of HTTP Basic, in place of the client's.
+    pub basic: Option<BasicPair>,
+    /// Further or other parameters: texts, and in JSON also `true`, numbers, lists and tables.
+    pub params: Params,
+    /// Further headers. An `Authorization` header that is made of parts takes the place of the client's.
     pub headers: BTreeMap<String, String>,
-    /// A signature over the parameters.
+    /// A signature over the parameters, the body or other values.
     pub sign: Option<Sign>,
 }
 
-/// An HMAC over the parameters of a request, added as one more of them. Its text is `before`, then every parameter in the
-/// order of their names, written `name pair value` and joined by `join`.
+/// A user and a password, which may hold placeholders.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct BasicPair {
+    /// The user.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+/// An HMAC over the parameters of a request, added as one more of them, or over chosen values, in a header. Its text is
+/// `before`, then every parameter in the order of their names, written `name pair value` and joined by `join`; or `text`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Sign {
-    /// The parameter that holds the signature.
+    /// The parameter that holds the signature, where no header does.
     pub parameter: String,
+    /// The header that holds the signature.
+    pub header: Option<String>,
+    /// What that header says; `{signature}` is the signature.
+    pub value: String,
+    /// What is signed in place of the parameters: `{path}`, `{method}`, with a header also `{query}` and `{body}`, and what
+    /// parameters may hold.
+    pub text: Option<String>,
     /// What stands before the parameters; `{path}` is the path of the URL.
     pub before: String,
     /// What stands between a name and its value.
@@ -130,6 +157,9 @@ impl Default for Sign {
     fn default() -> Self {
         Self {
             parameter: "sign".into(),
+            header: None,
+            value: "{signature}".into(),
+            text: None,
             before: String::new(),
             pair: String::new(),
             join: String::new(),
@@ -164,6 +194,8 @@ pub enum Encoding {
     HexUpper,
     /// Base64 with padding.
     Base64,
+    /// Base64 for URLs, without padding.
+    Base64Url,
 }
 
 impl Call {
@@ -178,6 +210,7 @@ impl Call {
             secrets_in_query: self.secrets_in_query || (self.format.is_none() && other.secrets_in_query),
             client_auth: self.client_auth.or(other.client_auth),
             bearer: self.bearer,
+            basic: self.basic.clone().or_else(|| other.basic.clone()),
             params: self.params.clone(),
             headers,
             sign: self.sign.clone().or_else(|| other.sign.clone()),

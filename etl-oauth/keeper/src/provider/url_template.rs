@@ -16,6 +16,9 @@ pub(super) fn nowhere() -> Url {
 /// What stands in a URL where the client's id goes, until it is known. No URL holds a brace otherwise.
 pub(crate) const CLIENT_ID: &str = "%7Bclient_id%7D";
 
+/// The same of the code that a device asks with.
+pub(crate) const DEVICE_CODE: &str = "%7Bdevice_code%7D";
+
 /// A URL of the configuration as a template: a parser has written the braces of its variables as `%7B` and `%7D`.
 pub(super) fn template(url: &Url) -> String {
     let text = url.as_str();
@@ -53,7 +56,12 @@ pub(super) fn resolve(
     let below_api = format!("{}{text}", definition.api_url.as_deref().unwrap_or_default().trim_end_matches('/'));
     let text = if text.starts_with('/') { &below_api } else { text };
     // The client's id is a secret's value, and is read for each request: its place is kept.
-    let value = |name: &str| values.get(name).map(String::as_str).or((name == "client_id").then_some(CLIENT_ID));
+    let place = |name: &str| match name {
+        "client_id" => Some(CLIENT_ID),
+        "device_code" => Some(DEVICE_CODE),
+        _ => None,
+    };
+    let value = |name: &str| values.get(name).map(String::as_str).or_else(|| place(name));
     let Some(filled) = fill(text, value) else { return Ok(None) };
     if definition.authorize.fragment && definition.authorize_url.as_deref() == Some(text) {
         let (base, fragment) = filled.split_once('#').unwrap_or((&filled, ""));

@@ -21,8 +21,8 @@ pub struct Variable {
     pub kind: Kind,
     /// Where its value comes from.
     pub from: Source,
-    /// The field of the token answer (a JSON pointer, or a path with dots), or the parameter of the redirect, where that is not its own name; the
-    /// name of the secret.
+    /// The field of the token answer or of an entry of the lookup (a JSON pointer, or a path with dots), or the parameter of
+    /// the redirect, where that is not its own name; the name of the secret.
     pub at: Option<String>,
     /// Its value as long as no other is known.
     pub default: Option<String>,
@@ -67,8 +67,19 @@ pub enum Source {
     Answer,
     /// The redirect that brings a person back; it is kept with the tokens.
     Redirect,
+    /// The answer at `lookup_url`, else at `userinfo_url`, which is asked for with a new token; it is kept with the tokens.
+    /// `provider_NAME` chooses where there are several.
+    Lookup,
     /// The mounted secret whose name `at` says, which begins with `api-`; for parameters and headers of requests alone.
     Secret,
+}
+
+impl Source {
+    /// Whether the configuration may have a word on it: `provider_NAME`.
+    #[must_use]
+    pub fn is_configurable(self) -> bool {
+        matches!(self, Self::Configuration | Self::Lookup)
+    }
 }
 
 impl Variable {
@@ -168,7 +179,7 @@ fn is_segment(text: &str) -> bool {
 }
 
 /// The names of the placeholders of a text. Braces around anything else than a name are text.
-pub(super) fn placeholders(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn placeholders(text: &str) -> impl Iterator<Item = &str> {
     pieces(text).filter_map(|piece| if let Piece::Name(name) = piece { Some(name) } else { None })
 }
 

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 
 use super::{Keeper, token_cache::DAMAGED};
 use crate::{
-    store::{Acquired, StoreError, Stored, TokenStore, Version},
+    renewal::{RecordStore, Stored},
+    store::{self, Acquired, ByteStore, Cell, StoreError, Version},
     token::{Failure, FailureKind, Record, State},
 };
 
@@ -89,6 +90,25 @@ pub(super) enum Updated {
     Written(Box<Record>, Stored),
 }
 
+/// The record of an account, where its client is as `check` wants it.
+struct RecordCell<'a, C> {
+    keeper: &'a Keeper,
+    check: C,
+}
+
+impl<C: Fn(&Record) -> Result<(), StoreError> + Sync> Cell for RecordCell<'_, C> {
+    type Value = Record;
+
+    async fn load(&self) -> Result<Option<(Record, Version)>, StoreError> {
+        let there = self.keeper.load_where(&self.check).await?;
+        Ok(there.map(|Stored { record, version }| (record, version)))
+    }
+
+    async fn save(&self, record: &Record, was: Option<&Version>) -> Result<Version, StoreError> {
+        self.keeper.save(record, was).await
+    }
+}
+
 impl Keeper {
     /// Why the store cannot be used, as far as the last calls tell.
     #[must_use]
@@ -116,7 +136,7 @@ impl Keeper {
     ) -> Result<Option<Stored>, StoreError> {
         let known = self.0.store.newest.load(Ordering::Acquire);
         let any_type = self.0.parts.policy.any_type;
-        let result = self.0.parts.store.load(self.account()).await.and_then(|stored| match stored {
+        let result = self.0.parts.store.load(self.key()).await.and_then(|stored| match stored {
             Some(mut stored) => {
                 stored.record.release(any_type);
                 check(&stored.record).map(|()| Some(stored))
@@ -133,12 +153,14 @@ impl Keeper {
 
     /// Writes the record, with the client that it belongs to.
     pub(super) async fn save(&self, record: &Record, was: Option<&Version>) -> Result<Version, StoreError> {
-        let client = self.0.parts.authority.client_ref().or_else(|| record.client.clone());
+        let parts = &self.0.parts;
+        let client = parts.authority.client_ref().or_else(|| record.client.clone());
+        let due_at = parts.policy.look_at(record);
         let result = if client == record.client {
-            self.0.parts.store.save(self.account(), record, was).await
+            parts.store.save(self.key(), record, due_at, was).await
         } else {
             let record = Record { client, ..record.clone() };
-            self.0.parts.store.save(self.account(), &record, was).await
+            parts.store.save(self.key(), &record, due_at, was).await
         };
         self.note_write(result.as_ref().err(), self.is_newer(record));
         if result.is_ok() {
@@ -150,7 +172,7 @@ impl Keeper {
     /// Writes what `change` makes of the stored record, and again where another writer was faster. `None` leaves it.
     pub(super) async fn update(
         &self,
-        change: impl FnMut(Option<&Record>) -> Option<Record>,
+        change: impl FnMut(Option<&Record>) -> Option<Record> + Send,
     ) -> Result<Updated, StoreError> {
         self.update_where(|record| self.check_client(record), change).await
     }
@@ -158,35 +180,28 @@ impl Keeper {
     /// The same over a record of any client: for what a person decides.
     pub(super) async fn update_any(
         &self,
-        change: impl FnMut(Option<&Record>) -> Option<Record>,
+        change: impl FnMut(Option<&Record>) -> Option<Record> + Send,
     ) -> Result<Updated, StoreError> {
         self.update_where(|_| Ok(()), change).await
     }
 
     async fn update_where(
         &self,
-        check: impl Fn(&Record) -> Result<(), StoreError>,
-        mut change: impl FnMut(Option<&Record>) -> Option<Record>,
+        check: impl Fn(&Record) -> Result<(), StoreError> + Sync,
+        mut change: impl FnMut(Option<&Record>) -> Option<Record> + Send,
     ) -> Result<Updated, StoreError> {
-        loop {
-            let there = self.load_where(&check).await?;
-            let Some(record) = change(there.as_ref().map(|there| &there.record)) else {
-                return Ok(Updated::Left(there));
-            };
-            let (before, was) = there.map(|there| (there.record, there.version)).unzip();
-            match self.save(&record, was.as_ref()).await {
-                Ok(version) => {
-                    return Ok(Updated::Written(Box::new(before.unwrap_or_default()), Stored { record, version }));
-                }
-                Err(StoreError::Conflict) => {}
-                Err(err) => return Err(err),
+        let cell = RecordCell { keeper: self, check };
+        Ok(match store::update(&cell, |there| Ok(change(there))).await? {
+            store::Updated::Left(there) => Updated::Left(there.map(|(record, version)| Stored { record, version })),
+            store::Updated::Written { before, now, version } => {
+                Updated::Written(Box::new(before.unwrap_or_default()), Stored { record: now, version })
             }
-        }
+        })
     }
 
     pub(super) async fn acquire(&self) -> Result<Acquired, StoreError> {
         let parts = &self.0.parts;
-        let result = parts.store.acquire(self.account(), &parts.owner, parts.policy.lease, self.now()).await;
+        let result = parts.store.acquire(self.key(), &parts.owner, parts.policy.lease, self.now()).await;
         // A lease that is granted says nothing of the record, which may lie elsewhere.
         if let Err(err) = &result {
             self.note_write(Some(err), false);
@@ -202,7 +217,7 @@ impl Keeper {
         if *theirs == ours || (is_refused && theirs.provider == ours.provider) || record.tokens.is_none() {
             return Ok(());
         }
-        Err(StoreError::Foreign { theirs: theirs.clone(), ours })
+        Err(StoreError::Foreign { theirs: theirs.to_string(), ours: ours.to_string() })
     }
 
     fn note_read(&self, err: Option<&StoreError>) {

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 
 use super::{Keeper, account_store::Updated, state_machine::UNSAVED};
 use crate::{
-    store::{StoreError, Stored, Version},
+    renewal::Stored,
+    store::{StoreError, Version},
     token::{Record, TokenResponse},
 };
 
@@ -200,12 +201,10 @@ impl Keeper {
             Claim::Free | Claim::Over { .. } => {}
         }
         // A client that was replaced has no use for the tokens of the one before; another provider's are another function's.
-        match self.check_client(before) {
-            Err(StoreError::Foreign { theirs, ours }) if theirs.provider != ours.provider => {
-                Some(Lost::Foreign(StoreError::Foreign { theirs, ours }))
-            }
-            _ => None,
-        }
+        let ours = self.0.parts.authority.client_ref();
+        let is_elsewhere =
+            before.client.as_ref().zip(ours).is_some_and(|(theirs, ours)| theirs.provider != ours.provider);
+        self.check_client(before).err().filter(|_| is_elsewhere).map(Lost::Foreign)
     }
 }
 

@@ -15,7 +15,7 @@ use url::Url;
 use super::{Keeper, account_store::Updated, policy::after};
 use crate::{
     grant::{DeviceCodes, Polled, Polling},
-    store::{StoreError, TokenStore},
+    store::{ByteStore, StoreError},
     token::{Device, Failure, FailureKind, Record, TokenResponse},
 };
 
@@ -170,7 +170,7 @@ impl Keeper {
     /// Writes what `change` makes of the device authorisation that is stored; `None` leaves it, and comes back.
     async fn change_device(
         &self,
-        change: impl Fn(Option<&Device>) -> Option<Device>,
+        change: impl Fn(Option<&Device>) -> Option<Device> + Send + Sync,
     ) -> Result<Option<Device>, StoreError> {
         let updated = self.update(|there| {
             let device = change(there.and_then(|there| there.device.as_deref()))?;

@@ -5,7 +5,7 @@ use url::Url;
 
 use super::{Keeper, KeeperError, Token};
 use crate::{
-    grant::{SigningKey, dpop},
+    grant::{Client, SigningKey, dpop},
     token::{Failure, FailureKind},
 };
 
@@ -24,6 +24,11 @@ impl Token {
 }
 
 impl Keeper {
+    /// The client with its secrets, for the API that wants some of them beside the token.
+    pub(crate) fn client(&self) -> Result<Client, KeeperError> {
+        self.0.parts.authority.client(self.now()).map_err(|failure| self.failed(failure))
+    }
+
     /// The header that proves the possession of the token's key, for this one request; `None` for a token without one.
     ///
     /// # Errors

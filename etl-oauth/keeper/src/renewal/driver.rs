@@ -14,7 +14,8 @@ use super::{
     state_machine::RenewalMachine,
 };
 use crate::{
-    store::{Acquired, Stored, TokenStore, Version},
+    renewal::Stored,
+    store::{Acquired, ByteStore, Version},
     token::{LastRenewal, State},
 };
 
@@ -132,7 +133,7 @@ impl Keeper {
         flight.land(self.landed(self.result_of(outcome, before.as_deref(), now)));
         if self.0.leased.swap(false, Ordering::AcqRel) {
             // A release that does not arrive costs the others the rest of the lease, no more.
-            let _ = self.0.parts.store.release(self.account(), &self.0.parts.owner).await;
+            let _ = self.0.parts.store.release(self.key(), &self.0.parts.owner).await;
         }
     }
 

@@ -8,10 +8,12 @@ mod clock;
 mod device;
 mod dpop;
 mod driver;
+mod due;
 mod error;
 mod notify;
 mod policy;
 mod protocol;
+mod records;
 mod replay_guard;
 mod revoke;
 mod single_flight;
@@ -28,6 +30,7 @@ pub use error::{KeeperError, RECORD_DAMAGED};
 pub use notify::{Announcement, Announcer, Origin, Severity};
 pub use policy::{Policy, Renew};
 pub use protocol::{Action, Event, Outcome, Reason};
+pub use records::{RecordStore, Stored};
 pub use revoke::Revoked;
 pub use state_machine::RenewalMachine;
 pub use token::Token;
@@ -52,7 +55,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     grant::Authority,
-    store::{Store, StoreError, Stored},
+    store::{Key, Store, StoreError},
     token::{Failure, FailureKind, Health, LastRenewal, Record, State},
 };
 
@@ -72,9 +75,6 @@ pub struct Parts {
     pub clock: Clock,
     /// Who is told of changes of an account's state.
     pub announcer: Announcer,
-    /// The name of the connection that the accounts are at; [`DEFAULT_CONNECTION`](crate::store::DEFAULT_CONNECTION) where
-    /// there is but one.
-    pub connection: String,
 }
 
 /// Keeps one account's token valid. Cheap to clone; all clones are one keeper.
@@ -82,7 +82,7 @@ pub struct Parts {
 pub struct Keeper(Arc<Inner>);
 
 struct Inner {
-    account: String,
+    key: Key,
     parts: Arc<Parts>,
     current: ArcSwapOption<Current>,
     flight: Mutex<Option<Arc<Flight>>>,
@@ -116,20 +116,20 @@ struct Inner {
 
 impl std::fmt::Debug for Keeper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keeper").field("account", &self.0.account).finish_non_exhaustive()
+        f.debug_struct("Keeper").field("account", &self.0.key).finish_non_exhaustive()
     }
 }
 
 impl Keeper {
-    /// The keeper of `account`. Keepers of many accounts share their parts in an [`Arc`].
-    pub fn new(account: impl Into<String>, parts: impl Into<Arc<Parts>>) -> Self {
-        Self::sharing(account, parts.into(), TaskTracker::new())
+    /// The keeper of the tokens at `key`. Keepers of many accounts share their parts in an [`Arc`].
+    pub fn new(key: Key, parts: impl Into<Arc<Parts>>) -> Self {
+        Self::sharing(key, parts.into(), TaskTracker::new())
     }
 
-    /// The keeper of `account`, whose work counts as that of others.
-    fn sharing(account: impl Into<String>, parts: Arc<Parts>, work: TaskTracker) -> Self {
+    /// The keeper of the tokens at `key`, whose work counts as that of others.
+    fn sharing(key: Key, parts: Arc<Parts>, work: TaskTracker) -> Self {
         Self(Arc::new(Inner {
-            account: account.into(),
+            key,
             parts,
             current: ArcSwapOption::empty(),
             flight: Mutex::new(None),
@@ -152,13 +152,19 @@ impl Keeper {
     /// The account.
     #[must_use]
     pub fn account(&self) -> &str {
-        &self.0.account
+        self.0.key.name()
     }
 
     /// The connection that the account is at.
     #[must_use]
     pub fn connection(&self) -> &str {
-        &self.0.parts.connection
+        self.0.key.connection()
+    }
+
+    /// The key of the account's record in the store.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        &self.0.key
     }
 
     /// How long a holder of a lease may be silent before it loses it.
@@ -220,12 +226,7 @@ impl Keeper {
     /// When the next renewal is due by itself.
     #[must_use]
     pub fn next_renewal_at(&self) -> Option<Timestamp> {
-        let stored = self.current()?;
-        let health = &stored.record.health;
-        if health.needs_authorisation {
-            return None;
-        }
-        health.next_try_at.or_else(|| self.0.parts.policy.due_at(&stored.record))
+        self.0.parts.policy.next_renewal_at(&self.current()?.record)
     }
 
     /// A token that is good for now.
@@ -343,7 +344,7 @@ impl Keeper {
         if !self.0.parts.policy.asks_again
             && tokens.is_some_and(|tokens| tokens.refresh_token.is_none() && tokens.is_alive(now))
         {
-            return Err(KeeperError::NoRefreshToken { account: self.0.account.clone() });
+            return Err(KeeperError::NoRefreshToken { account: self.account().to_owned() });
         }
         let generation = stored.map_or(0, |stored| stored.record.generation);
         self.renew(Reason::Asked { generation }).await?;
@@ -393,11 +394,11 @@ impl Keeper {
     }
 
     fn disabled(&self) -> KeeperError {
-        KeeperError::Disabled { account: self.0.account.clone() }
+        KeeperError::Disabled { account: self.account().to_owned() }
     }
 
     fn failed(&self, failure: Failure) -> KeeperError {
-        let account = self.0.account.clone();
+        let account = self.account().to_owned();
         match self.state() {
             State::NeedsAuthorisation => KeeperError::NeedsAuthorisation { account, failure },
             _ => KeeperError::Failed { account, failure },

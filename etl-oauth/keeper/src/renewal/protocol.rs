@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::{
-    store::{Acquired, StoreError, Stored, Version},
+    renewal::Stored,
+    store::{Acquired, StoreError, Version},
     token::{Failure, LastRenewal, Record, Secret, TokenResponse},
 };
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{Keeper, account_store::Updated};
-use crate::store::{Acquired, StoreError, TokenStore};
+use crate::store::{Acquired, ByteStore, StoreError};
 
 /// How many names a record keeps; those that end soonest go first.
 const KEPT: usize = 50;
@@ -30,15 +30,15 @@ impl Keeper {
         // Not the name under which this replica renews: its own renewals have to wait, too.
         let owner = format!("{}-once", parts.owner);
         let deadline = Instant::now() + parts.policy.lease + parts.policy.token_timeout;
-        while parts.store.acquire(self.account(), &owner, parts.policy.lease, self.now()).await? == Acquired::Busy {
+        while parts.store.acquire(self.key(), &owner, parts.policy.lease, self.now()).await? == Acquired::Busy {
             if Instant::now() >= deadline {
-                return Err(StoreError::Unavailable("another replica holds the lease".into()));
+                return Err(StoreError::unavailable("another replica holds the lease"));
             }
             tokio::time::sleep(PAUSE).await;
         }
         let used = self.write_used(name, until).await;
         // A release that does not arrive costs the others the rest of the lease, no more.
-        let _ = parts.store.release(self.account(), &owner).await;
+        let _ = parts.store.release(self.key(), &owner).await;
         used
     }
 

@@ -1,11 +1,7 @@
 //! Revocation: at the provider first, then here.
 
 use super::{Keeper, account_store::Updated};
-use crate::{
-    provider::TokenKind,
-    store::{StoreError, Stored},
-    token::Failure,
-};
+use crate::{provider::TokenKind, renewal::Stored, store::StoreError, token::Failure};
 
 /// What a revocation did. Each half may fail alone.
 #[derive(Clone, Debug)]

@@ -15,7 +15,8 @@ use super::{
     protocol::{Action, Event, Outcome, Reason},
 };
 use crate::{
-    store::{Acquired, StoreError, Stored},
+    renewal::Stored,
+    store::{Acquired, StoreError},
     token::{Failure, FailureKind, Intent, Record, State, Tokens},
 };
 use backoff::{next_refusal, standing, unanswered};

@@ -25,7 +25,7 @@ use super::*;
 use crate::{
     grant::{Client, Credentials, HttpClient, HttpResponse, SendError},
     provider::{Definition, Grant, Overrides, Provider},
-    store::{Acquired, Memory, TokenStore},
+    store::{Acquired, ByteStore, Memory},
     token::{AnswerShape, FailureKind, Record, Secret},
 };
 
@@ -140,7 +140,6 @@ impl Setting {
             Clock::new(move || *time.lock().unwrap())
         };
         let parts = Parts {
-            connection: "default".into(),
             authority: over(sandbox.wire()),
             store: Arc::new(Store::Memory(store.clone())),
             policy,
@@ -152,7 +151,7 @@ impl Setting {
     }
 
     fn replica(&self, owner: &str) -> Keeper {
-        Keeper::new("default", Parts { owner: owner.into(), ..self.parts.clone() })
+        Keeper::new(Key::default(), Parts { owner: owner.into(), ..self.parts.clone() })
     }
 
     /// A replica of an account that was authorised an hour ago, so that its token has just ended.
@@ -188,7 +187,7 @@ impl Setting {
     }
 
     async fn record(&self) -> Record {
-        self.store.load("default").await.unwrap().unwrap().record
+        self.store.load(&Key::default()).await.unwrap().unwrap().record
     }
 }
 

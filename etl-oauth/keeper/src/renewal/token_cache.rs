@@ -5,10 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Keeper, Token};
-use crate::{
-    store::{StoreError, Stored},
-    token::State,
-};
+use crate::{renewal::Stored, store::StoreError, token::State};
 
 /// What a person does about a damaged record.
 pub const DAMAGED: &str = "Restore the record from a backup, or mount the key that it is sealed with; or clear it by POST \

@@ -2,30 +2,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::zeroize::Zeroizing;
 
-use super::StoreError;
+use super::{Key, StoreError};
 use crate::{
     seal::{self, KeyRing, Purpose},
     secrets::Secrets,
-    text,
-    token::{Record, Secret},
+    token::Secret,
 };
-
-/// The longest record in bytes of JSON. Sealed and in base64 twice it is half of what Kubernetes and NATS take (1 MiB).
-const LONGEST: usize = 256 << 10;
-/// How many dropped fields, and how much of each name, a log line shows.
-const SHOWN: (usize, usize) = (5, 64);
 
 const KEYS: &str = "etl-oauth-seal-keys";
 
-/// Turns a record into the bytes that a store keeps, and back: sealed, or plain where the store may hold it so.
+/// Turns a value into the bytes that a store keeps, and back: sealed, or plain where the store may hold it so.
 ///
-/// The key ring is read anew for every record, so that a changed secret needs no restart. One that cannot be read changes
+/// The key ring is read anew for every value, so that a changed secret needs no restart. One that cannot be read changes
 /// nothing while an earlier one is known.
 #[derive(Debug)]
 pub struct Codec {
     function: String,
     secrets: Secrets,
-    /// Plain records are neither written nor read: whoever can write to the store could else plant one.
+    /// Plain values are neither written nor read: whoever can write to the store could else plant one.
     always: bool,
     known: Mutex<Option<(String, Arc<KeyRing>)>>,
 }
@@ -41,7 +35,7 @@ impl Codec {
         Ok(codec)
     }
 
-    /// Seals where the secret `etl-oauth-seal-keys` is mounted, for a store that keeps secrets itself. Plain records are
+    /// Seals where the secret `etl-oauth-seal-keys` is mounted, for a store that keeps secrets itself. Plain values are
     /// read all the same, and sealed when they are next written.
     ///
     /// # Errors
@@ -52,48 +46,40 @@ impl Codec {
         Ok(codec)
     }
 
-    /// The function whose records these are.
+    /// The function whose values these are.
     #[must_use]
     pub fn function(&self) -> &str {
         &self.function
     }
 
-    /// The bytes to keep of a record.
+    /// The bytes to keep of a value.
     ///
     /// # Errors
     /// [`StoreError::Config`] when there is no key to seal with.
-    pub fn encode(&self, account: &str, record: &Record) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-        let mut plain = record.to_json();
-        if plain.len() > LONGEST {
-            plain = bounded(account, record, plain.len() - LONGEST);
-        }
-        Ok(match self.ring()? {
-            Some(ring) => Zeroizing::new(seal::seal(&ring, self.purpose(account), record.generation, &plain)),
-            None => plain,
-        })
+    pub fn encode(&self, key: &Key, generation: u64, plain: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        let (function, account) = (key.kind().space(&self.function), key.path());
+        let purpose = Purpose { function: &function, account: &account };
+        Ok(Zeroizing::new(match self.ring()? {
+            Some(ring) => seal::seal(&ring, purpose, generation, plain),
+            None => plain.to_vec(),
+        }))
     }
 
-    /// The record that `bytes` hold.
+    /// The value that `bytes` hold, and the generation that it was sealed with; 0 for one that is not sealed.
     ///
     /// # Errors
-    /// [`StoreError::Sealed`] when they do not open, [`StoreError::Corrupt`] when they are no record.
-    pub fn decode(&self, account: &str, bytes: &[u8]) -> Result<Record, StoreError> {
-        let key = seal::sealed_with(bytes)?;
-        match (self.ring()?, key) {
-            (_, None) if !self.always => Ok(Record::from_json(bytes)?),
-            (None, Some(key)) => Err(seal::OpenError::UnknownKey(key).into()),
+    /// [`StoreError::Sealed`] when they do not open.
+    pub fn decode(&self, key: &Key, bytes: &[u8]) -> Result<(u64, Zeroizing<Vec<u8>>), StoreError> {
+        let id = seal::sealed_with(bytes)?;
+        match (self.ring()?, id) {
+            (_, None) if !self.always => Ok((0, Zeroizing::new(bytes.to_vec()))),
+            (None, Some(id)) => Err(seal::OpenError::UnknownKey(id).into()),
             (None, None) => Err(seal::OpenError::NotSealed.into()),
             (Some(ring), _) => {
-                let (generation, plain) = seal::open(&ring, self.purpose(account), bytes)?;
-                let record = Record::from_json(&plain)?;
-                debug_assert_eq!(record.generation, generation, "sealed with the record's own generation");
-                Ok(record)
+                let (function, account) = (key.kind().space(&self.function), key.path());
+                Ok(seal::open(&ring, Purpose { function: &function, account: &account }, bytes)?)
             }
         }
-    }
-
-    fn purpose<'a>(&'a self, account: &'a str) -> Purpose<'a> {
-        Purpose { function: &self.function, account }
     }
 
     fn ring(&self) -> Result<Option<Arc<KeyRing>>, StoreError> {
@@ -126,29 +112,10 @@ impl Codec {
         known: &Option<(String, Arc<KeyRing>)>,
         problem: &str,
     ) -> Result<Option<Arc<KeyRing>>, StoreError> {
-        let Some((_, ring)) = known else { return Err(StoreError::Config(problem.to_owned())) };
+        let Some((_, ring)) = known else { return Err(StoreError::config(problem)) };
         tracing::warn!(function = self.function, problem, "the seal keys cannot be read; keeping those of before");
         Ok(Some(Arc::clone(ring)))
     }
-}
-
-/// The record without so many bytes of what the provider's answer holds beside the tokens.
-fn bounded(account: &str, record: &Record, excess: usize) -> Zeroizing<Vec<u8>> {
-    let mut record = record.clone();
-    if let Some(tokens) = &mut record.tokens {
-        let size = serde_json::to_vec(&tokens.answer).map_or(0, |json| json.len());
-        let (kept, dropped) = tokens.answer.within(size.saturating_sub(excess));
-        tokens.answer = kept;
-        let (some, longest) = SHOWN;
-        let names: Vec<String> = dropped.iter().take(some).map(|name| text::cut(name, longest)).collect();
-        tracing::warn!(
-            account,
-            dropped = dropped.len(),
-            fields = names.join(", "),
-            "the provider's answer is too long for the store: its largest fields are not kept"
-        );
-    }
-    record.to_json()
 }
 
 fn parse(text: &Secret) -> Result<KeyRing, seal::KeyRingError> {
@@ -160,7 +127,6 @@ mod tests {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
 
     use super::*;
-    use crate::token::Tokens;
 
     struct Setting(tempfile::TempDir);
 
@@ -183,9 +149,10 @@ mod tests {
         }
     }
 
-    fn record() -> Record {
-        let tokens = Tokens::bare(Some(Secret::new("marker")), None);
-        Record { generation: 3, tokens: Some(tokens), ..Record::default() }
+    const PLAIN: &[u8] = b"{\"marker\":3}";
+
+    fn key(account: &str) -> Key {
+        Key::account(account).unwrap()
     }
 
     fn shows(bytes: &[u8]) -> bool {
@@ -199,34 +166,11 @@ mod tests {
         assert!(matches!(&err, StoreError::Config(why) if why.contains("etl-oauth-seal-keys is missing")), "{err}");
         it.mount(b"a");
         let codec = Codec::sealed("etl", it.secrets()).unwrap();
-        let bytes = codec.encode("default", &record()).unwrap();
+        let bytes = codec.encode(&key("default"), 3, PLAIN).unwrap();
         assert!(!shows(&bytes));
-        assert_eq!(codec.decode("default", &bytes).unwrap().generation, 3);
-        assert_eq!(codec.decode("other", &bytes).unwrap_err(), seal::OpenError::Forged("a".into()).into());
-        assert_eq!(codec.decode("default", &record().to_json()).unwrap_err(), seal::OpenError::NotSealed.into());
-    }
-
-    #[test]
-    fn s17_an_answer_of_many_unknown_fields_is_cut_to_what_every_store_takes() {
-        let it = Setting::new();
-        it.mount(b"a");
-        let codec = Codec::sealed("etl", it.secrets()).unwrap();
-        let unknown = |n: usize| (format!("unknown-{n}"), serde_json::Value::from("x".repeat(9_000)));
-        let small = ("instance_url".to_owned(), serde_json::Value::from("https://acme.example"));
-        let mut record = record();
-        record.tokens.as_mut().unwrap().answer =
-            (0..100).map(unknown).chain([small]).collect::<serde_json::Map<_, _>>().into();
-        let bytes = codec.encode("default", &record).unwrap();
-        assert!(bytes.len() < 400 << 10, "{}", bytes.len());
-        let tokens = codec.decode("default", &bytes).unwrap().tokens.unwrap();
-        assert_eq!(tokens.access_token.expose(), "marker");
-        assert_eq!(tokens.answer.get("instance_url"), Some("https://acme.example".into()));
-        assert!(tokens.answer.fields().len() > 20, "no more than need be");
-        // One field of any size, and a name of any size.
-        for (name, value) in [("x".to_owned(), "y".repeat(900_000)), ("n".repeat(900_000), "z".to_owned())] {
-            record.tokens.as_mut().unwrap().answer = serde_json::Map::from_iter([(name, value.into())]).into();
-            assert!(codec.encode("default", &record).unwrap().len() < 1000);
-        }
+        assert_eq!(codec.decode(&key("default"), &bytes).unwrap(), (3, PLAIN.to_vec().into()));
+        assert_eq!(codec.decode(&key("other"), &bytes).unwrap_err(), seal::OpenError::Forged("a".into()).into());
+        assert_eq!(codec.decode(&key("default"), PLAIN).unwrap_err(), seal::OpenError::NotSealed.into());
     }
 
     #[test]
@@ -234,14 +178,14 @@ mod tests {
         let it = Setting::new();
         it.mount(b"a");
         let codec = Codec::sealed("etl", it.secrets()).unwrap();
-        let old = codec.encode("default", &record()).unwrap();
+        let old = codec.encode(&key("default"), 3, PLAIN).unwrap();
         it.mount(b"ba");
-        assert!(codec.decode("default", &old).is_ok());
-        let new = codec.encode("default", &record()).unwrap();
+        assert!(codec.decode(&key("default"), &old).is_ok());
+        let new = codec.encode(&key("default"), 3, PLAIN).unwrap();
         assert_eq!(seal::sealed_with(&new), Ok(Some("b".into())));
         it.mount(b"b");
-        assert!(codec.decode("default", &new).is_ok());
-        assert_eq!(codec.decode("default", &old).unwrap_err(), seal::OpenError::UnknownKey("a".into()).into());
+        assert!(codec.decode(&key("default"), &new).is_ok());
+        assert_eq!(codec.decode(&key("default"), &old).unwrap_err(), seal::OpenError::UnknownKey("a".into()).into());
     }
 
     #[test]
@@ -249,11 +193,11 @@ mod tests {
         let it = Setting::new();
         it.mount(b"a");
         let codec = Codec::optional("etl", it.secrets()).unwrap();
-        let sealed = codec.encode("default", &record()).unwrap();
+        let sealed = codec.encode(&key("default"), 3, PLAIN).unwrap();
         it.unmount();
-        assert!(!shows(&codec.encode("default", &record()).unwrap()), "never plain again");
+        assert!(!shows(&codec.encode(&key("default"), 3, PLAIN).unwrap()), "never plain again");
         std::fs::write(it.0.path().join(KEYS), "nonsense").unwrap();
-        assert!(codec.decode("default", &sealed).is_ok());
+        assert!(codec.decode(&key("default"), &sealed).is_ok());
         let err = Codec::optional("etl", it.secrets()).unwrap_err();
         assert!(matches!(&err, StoreError::Config(why) if why.contains("line 1")), "{err}");
     }
@@ -262,23 +206,26 @@ mod tests {
     fn optional_sealing_begins_with_the_first_key_and_reads_what_was_plain() {
         let it = Setting::new();
         let codec = Codec::optional("etl", it.secrets()).unwrap();
-        let plain = codec.encode("default", &record()).unwrap();
+        let plain = codec.encode(&key("default"), 3, PLAIN).unwrap();
         assert!(shows(&plain));
         it.mount(b"a");
-        assert_eq!(codec.decode("default", &plain).unwrap().generation, 3);
-        let sealed = codec.encode("default", &record()).unwrap();
+        assert_eq!(*codec.decode(&key("default"), &plain).unwrap().1, PLAIN);
+        let sealed = codec.encode(&key("default"), 3, PLAIN).unwrap();
         assert!(!shows(&sealed));
         it.unmount();
         let without = Codec::optional("etl", it.secrets()).unwrap();
-        assert_eq!(without.decode("default", &sealed).unwrap_err(), seal::OpenError::UnknownKey("a".into()).into());
+        assert_eq!(
+            without.decode(&key("default"), &sealed).unwrap_err(),
+            seal::OpenError::UnknownKey("a".into()).into()
+        );
     }
 
     #[test]
     fn b5_damaged_bytes_are_an_error_and_not_an_empty_record() {
         let it = Setting::new();
         let codec = Codec::optional("etl", it.secrets()).unwrap();
-        for damaged in ["", "{\"generation\":", "{\"sealed\":1}", "{\"sealed\":1,\"key\":\"a\"}"] {
-            assert!(codec.decode("default", damaged.as_bytes()).is_err(), "{damaged}");
+        for damaged in ["{\"sealed\":1}", "{\"sealed\":1,\"key\":\"a\"}"] {
+            assert!(codec.decode(&key("default"), damaged.as_bytes()).is_err(), "{damaged}");
         }
     }
 }

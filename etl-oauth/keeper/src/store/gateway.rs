@@ -1,6 +1,7 @@
 mod state;
 
 use std::{
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -9,8 +10,8 @@ use jiff::Timestamp;
 use state::Held;
 
 use super::{
-    Acquired, Capabilities, Codec, DEFAULT_ACCOUNT, GatewayApi, StoreError, StoreOptions, Stored, TokenStore, Version,
-    mounted_secret::MountedSecret,
+    Acquired, ByteStore, Bytes, Capabilities, Codec, Due, GatewayApi, Key, Kind, Meta, Page, Scan, StoreError,
+    StoreOptions, Value, Version, index::Index, mounted_secret::MountedSecret,
 };
 use crate::{
     secrets::Secrets,
@@ -38,7 +39,8 @@ pub enum Layout {
 
 /// The one-replica store: writes through the gateway's REST API, reads the mounted secrets.
 ///
-/// The API never shows a value, knows no versions and has no leases. So this process's memory is the record, the mounted
+/// It holds one token record, the default one, and is the one store that looks into it: other functions read the bare tokens
+/// of [`Layout::Pair`]. The API never shows a value, knows no versions and has no leases. So this process's memory is the record, the mounted
 /// files are read when it starts and when somebody else has changed them, and a second replica would not be noticed.
 #[derive(Debug)]
 pub struct Gateway {
@@ -94,7 +96,8 @@ impl Gateway {
     /// What the files of this layout show now: one value a secret, `None` for one that is missing, or empty because
     /// faasd is rewriting it.
     fn look(&self) -> Result<Vec<Option<Secret>>, StoreError> {
-        let read = |name: &&str| self.secrets.read(name).map_err(|err| StoreError::Unavailable(err.to_string()));
+        let read =
+            |name: &&str| self.secrets.read(name).map_err(|err| StoreError::unavailable(err.to_string()).because(err));
         let values = self.secret_names().iter().map(read).collect::<Result<Vec<_>, _>>()?;
         Ok(values.into_iter().map(|value| value.filter(|value| !value.expose().is_empty())).collect())
     }
@@ -125,7 +128,7 @@ impl Gateway {
     fn pass_over_damage(&self) -> Result<(), StoreError> {
         if let (Layout::Record, [Some(value)]) = (self.layout, &self.look()?[..])
             && value.expose() != EMPTY
-            && self.codec.decode(DEFAULT_ACCOUNT, value.expose().as_bytes()).is_err()
+            && state::decode(&self.codec, value).is_err()
         {
             let mut held = self.held();
             held.mounted.resize_with(1, MountedSecret::default);
@@ -134,28 +137,37 @@ impl Gateway {
         Ok(())
     }
 
+    /// The index of the one record, as this process knows it.
+    fn index(&self) -> Index {
+        let mut index = Index::default();
+        index.set(&Key::default(), &self.held().meta);
+        index
+    }
+
     async fn write(&self, name: &'static str, value: &Secret) -> Result<(), StoreError> {
         self.api.put(&self.secrets.name(name), value).await
     }
 }
 
-impl TokenStore for Gateway {
+impl ByteStore for Gateway {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { read_back: false, compare_and_swap: false, lease: false, accounts: false }
+        Capabilities { read_back: false, compare_and_swap: false, lease: false, accounts: false, index: false }
     }
 
-    async fn load(&self, account: &str) -> Result<Option<Stored>, StoreError> {
-        only_default(account)?;
+    async fn get(&self, key: &Key) -> Result<Option<Value>, StoreError> {
+        only_default(key)?;
         if let Err(err) = self.follow().await {
             let version = Version::new(self.held().version);
             return Err(err.at(version));
         }
         let held = self.held();
-        Ok(Some(Stored { record: held.record.clone(), version: Version::new(held.version) }))
+        let meta = Meta { generation: held.record.generation, ..held.meta.clone() };
+        Ok(Some(Value { bytes: held.record.to_json(), version: Version::new(held.version), meta }))
     }
 
-    async fn save(&self, account: &str, record: &Record, was: Option<&Version>) -> Result<Version, StoreError> {
-        only_default(account)?;
+    async fn put(&self, key: &Key, bytes: &[u8], meta: &Meta, was: Option<&Version>) -> Result<Version, StoreError> {
+        only_default(key)?;
+        let record = Record::from_json(bytes).map_err(state::corrupt)?;
         let _one_at_a_time = self.writing.lock().await;
         if was != Some(&Version::new(self.held().version)) {
             return Err(StoreError::Conflict);
@@ -172,8 +184,8 @@ impl TokenStore for Gateway {
                 vec![access, refresh]
             }
             Layout::Record => {
-                let json = self.codec.encode(account, record)?;
-                vec![Secret::new(std::str::from_utf8(&json).unwrap_or_default())]
+                let text: Bytes = self.codec.encode(key, meta.generation, bytes)?;
+                vec![Secret::new(std::str::from_utf8(&text).unwrap_or_default())]
             }
         };
         // From the last to the first: the refresh token before the access token.
@@ -192,36 +204,43 @@ impl TokenStore for Gateway {
             }
         }
         let mut held = self.held();
-        held.record = record.clone();
+        (held.record, held.meta) = (record, meta.clone());
         held.version += 1;
         Ok(Version::new(held.version))
     }
 
-    async fn accounts(&self) -> Result<Vec<String>, StoreError> {
-        Ok(vec![DEFAULT_ACCOUNT.to_owned()])
+    async fn delete(&self, key: &Key, was: &Version) -> Result<(), StoreError> {
+        let empty = Record::default().to_json();
+        self.put(key, &empty, &Meta::default(), Some(was)).await.map(drop)
     }
 
-    async fn acquire(
-        &self,
-        _account: &str,
-        _owner: &str,
-        ttl: Duration,
-        now: Timestamp,
-    ) -> Result<Acquired, StoreError> {
+    async fn list(&self, scan: &Scan) -> Result<Page, StoreError> {
+        Ok(self.index().list(scan))
+    }
+
+    async fn counts(&self, kind: Kind, connection: Option<&str>) -> Result<BTreeMap<String, u64>, StoreError> {
+        Ok(self.index().counts(kind, connection))
+    }
+
+    async fn due(&self, kind: Kind, connection: &str, before: Timestamp, limit: usize) -> Result<Vec<Due>, StoreError> {
+        Ok(self.index().due(kind, connection, before, limit))
+    }
+
+    async fn acquire(&self, _key: &Key, _owner: &str, ttl: Duration, now: Timestamp) -> Result<Acquired, StoreError> {
         // There is one replica, and its keeper makes one renewal at a time.
         Ok(Acquired::Until(now.checked_add(ttl).unwrap_or(Timestamp::MAX)))
     }
 
-    async fn release(&self, _account: &str, _owner: &str) -> Result<(), StoreError> {
+    async fn release(&self, _key: &Key, _owner: &str) -> Result<(), StoreError> {
         Ok(())
     }
 }
 
-fn only_default(account: &str) -> Result<(), StoreError> {
-    if account == DEFAULT_ACCOUNT {
+fn only_default(key: &Key) -> Result<(), StoreError> {
+    if *key == Key::default() {
         return Ok(());
     }
-    Err(StoreError::Refused("the gateway store holds one account only; choose another store for more".into()))
+    Err(StoreError::refused("the gateway store holds one account only; choose another store for more"))
 }
 
 #[cfg(test)]

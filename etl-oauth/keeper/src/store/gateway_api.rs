@@ -58,26 +58,28 @@ impl GatewayApi {
                 StatusCode::CONFLICT => method = Method::PUT,
                 status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
                     let password = self.secrets.name("basic-auth-password");
-                    return Err(StoreError::Refused(format!(
+                    return Err(StoreError::refused(format!(
                         "the gateway answered {} to a write of the secret {name}: check the secret {password}",
                         status.as_u16()
                     )));
                 }
                 status => {
-                    return Err(StoreError::Unavailable(format!(
+                    return Err(StoreError::unavailable(format!(
                         "the gateway answered {} to a write of the secret {name}",
                         status.as_u16()
                     )));
                 }
             }
         }
-        Err(StoreError::Unavailable(format!("the gateway kept changing its mind about the secret {name}")))
+        Err(StoreError::unavailable(format!("the gateway kept changing its mind about the secret {name}")))
     }
 
     async fn send(&self, method: Method, name: &str, value: &Secret) -> Result<StatusCode, StoreError> {
         // Read for every write: a rotated password must not need a restart.
-        let password =
-            self.secrets.require("basic-auth-password").map_err(|err| StoreError::Refused(err.to_string()))?;
+        let password = self
+            .secrets
+            .require("basic-auth-password")
+            .map_err(|err| StoreError::refused(err.to_string()).because(err))?;
         let user = self.secrets.read("basic-auth-user").ok().flatten();
         let user = user.as_ref().map(Secret::expose).filter(|user| !user.is_empty()).unwrap_or("admin");
         let response = self
@@ -87,7 +89,7 @@ impl GatewayApi {
             .json(&Body { name, value: value.expose() })
             .send()
             .await
-            .map_err(|err| StoreError::Unavailable(unreachable(&self.url, &err)))?;
+            .map_err(|err| StoreError::unavailable(unreachable(&self.url, &err)).because(err.without_url()))?;
         Ok(response.status())
     }
 }

@@ -128,6 +128,12 @@ impl Key {
         if key.path() == path { Ok(key) } else { check_account(path).map(|()| key) }
     }
 
+    /// What no key of the kind, the connection and the prefix of names is before.
+    pub(super) fn first(kind: Kind, connection: Option<&str>, prefix: &str) -> Self {
+        let name = if connection.is_some() { prefix } else { "" };
+        Self { kind, connection: connection.unwrap_or_default().into(), name: name.into() }
+    }
+
     /// The key of the same name and connection in another kind.
     #[must_use]
     pub fn of_kind(&self, kind: Kind) -> Self {

@@ -6,21 +6,30 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Acquired, Capabilities, StoreError, Stored, TokenStore, Version, check_account};
-use crate::token::Record;
+use super::{
+    Acquired, ByteStore, Bytes, Capabilities, Due, Key, Kind, Meta, Page, Scan, StoreError, Value, Version,
+    index::Index,
+};
 
-/// Records in memory, shared by its clones: the store of tests that need several replicas and no server.
+/// Values in memory, shared by its clones: the store of tests that need several replicas and no server.
 #[derive(Clone, Debug, Default)]
 pub struct Memory(Arc<Mutex<State>>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
-    records: BTreeMap<String, (Record, u64)>,
-    leases: BTreeMap<String, (String, Timestamp)>,
+    values: BTreeMap<Key, (Bytes, Meta, u64)>,
+    index: Index,
+    leases: BTreeMap<Key, (String, Timestamp)>,
     failing: bool,
     read_only: bool,
     lost_answers: u32,
     writes: u64,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("keys", &self.values.keys()).field("leases", &self.leases).finish_non_exhaustive()
+    }
 }
 
 impl Memory {
@@ -33,7 +42,7 @@ impl Memory {
         self.state().failing = failing;
     }
 
-    /// Makes every write of a record fail, as a full disk does; or ends that.
+    /// Makes every write fail, as a full disk does; or ends that.
     pub fn fail_writes(&self, failing: bool) {
         self.state().read_only = failing;
     }
@@ -51,68 +60,95 @@ impl Memory {
 
     fn reachable(&self) -> Result<MutexGuard<'_, State>, StoreError> {
         let state = self.state();
-        if state.failing { Err(StoreError::Unavailable("switched off".into())) } else { Ok(state) }
+        if state.failing { Err(StoreError::unavailable("switched off")) } else { Ok(state) }
     }
 }
 
-impl TokenStore for Memory {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities { read_back: true, compare_and_swap: true, lease: true, accounts: true }
+impl State {
+    /// Whether a write over `was` may be made now.
+    fn check(&self, key: &Key, was: Option<&Version>) -> Result<(), StoreError> {
+        if self.read_only {
+            return Err(StoreError::unavailable("no space left"));
+        }
+        let there = self.values.get(key).map(|(_, _, version)| Version::new(version));
+        if there.as_ref() == was { Ok(()) } else { Err(StoreError::Conflict) }
     }
 
-    async fn load(&self, account: &str) -> Result<Option<Stored>, StoreError> {
-        check_account(account)?;
-        let state = self.reachable()?;
-        Ok(state
-            .records
-            .get(account)
-            .map(|(record, version)| Stored { record: record.clone(), version: Version::new(version) }))
-    }
-
-    async fn save(&self, account: &str, record: &Record, was: Option<&Version>) -> Result<Version, StoreError> {
-        check_account(account)?;
-        let mut state = self.reachable()?;
-        if state.read_only {
-            return Err(StoreError::Unavailable("no space left".into()));
-        }
-        let now = state.records.get(account).map(|(_, version)| Version::new(version));
-        if now.as_ref() != was {
-            return Err(StoreError::Conflict);
-        }
-        state.writes += 1;
-        let version = state.writes;
-        state.records.insert(account.to_owned(), (record.clone(), version));
-        if state.lost_answers > 0 {
-            state.lost_answers -= 1;
-            if state.lost_answers == 0 {
-                return Err(StoreError::Unavailable("the answer was lost".into()));
+    /// Counts a write that was taken; fails where its answer is to be lost.
+    fn answer(&mut self) -> Result<(), StoreError> {
+        if self.lost_answers > 0 {
+            self.lost_answers -= 1;
+            if self.lost_answers == 0 {
+                return Err(StoreError::unavailable("the answer was lost"));
             }
         }
-        Ok(Version::new(version))
+        Ok(())
+    }
+}
+
+impl ByteStore for Memory {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { read_back: true, compare_and_swap: true, lease: true, accounts: true, index: true }
     }
 
-    async fn accounts(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.reachable()?.records.keys().cloned().collect())
+    async fn get(&self, key: &Key) -> Result<Option<Value>, StoreError> {
+        let state = self.reachable()?;
+        let value = |(bytes, meta, version): &(Bytes, Meta, u64)| Value {
+            bytes: bytes.clone(),
+            version: Version::new(version),
+            meta: meta.clone(),
+        };
+        Ok(state.values.get(key).map(value))
     }
 
-    async fn acquire(&self, account: &str, owner: &str, ttl: Duration, now: Timestamp) -> Result<Acquired, StoreError> {
-        check_account(account)?;
+    async fn put(&self, key: &Key, bytes: &[u8], meta: &Meta, was: Option<&Version>) -> Result<Version, StoreError> {
+        let mut state = self.reachable()?;
+        state.check(key, was)?;
+        state.writes += 1;
+        let version = state.writes;
+        state.values.insert(key.clone(), (Bytes::new(bytes.to_vec()), meta.clone(), version));
+        state.index.set(key, meta);
+        state.answer().map(|()| Version::new(version))
+    }
+
+    async fn delete(&self, key: &Key, was: &Version) -> Result<(), StoreError> {
+        let mut state = self.reachable()?;
+        state.check(key, Some(was))?;
+        state.writes += 1;
+        state.values.remove(key);
+        state.index.remove(key);
+        state.answer()
+    }
+
+    async fn list(&self, scan: &Scan) -> Result<Page, StoreError> {
+        Ok(self.reachable()?.index.list(scan))
+    }
+
+    async fn counts(&self, kind: Kind, connection: Option<&str>) -> Result<BTreeMap<String, u64>, StoreError> {
+        Ok(self.reachable()?.index.counts(kind, connection))
+    }
+
+    async fn due(&self, kind: Kind, connection: &str, before: Timestamp, limit: usize) -> Result<Vec<Due>, StoreError> {
+        Ok(self.reachable()?.index.due(kind, connection, before, limit))
+    }
+
+    async fn acquire(&self, key: &Key, owner: &str, ttl: Duration, now: Timestamp) -> Result<Acquired, StoreError> {
         let mut state = self.reachable()?;
         let mut until = now.checked_add(ttl).unwrap_or(Timestamp::MAX);
-        match state.leases.get(account) {
+        match state.leases.get(key) {
             // A request that was long under way must not shorten what a later one was promised.
             Some((holder, end)) if holder == owner => until = until.max(*end),
             Some((_, end)) if *end > now => return Ok(Acquired::Busy),
             _ => {}
         }
-        state.leases.insert(account.to_owned(), (owner.to_owned(), until));
+        state.leases.insert(key.clone(), (owner.to_owned(), until));
         Ok(Acquired::Until(until))
     }
 
-    async fn release(&self, account: &str, owner: &str) -> Result<(), StoreError> {
+    async fn release(&self, key: &Key, owner: &str) -> Result<(), StoreError> {
         let mut state = self.reachable()?;
-        if state.leases.get(account).is_some_and(|(holder, _)| holder == owner) {
-            state.leases.remove(account);
+        if state.leases.get(key).is_some_and(|(holder, _)| holder == owner) {
+            state.leases.remove(key);
         }
         Ok(())
     }

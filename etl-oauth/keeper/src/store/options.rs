@@ -98,7 +98,7 @@ impl Store {
             "file" => super::Files::open(options).map(Self::File),
             #[cfg(not(feature = "file"))]
             "file" => Err(StoreError::Disabled { kind: "file" }),
-            _ => Err(StoreError::Config(format!(
+            _ => Err(StoreError::config(format!(
                 "store={kind} is not known: choose gateway, kubernetes, nats, postgres or file"
             ))),
         }

@@ -2,16 +2,16 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{Changes, StoreError};
+use super::{Changes, Key, StoreError};
 
 /// Between one watch that ended and the next.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Whom a watch tells.
-pub(super) type Told = mpsc::Sender<String>;
+pub(super) type Told = mpsc::Sender<Key>;
 
 /// Watches again and again until the receiver is dropped. One round lasts until its connection breaks or is closed, and
-/// begins by naming every account, so that nothing that happened between two rounds is missed.
+/// begins by naming every key, so that nothing that happened between two rounds is missed.
 pub(super) fn follow<W, R>(what: &'static str, watch: W) -> Changes
 where
     W: Fn(Told) -> R + Send + Sync + 'static,

@@ -17,6 +17,8 @@ pub enum Unit {
     Seconds,
     /// Milliseconds, as some providers do.
     Milliseconds,
+    /// Minutes, as some device flows do.
+    Minutes,
 }
 
 /// No token lives longer than this: a larger number is a mistake, or means "for ever".
@@ -24,9 +26,13 @@ const LONGEST: f64 = 100.0 * 365.0 * 86_400.0;
 
 /// Reads a lifetime: a number or a string of one (`3600`, `"3600"`, `"3600.0"`). `null`, nothing, text, zero and
 /// negative values say nothing about the lifetime, and neither does "for ever": `None`.
-pub(super) fn seconds(value: &Value, unit: Unit) -> Option<Duration> {
+pub(crate) fn seconds(value: &Value, unit: Unit) -> Option<Duration> {
     let number = number(value)?;
-    let seconds = if unit == Unit::Milliseconds { number / 1000.0 } else { number };
+    let seconds = match unit {
+        Unit::Seconds => number,
+        Unit::Milliseconds => number / 1000.0,
+        Unit::Minutes => number * 60.0,
+    };
     (seconds > 0.0 && seconds <= LONGEST).then(|| Duration::from_secs_f64(seconds))
 }
 

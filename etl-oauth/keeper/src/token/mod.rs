@@ -24,11 +24,14 @@ pub use device::Device;
 pub use extra_fields::ExtraFields;
 pub use failure::{Failure, FailureKind};
 pub use health::{Health, LastRenewal, Refused, State};
+pub(crate) use lifetime::seconds;
 pub use lifetime::{Unit, lenient_scope};
 pub use pending_notification::PendingNotification;
 pub use record::{Intent, Record};
+#[cfg_attr(not(feature = "schema"), expect(unused_imports, reason = "the schema's type"))]
+pub(crate) use response::OneOrMany;
 pub use response::{AnswerShape, Malformed, Mark, TokenResponse};
-pub(crate) use response::{at, object, text};
+pub(crate) use response::{at, first, object, one_or_many, text};
 pub use secret::Secret;
 pub use serde_impl::CorruptRecord;
 pub(crate) use subject::verified_email;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use http::HeaderMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,11 +16,17 @@ use super::{
     token_type,
 };
 
+/// The paths that lead beside the fields of a body begin so.
+const HEADER: &str = "header:";
+const COOKIE: &str = "cookie:";
+const BODY: &str = "body:";
+
 /// The longest value of a reason that is shown, in characters.
 const LONGEST_REASON: usize = 200;
 
 /// Where a provider's answer keeps what RFC 6749 §5.1 names: for each the fields that it may stand in, of which the first
-/// that is there counts. A field is a JSON pointer (RFC 6901, `/data/access_token`), or a path with dots.
+/// that is there counts. A field is a JSON pointer (RFC 6901, `/data/access_token`), or a path with dots; `header:NAME` is a
+/// header of the answer, `cookie:NAME` a cookie that it sets, and `body:` the whole body as a text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -47,18 +54,23 @@ pub struct AnswerShape {
     /// The fields that hold a reason beside the error, such as a subtype or a number, and that may be shown to people. Texts
     /// in them that may be tokens are not shown.
     pub reason: Vec<String>,
-    /// The signs of a rate limit that is reached, whatever the HTTP status and the error are.
+    /// The signs of a rate limit that is reached, whatever the error is.
     pub limited: Vec<Mark>,
+    /// The signs that the grant itself is refused, beside `invalid_grant` and `grant_errors`: a person must authorise again.
+    pub refused: Vec<Mark>,
+    /// Token types that mean a bearer token, beside `Bearer`.
+    pub token_types: Vec<String>,
     /// The sign of a success, where the HTTP status is not enough.
     pub success: Option<Mark>,
 }
 
-/// A sign in the body of an answer: what a field of it says.
+/// A sign of an answer: what a field of its body says, its status, or both.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Mark {
     /// The field: a JSON pointer (RFC 6901), or a path with dots.
+    #[serde(default)]
     pub at: String,
     /// What it says then, as a text: `true`, `0`, `OK`.
     #[serde(default)]
@@ -66,11 +78,26 @@ pub struct Mark {
     /// A part of what it says then, in any case: `too many requests`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub has: Vec<String>,
+    /// The statuses of an answer that bears it; any where nothing is said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub status: Vec<u16>,
 }
 
 impl Mark {
+    /// Whether an answer bears it.
+    #[must_use]
+    pub fn is_on_answer(&self, status: u16, body: &[u8]) -> bool {
+        (self.status.is_empty() || self.status.contains(&status)) && (self.at.is_empty() || self.is_in(body))
+    }
+
+    /// Whether it says what bears it.
+    pub(crate) fn is_whole(&self) -> bool {
+        let words = !self.is.is_empty() || !self.has.is_empty();
+        if self.at.is_empty() { !words && !self.status.is_empty() } else { words }
+    }
+
     /// Whether these fields bear it.
-    fn is_on(&self, fields: &Map<String, Value>) -> bool {
+    pub(crate) fn is_on(&self, fields: &Map<String, Value>) -> bool {
         let Some(value) = at(fields, &self.at).map(text) else { return false };
         let lower = value.to_lowercase();
         self.is.contains(&value) || self.has.iter().any(|part| lower.contains(&part.to_lowercase()))
@@ -101,6 +128,8 @@ impl Default for AnswerShape {
             error: paths(["error"]),
             reason: Vec::new(),
             limited: Vec::new(),
+            refused: Vec::new(),
+            token_types: Vec::new(),
             success: None,
         }
     }
@@ -159,18 +188,43 @@ impl AnswerShape {
     /// # Errors
     /// [`Malformed`] when there is no token in it.
     pub fn read(&self, body: &[u8]) -> Result<TokenResponse, Malformed> {
-        let mut fields = object(body).ok_or(Malformed::NotAnObject)?;
+        self.read_answer(&HeaderMap::new(), body, None)
+    }
+
+    /// The same with the headers of the answer; and with the token that is renewed, where an answer without one prolongs it.
+    ///
+    /// # Errors
+    /// As [`AnswerShape::read`].
+    pub fn read_answer(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        renewed: Option<&Secret>,
+    ) -> Result<TokenResponse, Malformed> {
+        let beside = self.beside(headers, body);
+        let mut fields = match object(body) {
+            Some(fields) => fields,
+            None if beside.is_empty() && renewed.is_none() => return Err(Malformed::NotAnObject),
+            None => Map::new(),
+        };
+        fields.extend(beside);
         let secret = |paths: &[String]| {
             first(&fields, paths, |value| value.as_str().filter(|token| !token.is_empty()).map(Secret::new))
         };
         let refresh_token = secret(&self.refresh_token);
-        let access_token = secret(&self.access_token);
+        let access_token = secret(&self.access_token).or_else(|| renewed.cloned());
         if access_token.is_none() && refresh_token.is_none() {
             return Err(Malformed::NoAccessToken);
         }
         let told = first(&fields, &self.token_type, Some).filter(|kind| !kind.is_null()).map(text);
         let exchanged = fields.contains_key("issued_token_type");
-        let token_type = token_type::known(told.as_deref().unwrap_or_default(), exchanged);
+        let also =
+            told.as_ref().is_some_and(|told| self.token_types.iter().any(|known| known.eq_ignore_ascii_case(told)));
+        let token_type = if also {
+            Some("Bearer".to_owned())
+        } else {
+            token_type::known(told.as_deref().unwrap_or_default(), exchanged)
+        };
         let unfinished = match (&access_token, &token_type) {
             (None, _) => {
                 let why = Malformed::NoAccessToken.to_string();
@@ -200,6 +254,28 @@ impl AnswerShape {
             json_path::remove(&mut fields, path);
         }
         Ok(TokenResponse { rest: fields, ..answer })
+    }
+
+    /// What the paths name beside the fields of the body, by those paths.
+    fn beside(&self, headers: &HeaderMap, body: &[u8]) -> Map<String, Value> {
+        let paths = [&self.access_token, &self.refresh_token, &self.expires_in, &self.expires_at, &self.scope];
+        let value = |path: &String| {
+            let text = if let Some(name) = path.strip_prefix(HEADER) {
+                headers.get(name)?.to_str().ok()?.to_owned()
+            } else if let Some(name) = path.strip_prefix(COOKIE) {
+                let mut set = headers.get_all(http::header::SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
+                set.find_map(|set| {
+                    set.split(';').next()?.trim().strip_prefix(name)?.strip_prefix('=').map(str::to_owned)
+                })?
+            } else if path == BODY {
+                let text: Option<String> = serde_json::from_slice(body).ok();
+                text.or_else(|| Some(std::str::from_utf8(body).ok()?.trim().to_owned()))?
+            } else {
+                return None;
+            };
+            Some((path.clone(), text.into()))
+        };
+        paths.into_iter().flatten().filter_map(value).collect()
     }
 
     /// When a token ends, as its introspection says (RFC 7662 §2.2): in `exp`, or where a token answer says it. One that is
@@ -234,17 +310,22 @@ impl AnswerShape {
         (!told.is_empty()).then(|| told.join(", "))
     }
 
-    /// Whether a body bears a sign of a rate limit that is reached.
+    /// Whether an answer bears a sign of a rate limit that is reached.
     #[must_use]
-    pub fn is_limited(&self, body: &[u8]) -> bool {
-        !self.limited.is_empty()
-            && object(body).is_some_and(|fields| self.limited.iter().any(|mark| mark.is_on(&fields)))
+    pub fn is_limited(&self, status: u16, body: &[u8]) -> bool {
+        self.limited.iter().any(|mark| mark.is_on_answer(status, body))
     }
 
-    /// The error in a body, whatever its HTTP status: as RFC 6749 §5.2 has it, or by another sign. Some write a
+    /// Whether an answer bears a sign that the grant is refused.
+    #[must_use]
+    pub fn is_refused(&self, status: u16, body: &[u8]) -> bool {
+        self.refused.iter().any(|mark| mark.is_on_answer(status, body))
+    }
+
+    /// The error in an answer's body: as RFC 6749 §5.2 has it, or by another sign. Some write a
     /// code, some a number, some an object around it, and some only `ok: false`.
     #[must_use]
-    pub fn error(&self, body: &[u8]) -> Option<String> {
+    pub fn error(&self, status: u16, body: &[u8]) -> Option<String> {
         let fields = object(body)?;
         let code = first(&fields, &self.error, |value| match value {
             Value::String(code) => Some(code.clone()).filter(|code| !code.is_empty()),
@@ -261,7 +342,7 @@ impl AnswerShape {
         });
         let not_ok = || match &self.success {
             None => fields.get("ok") == Some(&Value::Bool(false)),
-            Some(success) => !success.is_on(&fields),
+            Some(success) => !success.is_on_answer(status, body),
         };
         code.or_else(|| not_ok().then(|| "not_ok".to_owned()))
     }
@@ -332,7 +413,11 @@ impl TokenResponse {
 }
 
 /// What the first of these paths has that `read` takes.
-fn first<'a, T>(fields: &'a Map<String, Value>, paths: &[String], read: impl Fn(&'a Value) -> Option<T>) -> Option<T> {
+pub(crate) fn first<'a, T>(
+    fields: &'a Map<String, Value>,
+    paths: &[String],
+    read: impl Fn(&'a Value) -> Option<T>,
+) -> Option<T> {
     paths.iter().find_map(|path| at(fields, path).and_then(&read))
 }
 
@@ -355,6 +440,27 @@ pub(crate) fn object(body: &[u8]) -> Option<Map<String, Value>> {
         return None;
     }
     Some(url::form_urlencoded::parse(text.as_bytes()).map(|(k, v)| (k.into_owned(), v.into_owned().into())).collect())
+}
+
+/// One item, or a list of them.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(untagged, expecting = "must be a table such as { at = \"code\", is = [\"190\"] }, or a list of them")]
+pub(crate) enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+/// Reads one sign or a list of them.
+pub(crate) fn one_or_many<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(item) => vec![item],
+        OneOrMany::Many(items) => items,
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use token_keeper::{
-    store::{Acquired, StoreError, Stored, Version},
+    renewal::Stored,
+    store::{Acquired, StoreError, Version},
     token::{Health, Record},
 };
 

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, Config, api::PostParams, config::Kubeconfig};
-use token_keeper::store::Kubernetes;
+use token_keeper::store::{Meta, Scan};
 
 use super::{
     cluster::{Cluster, manifest},
@@ -29,10 +29,10 @@ async fn kubernetes_outlives_its_server() {
 async fn the_rights_that_deploy_gives_cover_the_named_secrets_and_nothing_else() {
     let it = Cluster::new(&["default"]).await;
     let store = it.open();
-    let version = store.save("default", &contract::record(1, "a"), None).await.unwrap();
-    store.save("default", &contract::record(2, "b"), Some(&version)).await.unwrap();
-    assert_eq!(store.accounts().await.unwrap(), ["default"]);
-    assert!(matches!(store.acquire("default", "a", PATIENCE, Timestamp::now()).await, Ok(Acquired::Until(_))));
+    let version = store.save(&key("default"), &contract::record(1, "a"), None, None).await.unwrap();
+    store.save(&key("default"), &contract::record(2, "b"), None, Some(&version)).await.unwrap();
+    assert_eq!(accounts(&store).await.unwrap(), ["default"]);
+    assert!(matches!(store.acquire(&key("default"), "a", PATIENCE, Timestamp::now()).await, Ok(Acquired::Until(_))));
     let mut other = manifest::<Secret>("Secret", &it.namespace, |text| text).remove(0);
     other.metadata.name = Some("basic-auth".into());
     it.secrets().create(&PostParams::default(), &other).await.unwrap();
@@ -46,14 +46,15 @@ async fn the_rights_that_deploy_gives_cover_the_named_secrets_and_nothing_else()
     forbidden(theirs.watch(&Default::default(), "0").await.map(drop));
     forbidden(theirs.delete("etl-oauth-token-default", &Default::default()).await.map(drop));
     forbidden(theirs.create(&PostParams::default(), &other).await.map(drop));
-    for refused in
-        [store.load("other").await.map(drop), store.acquire("other", "a", PATIENCE, Timestamp::now()).await.map(drop)]
-    {
+    for refused in [
+        store.load(&key("other")).await.map(drop),
+        store.acquire(&key("other"), "a", PATIENCE, Timestamp::now()).await.map(drop),
+    ] {
         let Err(StoreError::Refused(why)) = refused else { panic!("{refused:?}") };
         assert!(why.contains("etl-oauth-token-other") && why.contains("apply deploy/kubernetes.yaml"), "{why}");
     }
     it.secrets().delete("etl-oauth-token-default", &Default::default()).await.unwrap();
-    let Err(StoreError::Refused(why)) = store.save("default", &contract::record(3, "c"), None).await else {
+    let Err(StoreError::Refused(why)) = store.save(&key("default"), &contract::record(3, "c"), None, None).await else {
         panic!("a Secret was created without the right to")
     };
     assert!(why.contains("create the Secret etl-oauth-token-default, which is missing"), "{why}");
@@ -64,21 +65,20 @@ async fn the_rights_that_deploy_gives_cover_the_named_secrets_and_nothing_else()
 async fn what_jobs_remember_is_written_under_the_rights_that_deploy_gives() {
     let it = Cluster::of("strava", &["default"]).await;
     let tokens = it.open();
-    tokens.save("default", &contract::record(1, "a"), None).await.unwrap();
-    // Under this name the function opens the store of what its jobs remember.
-    let mut options = it.setting.options.clone();
-    options.function = "strava.job".into();
-    let jobs = Kubernetes::with_config(it.config.clone(), &options).unwrap();
-    let first = jobs.save("default", &contract::record(1, "a"), None).await.unwrap();
-    let second = jobs.save("default", &contract::record(2, "b"), Some(&first)).await.unwrap();
-    assert!(matches!(jobs.save("default", &contract::record(2, "c"), Some(&first)).await, Err(StoreError::Conflict)));
-    let read = jobs.load("default").await.unwrap().unwrap();
-    assert_eq!((read.record.generation, read.version), (2, second));
-    assert!(matches!(jobs.acquire("default", "a", PATIENCE, Timestamp::now()).await, Ok(Acquired::Until(_))));
-    // Neither is taken for an account of the other.
-    assert_eq!(tokens.accounts().await.unwrap(), ["default"]);
-    assert_eq!(jobs.accounts().await.unwrap(), ["default"]);
-    let Err(StoreError::Refused(why)) = jobs.load("other").await else { panic!("another account's was read") };
+    tokens.save(&key("default"), &contract::record(1, "a"), None, None).await.unwrap();
+    let jobs = key("default").of_kind(Kind::JOB);
+    let meta = Meta { generation: 1, due_at: None, tag: Some("job".into()) };
+    let first = tokens.put(&jobs, b"{}", &meta, None).await.unwrap();
+    let second = tokens.put(&jobs, b"[]", &meta, Some(&first)).await.unwrap();
+    assert!(matches!(tokens.put(&jobs, b"{}", &meta, Some(&first)).await, Err(StoreError::Conflict)));
+    let read = tokens.get(&jobs).await.unwrap().unwrap();
+    assert_eq!((&**read.bytes, read.version), (&b"[]"[..], second));
+    assert!(matches!(tokens.acquire(&jobs, "a", PATIENCE, Timestamp::now()).await, Ok(Acquired::Until(_))));
+    // Neither is taken for a key of the other kind.
+    assert_eq!(accounts(&tokens).await.unwrap(), ["default"]);
+    assert_eq!(tokens.list(&Scan::of(Kind::JOB, 9)).await.unwrap().keys, [jobs]);
+    let other = key("other").of_kind(Kind::JOB);
+    let Err(StoreError::Refused(why)) = tokens.get(&other).await else { panic!("another account's was read") };
     assert!(why.contains("strava.job-token-other") && why.contains("apply deploy/kubernetes.yaml"), "{why}");
 }
 
@@ -107,13 +107,13 @@ async fn what_others_put_on_a_secret_stays_and_sealing_begins_with_a_key() {
         String::from_utf8(secret.data.unwrap()["record"].0.clone()).unwrap()
     };
     let store = Arc::new(Store::Kubernetes(it.open()));
-    store.save("default", &contract::record(1, "marker"), None).await.unwrap();
+    store.save(&key("default"), &contract::record(1, "marker"), None, None).await.unwrap();
     assert!(raw().await.contains("access-marker"), "plain without a key: the cluster keeps its Secrets itself");
     it.setting.keys(&["one"]);
-    assert_eq!(store.reseal().await, Ok(1));
+    assert_eq!(store.reseal(Kind::TOKEN).await, Ok(1));
     let sealed = raw().await;
     assert!(sealed.contains(r#""key":"one""#) && !sealed.contains("marker"), "{sealed}");
-    let stored = store.load("default").await.unwrap().unwrap();
+    let stored = store.load(&key("default")).await.unwrap().unwrap();
     assert_eq!(*stored.record.to_json(), *contract::record(1, "marker").to_json());
 }
 

@@ -17,11 +17,13 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use contract::{accounts, key};
 use detour::Detour;
 use jiff::Timestamp;
 use token_keeper::{
+    renewal::RecordStore,
     secrets::Secrets,
-    store::{Acquired, Store, StoreError, StoreOptions, TokenStore},
+    store::{Acquired, ByteStore, Kind, Store, StoreError, StoreOptions},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,14 +83,15 @@ impl Setting {
 
 /// A server that is away when the function starts, comes, goes and comes back, is no more than an error each time, and what
 /// other replicas write meanwhile, by `direct`, is told all the same.
-async fn outlives_its_server(store: &impl TokenStore, direct: &impl TokenStore, detour: &Detour) {
+async fn outlives_its_server(store: &impl RecordStore, direct: &impl RecordStore, detour: &Detour) {
     let away = async || {
+        let first = key("first-write");
         let unwritten = contract::record(1, "a");
         // At once: each may take as long as the store has patience.
         let (loaded, saved, leased) = tokio::join!(
-            store.load("first-write"),
-            store.save("first-write", &unwritten, None),
-            store.acquire("first-write", "a", PATIENCE, Timestamp::now()),
+            store.load(&first),
+            store.save(&first, &unwritten, None, None),
+            store.acquire(&first, "a", PATIENCE, Timestamp::now()),
         );
         assert!(matches!(loaded, Err(StoreError::Unavailable(_))), "{loaded:?}");
         assert!(matches!(saved, Err(StoreError::Unavailable(_))), "{saved:?}");
@@ -97,7 +100,7 @@ async fn outlives_its_server(store: &impl TokenStore, direct: &impl TokenStore, 
     let back = async |account: &str| {
         let start = Instant::now();
         loop {
-            match store.load(account).await {
+            match store.load(&key(account)).await {
                 Ok(stored) => return stored,
                 Err(StoreError::Unavailable(_)) => assert!(start.elapsed() < PATIENCE),
                 Err(err) => panic!("{err}"),
@@ -105,12 +108,13 @@ async fn outlives_its_server(store: &impl TokenStore, direct: &impl TokenStore, 
         }
     };
     // Begun while there is nothing to watch.
-    let mut changes = store.changes().expect("it tells");
+    let mut changes = store.changes(Kind::TOKEN).expect("it tells");
     let mut is_told = async |generation| {
         let told = async {
             loop {
-                let account = changes.recv().await.expect("the watch goes on");
-                if account == "watched" && back("watched").await.is_some_and(|it| it.record.generation == generation) {
+                let told = changes.recv().await.expect("the watch goes on");
+                if told == key("watched") && back("watched").await.is_some_and(|it| it.record.generation == generation)
+                {
                     break;
                 }
             }
@@ -118,16 +122,16 @@ async fn outlives_its_server(store: &impl TokenStore, direct: &impl TokenStore, 
         tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("generation {generation} is not told"));
     };
     away().await;
-    let first = direct.save("watched", &contract::record(1, "w"), None).await.unwrap();
+    let first = direct.save(&key("watched"), &contract::record(1, "w"), None, None).await.unwrap();
     detour.open();
     assert!(back("swap").await.is_none());
     is_told(1).await;
-    let second = direct.save("watched", &contract::record(2, "w"), Some(&first)).await.unwrap();
+    let second = direct.save(&key("watched"), &contract::record(2, "w"), None, Some(&first)).await.unwrap();
     is_told(2).await;
-    let version = store.save("swap", &contract::record(1, "a"), None).await.unwrap();
+    let version = store.save(&key("swap"), &contract::record(1, "a"), None, None).await.unwrap();
     detour.cut();
     away().await;
-    direct.save("watched", &contract::record(3, "w"), Some(&second)).await.unwrap();
+    direct.save(&key("watched"), &contract::record(3, "w"), None, Some(&second)).await.unwrap();
     detour.open();
     assert_eq!(back("swap").await.unwrap().version, version);
     is_told(3).await;
@@ -135,41 +139,41 @@ async fn outlives_its_server(store: &impl TokenStore, direct: &impl TokenStore, 
 
 /// What somebody else put in a record's place is an error, is not taken for "nobody has authorised it", and is not written
 /// over by whoever has not seen it.
-async fn damage_is_no_missing_record(store: &impl TokenStore, put: impl AsyncFn(&str)) {
-    let version = store.save("swap", &contract::record(1, "a"), None).await.unwrap();
+async fn damage_is_no_missing_record(store: &impl RecordStore, put: impl AsyncFn(&str)) {
+    let version = store.save(&key("swap"), &contract::record(1, "a"), None, None).await.unwrap();
     for damaged in ["", "{", "[]", "null", r#"{"sealed":1,"key":"one","generation":1,"#] {
         put(damaged).await;
-        let loaded = store.load("swap").await;
+        let loaded = store.load(&key("swap")).await;
         assert!(matches!(loaded, Err(StoreError::Damaged { .. })), "{damaged}: {loaded:?}");
         for was in [None, Some(&version)] {
-            let over = store.save("swap", &contract::record(2, "b"), was).await;
+            let over = store.save(&key("swap"), &contract::record(2, "b"), None, was).await;
             assert_eq!(over, Err(StoreError::Conflict), "{damaged}");
         }
-        assert_eq!(store.accounts().await.unwrap(), ["swap"]);
+        assert_eq!(accounts(&store).await.unwrap(), ["swap"]);
     }
 }
 
 /// Functions that share a server see nothing of each other.
 async fn functions_are_apart(kind: &str, mut it: Setting) {
     let one = it.open(kind).await;
-    one.save("swap", &contract::record(1, "a"), None).await.unwrap();
-    assert!(matches!(one.acquire("swap", "a", PATIENCE, Timestamp::now()).await, Ok(Acquired::Until(_))));
+    one.save(&key("swap"), &contract::record(1, "a"), None, None).await.unwrap();
+    assert!(matches!(one.acquire(&key("swap"), "a", PATIENCE, Timestamp::now()).await, Ok(Acquired::Until(_))));
     it.options.function = unique();
     let other = it.open(kind).await;
-    assert!(other.load("swap").await.unwrap().is_none() && other.accounts().await.unwrap().is_empty());
-    assert!(matches!(other.acquire("swap", "b", PATIENCE, Timestamp::now()).await, Ok(Acquired::Until(_))));
+    assert!(other.load(&key("swap")).await.unwrap().is_none() && accounts(&other).await.unwrap().is_empty());
+    assert!(matches!(other.acquire(&key("swap"), "b", PATIENCE, Timestamp::now()).await, Ok(Acquired::Until(_))));
 }
 
 async fn a_new_first_key_reseals(kind: &str, it: &Setting, raw: impl AsyncFn() -> String) {
     let store = it.open(kind).await;
-    store.save("swap", &contract::record(3, "marker"), None).await.unwrap();
+    store.save(&key("swap"), &contract::record(3, "marker"), None, None).await.unwrap();
     let before = raw().await;
     assert!(before.contains(r#""key":"one""#) && !before.contains("marker"), "{before}");
     it.keys(&["two", "one"]);
-    assert_eq!(store.reseal().await, Ok(1));
+    assert_eq!(store.reseal(Kind::TOKEN).await, Ok(1));
     assert!(raw().await.contains(r#""key":"two""#));
     it.keys(&["two"]);
-    let stored = it.open(kind).await.load("swap").await.unwrap().unwrap();
+    let stored = it.open(kind).await.load(&key("swap")).await.unwrap().unwrap();
     assert_eq!(*stored.record.to_json(), *contract::record(3, "marker").to_json());
 }
 
@@ -181,7 +185,7 @@ async fn tls_to_nats_and_postgres_trusts_the_authority_that_ssl_cert_file_names_
         it.options.nats_url = nats.replace("127.0.0.1", host);
         it.mount("etl-oauth-postgres-url", &postgres.replace("127.0.0.1", host));
         for kind in ["nats", "postgres"] {
-            let loaded = it.open(kind).await.load("swap").await;
+            let loaded = it.open(kind).await.load(&key("swap")).await;
             let refused = matches!(&loaded, Err(StoreError::Unavailable(why)) if why.contains("certificate"));
             assert!(if is_trusted { matches!(loaded, Ok(None)) } else { refused }, "{kind} at {host}: {loaded:?}");
         }

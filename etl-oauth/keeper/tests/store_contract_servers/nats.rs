@@ -45,7 +45,7 @@ async fn nats_prefers_the_url_of_the_secret() {
     let mut it = Setting::nats();
     it.mount("etl-oauth-nats-url", &it.options.nats_url);
     it.options.nats_url = "nats://127.0.0.1:1".into();
-    assert!(it.open("nats").await.load("swap").await.unwrap().is_none());
+    assert!(it.open("nats").await.load(&key("swap")).await.unwrap().is_none());
     it.mount("etl-oauth-nats-url", "nats://user:marker@:x");
     let Err(StoreError::Config(why)) = Store::open("nats", &it.options).await else { panic!("a URL was taken") };
     assert!(why.contains("etl-oauth-nats-url") && !why.contains("marker"), "{why}");
@@ -68,11 +68,11 @@ async fn a_bucket_that_was_lost_is_made_anew() {
     let it = Setting::nats();
     let jetstream = async_nats::jetstream::new(async_nats::connect(variable("NATS_URL")).await.unwrap());
     let store = it.open("nats").await;
-    store.save("swap", &contract::record(1, "a"), None).await.unwrap();
+    store.save(&key("swap"), &contract::record(1, "a"), None, None).await.unwrap();
     jetstream.delete_key_value(&it.options.nats_bucket).await.unwrap();
     let start = Instant::now();
-    while let Err(err) = store.save("swap", &contract::record(2, "b"), None).await {
+    while let Err(err) = store.save(&key("swap"), &contract::record(2, "b"), None, None).await {
         assert!(matches!(err, StoreError::Unavailable(_)) && start.elapsed() < PATIENCE, "{err:?}");
     }
-    assert_eq!(store.load("swap").await.unwrap().unwrap().record.generation, 2);
+    assert_eq!(store.load(&key("swap")).await.unwrap().unwrap().record.generation, 2);
 }

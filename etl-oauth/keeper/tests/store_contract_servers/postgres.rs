@@ -15,7 +15,7 @@ async fn postgres_outlives_its_server() {
     let (server, database) = rest.split_once('/').unwrap();
     let detour = Detour::to(server).await;
     let direct = it.open("postgres").await;
-    assert!(direct.load("swap").await.unwrap().is_none());
+    assert!(direct.load(&key("swap")).await.unwrap().is_none());
     it.mount("etl-oauth-postgres-url", &format!("{before}@{}/{database}", detour.address));
     outlives_its_server(&it.open("postgres").await, &direct, &detour).await;
 }
@@ -52,9 +52,10 @@ async fn postgres_makes_its_schema_once_however_many_start_together() {
     let url = variable("POSTGRES_URL");
     it.mount("etl-oauth-postgres-url", &format!("{url}?options=-csearch_path%3D{schema}"));
     let stores: Vec<_> = futures_util::future::join_all((0..8).map(|_| it.open("postgres"))).await;
-    let loads = futures_util::future::join_all(stores.iter().map(|store| store.load("swap"))).await;
+    let swap = key("swap");
+    let loads = futures_util::future::join_all(stores.iter().map(|store| store.load(&swap))).await;
     assert!(loads.iter().all(|loaded| matches!(loaded, Ok(None))), "{loads:?}");
-    stores[0].save("swap", &contract::record(1, "a"), None).await.unwrap();
+    stores[0].save(&key("swap"), &contract::record(1, "a"), None, None).await.unwrap();
     // Who has it made may use it without the right to make anything.
     let role = unique().replace('-', "_");
     let grants = format!(
@@ -66,10 +67,10 @@ async fn postgres_makes_its_schema_once_however_many_start_together() {
     let (_, server) = url.split_once('@').unwrap();
     it.mount("etl-oauth-postgres-url", &format!("postgres://{role}:p@{server}?options=-csearch_path%3D{schema}"));
     let modest = it.open("postgres").await;
-    let stored = modest.load("swap").await.unwrap().unwrap();
-    modest.save("swap", &contract::record(2, "b"), Some(&stored.version)).await.unwrap();
+    let stored = modest.load(&key("swap")).await.unwrap().unwrap();
+    modest.save(&key("swap"), &contract::record(2, "b"), None, Some(&stored.version)).await.unwrap();
     it.mount("etl-oauth-postgres-url", &format!("postgres://{role}:marker@{server}"));
-    let refused = it.open("postgres").await.load("swap").await;
+    let refused = it.open("postgres").await.load(&key("swap")).await;
     assert!(
         matches!(&refused, Err(StoreError::Refused(why)) if why.contains("28P01") && !why.contains("marker")),
         "{refused:?}"
@@ -102,9 +103,9 @@ async fn tables_of_somebody_else_with_our_names_are_refused_and_left_alone() {
     it.mount("etl-oauth-postgres-url", &format!("{url}?options=-csearch_path%3D{schema}"));
     let store = it.open("postgres").await;
     for refused in [
-        store.load("swap").await.map(drop),
-        store.save("swap", &contract::record(1, "a"), None).await.map(drop),
-        store.acquire("swap", "a", PATIENCE, Timestamp::now()).await.map(drop),
+        store.load(&key("swap")).await.map(drop),
+        store.save(&key("swap"), &contract::record(1, "a"), None, None).await.map(drop),
+        store.acquire(&key("swap"), "a", PATIENCE, Timestamp::now()).await.map(drop),
     ] {
         assert!(matches!(&refused, Err(StoreError::Refused(why)) if why.contains("42703")), "{refused:?}");
     }

@@ -16,8 +16,8 @@ use token_keeper::{
     api::{Api, ApiOptions, Facts, Timing},
     grant::{Authority, Client, Credentials, HttpClient, HttpResponse},
     provider::{Definition, Overrides, Provider},
-    renewal::{Announcer, Clock, Keeper, Parts, Policy},
-    store::{Memory, Store, TokenStore},
+    renewal::{Announcer, Clock, Keeper, Parts, Policy, RecordStore},
+    store::{Key, Memory, Store},
     token::{AnswerShape, Record, Secret},
 };
 use url::Url;
@@ -67,7 +67,7 @@ impl Setting {
         let (memory, renewals) = (Memory::default(), Arc::<AtomicUsize>::default());
         let first = br#"{"access_token":"a0","refresh_token":"r","expires_in":86400}"#;
         let record = Record::default().authorised(AnswerShape::default().read(first).unwrap(), Timestamp::now(), None);
-        memory.save("default", &record, None).await.unwrap();
+        memory.save(&Key::default(), &record, None, None).await.unwrap();
         let count = Arc::clone(&renewals);
         let wire = HttpClient::new(move |_| {
             let n = count.fetch_add(1, Ordering::SeqCst) + 1;
@@ -80,9 +80,8 @@ impl Setting {
             }))
         });
         let keeper = Keeper::new(
-            "default",
+            Key::default(),
             Parts {
-                connection: "default".into(),
                 policy: Policy::of(&provider),
                 authority: Authority::new(provider, Credentials::fixed(client), wire),
                 store: Arc::new(Store::Memory(memory)),

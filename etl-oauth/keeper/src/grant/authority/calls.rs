@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use super::{Authority, unknown, unsigned};
 use crate::{
     grant::{
-        Client, HttpResponse, SigningKey, TokenRequest, Unanswered, ask, dpop, judge_introspection, judge_token,
-        request,
+        Client, HttpResponse, SigningKey, TokenRequest, Unanswered, ask, dpop, judge_introspection, judge_lookup,
+        judge_renewal, judge_token, request,
     },
-    provider::Provider,
-    token::{Failure, Secret, TokenResponse},
+    provider::{Provider, Values},
+    token::{Failure, FailureKind, Secret, TokenResponse},
 };
 
 /// How long an answer that is not saved yet waits to hear when its token ends.
@@ -26,23 +26,65 @@ impl Authority {
         &self,
         provider: &Provider,
         purpose: For,
-        key: Option<&SigningKey>,
+        held: Held<'_>,
         now: Timestamp,
         build: impl Fn(&Client) -> Result<TokenRequest, Failure>,
     ) -> Result<TokenResponse, Failure> {
+        let Held { key, kept, access_token } = held;
         let raw = self.call("token", provider, key, now, build).await?;
-        let answer = judge_token(provider, &raw).map(|answer| bound(answer, key))?;
+        let answer = judge_renewal(provider, &raw, access_token).map(|answer| bound(answer, key))?;
         let provider = provider.with(&answer.kept);
         let once = purpose == For::Renewal && !provider.second_on_renewal;
         if provider.second_url.is_none() || once || answer.unfinished.is_some() {
+            let answer = self.looked_up(&provider, answer, kept, now).await;
             return Ok(self.dated(&provider, answer, now).await);
         }
         let build = |client: &Client| request::second(&provider, client, &answer).ok_or_else(|| unknown("second_url"));
         let raw = self.call("token", &provider, key, now, build).await;
         match raw.and_then(|raw| judge_token(&provider, &raw)) {
-            Ok(second) => Ok(self.dated(&provider, answer.followed_by(bound(second, key)), now).await),
+            Ok(second) => {
+                let answer = self.looked_up(&provider, answer.followed_by(bound(second, key)), kept, now).await;
+                Ok(self.dated(&provider, answer, now).await)
+            }
             // The grant is not in question: what it renews with was given a moment ago.
             Err(failure) => Ok(answer.unfinished(ask::not_a_persons(failure))),
+        }
+    }
+
+    /// The answer with the values that are asked for with its token, where the account of these `kept` values has none yet.
+    /// Where they do not come, the access token is not used: it would be sent to the wrong place, or without what the API
+    /// wants beside it. What was spent for it is kept, and a later use renews.
+    pub(super) async fn looked_up(
+        &self,
+        provider: &Provider,
+        answer: TokenResponse,
+        kept: &Values,
+        now: Timestamp,
+    ) -> TokenResponse {
+        let mut known = kept.clone();
+        known.extend(answer.kept.clone());
+        if answer.unfinished.is_some() || !provider.wants_lookup(&known) {
+            return answer;
+        }
+        let provider = provider.with(&known);
+        let token = answer.access_token.clone();
+        let key = answer.bound_to.as_ref().filter(|_| answer.is_bound()).map(SigningKey::from_text);
+        let key = match key.transpose().map_err(unsigned) {
+            Ok(key) => key,
+            Err(failure) => return answer.unfinished(failure),
+        };
+        let build = |client: &Client| request::lookup(&provider, client, &answer).ok_or_else(|| unknown("lookup_url"));
+        let asked = self.send("lookup", &provider, key.as_ref().map(|key| (key, Some(&token))), now, build);
+        let late =
+            || Failure::new(FailureKind::NetworkAmbiguous, "the request that tells more of the account takes too long");
+        let raw = tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(late()));
+        match raw.and_then(|raw| judge_lookup(&provider, &raw)) {
+            Ok(values) => {
+                let mut kept = answer.kept.clone();
+                kept.extend(values);
+                TokenResponse { kept, ..answer }
+            }
+            Err(failure) => answer.unfinished(failure),
         }
     }
 
@@ -108,6 +150,17 @@ impl Authority {
             again = false;
         }
     }
+}
+
+/// What an account has already.
+#[derive(Clone, Copy)]
+pub(super) struct Held<'a> {
+    /// The key that its tokens are bound to.
+    pub(super) key: Option<&'a SigningKey>,
+    /// The values that are kept with them.
+    pub(super) kept: &'a Values,
+    /// The access token that is renewed.
+    pub(super) access_token: Option<&'a Secret>,
 }
 
 /// What tokens are asked for with.

@@ -1,7 +1,13 @@
 use serde_json::json;
 
 use super::*;
-use crate::provider::{ClientAuth, Definition, Overrides, Sign};
+use http::Method;
+use url::form_urlencoded;
+
+use crate::{
+    grant::hmac::{signed_text, tag},
+    provider::{ClientAuth, Definition, Format, Overrides, Params, Sign},
+};
 
 fn provider(definition: Definition) -> Provider {
     let token_url = Some("https://p.example/token".into());
@@ -12,8 +18,8 @@ fn client() -> Client {
     Client { id: "id".into(), secret: Some(Secret::new("s&s")), ..Client::default() }
 }
 
-fn params(params: &[(&str, &str)]) -> BTreeMap<String, String> {
-    params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+fn params(params: &[(&str, &str)]) -> Params {
+    params.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect()
 }
 
 fn code(definition: Definition) -> TokenRequest {
@@ -149,7 +155,7 @@ fn a_request_is_signed_over_all_its_parameters() {
     let request = renewal(Definition { refresh, client_auth: ClientAuth::None, ..Definition::default() });
     let mut fields: Vec<(String, String)> = form_urlencoded::parse(request.body().as_bytes()).into_owned().collect();
     let (name, signature) = fields.pop().unwrap();
-    assert_eq!((name.as_str(), signature), ("sign", sign(&how, "s&s", "/token", &fields)));
+    assert_eq!((name.as_str(), signature), ("sign", tag(&how, "s&s", &signed_text(&how, "/token", &fields))));
     assert!(fields.iter().any(|(name, value)| name == "timestamp" && value.parse::<u64>().is_ok()), "{fields:?}");
 }
 
@@ -164,7 +170,9 @@ fn a_revocation_is_the_providers_own_where_it_is_not_rfc_7009s() {
         method: Some(Verb::Delete),
         format: Some(Format::Json),
         params: params(&[("access_token", "{token}"), ("token", ""), ("token_type_hint", "")]),
-        headers: params(&[("x-token", "{token}"), ("x-version", "1")]),
+        headers: [("x-token", "{token}"), ("x-version", "1")]
+            .map(|(name, value): (&str, &str)| (name.to_owned(), value.to_owned()))
+            .into(),
         ..Call::default()
     };
     let definition =

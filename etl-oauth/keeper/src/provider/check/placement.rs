@@ -13,18 +13,23 @@ use super::{
 };
 
 /// What a request can fill in by itself, beside the variables.
-const KNOWN: [(&str, &[&str]); 8] = [
+const KNOWN: [(&str, &[&str]); 11] = [
     ("authorize", &["client_id", "redirect_uri", "scope", "state"]),
     ("callback", &["client_id", "client_secret"]),
-    ("token", &["code", "code_verifier", "redirect_uri", "scope"]),
+    ("token", &["assertion", "code", "code_verifier", "redirect_uri", "scope", "state", "subject_token"]),
     ("refresh", &["refresh_token", "redirect_uri", "scope"]),
     ("second", &["access_token", "refresh_token", "redirect_uri", "scope"]),
     ("revoke", &["token", "token_type_hint"]),
     ("introspect", &["token", "token_type_hint"]),
-    ("api", &["client_id"]),
+    ("device", &["device_code", "scope"]),
+    ("assertion", &["client_id", "key_fingerprint"]),
+    ("api", &["client_id", "client_secret"]),
+    ("lookup", &["client_id", "client_secret"]),
 ];
 /// What every request of the client's own can fill in.
-const CLIENT: [&str; 4] = ["client_id", "client_secret", "client_assertion", "timestamp"];
+const CLIENT: [&str; 6] = ["client_id", "client_secret", "client_assertion", "timestamp", "timestamp_ms", "random"];
+/// What a signature is made of beside that.
+const SIGNED: [&str; 5] = ["path", "method", "query", "body", "signature"];
 /// The secrets that a definition may name begin so: one from elsewhere must not be able to ask for a function's other secrets.
 const SECRET_PREFIX: &str = "api-";
 
@@ -32,22 +37,30 @@ const SECRET_PREFIX: &str = "api-";
 fn known(key: &str) -> Vec<&'static str> {
     let place = key.split('.').next().unwrap_or_default();
     let own = KNOWN.iter().find(|(known, _)| *known == place).map_or(&[][..], |(_, known)| known);
+    if key == "device.poll_url" {
+        return vec!["client_id", "device_code"];
+    }
     let client: &[_] = match place {
-        "token" | "refresh" | "second" | "revoke" | "introspect" => &CLIENT,
+        "device" | "token" | "refresh" | "second" | "revoke" | "introspect" => &CLIENT,
         "authorize_url" | "token_url" | "refresh_url" | "second_url" | "revoke_url" | "introspect_url"
-        | "device_url" | "par_url" | "userinfo_url" => &["client_id"],
+        | "device_url" | "par_url" | "userinfo_url" | "lookup_url" => &["client_id"],
         _ => &[],
     };
-    // `path` is that of the request that is signed.
-    let path: &[_] = if key.ends_with(".sign.before") { &["path"] } else { &[] };
-    [client, own, path].concat()
+    let signed: &[_] = match key.rsplit_once(".sign.") {
+        Some((_, "before")) => &SIGNED[..2],
+        Some((_, "text")) => &SIGNED[..4],
+        Some((_, "value")) => &SIGNED[4..],
+        _ => &[],
+    };
+    [client, own, signed].concat()
 }
 
 pub(super) fn variables(definition: &Definition, found: &mut Vec<Mistake>) {
     let used: BTreeSet<&str> = definition.templates().iter().flat_map(|(_, text)| placeholders(text)).collect();
     for (name, variable) in &definition.variables {
         let mut wrong = |key: &str, why: String| found.push((format!("variables.{name}{key}"), why));
-        let filled_in = KNOWN.iter().flat_map(|(_, known)| *known).chain(&CLIENT).any(|known| known == name);
+        let filled_in =
+            KNOWN.iter().flat_map(|(_, known)| *known).chain(&CLIENT).chain(&SIGNED).any(|known| known == name);
         if !is_name(name) || name == "file" || filled_in {
             wrong(
                 "",
@@ -57,7 +70,7 @@ pub(super) fn variables(definition: &Definition, found: &mut Vec<Mistake>) {
             wrong("", format!("nothing uses it; write {{{name}}} where its value belongs, or take it away"));
         }
         if variable.from == Source::Configuration && variable.at.is_some() {
-            wrong(".at", "belongs to from = \"answer\", \"redirect\" or \"secret\" alone".into());
+            wrong(".at", "belongs to from = \"answer\", \"redirect\", \"lookup\" or \"secret\" alone".into());
         }
         if variable.from == Source::Secret {
             // Nor by a way around: the name becomes a part of a path.
@@ -91,6 +104,14 @@ pub(super) fn variables(definition: &Definition, found: &mut Vec<Mistake>) {
             wrong(".default", format!("must be {right}"));
         }
     }
+}
+
+/// Whether a URL, or the API's that it is below, waits for the lookup.
+fn looked_up(definition: &Definition, url: &str) -> bool {
+    let base = definition.api_url.as_deref().filter(|_| url.starts_with('/')).unwrap_or_default();
+    let waits =
+        |name: &str| definition.variables.get(name).is_some_and(|it| it.from == Source::Lookup && it.default.is_none());
+    placeholders(url).chain(placeholders(base)).any(waits)
 }
 
 /// A closed list holds what may stand in a host or a path, whichever place the variable has.
@@ -128,7 +149,7 @@ fn misplaced(definition: &Definition, name: &str, before: &str, after: &str) -> 
     let in_host = host.is_some_and(|host| !host.contains(['/', '?', '#']));
     let in_path = before.matches('/').count() >= 3 || (before.starts_with('{') && before.contains('/'));
     let ends = after.is_empty() || after.starts_with(['/', '?', '#']);
-    if name == "client_id" {
+    if matches!(name, "client_id" | "device_code") {
         return (!in_path).then(|| format!("{place} must stand in the path or the query: https://host/…/{place}/…"));
     }
     let variable = definition.variables.get(name)?;
@@ -162,8 +183,13 @@ pub(super) fn urls(definition: &Definition, found: &mut Vec<Mistake>) {
         if key == "issuer" && url.contains('?') {
             wrong("must not hold a query (RFC 8414 §2)".into());
         }
-        if url.starts_with('/') && (key != "userinfo_url" || definition.api_url.is_none()) {
-            wrong("is a path: only userinfo_url may be one, below api_url".into());
+        let below_api = matches!(key, "userinfo_url" | "lookup_url");
+        if url.starts_with('/') && (!below_api || definition.api_url.is_none()) {
+            wrong("is a path: only userinfo_url and lookup_url may be one, below api_url".into());
+        }
+        let asked = key == "lookup_url" || (key == "userinfo_url" && definition.lookup_url.is_none());
+        if asked && looked_up(definition, url) {
+            wrong("holds what it is asked for: a variable with from = \"lookup\" is not known before".into());
         }
         for name in placeholders(url).collect::<BTreeSet<_>>() {
             for (before, after) in places(url, name) {
@@ -181,7 +207,8 @@ pub(super) fn urls(definition: &Definition, found: &mut Vec<Mistake>) {
             if key == "token_url" && variable.from == Source::Redirect && without_redirect {
                 wrong(format!("{place} comes with a redirect, and grant = \"{}\" has none", definition.grant.name()));
             }
-            if key == "token_url" && variable.from == Source::Answer && variable.default.is_none() {
+            let answered = matches!(variable.from, Source::Answer | Source::Lookup);
+            if key == "token_url" && answered && variable.default.is_none() {
                 wrong(format!(
                     "{place} is not known before the answer that it is asked for; give the variable a default"
                 ));
@@ -209,7 +236,7 @@ fn samples(definition: &Definition, url: &str) -> Vec<String> {
     if url.starts_with('/') {
         return Vec::new();
     }
-    let url = url.replace("{client_id}", "a");
+    let url = url.replace("{client_id}", "a").replace("{device_code}", "a");
     let url = url.split('#').next().unwrap_or_default();
     let closed = |name: &str| definition.variables.get(name).filter(|variable| variable.is_closed());
     let most = placeholders(url).filter_map(closed).map(|variable| variable.values.len()).max().unwrap_or(1);

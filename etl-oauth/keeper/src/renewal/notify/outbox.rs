@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use super::Severity;
 use crate::renewal::{Announcement, Keeper, account_store::Updated};
 use crate::{
-    store::{StoreError, Stored},
+    renewal::Stored,
+    store::StoreError,
     token::{Failure, FailureKind, PendingNotification, Record, State},
 };
 
@@ -137,7 +138,7 @@ impl Keeper {
 
     fn news(&self, from: State, record: &Record) -> Announcement {
         let failure = record.health.failure();
-        let (connection, account, to) = (self.connection().to_owned(), self.0.account.clone(), record.state());
+        let (connection, account, to) = (self.connection().to_owned(), self.account().to_owned(), record.state());
         Announcement { connection, account, from, to, failure, severity: Severity::of(to), at: self.now() }
     }
 }

@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use super::{Phase, RenewalMachine, adopted, failed, store_failure};
 use crate::{
     backoff::Backoff,
+    renewal::Stored,
     renewal::{
         policy::after,
         protocol::{Action, Outcome, Reason},
     },
-    store::{StoreError, Stored},
+    store::StoreError,
     token::{Failure, FailureKind, Health, Intent, Record, Refused},
 };
 

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use super::{Phase, RenewalMachine, adopted, failed};
 use crate::{
     backoff::Backoff,
+    renewal::Stored,
     renewal::protocol::{Action, Outcome},
-    store::{StoreError, Stored, Version},
+    store::{StoreError, Version},
     token::{Failure, Record, Secret, TokenResponse},
 };
 

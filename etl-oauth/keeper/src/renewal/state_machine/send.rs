@@ -4,11 +4,12 @@ use jiff::Timestamp;
 
 use super::{DETOURS, Phase, RenewalMachine, failed, next_refusal, store_failure, unanswered};
 use crate::{
+    renewal::Stored,
     renewal::{
         policy::after,
         protocol::{Action, Reason},
     },
-    store::{StoreError, Stored, Version},
+    store::{StoreError, Version},
     token::{Failure, FailureKind, Intent, Record},
 };
 

@@ -24,7 +24,7 @@ async fn renewals_and_revocations_go_where_the_redirect_and_the_answer_have_said
     };
     let it = Setting::new();
     let keeper = Keeper::new(
-        "default",
+        Key::default(),
         Parts { authority: Authority::new(provider, Credentials::fixed(client()), wire), ..it.parts.clone() },
     );
     let mut first = answer("a0", "r0");

@@ -89,7 +89,7 @@ fn c1_a_replay_whose_intent_outlasts_the_window_in_the_writing_is_not_sent() {
             RenewalMachine::new(Reason::Run { generation: 1 }, it.parts.policy.clone(), "two", 0.0, after(45));
         machine.on(Event::Begin, after(45));
         machine.on(Event::Lease(Ok(Acquired::Until(after(75)))), after(45));
-        let stored = crate::store::Stored { record: record.clone(), version: crate::store::Version::new(1) };
+        let stored = Stored { record: record.clone(), version: crate::store::Version::new(1) };
         let Action::Save(intent, _) = machine.on(Event::Loaded(Ok(Some(stored))), after(45)) else {
             panic!("no intent")
         };

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::{
-    store::{StoreError, Stored},
+    renewal::Stored,
+    store::StoreError,
     token::{ClientRef, Subject},
 };
 
@@ -134,7 +135,7 @@ fn function(it: &Setting, provider: &str, id: &str) -> Keeper {
     let provider = Provider::new(provider, definition, Overrides::default()).unwrap();
     let client = Client { id: id.into(), ..client() };
     let authority = Authority::new(provider, Credentials::fixed(client), it.sandbox.wire());
-    Keeper::new("default", Parts { authority, owner: format!("function {id}"), ..it.parts.clone() })
+    Keeper::new(Key::default(), Parts { authority, owner: format!("function {id}"), ..it.parts.clone() })
 }
 
 #[tokio::test]
@@ -172,7 +173,7 @@ async fn o2_a_client_that_was_replaced_authorises_again_and_a_record_that_names_
 
     let it = Setting::new();
     let old = Record::default().authorised(answer("a0", "r0"), it.now(), None);
-    it.store.save("default", &Record { decided_at: None, ..old }, None).await.unwrap();
+    it.store.save(&Key::default(), &Record { decided_at: None, ..old }, None, None).await.unwrap();
     it.pass(3600);
     assert_eq!(shown(function(&it, "acme", "first").token().await), "a1");
     assert_eq!(it.record().await.client, Some(ClientRef::new("acme", "first")));
@@ -182,13 +183,13 @@ async fn o2_a_client_that_was_replaced_authorises_again_and_a_record_that_names_
 async fn s14_a_record_of_before_that_is_put_back_is_noticed() {
     let it = Setting::new();
     let keeper = it.expired().await;
-    let Stored { record: old, .. } = it.store.load("default").await.unwrap().unwrap();
+    let Stored { record: old, .. } = it.store.load(&Key::default()).await.unwrap().unwrap();
     assert_eq!(shown(keeper.token().await), "a1");
     let noticed = || keeper.0.store.noticed();
     keeper.sync().await;
     assert_eq!(noticed(), None);
-    let there = it.store.load("default").await.unwrap().unwrap();
-    it.store.save("default", &old, Some(&there.version)).await.unwrap();
+    let there = it.store.load(&Key::default()).await.unwrap().unwrap();
+    it.store.save(&Key::default(), &old, None, Some(&there.version)).await.unwrap();
     keeper.sync().await;
     assert_eq!(noticed(), Some(1));
 }

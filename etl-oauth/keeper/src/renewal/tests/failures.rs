@@ -177,7 +177,7 @@ async fn an_exchange_after_the_renewal_that_fails_again_and_again_is_waited_out_
 
 #[test]
 fn e3_a_failure_is_noted_over_what_was_written_beside_it_and_not_over_a_renewal() {
-    use crate::store::{StoreError, Stored, Version};
+    use crate::store::{StoreError, Version};
     let it = Setting::new();
     let now = it.now();
     let record = Record::default().authorised(answer("a0", "r0"), now, None);

@@ -15,7 +15,7 @@ async fn a_change_of_state_is_told_once_by_the_replica_that_made_it() {
     };
     let replica = |owner: &str| {
         let parts = Parts { owner: owner.into(), announcer: announcer.clone(), ..it.parts.clone() };
-        Keeper::new("default", parts)
+        Keeper::new(Key::default(), parts)
     };
     let (one, two) = (replica("one"), replica("two"));
     one.authorise(answer("a0", "r0"), it.now()).await;
@@ -64,7 +64,7 @@ async fn e2_news_whose_teller_died_are_told_by_one_other_replica_once() {
     let (announcer, told) = listener(true);
     let replica = |owner: &str, announcer: &Announcer| {
         let parts = Parts { owner: owner.into(), announcer: announcer.clone(), ..it.parts.clone() };
-        Keeper::new("default", parts)
+        Keeper::new(Key::default(), parts)
     };
     // It tells, and dies before anybody hears.
     replica("one", &deaf).authorise(answer("a0", "r0"), it.now()).await;
@@ -94,7 +94,7 @@ async fn e2_news_whose_teller_died_are_told_by_one_other_replica_once() {
 async fn news_that_nobody_takes_are_told_again_ever_more_rarely_and_disturb_no_renewal() {
     let it = Setting::new();
     let (announcer, told) = listener(false);
-    let keeper = Keeper::new("default", Parts { announcer, ..it.parts.clone() });
+    let keeper = Keeper::new(Key::default(), Parts { announcer, ..it.parts.clone() });
     keeper.authorise(answer("a0", "r0"), it.now()).await;
     for _ in 0..3600 {
         it.pass(1);
@@ -171,7 +171,7 @@ async fn o4_tokens_that_are_in_memory_alone_are_announced_and_so_is_that_they_ar
         let sandbox = sandbox.clone();
         async move { sandbox.answer(request.body().to_owned()).await }
     });
-    let keeper = Keeper::new("default", Parts { authority: over(wire), ..Parts::clone(&keeper.0.parts) });
+    let keeper = Keeper::new(Key::default(), Parts { authority: over(wire), ..Parts::clone(&keeper.0.parts) });
     assert_eq!(shown(keeper.token().await), "a1");
     assert_eq!((keeper.state(), keeper.is_saved()), (State::Degraded, false));
     it.store.fail_writes(false);

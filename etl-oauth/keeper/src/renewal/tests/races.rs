@@ -54,14 +54,14 @@ async fn overtaken(body: &'static str) {
     let wire = HttpClient::new(move |request| {
         let (store, sandbox) = (store.clone(), sandbox.clone());
         async move {
-            let there = store.load("default").await.unwrap().unwrap();
+            let there = store.load(&Key::default()).await.unwrap().unwrap();
             let theirs = there.record.renewed(answer("theirs", "r9"), now, None);
-            store.save("default", &theirs, Some(&there.version)).await.unwrap();
+            store.save(&Key::default(), &theirs, None, Some(&there.version)).await.unwrap();
             sandbox.plan(&[Act::Say(400, body)]);
             sandbox.answer(request.body().to_owned()).await
         }
     });
-    let keeper = Keeper::new("default", Parts { authority: over(wire), ..Parts::clone(&keeper.0.parts) });
+    let keeper = Keeper::new(Key::default(), Parts { authority: over(wire), ..Parts::clone(&keeper.0.parts) });
     assert_eq!(shown(keeper.token().await), "theirs");
     assert_eq!(keeper.state(), State::Enabled);
 }
@@ -103,13 +103,13 @@ async fn a7_an_unrelated_write_does_not_make_the_new_tokens_lose() {
     let wire = HttpClient::new(move |request| {
         let (store, sandbox) = (store.clone(), sandbox.clone());
         async move {
-            let mut there = store.load("default").await.unwrap().unwrap();
+            let mut there = store.load(&Key::default()).await.unwrap().unwrap();
             there.record.used.insert("state".into(), Timestamp::MAX);
-            store.save("default", &there.record, Some(&there.version)).await.unwrap();
+            store.save(&Key::default(), &there.record, None, Some(&there.version)).await.unwrap();
             sandbox.answer(request.body().to_owned()).await
         }
     });
-    let keeper = Keeper::new("default", Parts { authority: over(wire), ..Parts::clone(&keeper.0.parts) });
+    let keeper = Keeper::new(Key::default(), Parts { authority: over(wire), ..Parts::clone(&keeper.0.parts) });
     assert_eq!(shown(keeper.token().await), "a1");
     let record = it.record().await;
     assert_eq!(record.tokens.unwrap().refresh_token.unwrap().expose(), "r1");
@@ -156,7 +156,7 @@ async fn a3_a_provider_slower_than_the_lease_is_called_by_one_replica_alone() {
     let clock = Clock::new(move || started.1 + started.0.elapsed());
     let replica = |owner: &str| {
         let policy = Policy { token_timeout: Duration::from_millis(100), ..it.parts.policy.clone() };
-        Keeper::new("default", Parts { owner: owner.into(), clock: clock.clone(), policy, ..it.parts.clone() })
+        Keeper::new(Key::default(), Parts { owner: owner.into(), clock: clock.clone(), policy, ..it.parts.clone() })
     };
     let (one, two) = (replica("one"), replica("two"));
     let first = tokio::spawn(async move { one.token().await.map(|_| ()) });
@@ -179,10 +179,14 @@ async fn a4_a_waiter_whose_patience_ends_sends_nothing() {
     let it = Setting::new();
     it.expired().await;
     let until = it.now() + jiff::SignedDuration::from_hours(1);
-    assert_ne!(it.store.acquire("default", "somebody", Duration::from_secs(3600), it.now()).await, Ok(Acquired::Busy));
+    assert_ne!(
+        it.store.acquire(&Key::default(), "somebody", Duration::from_secs(3600), it.now()).await,
+        Ok(Acquired::Busy)
+    );
     let started = (tokio::time::Instant::now(), it.now());
     let clock = Clock::new(move || started.1 + started.0.elapsed());
-    let waiter = Keeper::new("default", Parts { owner: "waiter".into(), clock: clock.clone(), ..it.parts.clone() });
+    let waiter =
+        Keeper::new(Key::default(), Parts { owner: "waiter".into(), clock: clock.clone(), ..it.parts.clone() });
     let err = waiter.token().await.unwrap_err();
     assert_eq!(class(&err), Some(FailureKind::LostRace));
     assert_eq!(it.sandbox.posts(), 0);

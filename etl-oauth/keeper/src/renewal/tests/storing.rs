@@ -13,7 +13,7 @@ async fn b1_a_failed_write_keeps_the_rotated_token_in_use_and_is_tried_until_it_
         let sandbox = sandbox.clone();
         async move { sandbox.answer(request.body().to_owned()).await }
     });
-    let keeper = Keeper::new("default", Parts { authority: over(wire), ..Parts::clone(&keeper.0.parts) });
+    let keeper = Keeper::new(Key::default(), Parts { authority: over(wire), ..Parts::clone(&keeper.0.parts) });
     assert_eq!(shown(keeper.token().await), "a1");
     assert!(!keeper.is_saved() && !keeper.is_store_ok());
     assert_eq!(keeper.state(), State::Degraded);

@@ -1,16 +1,17 @@
 use super::EMPTY;
 use crate::{
     store::{
-        Codec, DEFAULT_ACCOUNT, StoreError,
+        Codec, Key, Meta, StoreError,
         mounted_secret::{MountedSecret, Sight},
     },
-    token::{Record, Secret, Tokens},
+    token::{CorruptRecord, Record, Secret, Tokens},
 };
 
 /// The record as this process knows it, and what it has seen of the mounted files.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     pub(super) record: Record,
+    pub(super) meta: Meta,
     pub(super) version: u64,
     pub(super) mounted: Vec<MountedSecret>,
     /// Digest of a mounted record that cannot be read: a write replaces it, and its file shows it for a while.
@@ -34,7 +35,7 @@ impl Held {
             && is_token(value)
         {
             // Before the value counts as seen: a damaged record must go on being an error, not become "no token".
-            let decoded = codec.decode(DEFAULT_ACCOUNT, value.expose().as_bytes());
+            let decoded = decode(codec, value);
             self.damaged = decoded.is_err().then(|| value.digest());
             whole = Some(decoded?);
         }
@@ -67,6 +68,17 @@ impl Held {
     fn adopt(&mut self, record: Record) {
         let newer = if self.version == 0 { u64::from(record.tokens.is_some()) } else { self.record.generation + 1 };
         self.record = Record { generation: record.generation.max(newer), ..record };
+        self.meta = Meta::default();
         self.version += 1;
     }
+}
+
+/// The record that a mounted secret holds.
+pub(super) fn decode(codec: &Codec, value: &Secret) -> Result<Record, StoreError> {
+    let (_, json) = codec.decode(&Key::default(), value.expose().as_bytes())?;
+    Record::from_json(&json).map_err(corrupt)
+}
+
+pub(super) fn corrupt(err: CorruptRecord) -> StoreError {
+    StoreError::Corrupt(err.to_string().into()).because(err)
 }

@@ -5,7 +5,10 @@ use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use super::*;
-use crate::token::AnswerShape;
+use crate::{
+    renewal::{RecordStore, Stored},
+    token::AnswerShape,
+};
 
 /// A gateway that answers as scripted and keeps what it was sent.
 #[derive(Clone, Default)]
@@ -76,7 +79,7 @@ impl Setting {
     }
 
     async fn load(&self) -> Stored {
-        self.store.load(DEFAULT_ACCOUNT).await.unwrap().unwrap()
+        self.store.load(&Key::default()).await.unwrap().unwrap()
     }
 
     async fn save(&self, access: &str, refresh: &str) -> Result<Version, StoreError> {
@@ -84,7 +87,7 @@ impl Setting {
         let body = format!(r#"{{"access_token":"{access}","refresh_token":"{refresh}"}}"#);
         let answer = AnswerShape::default().read(body.as_bytes()).unwrap();
         let record = was.record.authorised(answer, Timestamp::UNIX_EPOCH, None);
-        self.store.save(DEFAULT_ACCOUNT, &record, Some(&was.version)).await
+        self.store.save(&Key::default(), &record, None, Some(&was.version)).await
     }
 
     async fn access(&self) -> Option<String> {
@@ -163,7 +166,7 @@ async fn b3_what_was_written_survives_a_restart() {
         let it = setting(secrets, &[], true).await;
         it.save("a1", "r1").await.unwrap();
         let again = it.restarted();
-        let record = again.load(DEFAULT_ACCOUNT).await.unwrap().unwrap().record;
+        let record = again.load(&Key::default()).await.unwrap().unwrap().record;
         assert_eq!(record.generation, 1);
         assert_eq!(record.tokens.unwrap().refresh_token.unwrap().expose(), "r1");
     }
@@ -186,7 +189,7 @@ async fn a_record_is_sealed_from_the_first_key_on_and_one_of_before_is_read() {
     it.save("marker", "r").await.unwrap();
     let written = std::fs::read_to_string(it.folder.path().join(RECORD)).unwrap();
     assert!(written.starts_with(r#"{"sealed":1,"key":"one","generation":5"#) && !written.contains("marker"));
-    let stored = it.restarted().load(DEFAULT_ACCOUNT).await.unwrap().unwrap();
+    let stored = it.restarted().load(&Key::default()).await.unwrap().unwrap();
     assert_eq!(stored.record.tokens.unwrap().access_token.expose(), "marker");
 }
 
@@ -194,7 +197,7 @@ async fn a_record_is_sealed_from_the_first_key_on_and_one_of_before_is_read() {
 async fn b5_a_damaged_record_stays_an_error() {
     let it = setting(&[(RECORD, r#"{"generation":"#)], &[], false).await;
     for _ in 0..2 {
-        let Err(StoreError::Damaged { why, .. }) = it.store.load(DEFAULT_ACCOUNT).await else { panic!("it is read") };
+        let Err(StoreError::Damaged { why, .. }) = it.store.load(&Key::default()).await else { panic!("it is read") };
         assert!(matches!(*why, StoreError::Corrupt(_)), "{why}");
     }
 }
@@ -202,9 +205,9 @@ async fn b5_a_damaged_record_stays_an_error() {
 #[tokio::test]
 async fn o13_a_damaged_record_is_replaced_by_a_write_that_names_its_version() {
     let it = setting(&[(RECORD, r#"{"generation":"#)], &[], false).await;
-    let Err(StoreError::Damaged { version, .. }) = it.store.load(DEFAULT_ACCOUNT).await else { panic!("it is read") };
+    let Err(StoreError::Damaged { version, .. }) = it.store.load(&Key::default()).await else { panic!("it is read") };
     it.store
-        .save(DEFAULT_ACCOUNT, &Record::default().revoked(jiff::Timestamp::UNIX_EPOCH), Some(&version))
+        .save(&Key::default(), &Record::default().revoked(jiff::Timestamp::UNIX_EPOCH), None, Some(&version))
         .await
         .unwrap();
     assert_eq!(it.load().await.record.generation, 1);
@@ -215,9 +218,9 @@ async fn a_write_that_names_an_old_version_is_a_conflict() {
     let it = setting(&PAIR, &[], false).await;
     let old = it.load().await;
     it.save("a", "r").await.unwrap();
-    let result = it.store.save(DEFAULT_ACCOUNT, &old.record, Some(&old.version)).await;
+    let result = it.store.save(&Key::default(), &old.record, None, Some(&old.version)).await;
     assert_eq!(result.unwrap_err(), StoreError::Conflict);
-    assert!(it.store.load("other").await.is_err());
+    assert!(it.store.load(&Key::account("other").unwrap()).await.is_err());
 }
 
 #[tokio::test]
@@ -226,13 +229,13 @@ async fn a_gateway_that_is_away_fails_the_write_alone_and_names_its_variable() {
     let (secrets, nowhere) = (it.store.secrets.clone(), "http://127.0.0.1:1".parse().unwrap());
     let codec = Codec::optional("etl", secrets.clone()).unwrap();
     let store = Gateway::new(GatewayApi::new(&nowhere, secrets.clone()).unwrap(), secrets, codec);
-    let there = store.load(DEFAULT_ACCOUNT).await.unwrap().unwrap();
+    let there = store.load(&Key::default()).await.unwrap().unwrap();
     assert_eq!(there.record.tokens.as_ref().unwrap().access_token.expose(), "a0");
     let answer = AnswerShape::default().read(br#"{"access_token":"a1","refresh_token":"r1"}"#).unwrap();
     let record = there.record.renewed(answer, Timestamp::UNIX_EPOCH, None);
-    let failed = store.save(DEFAULT_ACCOUNT, &record, Some(&there.version)).await;
+    let failed = store.save(&Key::default(), &record, None, Some(&there.version)).await;
     assert!(matches!(&failed, Err(StoreError::Unavailable(why)) if why.contains("gateway_url")), "{failed:?}");
     // Nothing of it counts as written, and the next try names the same version.
-    let after = store.load(DEFAULT_ACCOUNT).await.unwrap().unwrap();
+    let after = store.load(&Key::default()).await.unwrap().unwrap();
     assert_eq!((after.version, after.record.generation), (there.version, there.record.generation));
 }

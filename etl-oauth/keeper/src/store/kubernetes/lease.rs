@@ -8,17 +8,17 @@ use k8s_openapi::{
 use kube::api::{Patch, PatchParams, PostParams};
 
 use super::{Failed, Inner};
-use crate::store::{Acquired, StoreError};
+use crate::store::{Acquired, Key, StoreError};
 
 impl Inner {
     pub(super) async fn acquire(
         &self,
-        account: &str,
+        key: &Key,
         owner: &str,
         ttl: Duration,
         now: Timestamp,
     ) -> Result<Acquired, StoreError> {
-        let name = self.name(account)?;
+        let name = self.name(key);
         let lease = self.lease(&name).await?;
         let spec = lease.as_ref().and_then(|lease| lease.spec.as_ref());
         let revision = lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
@@ -28,7 +28,7 @@ impl Inner {
             let length = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
             let renewed = spec.and_then(|spec| spec.renew_time.as_ref()).map_or(Timestamp::MIN, |time| time.0);
             let seen = revision.as_deref().unwrap_or_default();
-            if !self.observed.is_over(account, seen, renewed, length, now) {
+            if !self.observed.is_over(&name, seen, renewed, length, now) {
                 return Ok(Acquired::Busy);
             }
         }
@@ -44,7 +44,7 @@ impl Inner {
             renew_time: Some(MicroTime(renewed)),
             ..LeaseSpec::default()
         };
-        match self.put(&name, revision.as_deref(), spec).await {
+        match self.put_lease(key, revision.as_deref(), spec).await {
             Ok(()) => Ok(Acquired::Until(now.checked_add(ttl).unwrap_or(Timestamp::MAX))),
             // Another replica was quicker.
             Err(Failed::Conflict | Failed::Missing) => Ok(Acquired::Busy),
@@ -52,15 +52,15 @@ impl Inner {
         }
     }
 
-    pub(super) async fn release(&self, account: &str, owner: &str) -> Result<(), StoreError> {
-        let name = self.name(account)?;
+    pub(super) async fn release(&self, key: &Key, owner: &str) -> Result<(), StoreError> {
+        let name = self.name(key);
         let Some(lease) = self.lease(&name).await? else { return Ok(()) };
         let holder = lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
         if holder != owner {
             return Ok(());
         }
         let spec = LeaseSpec { holder_identity: Some(String::new()), ..LeaseSpec::default() };
-        match self.put(&name, lease.metadata.resource_version.as_deref(), spec).await {
+        match self.put_lease(key, lease.metadata.resource_version.as_deref(), spec).await {
             // Somebody else has it by now.
             Ok(()) | Err(Failed::Conflict | Failed::Missing) => Ok(()),
             Err(Failed::Store(err)) => Err(err),
@@ -72,8 +72,9 @@ impl Inner {
     }
 
     /// Writes over the Lease of this `resourceVersion`, or makes it.
-    async fn put(&self, name: &str, version: Option<&str>, spec: LeaseSpec) -> Result<(), Failed> {
-        let lease = Lease { metadata: self.metadata(name, version), spec: Some(spec) };
+    async fn put_lease(&self, key: &Key, version: Option<&str>, spec: LeaseSpec) -> Result<(), Failed> {
+        let name = &self.name(key);
+        let lease = Lease { metadata: self.metadata(key, version), spec: Some(spec) };
         if version.is_none() {
             let what = format!("create the Lease {name}, which is missing,");
             self.ask(&what, self.leases.create(&PostParams::default(), &lease)).await?;

@@ -1,5 +1,6 @@
-//! Records as Secrets of the Kubernetes API.
+//! Values as Secrets of the Kubernetes API.
 
+mod index;
 mod lease;
 mod watch;
 
@@ -16,26 +17,31 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Config,
-    api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
 };
 
 use super::{
-    Acquired, Capabilities, Changes, Codec, StoreError, StoreOptions, Stored, TokenStore, Version, check_account,
-    lease_expiry::LeaseExpiry, watch::follow,
+    Acquired, ByteStore, Capabilities, Changes, Codec, Due, Key, Kind, Meta, Page, Scan, StoreError, StoreOptions,
+    Value, Version, lease_expiry::LeaseExpiry, watch::follow,
 };
-use crate::token::Record;
+use crate::secrets::Secrets;
 
-/// The key of the record in its Secret.
+/// The key of the value in its Secret.
 const RECORD: &str = "record";
 /// Of a whole request: with an API server that hangs, the other replicas are better off than we are.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// One Secret for each account, named `FUNCTION-token-ACCOUNT` (with `secret_prefix` before it), and a Lease
-/// (`coordination.k8s.io`) of the same name. The version is the Secret's `resourceVersion`.
+/// One Secret for each value, named `FUNCTION-token-PATH` ([`Key::path`]; with `secret_prefix` before it), and a Lease
+/// (`coordination.k8s.io`) of the same name. Kinds other than tokens have `FUNCTION.KIND` for `FUNCTION`. The version is the
+/// Secret's `resourceVersion`.
 ///
 /// It works with as little as `get`, `patch` and `watch` of Secrets that are there already, each by its name: the manifest in
-/// `deploy/` makes them empty. Where it may create them, it does. Which accounts there are it learns from its own rights
+/// `deploy/` makes them empty. Where it may create them, it does. Which keys there are it learns from its own rights
 /// when they name Secrets, and by a list of all Secrets with its labels when they do not.
+///
+/// Kubernetes finds an object by its name and its labels alone. So the index of what is due is in annotations, and every
+/// question to it reads the metadata of all Secrets. That is right for up to 2,000 values of a kind: beyond, a write of a new
+/// one is refused, and PostgreSQL or NATS is the store to choose.
 #[derive(Clone, Debug)]
 pub struct Kubernetes(Arc<Inner>);
 
@@ -44,15 +50,17 @@ struct Inner {
     secrets: Api<Secret>,
     leases: Api<Lease>,
     namespace: String,
-    /// All of a name but the account.
-    prefix: String,
+    secret_names: Secrets,
     codec: Codec,
     observed: LeaseExpiry,
 }
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kubernetes").field("namespace", &self.namespace).field("prefix", &self.prefix).finish()
+        f.debug_struct("Kubernetes")
+            .field("namespace", &self.namespace)
+            .field("function", &self.codec.function())
+            .finish()
     }
 }
 
@@ -63,12 +71,12 @@ impl Kubernetes {
     /// # Errors
     /// [`StoreError::Config`] when there is neither, or the seal keys are damaged.
     pub async fn open(options: &StoreOptions) -> Result<Self, StoreError> {
-        let config = Config::infer().await.map_err(|_| {
-            StoreError::Config(
+        let config = Config::infer().await.map_err(|err| {
+            StoreError::config(
                 "store=kubernetes finds no cluster: the function's pod has no service account token \
-                 (automountServiceAccountToken), and there is no kubeconfig"
-                    .into(),
+                 (automountServiceAccountToken), and there is no kubeconfig",
             )
+            .because(err)
         })?;
         Self::with_config(config, options)
     }
@@ -81,13 +89,13 @@ impl Kubernetes {
         let namespace = options.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         // The source may quote a path of the kubeconfig, and nothing secret.
         let client = Client::try_from(config)
-            .map_err(|err| StoreError::Config(format!("store=kubernetes cannot use its credentials: {err}")))?;
+            .map_err(|err| StoreError::config(format!("store=kubernetes cannot use its credentials: {err}")))?;
         Ok(Self(Arc::new(Inner {
             secrets: Api::namespaced(client.clone(), &namespace),
             leases: Api::namespaced(client.clone(), &namespace),
             client,
             namespace,
-            prefix: options.secrets.name(&format!("{}-token-", options.function)),
+            secret_names: options.secrets.clone(),
             codec: Codec::optional(&options.function, options.secrets.clone())?,
             observed: LeaseExpiry::default(),
         })))
@@ -95,33 +103,37 @@ impl Kubernetes {
 }
 
 impl Inner {
-    fn name(&self, account: &str) -> Result<String, StoreError> {
-        check_account(account)?;
-        Ok(format!("{}{account}", self.prefix))
+    /// All of a name but the key's path.
+    fn prefix(&self, kind: Kind) -> String {
+        self.secret_names.name(&format!("{}-token-", kind.space(self.codec.function())))
     }
 
-    fn account<'a>(&self, name: &'a str) -> Option<&'a str> {
-        name.strip_prefix(&self.prefix).filter(|account| check_account(account).is_ok())
+    fn name(&self, key: &Key) -> String {
+        format!("{}{}", self.prefix(key.kind()), key.path())
     }
 
-    /// What marks the Secrets and Leases of this function.
-    fn labels(&self) -> BTreeMap<String, String> {
+    fn key(&self, kind: Kind, name: &str) -> Option<Key> {
+        Key::from_path(kind, name.strip_prefix(&self.prefix(kind))?).ok()
+    }
+
+    /// What marks the Secrets and Leases of this function and kind.
+    fn labels(&self, kind: Kind) -> BTreeMap<String, String> {
         BTreeMap::from([
             ("app.kubernetes.io/managed-by".to_owned(), "etl-oauth".to_owned()),
-            ("app.kubernetes.io/instance".to_owned(), self.codec.function().to_owned()),
+            ("app.kubernetes.io/instance".to_owned(), kind.space(self.codec.function())),
         ])
     }
 
-    fn selector(&self) -> String {
-        let labels: Vec<_> = self.labels().into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    fn selector(&self, kind: Kind) -> String {
+        let labels: Vec<_> = self.labels(kind).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
         labels.join(",")
     }
 
-    fn metadata(&self, name: &str, version: Option<&str>) -> ObjectMeta {
+    fn metadata(&self, key: &Key, version: Option<&str>) -> ObjectMeta {
         ObjectMeta {
-            name: Some(name.to_owned()),
+            name: Some(self.name(key)),
             resource_version: version.map(str::to_owned),
-            labels: Some(self.labels()),
+            labels: Some(self.labels(key.kind())),
             ..ObjectMeta::default()
         }
     }
@@ -129,7 +141,7 @@ impl Inner {
     /// One request, within [`PATIENCE`]. `what` completes "to …" in a message.
     async fn ask<T>(&self, what: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T, Failed> {
         let Ok(result) = tokio::time::timeout(PATIENCE, request).await else {
-            return Err(Failed::Store(StoreError::Unavailable(format!(
+            return Err(Failed::Store(StoreError::unavailable(format!(
                 "the Kubernetes API did not answer a request to {what} in {} s",
                 PATIENCE.as_secs()
             ))));
@@ -138,22 +150,22 @@ impl Inner {
             kube::Error::Api(status) => match status.code {
                 404 => Failed::Missing,
                 409 => Failed::Conflict,
-                401 | 403 => Failed::Store(StoreError::Refused(format!(
+                401 | 403 => Failed::Store(StoreError::refused(format!(
                     "the Kubernetes API does not let this service account {what} in the namespace {}: apply \
                      deploy/kubernetes.yaml, with this account's names in it",
                     self.namespace
                 ))),
-                429 | 500.. => Failed::Store(StoreError::Unavailable(format!(
+                429 | 500.. => Failed::Store(StoreError::unavailable(format!(
                     "the Kubernetes API answered {} to a request to {what}",
                     status.code
                 ))),
-                code => Failed::Store(StoreError::Refused(format!(
+                code => Failed::Store(StoreError::refused(format!(
                     "the Kubernetes API answered {code} to a request to {what}"
                 ))),
             },
             kube::Error::SerdeError(_) => {
                 // Its words may quote the answer, which has the token in it.
-                Failed::Store(StoreError::Unavailable("the Kubernetes API gave an answer that makes no sense".into()))
+                Failed::Store(StoreError::unavailable("the Kubernetes API gave an answer that makes no sense"))
             }
             err => {
                 let mut cause = err.source();
@@ -161,19 +173,20 @@ impl Inner {
                     cause = Some(deeper);
                 }
                 let cause = cause.map_or_else(|| err.to_string(), ToString::to_string);
-                Failed::Store(StoreError::Unavailable(format!("no way to the Kubernetes API to {what}: {cause}")))
+                let what = format!("no way to the Kubernetes API to {what}: {cause}");
+                Failed::Store(StoreError::unavailable(what).because(err))
             }
         })
     }
 
-    /// The accounts that our rights name; `None` where they cover all Secrets.
-    async fn named_accounts(&self) -> Result<Option<Vec<String>>, StoreError> {
+    /// The keys that our rights name; `None` where they cover all Secrets.
+    async fn named_keys(&self, kind: Kind) -> Result<Option<Vec<Key>>, StoreError> {
         let spec = SelfSubjectRulesReviewSpec { namespace: Some(self.namespace.clone()) };
         let review = SelfSubjectRulesReview { spec, ..SelfSubjectRulesReview::default() };
         let api: Api<SelfSubjectRulesReview> = Api::all(self.client.clone());
         let review = self.ask("review its own rights", api.create(&PostParams::default(), &review)).await?;
         let covers = |have: &[String], wanted: &str| have.iter().any(|it| it == wanted || it == "*");
-        let mut accounts = Vec::new();
+        let mut keys = Vec::new();
         for rule in review.status.unwrap_or_default().resource_rules {
             let (groups, resources) = (rule.api_groups.unwrap_or_default(), rule.resources.unwrap_or_default());
             let verbs = rule.verbs;
@@ -182,12 +195,12 @@ impl Inner {
             }
             match rule.resource_names.unwrap_or_default() {
                 names if names.is_empty() && covers(&verbs, "list") => return Ok(None),
-                names => accounts.extend(names.iter().filter_map(|name| self.account(name)).map(str::to_owned)),
+                names => keys.extend(names.iter().filter_map(|name| self.key(kind, name))),
             }
         }
-        accounts.sort_unstable();
-        accounts.dedup();
-        Ok(Some(accounts))
+        keys.sort_unstable();
+        keys.dedup();
+        Ok(Some(keys))
     }
 
     async fn get(&self, name: &str) -> Result<Option<Secret>, Failed> {
@@ -195,12 +208,53 @@ impl Inner {
     }
 
     /// Writes over the Secret of this `resourceVersion`, leaving what others put on it.
-    async fn patch(&self, name: &str, version: &str, data: BTreeMap<String, ByteString>) -> Result<Version, Failed> {
-        let secret = Secret { metadata: self.metadata(name, Some(version)), data: Some(data), ..Secret::default() };
+    async fn patch(&self, key: &Key, version: &str, secret: Secret) -> Result<Version, Failed> {
+        let name = self.name(key);
+        let metadata = ObjectMeta { annotations: secret.metadata.annotations, ..self.metadata(key, Some(version)) };
+        let secret = Secret { metadata, ..secret };
         let (params, patch) = (PatchParams::default(), Patch::Merge(&secret));
-        let request = self.secrets.patch(name, &params, &patch);
+        let request = self.secrets.patch(&name, &params, &patch);
         let written = self.ask(&format!("patch the Secret {name}"), request).await?;
         Ok(version_of(&written))
+    }
+
+    async fn put(&self, key: &Key, secret: Secret, was: Option<&Version>) -> Result<Version, StoreError> {
+        if let Some(was) = was {
+            return Ok(self.patch(key, was.as_str(), secret).await?);
+        }
+        let name = self.name(key);
+        match self.get(&name).await? {
+            Some(there) if bytes_of(&there).is_some() => Err(StoreError::Conflict),
+            Some(there) => Ok(self.patch(key, version_of(&there).as_str(), secret).await?),
+            None => {
+                self.check_room(key.kind()).await?;
+                let annotations = secret.metadata.annotations;
+                let metadata = ObjectMeta { annotations, ..self.metadata(key, None) };
+                let secret = Secret { metadata, ..secret };
+                let what = format!("create the Secret {name}, which is missing,");
+                let params = PostParams::default();
+                Ok(version_of(&self.ask(&what, self.secrets.create(&params, &secret)).await?))
+            }
+        }
+    }
+
+    /// Deletes the Secret where it may; where it may not, it leaves one without a value.
+    async fn delete(&self, key: &Key, was: &Version) -> Result<(), StoreError> {
+        let name = self.name(key);
+        let resource_version = Some(was.as_str().to_owned());
+        let preconditions = Some(Preconditions { resource_version, uid: None });
+        let params = DeleteParams { preconditions, ..DeleteParams::default() };
+        match self.ask(&format!("delete the Secret {name}"), self.secrets.delete(&name, &params)).await {
+            Err(Failed::Store(StoreError::Refused(_))) => {}
+            other => return Ok(other.map(drop)?),
+        }
+        let nothing = serde_json::json!({
+            "metadata": {"resourceVersion": was.as_str(), "annotations": {index::ENTRY: null}}, "data": {RECORD: null}
+        });
+        let patch = Patch::Merge(&nothing);
+        let params = PatchParams::default();
+        self.ask(&format!("patch the Secret {name}"), self.secrets.patch(&name, &params, &patch)).await?;
+        Ok(())
     }
 }
 
@@ -235,72 +289,64 @@ fn bytes_of(secret: &Secret) -> Option<&[u8]> {
     Some(&secret.data.as_ref()?.get(RECORD)?.0)
 }
 
-impl TokenStore for Kubernetes {
+impl ByteStore for Kubernetes {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { read_back: true, compare_and_swap: true, lease: true, accounts: true }
+        Capabilities { read_back: true, compare_and_swap: true, lease: true, accounts: true, index: true }
     }
 
-    async fn load(&self, account: &str) -> Result<Option<Stored>, StoreError> {
-        let secret = self.0.get(&self.0.name(account)?).await?;
-        // A Secret without a record is one that was made for us, and holds a token as little as none does.
+    async fn get(&self, key: &Key) -> Result<Option<Value>, StoreError> {
+        let secret = self.0.get(&self.0.name(key)).await?;
+        // A Secret without a value is one that was made for us, and holds a token as little as none does.
         let Some((secret, bytes)) = secret.as_ref().and_then(|secret| Some((secret, bytes_of(secret)?))) else {
             return Ok(None);
         };
-        match self.0.codec.decode(account, bytes) {
-            Ok(record) => Ok(Some(Stored { record, version: version_of(secret) })),
-            Err(err) => Err(err.at(version_of(secret))),
+        let version = version_of(secret);
+        match self.0.codec.decode(key, bytes) {
+            Ok((generation, bytes)) => {
+                let meta = index::entry(&secret.metadata).unwrap_or_default();
+                let generation = meta.generation.max(generation);
+                Ok(Some(Value { bytes, version, meta: Meta { generation, ..meta } }))
+            }
+            Err(err) => Err(err.at(version)),
         }
     }
 
-    async fn save(&self, account: &str, record: &Record, was: Option<&Version>) -> Result<Version, StoreError> {
-        let name = self.0.name(account)?;
-        let bytes = self.0.codec.encode(account, record)?;
+    async fn put(&self, key: &Key, bytes: &[u8], meta: &Meta, was: Option<&Version>) -> Result<Version, StoreError> {
+        let bytes = self.0.codec.encode(key, meta.generation, bytes)?;
         let data = BTreeMap::from([(RECORD.to_owned(), ByteString(bytes.to_vec()))]);
-        if let Some(was) = was {
-            return Ok(self.0.patch(&name, was.as_str(), data).await?);
-        }
-        match self.0.get(&name).await? {
-            Some(secret) if bytes_of(&secret).is_some() => Err(StoreError::Conflict),
-            Some(secret) => Ok(self.0.patch(&name, version_of(&secret).as_str(), data).await?),
-            None => {
-                let secret = Secret { metadata: self.0.metadata(&name, None), data: Some(data), ..Secret::default() };
-                let what = format!("create the Secret {name}, which is missing,");
-                let params = PostParams::default();
-                Ok(version_of(&self.0.ask(&what, self.0.secrets.create(&params, &secret)).await?))
-            }
-        }
+        let metadata = ObjectMeta { annotations: Some(index::annotations(meta)), ..ObjectMeta::default() };
+        self.0.put(key, Secret { data: Some(data), metadata, ..Secret::default() }, was).await
     }
 
-    async fn accounts(&self) -> Result<Vec<String>, StoreError> {
-        let Some(named) = self.0.named_accounts().await? else {
-            let params = ListParams::default().labels(&self.0.selector());
-            let list = self.0.ask("list Secrets", self.0.secrets.list(&params)).await?;
-            let with_record = list.items.iter().filter(|secret| bytes_of(secret).is_some());
-            let names = with_record.filter_map(|secret| secret.metadata.name.as_deref());
-            return Ok(names.filter_map(|name| self.0.account(name)).map(str::to_owned).collect());
-        };
-        let mut accounts = Vec::new();
-        for account in named {
-            if self.0.get(&self.0.name(&account)?).await?.is_some_and(|secret| bytes_of(&secret).is_some()) {
-                accounts.push(account);
-            }
-        }
-        Ok(accounts)
+    async fn delete(&self, key: &Key, was: &Version) -> Result<(), StoreError> {
+        self.0.delete(key, was).await
     }
 
-    async fn acquire(&self, account: &str, owner: &str, ttl: Duration, now: Timestamp) -> Result<Acquired, StoreError> {
-        self.0.acquire(account, owner, ttl, now).await
+    async fn list(&self, scan: &Scan) -> Result<Page, StoreError> {
+        Ok(self.0.index(scan.kind).await?.list(scan))
     }
 
-    async fn release(&self, account: &str, owner: &str) -> Result<(), StoreError> {
-        self.0.release(account, owner).await
+    async fn counts(&self, kind: Kind, connection: Option<&str>) -> Result<BTreeMap<String, u64>, StoreError> {
+        Ok(self.0.index(kind).await?.counts(kind, connection))
     }
 
-    fn changes(&self) -> Option<Changes> {
+    async fn due(&self, kind: Kind, connection: &str, before: Timestamp, limit: usize) -> Result<Vec<Due>, StoreError> {
+        Ok(self.0.index(kind).await?.due(kind, connection, before, limit))
+    }
+
+    async fn acquire(&self, key: &Key, owner: &str, ttl: Duration, now: Timestamp) -> Result<Acquired, StoreError> {
+        self.0.acquire(key, owner, ttl, now).await
+    }
+
+    async fn release(&self, key: &Key, owner: &str) -> Result<(), StoreError> {
+        self.0.release(key, owner).await
+    }
+
+    fn changes(&self, kind: Kind) -> Option<Changes> {
         let inner = Arc::clone(&self.0);
         Some(follow("the Secrets", move |told| {
             let inner = Arc::clone(&inner);
-            async move { watch::watch(&inner, &told).await }
+            async move { watch::watch(&inner, kind, &told).await }
         }))
     }
 }

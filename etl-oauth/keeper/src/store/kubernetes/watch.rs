@@ -2,18 +2,18 @@ use futures_util::{StreamExt, stream::select_all};
 use kube::api::{WatchEvent, WatchParams};
 
 use super::{Failed, Inner};
-use crate::store::{StoreError, watch::Told};
+use crate::store::{Kind, StoreError, watch::Told};
 
 /// One round: until the first of its watches ends, which the server does every few minutes. Each begins with the Secrets as
 /// they are, so that nothing that happened between two rounds is missed.
-pub(super) async fn watch(inner: &Inner, sender: &Told) -> Result<(), StoreError> {
-    let targets = match inner.named_accounts().await? {
-        Some(accounts) => {
+pub(super) async fn watch(inner: &Inner, kind: Kind, sender: &Told) -> Result<(), StoreError> {
+    let targets = match inner.named_keys(kind).await? {
+        Some(keys) => {
             // Rights to one Secret cover a watch of exactly that one.
-            let field = |account| format!("metadata.name={}{account}", inner.prefix);
-            accounts.iter().map(|account| WatchParams::default().fields(&field(account))).collect()
+            let field = |key| format!("metadata.name={}", inner.name(key));
+            keys.iter().map(|key| WatchParams::default().fields(&field(key))).collect()
         }
-        None => vec![WatchParams::default().labels(&inner.selector())],
+        None => vec![WatchParams::default().labels(&inner.selector(kind))],
     };
     let mut streams = Vec::new();
     for target in targets {
@@ -28,9 +28,9 @@ pub(super) async fn watch(inner: &Inner, sender: &Told) -> Result<(), StoreError
             Some(Ok(WatchEvent::Error(_))) | None => return Ok(()),
             Some(Err(err)) => return inner.ask("watch Secrets", async { Err(err) }).await.map_err(Failed::into),
         };
-        let account = secret.metadata.name.as_deref().and_then(|name| inner.account(name));
-        if let Some(account) = account
-            && sender.send(account.to_owned()).await.is_err()
+        let key = secret.metadata.name.as_deref().and_then(|name| inner.key(kind, name));
+        if let Some(key) = key
+            && sender.send(key).await.is_err()
         {
             return Ok(());
         }
@@ -61,7 +61,7 @@ mod tests {
 
     use crate::{
         secrets::Secrets,
-        store::{Kubernetes, StoreOptions, TokenStore},
+        store::{ByteStore, Key, Kind, Kubernetes, StoreOptions},
     };
 
     fn secret(version: u32) -> Value {
@@ -109,10 +109,10 @@ mod tests {
         let mut options = StoreOptions::new("etl", Secrets::new("/nonexistent", ""));
         options.namespace = Some("functions".into());
         let store = Kubernetes::with_config(kube::Config::new(url.parse().unwrap()), &options).unwrap();
-        let mut changes = store.changes().unwrap();
+        let mut changes = store.changes(Kind::TOKEN).unwrap();
         for _ in 0..3 {
             let told = tokio::time::timeout(Duration::from_secs(30), changes.recv()).await;
-            assert_eq!(told.expect("the watch goes on").as_deref(), Some("default"));
+            assert_eq!(told.expect("the watch goes on"), Some(Key::default()));
         }
         assert_eq!(begun.load(Ordering::Relaxed), 3);
     }

@@ -1,5 +1,6 @@
 //! Leases as they stand in the bucket.
 
+use async_nats::HeaderMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -34,8 +35,8 @@ impl Inner {
 
     /// Writes a lease, unless somebody else has written there since.
     pub(super) async fn put_lease(&self, key: &str, lease: Lease, was: Option<u64>) -> Result<bool, StoreError> {
-        let value = serde_json::to_vec(&lease).map_err(|err| StoreError::Config(err.to_string()))?;
-        let revision = match self.put(key, value, was).await {
+        let value = serde_json::to_vec(&lease).map_err(|err| StoreError::config(err.to_string()).because(err))?;
+        let revision = match self.put(key, value, was, HeaderMap::new()).await {
             Ok(revision) => revision,
             Err(StoreError::Conflict) => return Ok(false),
             Err(err) => return Err(err),

@@ -9,38 +9,20 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::Parameter;
+use super::{
+    Parameter,
+    statements::{IS_THERE, SCHEMA},
+};
 use crate::{secrets::Secrets, store::StoreError};
 
 const URL: &str = "etl-oauth-postgres-url";
 /// Of one statement, the connection before it included.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the store keeps in a database. Asked for first: `IF NOT EXISTS` alone wants the right to create, and replicas that
-/// start together would trip over each other's catalogue entries.
-const IS_THERE: &str = "SELECT to_regclass('etl_oauth_lease') IS NOT NULL";
-const SCHEMA: &str = "SELECT pg_advisory_xact_lock(7272727001);
-    CREATE SEQUENCE IF NOT EXISTS etl_oauth_version;
-    CREATE TABLE IF NOT EXISTS etl_oauth_record (
-        function text NOT NULL,
-        account text NOT NULL,
-        version bigint NOT NULL DEFAULT nextval('etl_oauth_version'),
-        record text NOT NULL,
-        written_at timestamptz NOT NULL DEFAULT now(),
-        PRIMARY KEY (function, account)
-    );
-    CREATE TABLE IF NOT EXISTS etl_oauth_lease (
-        function text NOT NULL,
-        account text NOT NULL,
-        owner text NOT NULL,
-        until timestamptz NOT NULL,
-        PRIMARY KEY (function, account)
-    );";
-
 /// What came over the connection unasked.
 #[derive(Clone, Debug)]
 pub(super) enum Told {
-    /// `FUNCTION/ACCOUNT` was written.
+    /// `SPACE/PATH` was written.
     Written(String),
     /// The connection ended: from here on something may have been missed.
     Gap,
@@ -81,15 +63,15 @@ impl Link {
         }
         // A connection that swallows one statement would swallow the next.
         *self.client.lock().await = None;
-        Err(StoreError::Unavailable(format!("PostgreSQL did not answer in {} s", PATIENCE.as_secs())))
+        Err(StoreError::unavailable(format!("PostgreSQL did not answer in {} s", PATIENCE.as_secs())))
     }
 
     fn config(&self) -> Result<Config, StoreError> {
-        let url = self.secrets.require(URL).map_err(|err| StoreError::Config(err.to_string()))?;
+        let url = self.secrets.require(URL).map_err(|err| StoreError::config(err.to_string()).because(err))?;
         // The parser's own words may quote the URL.
         let mut config: Config = url.expose().parse().map_err(|_| {
             let name = self.secrets.name(URL);
-            StoreError::Config(format!(
+            StoreError::config(format!(
                 "the secret {name} is not a URL like postgres://USER:PASSWORD@HOST/DATABASE (TLS as by \
                  sslmode=require, unless it says sslmode=disable; the certificate is always verified, by the roots that \
                  SSL_CERT_FILE names)"
@@ -151,7 +133,7 @@ fn is_local(config: &Config) -> bool {
 
 /// TLS where the configuration wants it: certificates are always verified, against the system's roots.
 fn tls() -> Result<MakeRustlsConnect, StoreError> {
-    let no_tls = |err: rustls::Error| StoreError::Unavailable(format!("the TLS library does not start: {err}"));
+    let no_tls = |err: rustls::Error| StoreError::unavailable(format!("the TLS library does not start: {err}"));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -169,16 +151,16 @@ fn failed(err: &tokio_postgres::Error) -> StoreError {
             cause = Some(deeper);
         }
         let cause = cause.map_or_else(|| err.to_string(), ToString::to_string);
-        return StoreError::Unavailable(format!("PostgreSQL: {cause}"));
+        return StoreError::unavailable(format!("PostgreSQL: {cause}"));
     };
     // Not its detail, which may quote a row.
     let what = format!("PostgreSQL answered {}: {}", answer.code().code(), answer.message());
     let class = answer.code().code().get(..2).unwrap_or_default();
     // Connections, transactions that lost, resources, locks, operators, a standby that takes no writes.
     if matches!(class, "08" | "40" | "53" | "55" | "57") || *answer.code() == SqlState::READ_ONLY_SQL_TRANSACTION {
-        StoreError::Unavailable(what)
+        StoreError::unavailable(what)
     } else {
-        StoreError::Refused(what)
+        StoreError::refused(what)
     }
 }
 

@@ -143,16 +143,16 @@ fn f5_fields_nobody_asked_for_are_kept_and_the_tokens_are_not_kept_twice() {
 #[test]
 fn f3_an_error_and_a_success_are_told_by_the_signs_that_the_definition_names() {
     let plain = AnswerShape::default();
-    assert_eq!(plain.error(br#"{"ok":false,"access_token":"a"}"#).as_deref(), Some("not_ok"));
-    assert_eq!(plain.error(br#"{"ok":true,"error":"","access_token":"a"}"#), None);
-    assert_eq!(plain.error(b""), None, "an empty answer of a revocation is none");
+    assert_eq!(plain.error(200, br#"{"ok":false,"access_token":"a"}"#).as_deref(), Some("not_ok"));
+    assert_eq!(plain.error(200, br#"{"ok":true,"error":"","access_token":"a"}"#), None);
+    assert_eq!(plain.error(200, b""), None, "an empty answer of a revocation is none");
     let shape = AnswerShape {
         error: vec!["error.code".into(), "errcode".into()],
         success: Some(Mark { at: "result".into(), is: vec!["0000".into(), "0".into()], ..Mark::default() }),
         ..AnswerShape::default()
     };
     for good in [r#"{"result":"0000","errcode":0}"#, r#"{"result":0}"#] {
-        assert_eq!(shape.error(good.as_bytes()), None, "{good}");
+        assert_eq!(shape.error(200, good.as_bytes()), None, "{good}");
     }
     for (bad, code) in [
         (r#"{"result":"0001"}"#, "not_ok"),
@@ -160,7 +160,7 @@ fn f3_an_error_and_a_success_are_told_by_the_signs_that_the_definition_names() {
         (r#"{"result":"0000","errcode":40029}"#, "40029"),
         (r#"{"result":"0000","error":{"code":190}}"#, "190"),
     ] {
-        assert_eq!(shape.error(bad.as_bytes()).as_deref(), Some(code), "{bad}");
+        assert_eq!(shape.error(200, bad.as_bytes()).as_deref(), Some(code), "{bad}");
     }
 }
 

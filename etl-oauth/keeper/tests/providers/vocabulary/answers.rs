@@ -72,3 +72,105 @@ fn lifetimes() {
     assert_eq!(end(r#"{"ttl":60000}"#), Some(60));
     assert_eq!((end(r#"{"active":false,"exp":1800000000}"#), end(r#"{"active":true}"#), end("")), (None, None, None));
 }
+
+#[test]
+fn signs_with_a_status() {
+    let it = provider("Signs with a status");
+    let judge = |status: u16, body: &str| {
+        let status = StatusCode::from_u16(status).unwrap();
+        grant::judge_token(&it, &HttpResponse { status, ..raw(body) }).map(|answer| answer.token_type)
+    };
+    for (status, body, class) in [
+        (403, r#"{"error":"unauthorized_client"}"#, FailureKind::InvalidGrant),
+        (400, r#"{"error":"unauthorized_client"}"#, FailureKind::Config),
+        (410, "", FailureKind::InvalidGrant),
+        (420, "", FailureKind::RateLimited),
+        (400, r#"{"error":"over_limit"}"#, FailureKind::RateLimited),
+    ] {
+        assert_eq!(judge(status, body).unwrap_err().class(), class, "{status} {body}");
+    }
+    assert_eq!(judge(200, r#"{"access_token":"a","token_type":"user"}"#).unwrap(), "Bearer");
+    let facts = token_keeper::api::Facts::of(&it, "id").unwrap();
+    let ended = |status, body: &[u8]| facts.expired_in.iter().any(|mark| mark.is_on_answer(status, body));
+    let code = br#"{"error":{"code":190}}"#;
+    assert_eq!([ended(403, code), ended(400, code), ended(498, b""), ended(403, b"")], [true, false, true, false]);
+    let limited = |status| facts.limits.told_in[0].is_on_answer(status, br#"{"code":17}"#);
+    assert!(limited(400) && !limited(403));
+}
+
+#[test]
+fn a_lookup() {
+    let it = provider("A lookup");
+    let answer = grant::judge_token(&it, &raw(r#"{"access_token":"a"}"#)).unwrap();
+    let request = grant::lookup(&it, &client(), &answer).unwrap();
+    assert_eq!((request.method().as_str(), request.url().as_str()), ("GET", "https://a.example/me"));
+    assert_eq!(request.headers()["authorization"], "Bearer a");
+    let entry = |product: &str, id: &str, more: &str| {
+        format!(
+            r#"{{"product":"{product}","id":{id},"label":"L{id}","links":{{"base":"https://eu.a.example/x/"}}{more}}}"#
+        )
+    };
+    let body = |entries: &[String]| raw(&format!(r#"{{"accounts":[{}]}}"#, entries.join(",")));
+    let default = r#","is_default":true"#;
+    let all = [entry("mail", "1", ""), entry("crm", "2", ""), entry("crm", "3", default)];
+    let kept = grant::judge_lookup(&it, &body(&all)).unwrap();
+    assert_eq!((&*kept["tenant"], &*kept["base"]), ("3", "https://eu.a.example/x"));
+    assert_eq!(it.with(&kept).api_url.as_ref().unwrap().as_str(), "https://eu.a.example/x/v2/accounts/3");
+    assert!(it.api_url.is_none() && it.wants_lookup(&Values::new()) && !it.wants_lookup(&kept));
+
+    let plain = [entry("crm", "2", ""), entry("crm", "4", "")];
+    let failure = grant::judge_lookup(&it, &body(&plain)).unwrap_err();
+    let told = "the account has 2 entries: L2 (2), L4 (4); set the variable provider_";
+    assert!(failure.to_string().contains("2 entries: ") && failure.class() == FailureKind::Config, "{failure} {told}");
+    for choice in ["4", "L4"] {
+        let chosen = with("A lookup", &[("tenant", choice)]);
+        assert_eq!(grant::judge_lookup(&chosen, &body(&plain)).unwrap()["tenant"], "4");
+        assert!(grant::judge_lookup(&chosen, &body(&all)).is_err(), "what is chosen is not there");
+    }
+    let moved = [("tenant".to_owned(), "2".to_owned()), ("base".to_owned(), "https://eu.a.example".to_owned())].into();
+    assert!(with("A lookup", &[("tenant", "4")]).wants_lookup(&moved), "the operator has chosen another one since");
+    for (wrong, class) in [
+        (body(&[entry("mail", "1", "")]), FailureKind::Config),
+        (body(&[entry("crm", "\"../x\"", "")]), FailureKind::MalformedAnswer),
+        (body(&[entry("crm", "2", "").replace("eu.a.example", "evil.test")]), FailureKind::MalformedAnswer),
+        (raw("{}"), FailureKind::MalformedAnswer),
+        (HttpResponse { status: StatusCode::FORBIDDEN, ..raw("") }, FailureKind::Config),
+        (HttpResponse { status: StatusCode::BAD_GATEWAY, ..raw("") }, FailureKind::ProviderUnavailable),
+    ] {
+        assert_eq!(grant::judge_lookup(&it, &wrong).unwrap_err().class(), class);
+    }
+}
+
+#[test]
+fn a_token_beside_the_body() {
+    let it = provider("A token beside the body");
+    let judge = |headers: &[(&'static str, &str)], body: &str| {
+        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        grant::judge_token(&it, &HttpResponse { headers, ..raw(body) })
+    };
+    let answer = judge(&[("x-auth-token", "h"), ("x-auth-life", "60")], r#"{"user":"u"}"#).unwrap();
+    assert_eq!((answer.access_token.expose(), answer.lifetime.unwrap().as_secs()), ("h", 60));
+    assert!(answer.rest.contains_key("user") && !format!("{:?}", answer.rest).contains("\"h\""));
+    let cookies = [("set-cookie", "other=1"), ("set-cookie", "SESSION=a=b; Secure")];
+    assert_eq!(judge(&cookies, "").unwrap().access_token.expose(), "a=b");
+    assert_eq!(judge(&[], "\"quoted\"").unwrap().access_token.expose(), "quoted");
+    assert_eq!(judge(&[], " plain\n").unwrap().access_token.expose(), "plain");
+    assert!(judge(&[], "").is_err());
+    assert!(grant::judge_token(&provider("Bodies"), &raw("plain")).is_err(), "others have it in the body");
+}
+
+#[test]
+fn a_renewal_that_prolongs_the_token() {
+    let it = provider("A renewal that prolongs the token");
+    let old = Secret::new("a1");
+    let renewed = |body: &str| {
+        grant::judge_renewal(&it, &raw(body), Some(&old))
+            .map(|answer| (answer.access_token.expose().to_owned(), answer.lifetime))
+    };
+    assert_eq!(renewed(r#"{"expires_in":60}"#).unwrap(), ("a1".into(), Some(std::time::Duration::from_secs(60))));
+    assert_eq!(renewed(r#"{"access_token":"a2"}"#).unwrap().0, "a2");
+    assert_eq!(renewed("").unwrap().0, "a1");
+    assert!(renewed(r#"{"error":"invalid_grant"}"#).is_err());
+    assert!(grant::judge_token(&it, &raw(r#"{"expires_in":60}"#)).is_err(), "a code brings a token");
+    assert!(grant::judge_renewal(&provider("Bodies"), &raw(r#"{"expires_in":60}"#), Some(&old)).is_err());
+}

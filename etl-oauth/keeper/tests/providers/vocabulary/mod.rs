@@ -18,9 +18,11 @@ use super::{REDIRECT, folder, is_current};
 mod addresses;
 mod answers;
 mod api;
+mod device;
 mod fields;
 mod requests;
 mod signatures;
+mod statements;
 
 /// The example of a section, of those that there are in it the one with this number.
 fn example(heading: &str, number: usize) -> Definition {

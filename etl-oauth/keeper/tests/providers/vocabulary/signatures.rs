@@ -1,5 +1,7 @@
 //! Signed requests and redirects.
 
+use base64::Engine as _;
+
 use super::*;
 
 fn hex_of(text: &str) -> String {
@@ -47,4 +49,19 @@ fn signatures() {
     );
     let request = grant::authorization_code(&provider, &client, "c", "r", None);
     assert_eq!(request.body(), "grant_type=authorization_code&code=c&redirect_uri=r&client_id=id&client_secret=e.y.J");
+}
+
+#[test]
+fn a_signature_over_chosen_values_stands_in_a_header() {
+    let it = Provider::new("example", example("Signatures", 2), Overrides::default()).unwrap();
+    let request = code(&it);
+    let header = |name: &str| request.headers()[name].to_str().unwrap().to_owned();
+    let (time, nonce) = (header("x-time"), header("x-nonce"));
+    assert!(time.parse::<i64>().unwrap() > 1_600_000_000_000 && nonce.len() == 22, "{time} {nonce}");
+    let text = format!("POST/token{time}{nonce}{}", request.body());
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"s"), text.as_bytes());
+    assert_eq!(header("x-sign"), format!("v1={}", base64::engine::general_purpose::STANDARD.encode(tag)));
+    assert!(request.headers()["x-sign"].is_sensitive() && !request.body().contains("sign"), "{}", request.body());
+    let other = code(&it);
+    assert_ne!(other.headers()["x-nonce"], request.headers()["x-nonce"], "one request, one value");
 }

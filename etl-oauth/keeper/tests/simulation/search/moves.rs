@@ -2,8 +2,8 @@
 
 use token_keeper::{
     grant::{SendError, judge_token, unattended},
-    renewal::{Action, Event, Outcome, Reason, RenewalMachine},
-    store::{Acquired, StoreError, Stored},
+    renewal::{Action, Event, Outcome, Reason, RenewalMachine, Stored},
+    store::{Acquired, StoreError},
     token::Record,
 };
 

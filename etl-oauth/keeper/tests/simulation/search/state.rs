@@ -3,8 +3,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use token_keeper::{
-    renewal::RenewalMachine,
-    store::{Acquired, Stored, Version},
+    renewal::{RenewalMachine, Stored},
+    store::{Acquired, Version},
     token::{AnswerShape, Record},
 };
 

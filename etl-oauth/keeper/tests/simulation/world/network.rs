@@ -134,7 +134,7 @@ impl World {
             self.report.tally.store_errors += 1;
             // An error may come before the write takes effect, after it, or instead of it.
             luck = if self.rng.bool() { Luck::Lost } else { Luck::Unheard };
-            let error = || StoreError::Unavailable("out of reach".into());
+            let error = || StoreError::unavailable("out of reach");
             let event = match op {
                 Op::Acquire(_) => Event::Lease(Err(error())),
                 Op::Load => Event::Loaded(Err(error())),

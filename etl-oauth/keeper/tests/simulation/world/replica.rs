@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use token_keeper::{
-    renewal::{Action, Event, Outcome, Reason, RenewalMachine},
-    store::{Acquired, Stored, Version},
+    renewal::{Action, Event, Outcome, Reason, RenewalMachine, Stored},
+    store::{Acquired, Version},
 };
 
 use super::{
