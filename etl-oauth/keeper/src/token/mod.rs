@@ -34,5 +34,6 @@ pub use response::{AnswerShape, Malformed, Mark, TokenResponse};
 pub(crate) use response::{at, first, object, one_or_many, text};
 pub use secret::Secret;
 pub use serde_impl::CorruptRecord;
+pub(crate) use subject::verified_email;
 pub use subject::{IdTokenError, Subject};
 pub use tokens::Tokens;
