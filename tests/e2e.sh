@@ -78,6 +78,7 @@ found() {
 
 install npm nodejs npm
 run 5 npm ci --prefix tests/oidc --silent --no-audit --no-fund
+run 5 npm ci --prefix tests/mcp --silent --no-audit --no-fund
 venv django oauth2_provider
 export DJANGO_PYTHON=$python/bin/python
 components 15 providers

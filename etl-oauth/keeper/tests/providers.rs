@@ -11,7 +11,7 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use token_keeper::{
     grant::{self, Client, HttpResponse, TokenRequest},
-    provider::{Definition, Grant, Kind, Overrides, Pkce, Provider, Source, TokenKind, Values, Variable},
+    provider::{Definition, Grant, Overrides, Pkce, Provider, Source, TokenKind},
     token::{Secret, TokenResponse},
 };
 use url::{Url, form_urlencoded};
@@ -38,30 +38,10 @@ fn is_current(file: &Path, wanted: &str, stale: &mut Vec<String>) {
     }
 }
 
-fn value(variable: &Variable) -> String {
-    let host = variable.hosts.first().map_or("acme.example.com".into(), |host| host.replace('*', "acme"));
-    match variable.kind {
-        _ if variable.is_closed() => variable.values[0].clone(),
-        Kind::Label | Kind::Labels => "acme".into(),
-        Kind::Host => host,
-        Kind::Origin => format!("https://{host}"),
-        Kind::Segment => "4711".into(),
-        Kind::Text => "a text".into(),
-    }
-}
-
-fn values(definition: &Definition, from: Source) -> Values {
-    let wanted = definition.variables.iter().filter(|(_, it)| it.from == from);
-    wanted
-        .filter(|(_, variable)| from != Source::Configuration || variable.default.is_none())
-        .map(|(name, variable)| (name.clone(), value(variable)))
-        .collect()
-}
-
 fn provider(name: &str) -> Provider {
     let definition = Definition::builtin(name).unwrap();
     let overrides = Overrides {
-        variables: values(&definition, Source::Configuration),
+        variables: definition.samples(Source::Configuration),
         redirect_uri: Some(REDIRECT.into()),
         ..Overrides::default()
     };
@@ -136,7 +116,7 @@ fn story(name: &str) -> String {
         out.push_str("\n## A person is asked\n");
         url(&mut out, "GET", &address);
     }
-    let mut kept = values(&provider, Source::Redirect);
+    let mut kept = provider.samples(Source::Redirect);
     let back = provider.with(&kept);
     if provider.grant == Grant::ClientCredentials {
         request(&mut out, "The client asks for itself", &grant::client_credentials(&provider, &client));

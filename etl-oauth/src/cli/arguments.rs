@@ -46,6 +46,9 @@ pub(super) enum Command {
     Providers(Shape),
     /// Shows a provider's definition, or checks one of your own
     Provider(Which),
+    /// Checks a plan of the job extract, shows what it would do, or runs it here
+    #[command(subcommand)]
+    Extract(Extract),
     /// Prints the completions for a shell
     Completions {
         /// The shell
@@ -61,7 +64,10 @@ impl Command {
             Self::Revoke(wish) => wish.target.shape.json,
             Self::Authorize(wish) => wish.target.shape.json,
             Self::Providers(shape) => shape.json,
+            Self::Provider(Which { task: Some(Task::New(wish)), .. }) => wish.shape.json,
             Self::Provider(which) => which.shape.json,
+            Self::Extract(Extract::Check { shape, .. }) => shape.json,
+            Self::Extract(Extract::Plan { source } | Extract::Run { source, .. }) => source.shape.json,
             Self::Completions { .. } => false,
         }
     }
@@ -124,11 +130,56 @@ pub(super) struct Authorize {
     pub(super) timeout: std::time::Duration,
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum Extract {
+    /// Reads a plan as the function would, and reports what is wrong with it
+    Check {
+        /// The TOML file
+        file: PathBuf,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// Asks for the first page of each resource, and shows what would be written; stores nothing
+    Plan {
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Copies what is new, for a grant that needs no person
+    Run {
+        #[command(flatten)]
+        source: Source,
+        /// The folder that remembers how far a run got; a database does so itself
+        #[arg(long, value_name = "DIR")]
+        state: Option<PathBuf>,
+    },
+}
+
+/// A plan, and the API that it is for.
+#[derive(Debug, Args)]
+pub(super) struct Source {
+    /// The TOML file
+    pub(super) file: PathBuf,
+    /// The provider, as `providers` lists it
+    #[arg(long, value_name = "NAME", default_value = "custom")]
+    pub(super) provider: String,
+    /// The API's base URL [default: the provider's]
+    #[arg(long, value_name = "URL", value_parser = url)]
+    pub(super) api: Option<Url>,
+    /// How tokens are got: static, basic or client_credentials
+    #[arg(long, value_name = "GRANT", default_value = "static")]
+    pub(super) grant: String,
+    /// The folder of secrets: api-token for the grant static, etl-oauth-sink-url for a database
+    #[arg(long, value_name = "DIR")]
+    pub(super) secrets: PathBuf,
+    #[command(flatten)]
+    pub(super) shape: Shape,
+}
+
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub(super) struct Which {
     #[command(subcommand)]
-    pub(super) check: Option<Check>,
+    pub(super) task: Option<Task>,
     /// The provider's name, as `providers` lists it
     #[arg(required = true)]
     pub(super) name: Option<String>,
@@ -137,7 +188,7 @@ pub(super) struct Which {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Check {
+pub(super) enum Task {
     /// Reads a definition as the function would, and reports every mistake
     Check {
         /// The TOML file
@@ -145,6 +196,33 @@ pub(super) enum Check {
     },
     /// Prints the JSON Schema of definitions, for an editor
     Schema,
+    /// Writes a definition: asks for its facts, or reads them from a server's metadata
+    New(Box<New>),
+    /// Walks a definition against a double of its provider, and shows each request; nothing leaves this process
+    Test {
+        /// The TOML file
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct New {
+    /// The TOML file to write
+    pub(super) file: PathBuf,
+    /// The address of an API, such as an MCP server: it names its authorization server (RFC 9728)
+    #[arg(long, value_name = "URL", value_parser = url)]
+    pub(super) resource: Option<Url>,
+    /// The issuer whose metadata is read (OpenID Connect Discovery, RFC 8414), to the letter
+    #[arg(long, value_name = "URL", conflicts_with = "resource")]
+    pub(super) issuer: Option<String>,
+    /// Registers a client for the function with this redirect URI (RFC 7591)
+    #[arg(long, value_name = "REDIRECT_URI", requires = "secrets", value_parser = super::new::redirect_uri)]
+    pub(super) register: Option<Url>,
+    /// The folder that the client's credentials are written to, a file each
+    #[arg(long, value_name = "FOLDER", requires = "register")]
+    pub(super) secrets: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) shape: Shape,
 }
 
 /// The secret goes to that address: over TLS, or to this machine.
@@ -182,11 +260,18 @@ mod tests {
     fn a_provider_is_shown_by_name_or_checked_by_file() {
         let which =
             |arguments: &[&str]| match Arguments::try_parse_from([&["etl-oauth", "provider"], arguments].concat()) {
-                Ok(Arguments { command: Command::Provider(which) }) => Some((which.name, which.check.is_some())),
+                Ok(Arguments { command: Command::Provider(which) }) => Some((which.name, which.task.is_some())),
                 _ => None,
             };
         assert_eq!(which(&["gumroad"]), Some((Some("gumroad".into()), false)));
         assert_eq!(which(&["check", "mine.toml"]), Some((None, true)));
+        assert_eq!(which(&["test", "mine.toml"]), Some((None, true)));
+        assert_eq!(which(&["new", "mine.toml", "--issuer", "https://a.example"]), Some((None, true)));
+        assert_eq!(
+            which(&["new", "mine.toml", "--register", "https://f.example/cb"]),
+            None,
+            "its secret goes somewhere"
+        );
         assert_eq!(which(&["check"]), None);
         assert_eq!(which(&[]), None);
     }

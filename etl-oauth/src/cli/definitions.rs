@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     Exit, Failure, Outcome,
-    arguments::{Check, Shape, Which},
+    arguments::{Shape, Task, Which},
     print, print_json,
 };
 use token_keeper::provider::{Definition, SCHEMA};
@@ -27,10 +27,12 @@ pub(super) fn list(shape: &Shape) -> Outcome {
 }
 
 /// `provider`: shows one, checks a file, or shows what files are to be like.
-pub(super) fn provider(which: &Which) -> Outcome {
-    match (&which.check, &which.name) {
-        (Some(Check::Check { file }), _) => check(file, &which.shape),
-        (Some(Check::Schema), _) => {
+pub(super) async fn provider(which: &Which) -> Outcome {
+    match (&which.task, &which.name) {
+        (Some(Task::New(wish)), _) => super::new::new(wish).await,
+        (Some(Task::Test { file }), _) => super::walk::test(file, &which.shape).await,
+        (Some(Task::Check { file }), _) => check(file, &which.shape),
+        (Some(Task::Schema), _) => {
             print(SCHEMA.trim_end());
             Ok(Exit::Done)
         }
@@ -54,14 +56,14 @@ fn show(name: &str, shape: &Shape) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// Reads a file as the function reads `provider_file`, and reports every mistake, a line each.
-fn check(file: &Path, shape: &Shape) -> Outcome {
+/// Reads a file as the function reads `provider_file`, and reports every mistake, a line each; `None` where there are some.
+pub(super) fn read(file: &Path, shape: &Shape) -> Result<Option<(String, Definition)>, Failure> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file).map_err(|err| {
         Failure::new(Exit::Failed, "unreadable", format!("{name}: {err}"), "Name a file that you can read.")
     })?;
-    let definition = match Definition::read(&name, &text) {
-        Ok(definition) => definition,
+    match Definition::read(&name, &text) {
+        Ok(definition) => Ok(Some((name, definition))),
         Err(mistakes) => {
             if shape.json {
                 let message = format!("{name} is no definition of a provider");
@@ -73,14 +75,22 @@ fn check(file: &Path, shape: &Shape) -> Outcome {
                 // A reader that has gone away wants no more.
                 let _ = writeln!(io::stderr(), "{}", mistakes.join("\n"));
             }
-            return Ok(Exit::Mistaken);
+            Ok(None)
         }
-    };
+    }
+}
+
+/// `provider check`: mistakes, else what would make it better.
+fn check(file: &Path, shape: &Shape) -> Outcome {
+    let Some((name, definition)) = read(file, shape)? else { return Ok(Exit::Mistaken) };
     let title = definition.title.as_deref().unwrap_or("a provider without a title");
+    let suggestions = definition.suggestions();
     if shape.json {
-        print_json(&json!({ "file": name, "title": definition.title }));
+        let suggestions: Vec<_> = suggestions.iter().map(|(key, why)| json!({ "key": key, "why": why })).collect();
+        print_json(&json!({ "file": name, "title": definition.title, "suggestions": suggestions }));
     } else {
         print(&format!("{name} is a definition of {title}."));
+        suggestions.iter().for_each(|(key, why)| print(&format!("{name}: suggestion: {key} {why}")));
     }
     Ok(Exit::Done)
 }

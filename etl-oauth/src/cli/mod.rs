@@ -8,10 +8,14 @@
 mod arguments;
 mod authorize;
 mod definitions;
+mod double;
+mod extract;
+mod new;
 mod qr;
 mod remote;
 mod revoke;
 mod status;
+mod walk;
 
 use std::{
     io::{self, Write as _},
@@ -91,7 +95,8 @@ async fn run(command: Command) -> Outcome {
         Command::Refresh(target) => refresh(&target).await,
         Command::Revoke(wish) => revoke::revoke(&wish).await,
         Command::Providers(shape) => definitions::list(&shape),
-        Command::Provider(which) => definitions::provider(&which),
+        Command::Provider(which) => definitions::provider(&which).await,
+        Command::Extract(wish) => extract::extract(&wish).await,
         Command::Completions { shell } => {
             arguments::complete(shell);
             Ok(Exit::Done)

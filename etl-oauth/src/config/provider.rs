@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{default_gateway, endpoint, parse::Strings};
 use token_keeper::{
-    provider::{AssertionTerms, ClientAuth, Definition, Grant, Overrides, Provider, Source, Values, checked_beside},
+    provider::{AssertionTerms, ClientAuth, Definition, Grant, Overrides, Provider, Values, checked_beside},
     secrets::Secrets,
 };
 
@@ -98,24 +98,7 @@ fn overrides(
 fn checked(strings: &mut Strings<'_>, name: &str, definition: Definition, overrides: Overrides) -> Option<Provider> {
     match Provider::new(name, definition, overrides) {
         Ok(provider) => {
-            let missing = match provider.grant {
-                Grant::AuthorizationCode if provider.authorize_url.is_none() => {
-                    Some(("authorization endpoint", "authorize_url"))
-                }
-                Grant::DeviceCode if provider.device_url.is_none() => {
-                    Some(("device authorization endpoint", "device_url"))
-                }
-                _ => None,
-            };
-            if let Some((what, variable)) = missing.filter(|_| !provider.discovers) {
-                strings.mistake(format!("provider {name} has no {what}: set the variable {variable}, or issuer"));
-            }
-            let shows_secret = provider.variables.values().any(|variable| variable.from == Source::Secret);
-            if provider.grant == Grant::ClientCredentials && provider.client_auth == ClientAuth::None && !shows_secret {
-                strings.mistake(
-                    "grant=client_credentials needs a client that proves who it is: client_auth=none does not".into(),
-                );
-            }
+            provider.missing().into_iter().for_each(|line| strings.mistake(line));
             Some(provider)
         }
         Err(wrong) => {

@@ -1,37 +1,58 @@
 //! Access log and metrics for one request, written on drop.
 
-use std::{fmt, io::Write as _, sync::Arc, time::Duration};
+use std::{cell::RefCell, fmt, io::Write as _, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, uri::PathAndQuery};
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tracing_appender::non_blocking::NonBlocking;
 
 use crate::{
     config::LogFormat,
+    connection::Connection,
     duration::{Go, push_seconds},
-    headers::Marks,
+    framing::Marks,
     limit::Permit,
-    server::ConnectionContext,
     service::CALL_ID,
-    tracing::{JsonStr, push_stamp, write_line},
+    tracing::{JsonStr, LogWriter, push_stamp},
 };
 
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Where the lines go. They are written past `tracing`: an event would cost a short call more than all the rest of the
 /// watchdog. Its filter applies to them all the same, as the target `access_log`.
-#[derive(Debug)]
 pub(crate) struct AccessLog {
-    pub(crate) out: NonBlocking,
+    pub(crate) out: LogWriter,
     pub(crate) format: LogFormat,
     pub(crate) is_on: bool,
 }
 
-/// A call from its head to the end of its answer. Dropping it writes its line and counts it.
+thread_local! {
+    /// Where a line is put together.
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A request from its head to the end of its answer. Dropping it ends the call: writes its line, counts it, and lets the
+/// next one in.
 pub(crate) struct AccessRecord {
-    context: Arc<ConnectionContext>,
+    connection: Arc<Connection>,
+    /// Of the call on its connection.
+    number: u64,
+    started: Instant,
+    entry: Option<Entry>,
     permit: Option<Permit>,
+    size: Size,
+    status: StatusCode,
+    written: u64,
+    is_complete: bool,
+    /// The connection ends with the answer.
+    pub(crate) is_last: bool,
+    /// Ends with the record.
+    #[cfg(feature = "otel")]
+    pub(crate) span: Option<tracing::Span>,
+}
+
+/// What the log has of the request.
+struct Entry {
     method: Method,
     target: Option<PathAndQuery>,
     call_id: Option<HeaderValue>,
@@ -39,11 +60,6 @@ pub(crate) struct AccessRecord {
     /// The platform's own probes would fill the log.
     is_probe: bool,
     is_counted: bool,
-    size: Size,
-    started: Instant,
-    pub(crate) status: StatusCode,
-    written: u64,
-    is_complete: bool,
 }
 
 /// How the size of an answer is written.
@@ -58,43 +74,63 @@ enum Size {
 }
 
 impl AccessRecord {
-    /// A call that began at `started`. It gives its permit back on drop.
-    pub(crate) fn new<B>(
-        context: &Arc<ConnectionContext>,
-        request: &Request<B>,
-        marks: Marks,
-        started: Instant,
-        permit: Option<Permit>,
-    ) -> Box<Self> {
-        let headers = request.headers();
-        let value = |name: &HeaderName, is_wanted: bool| if is_wanted { headers.get(name).cloned() } else { None };
-        let is_json = context.access_log.format == LogFormat::Json;
+    /// A call that begins now, and that no line is written of.
+    pub(crate) fn new(connection: &Arc<Connection>) -> Box<Self> {
+        let started = Instant::now();
         // In a box: it changes hands many times on its way.
         Box::new(Self {
-            context: Arc::clone(context),
-            permit,
+            number: connection.begin(started),
+            connection: Arc::clone(connection),
+            started,
+            entry: None,
+            permit: None,
+            size: Size::ContentLength(None),
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            written: 0,
+            is_complete: false,
+            is_last: false,
+            #[cfg(feature = "otel")]
+            span: None,
+        })
+    }
+
+    /// A line is written of the call, and where `is_counted` it counts in the metrics. It gives `permit` back at its end.
+    pub(crate) fn set_request<B>(
+        &mut self,
+        request: &Request<B>,
+        marks: Marks,
+        is_counted: bool,
+        permit: Option<Permit>,
+    ) {
+        let (headers, context) = (request.headers(), &self.connection.context);
+        let value = |name: &HeaderName, is_wanted: bool| if is_wanted { headers.get(name).cloned() } else { None };
+        let is_json = context.access_log.format == LogFormat::Json;
+        self.entry = Some(Entry {
             method: request.method().clone(),
             target: request.uri().path_and_query().cloned(),
             call_id: value(&CALL_ID, is_json || context.config.log_callid),
             trace: value(&TRACE_PARENT, is_json),
             is_probe: marks.agent && is_probe(headers),
-            is_counted: true,
-            size: Size::ContentLength(None),
-            started,
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            written: 0,
-            is_complete: false,
-        })
+            is_counted,
+        });
+        self.permit = permit;
     }
 
-    /// For `/_/ready`: such a call is logged, but not counted.
-    pub(crate) fn uncounted(mut self: Box<Self>) -> Box<Self> {
-        self.is_counted = false;
-        self
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// Whether it is a call, and not a probe.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.entry.as_ref().is_some_and(|entry| entry.is_counted)
     }
 
     pub(crate) fn started(&self) -> Instant {
         self.started
+    }
+
+    pub(crate) fn set_status(&mut self, status: StatusCode) {
+        self.status = status;
     }
 
     /// The answer's length as its header says it.
@@ -114,7 +150,7 @@ impl AccessRecord {
     pub(crate) fn set_upgraded(&mut self) {
         self.size = Size::Stream;
         if let Some(permit) = &mut self.permit {
-            self.context.limit.set_idle(permit);
+            self.connection.context.limit.set_idle(permit);
         }
     }
 
@@ -129,34 +165,54 @@ impl AccessRecord {
 
     /// The answer could not be finished.
     pub(crate) fn broke_off(&self, why: &dyn fmt::Display) {
-        tracing::warn!(target: "watchdog", "{} {}: the answer broke off: {why}", self.method, self.path());
+        self.warn(format_args!("the answer broke off: {why}"));
     }
 
     /// The function was cancelled by the limit `name`.
-    pub(crate) fn timed_out(&self, name: &str, limit: Duration) {
-        let function = self.context.config.function.as_deref().unwrap_or("the function");
-        tracing::warn!(target: "watchdog", "{} {}: {function} did not answer within {name}={}", self.method, self.path(), Go(limit));
+    pub(crate) fn timed_out(&self, name: &'static str, limit: Duration) {
+        let context = &self.connection.context;
+        let function = context.config.function.as_deref().unwrap_or("the function");
+        self.warn(format_args!("{function} did not answer within {name}={}", Go(limit)));
+        context.metrics.record_timeout(name);
     }
 
-    fn path(&self) -> &str {
-        self.target.as_ref().map_or("", PathAndQuery::path)
+    fn warn(&self, what: fmt::Arguments<'_>) {
+        let (method, path) = self.entry.as_ref().map_or(("", ""), |entry| (entry.method.as_str(), entry.path()));
+        tracing::warn!(target: "watchdog", "{method} {path}: {what}");
     }
 
-    fn log(&self, took: Duration) {
-        let mut line = Vec::with_capacity(160);
-        // Writing to a Vec cannot fail.
-        let _ = match self.context.access_log.format {
-            LogFormat::Text => self.write_text(&mut line, took),
-            LogFormat::Json => self.write_json(&mut line, took),
-        };
-        line.push(b'\n');
-        write_line(&self.context.access_log.out, &line);
+    fn end(&mut self, now: Instant) {
+        let Some(entry) = &self.entry else { return };
+        let (took, context) = (now.saturating_duration_since(self.started), &self.connection.context);
+        let is_upgrade = self.status == StatusCode::SWITCHING_PROTOCOLS;
+        // A stream that was broken off is not counted, as by of-watchdog: its length says nothing.
+        if entry.is_counted && (self.size != Size::Stream || self.is_complete || is_upgrade) {
+            // An upgrade has no answer in the usual sense; of-watchdog counts it as 200.
+            let status = if is_upgrade { StatusCode::OK } else { self.status };
+            context.metrics.record(&entry.method, status, took);
+        }
+        let log = &context.access_log;
+        if log.is_on && !entry.is_probe {
+            LINE.with_borrow_mut(|line| {
+                line.clear();
+                // Writing to a Vec cannot fail.
+                let _ = match log.format {
+                    LogFormat::Text => self.write_text(line, entry, now, took),
+                    LogFormat::Json => self.write_json(line, entry, took),
+                };
+                line.push(b'\n');
+                log.out.write_line(line);
+            });
+        }
+        if let Some(permit) = &self.permit {
+            context.limit.leave(permit);
+        }
     }
 
     /// Piece by piece: `write!` would take longer than the rest of a short call.
-    fn write_text(&self, line: &mut Vec<u8>, took: Duration) -> std::io::Result<()> {
-        push_stamp(line);
-        for part in [" ", self.method.as_str(), " ", self.path(), " - ", self.status.as_str()] {
+    fn write_text(&self, line: &mut Vec<u8>, entry: &Entry, now: Instant, took: Duration) -> std::io::Result<()> {
+        push_stamp(line, now);
+        for part in [" ", entry.method.as_str(), " ", entry.path(), " - ", self.status.as_str()] {
             line.extend_from_slice(part.as_bytes());
         }
         match self.size {
@@ -176,30 +232,30 @@ impl AccessRecord {
         line.extend_from_slice(b" (");
         push_seconds(line, took, 4);
         line.extend_from_slice(b"s)");
-        if self.context.config.log_callid && self.size != Size::Stream {
-            let id = self.call_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("none");
+        if self.connection.context.config.log_callid && self.size != Size::Stream {
+            let id = entry.call_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("none");
             write!(line, " [{id}]")?;
         }
         Ok(())
     }
 
-    fn write_json(&self, line: &mut Vec<u8>, took: Duration) -> std::io::Result<()> {
+    fn write_json(&self, line: &mut Vec<u8>, entry: &Entry, took: Duration) -> std::io::Result<()> {
         write!(
             line,
             "{{\"time\":\"{:.6}\",\"level\":\"INFO\",\"message\":\"call\",\"method\":{},\"path\":{},\"status\":{},\
              \"bytes\":{},\"duration_seconds\":",
             Timestamp::now(),
-            JsonStr(self.method.as_str()),
-            JsonStr(self.path()),
+            JsonStr(entry.method.as_str()),
+            JsonStr(entry.path()),
             self.status.as_u16(),
             self.written,
         )?;
         push_seconds(line, took, 6);
         let text = |value: &Option<HeaderValue>| value.as_ref().and_then(|id| Some(id.to_str().ok()?.to_owned()));
-        if let Some(call_id) = text(&self.call_id) {
+        if let Some(call_id) = text(&entry.call_id) {
             write!(line, ",\"call_id\":{}", JsonStr(&call_id))?;
         }
-        if let Some((trace, span)) = text(&self.trace).as_deref().and_then(trace_ids) {
+        if let Some((trace, span)) = text(&entry.trace).as_deref().and_then(trace_ids) {
             write!(line, ",\"trace_id\":\"{trace}\",\"span_id\":\"{span}\"")?;
         }
         line.push(b'}');
@@ -207,31 +263,18 @@ impl AccessRecord {
     }
 }
 
-impl Drop for AccessRecord {
-    fn drop(&mut self) {
-        let took = self.started.elapsed();
-        let is_upgrade = self.status == StatusCode::SWITCHING_PROTOCOLS;
-        // A stream that was broken off is not counted, as by of-watchdog: its length says nothing.
-        if self.is_counted && (self.size != Size::Stream || self.is_complete || is_upgrade) {
-            // An upgrade has no answer in the usual sense; of-watchdog counts it as 200.
-            let status = if is_upgrade { StatusCode::OK } else { self.status };
-            self.context.metrics.record(&self.method, status, took);
-        }
-        if self.context.access_log.is_on && !self.is_probe {
-            self.log(took);
-        }
-        if let Some(permit) = &self.permit {
-            self.context.limit.leave(permit);
-        }
+impl Entry {
+    fn path(&self) -> &str {
+        self.target.as_ref().map_or("", PathAndQuery::path)
     }
 }
 
-impl fmt::Debug for AccessRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessRecord")
-            .field("method", &self.method)
-            .field("status", &self.status)
-            .finish_non_exhaustive()
+impl Drop for AccessRecord {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        // In this order: a call is logged before the next one of its connection begins.
+        self.end(now);
+        self.connection.end(self.number, now);
     }
 }
 
@@ -271,26 +314,27 @@ fn push_size(line: &mut Vec<u8>, size: Option<u64>) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Config, metrics::Metrics, server::Context, tracing::Lines};
+    use crate::{config::Config, framing, metrics::Metrics, server::Context, tracing::written};
 
     /// The log's lines of one call that was answered with `hello\n`.
     fn logged(format: &'static str, headers: &[(&str, &str)]) -> String {
-        Lines::of(|out| {
+        written(|out| {
             let config = Config::from_strings(|name| match name {
                 "log_format" => Some(format.to_owned()),
                 "suppress_lock" => Some("true".to_owned()),
                 _ => None,
             });
-            let metrics = Metrics::new(out.error_counter());
-            let context = Arc::new(ConnectionContext::new(Context::new(config.unwrap(), out, metrics, None).into()));
-            let mut request = Request::post("/a%20b?code=secret");
+            let metrics = Metrics::new(out.clone());
+            let context = Context::new(config.unwrap(), out, metrics, None);
+            let connection = Arc::new(Connection::new(Arc::new(context)));
+            let mut request = Request::post("/a%20b?code=secret").header("host", "fn");
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }
             let request = request.body(()).unwrap();
-            let marks = Marks::of(request.headers());
-            let mut record = AccessRecord::new(&context, &request, marks, Instant::now(), None);
-            record.status = StatusCode::CREATED;
+            let mut record = AccessRecord::new(&connection);
+            record.set_request(&request, framing::check(&request, false).unwrap(), true, None);
+            record.set_status(StatusCode::CREATED);
             record.set_length(Some(6));
             record.wrote(6);
         })

@@ -9,10 +9,12 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::{Context, Poll, ready},
+    task::{self, Poll, ready},
     time::Duration,
 };
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::Watcher},
@@ -24,8 +26,10 @@ use tokio::{
 };
 
 use crate::{
+    BoxError,
     access_log::AccessRecord,
     framing::{HEAD_LIMIT, HeadScanner},
+    server::Context,
 };
 
 /// A call that exceeds its limit is answered or broken off by itself. Only a client that does not take even that is cut.
@@ -46,20 +50,21 @@ pub(crate) struct Limits {
 /// Serves `stream` until one side closes it, a limit is exceeded, or the drain has begun and its last call is over.
 pub(crate) async fn serve<S, B>(
     stream: TcpStream,
+    context: Arc<Context>,
     limits: Limits,
     watcher: Watcher,
-    service: impl FnOnce(Arc<Activity>) -> S,
+    service: impl FnOnce(Arc<Connection>) -> S,
 ) where
     S: hyper::service::Service<
-            http::Request<hyper::body::Incoming>,
-            Response = http::Response<B>,
+            Request<Incoming>,
+            Response = Response<B>,
+            Error: Into<BoxError>,
             Future: Send + 'static,
         >,
-    S::Error: Into<crate::BoxError>,
-    B: http_body::Body<Data: Send, Error: Into<crate::BoxError>> + Send + 'static,
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let activity = Arc::new(Activity::new());
-    let io = TokioIo::new(Io::new(stream, Arc::clone(&activity)));
+    let connection = Arc::new(Connection::new(context));
+    let io = Io { stream, connection: Arc::clone(&connection), scanner: HeadScanner::default(), lingering: None };
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // The limits are kept here, for both protocols alike.
     builder
@@ -69,18 +74,18 @@ pub(crate) async fn serve<S, B>(
         // A client that shuts its writing side still gets its answer.
         .half_close(true);
     builder.http2().timer(TokioTimer::new()).max_header_list_size(1 << 20);
-    let connection = builder.serve_connection_with_upgrades(io, service(Arc::clone(&activity)));
+    let served = builder.serve_connection_with_upgrades(TokioIo::new(io), service(Arc::clone(&connection)));
     tokio::select! {
         biased;
         // The access log has a line for each call; a client that hangs up between two calls is no event.
-        _ = watcher.watch(connection) => {}
-        () = activity.expired(limits) => {}
+        _ = watcher.watch(served) => {}
+        () = connection.expired(limits) => {}
     }
 }
 
-/// The calls of one connection, known to its socket, its services and its timer.
-#[derive(Debug)]
-pub(crate) struct Activity {
+/// What the calls of one connection share with its socket and its timer.
+pub(crate) struct Connection {
+    pub(crate) context: Arc<Context>,
     calls: Mutex<Calls>,
     /// A call has ended since the socket was last read: a body that was read is over.
     has_call_ended: AtomicBool,
@@ -88,48 +93,57 @@ pub(crate) struct Activity {
     /// The client does not take what was written.
     is_write_blocked: AtomicBool,
     is_upgraded: AtomicBool,
-    /// Of a websocket: written when the connection closes.
-    record: Mutex<Option<Box<AccessRecord>>>,
 }
 
-#[derive(Debug)]
 struct Calls {
     next: u64,
     /// Number and begin of each call that is not over: the first one is the oldest. Of HTTP/1 there is at most one.
     open: VecDeque<(u64, Instant)>,
     last_began: Instant,
     idle_since: Instant,
+    /// Of a websocket: written when the socket closes.
+    upgraded: Option<Box<AccessRecord>>,
+    is_closed: bool,
 }
 
-/// A call whose answer is not written yet; dropping it ends the call.
-#[derive(Debug)]
-pub(crate) struct OpenCall {
-    activity: Arc<Activity>,
-    number: u64,
-}
-
-impl Activity {
-    pub(crate) fn new() -> Self {
+impl Connection {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
         let now = Instant::now();
+        let open = VecDeque::new();
+        let calls = Calls { next: 0, open, last_began: now, idle_since: now, upgraded: None, is_closed: false };
         Self {
-            calls: Mutex::new(Calls { next: 0, open: VecDeque::new(), last_began: now, idle_since: now }),
+            context,
+            calls: Mutex::new(calls),
             has_call_ended: AtomicBool::new(false),
             has_two_lengths: AtomicBool::new(false),
             is_write_blocked: AtomicBool::new(false),
             is_upgraded: AtomicBool::new(false),
-            record: Mutex::default(),
         }
     }
 
-    /// Begins a call.
-    pub(crate) fn begin(self: &Arc<Self>, now: Instant) -> OpenCall {
-        let mut calls = lock(&self.calls);
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a call, and returns its number.
+    pub(crate) fn begin(&self, now: Instant) -> u64 {
+        let mut calls = self.calls();
         let number = calls.next;
         calls.next += 1;
         calls.last_began = now;
         calls.open.push_back((number, now));
+        number
+    }
+
+    /// Ends the call `number`: its answer is written.
+    pub(crate) fn end(&self, number: u64, now: Instant) {
+        let mut calls = self.calls();
+        calls.open.retain(|(open, _)| *open != number);
+        if calls.open.is_empty() {
+            calls.idle_since = now;
+        }
         drop(calls);
-        OpenCall { activity: Arc::clone(self), number }
+        self.has_call_ended.store(true, Relaxed);
     }
 
     /// Whether a head had both Content-Length and Transfer-Encoding.
@@ -137,21 +151,24 @@ impl Activity {
         self.has_two_lengths.load(Relaxed)
     }
 
-    /// From the answer 101 on the bytes are the function's own. `record` is written when the connection closes.
+    /// From the answer 101 on the bytes are the function's own. `record` is written when the socket closes.
     pub(crate) fn upgrade(&self, record: Box<AccessRecord>) {
-        *lock(&self.record) = Some(record);
         self.is_upgraded.store(true, Relaxed);
+        let mut calls = self.calls();
+        if !calls.is_closed {
+            calls.upgraded = Some(record);
+        }
     }
 
     /// Waits until the connection had no call for `limits.idle`, or until a call is not over, its answer
     /// taken by the client, `limits.call` after it began.
-    pub(crate) async fn expired(&self, limits: Limits) {
+    async fn expired(&self, limits: Limits) {
         let or_unlimited = |limit: Duration| if limit.is_zero() { UNLIMITED } else { limit.min(UNLIMITED) };
         let (idle, call) = (or_unlimited(limits.idle), or_unlimited(limits.call).saturating_add(GRACE));
         loop {
             let now = Instant::now();
             let end = {
-                let calls = lock(&self.calls);
+                let calls = self.calls();
                 match calls.open.front() {
                     Some((_, began)) => *began + call,
                     // The function's part is done, and hyper still has some of the answer.
@@ -168,49 +185,27 @@ impl Activity {
     }
 }
 
-impl Drop for OpenCall {
-    fn drop(&mut self) {
-        let mut calls = lock(&self.activity.calls);
-        if let Some(at) = calls.open.iter().position(|(number, _)| *number == self.number) {
-            calls.open.remove(at);
-        }
-        if calls.open.is_empty() {
-            calls.idle_since = Instant::now();
-        }
-        drop(calls);
-        self.activity.has_call_ended.store(true, Relaxed);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The socket, whose heads are scanned and whose close waits for the client.
 struct Io {
     stream: TcpStream,
-    activity: Arc<Activity>,
+    connection: Arc<Connection>,
     scanner: HeadScanner,
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
 impl Io {
-    fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, scanner: HeadScanner::default(), lingering: None }
-    }
-
     fn scan(&mut self, bytes: &[u8]) {
-        if self.activity.has_call_ended.swap(false, Relaxed) && self.scanner.is_in_body() {
+        if self.connection.has_call_ended.swap(false, Relaxed) && self.scanner.is_in_body() {
             self.scanner.body_ended();
         }
-        if !self.activity.is_upgraded.load(Relaxed) && self.scanner.scan(bytes) {
-            self.activity.has_two_lengths.store(true, Relaxed);
+        if !self.connection.is_upgraded.load(Relaxed) && self.scanner.scan(bytes) {
+            self.connection.has_two_lengths.store(true, Relaxed);
         }
     }
 }
 
 impl AsyncRead for Io {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut task::Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
@@ -220,21 +215,21 @@ impl AsyncRead for Io {
 }
 
 impl AsyncWrite for Io {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut task::Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
-        this.activity.is_write_blocked.store(written.is_pending(), Relaxed);
+        this.connection.is_write_blocked.store(written.is_pending(), Relaxed);
         written
     }
 
     fn poll_write_vectored(
         self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
-        this.activity.is_write_blocked.store(written.is_pending(), Relaxed);
+        this.connection.is_write_blocked.store(written.is_pending(), Relaxed);
         written
     }
 
@@ -242,12 +237,12 @@ impl AsyncWrite for Io {
         self.stream.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
     /// Closes the writing side, then reads and forgets until the client has closed its own, for a moment.
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.lingering.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
@@ -270,58 +265,70 @@ impl AsyncWrite for Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
-        drop(lock(&self.activity.record).take());
+        let mut calls = self.connection.calls();
+        calls.is_closed = true;
+        let upgraded = calls.upgraded.take();
+        drop(calls);
+        // Ends its call, for which it needs the lock.
+        drop(upgraded);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Config, metrics::Metrics, tracing::LogWriter};
 
     const LIMITS: Limits = Limits { idle: Duration::from_secs(30), call: Duration::from_secs(10) };
 
-    /// When the connection of `activity` expires, from now on.
-    async fn expires(activity: &Activity, limits: Limits) -> Option<Duration> {
+    fn connection() -> Arc<Connection> {
+        let config = Config::from_strings(|_| None).unwrap();
+        let out = LogWriter::default();
+        Arc::new(Connection::new(Arc::new(Context::new(config, out.clone(), Metrics::new(out), None))))
+    }
+
+    /// When `connection` expires, from now on.
+    async fn expires(connection: &Connection, limits: Limits) -> Option<Duration> {
         let begin = Instant::now();
-        let expired = tokio::time::timeout(Duration::from_secs(3600), activity.expired(limits)).await;
+        let expired = tokio::time::timeout(Duration::from_secs(3600), connection.expired(limits)).await;
         expired.ok().map(|()| begin.elapsed())
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_without_calls_expires() {
-        let activity = Arc::new(Activity::new());
+        let connection = connection();
         tokio::time::advance(Duration::from_secs(10)).await;
-        drop(activity.begin(Instant::now()));
-        assert_eq!(expires(&activity, LIMITS).await, Some(LIMITS.idle));
+        connection.end(connection.begin(Instant::now()), Instant::now());
+        assert_eq!(expires(&connection, LIMITS).await, Some(LIMITS.idle));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_is_not_over_in_time_expires_its_connection() {
-        let activity = Arc::new(Activity::new());
+        let connection = connection();
         let waiting = tokio::spawn({
-            let activity = Arc::clone(&activity);
-            async move { expires(&activity, LIMITS).await }
+            let connection = Arc::clone(&connection);
+            async move { expires(&connection, LIMITS).await }
         });
         tokio::time::sleep(Duration::from_secs(25)).await;
-        let oldest = activity.begin(Instant::now());
-        let _later = activity.begin(Instant::now() + Duration::from_secs(5));
+        let oldest = connection.begin(Instant::now());
+        connection.begin(Instant::now() + Duration::from_secs(5));
         assert_eq!(waiting.await.unwrap(), Some(Duration::from_secs(25) + LIMITS.call + GRACE));
-        drop(oldest);
+        connection.end(oldest, Instant::now());
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_is_not_taken_expires_its_connection() {
-        let activity = Arc::new(Activity::new());
-        let call = activity.begin(Instant::now());
+        let connection = connection();
+        let call = connection.begin(Instant::now());
         tokio::time::advance(Duration::from_secs(4)).await;
-        drop(call);
-        activity.is_write_blocked.store(true, Relaxed);
-        assert_eq!(expires(&activity, LIMITS).await, Some(LIMITS.call + GRACE - Duration::from_secs(4)));
+        connection.end(call, Instant::now());
+        connection.is_write_blocked.store(true, Relaxed);
+        assert_eq!(expires(&connection, LIMITS).await, Some(LIMITS.call + GRACE - Duration::from_secs(4)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn zero_is_no_limit() {
-        let activity = Arc::new(Activity::new());
-        assert_eq!(expires(&activity, Limits { idle: Duration::ZERO, ..LIMITS }).await, None);
+        let connection = connection();
+        assert_eq!(expires(&connection, Limits { idle: Duration::ZERO, ..LIMITS }).await, None);
     }
 }

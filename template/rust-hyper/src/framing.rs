@@ -1,76 +1,111 @@
 //! Messages that could be read in two ways. hyper refuses most of them; here are those that it takes.
 
-use http::{HeaderMap, Method, Request, StatusCode, Version, header, uri::Authority};
+use std::mem;
+
+use http::{Method, Request, StatusCode, Uri, Version, uri::Authority};
+
+use crate::headers::HOP_BY_HOP;
 
 /// Bytes that a request's head may have, as for of-watchdog.
 pub(crate) const HEAD_LIMIT: usize = (1 << 20) + 4096;
 
-/// Looks at a request's head, as hyper has parsed it. `has_two_lengths`: the head had Content-Length beside
-/// Transfer-Encoding, see [`HeadScanner`].
+/// Which of the fields that matter here a request has.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Marks {
+    pub(crate) hop_by_hop: bool,
+    /// Fields by which a stream may be asked for.
+    pub(crate) stream: bool,
+    pub(crate) timeout: bool,
+    pub(crate) call_id: bool,
+    pub(crate) agent: bool,
+}
+
+/// Looks at a request's head, as hyper has parsed it, in one pass: a look-up for each field would cost a short call more
+/// than its answer. `has_two_lengths`: the head had Content-Length beside Transfer-Encoding, see [`HeadScanner`].
 ///
 /// # Errors
 /// The status of the refusal, after which the connection is closed.
-pub(crate) fn check<B>(request: &Request<B>, has_two_lengths: impl FnOnce() -> bool) -> Result<(), StatusCode> {
-    if request.version() > Version::HTTP_11 {
-        // In HTTP/2 a body ends with its stream, and h2 checks the pseudo-header fields.
-        return Ok(());
+pub(crate) fn check<B>(request: &Request<B>, has_two_lengths: bool) -> Result<Marks, StatusCode> {
+    let mut marks = Marks::default();
+    let (mut size, mut hosts, mut encodings) = (0, 0, 0);
+    let (mut is_host_good, mut is_chunked, mut is_expected) = (true, true, true);
+    for (name, value) in request.headers() {
+        let value = value.as_bytes();
+        size += name.as_str().len() + value.len() + 4;
+        match name.as_str() {
+            "host" => {
+                hosts += 1;
+                is_host_good = is_host(value);
+            }
+            "transfer-encoding" => {
+                encodings += 1;
+                is_chunked = value.eq_ignore_ascii_case(b"chunked");
+            }
+            "expect" => is_expected &= value.eq_ignore_ascii_case(b"100-continue"),
+            "accept" => marks.stream = true,
+            "upgrade" => (marks.stream, marks.hop_by_hop) = (true, true),
+            "x-timeout" => marks.timeout = true,
+            "x-call-id" => marks.call_id = true,
+            "user-agent" => marks.agent = true,
+            name => marks.hop_by_hop |= HOP_BY_HOP.contains(&name),
+        }
     }
-    if *request.method() == Method::CONNECT {
-        return Err(StatusCode::METHOD_NOT_ALLOWED);
-    }
-    let headers = request.headers();
-    // RFC 9112, section 3.2: exactly one Host. Most requests have no field twice, which is known without a look-up.
-    match headers.get(header::HOST) {
-        Some(_) if headers.len() > headers.keys_len() && headers.get_all(header::HOST).iter().count() > 1 => {
+    // In HTTP/2 a body ends with its stream, and h2 checks the pseudo-header fields.
+    if request.version() <= Version::HTTP_11 {
+        if *request.method() == Method::CONNECT {
+            return Err(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        // RFC 9112, section 3.2: exactly one Host.
+        let is_old = request.version() < Version::HTTP_11;
+        if !(hosts == 1 && is_host_good || hosts == 0 && is_old) || !has_path(request.uri()) {
             return Err(StatusCode::BAD_REQUEST);
         }
-        Some(host) if is_host(host.as_bytes()) => {}
-        None if request.version() < Version::HTTP_11 => {}
-        _ => return Err(StatusCode::BAD_REQUEST),
+        // hyper limits what it buffers, and a head that comes in one piece may be twice as large.
+        if size > HEAD_LIMIT {
+            return Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        }
+        // RFC 9112, section 6.1: a server may refuse both, and has to close the connection in any case.
+        if encodings > 0 && has_two_lengths {
+            return Err(StatusCode::BAD_REQUEST);
+        }
+        if encodings > 1 || !is_chunked {
+            return Err(StatusCode::NOT_IMPLEMENTED);
+        }
     }
-    // hyper limits what it buffers, and a head that comes in one piece may be twice as large.
-    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if size > HEAD_LIMIT {
-        return Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    if !is_expected {
+        return Err(StatusCode::EXPECTATION_FAILED);
     }
-    // A target without a path is that of CONNECT (RFC 9112, section 3.2.3).
-    let uri = request.uri();
-    if uri.scheme().is_none() && uri.authority().is_some() {
-        return Err(StatusCode::BAD_REQUEST);
-    }
-    if let Some(scheme) = uri.scheme_str()
-        && !["http", "https"].contains(&scheme)
-    {
-        return Err(StatusCode::BAD_REQUEST);
-    }
-    if !has_whole_escapes(uri.path()) {
-        return Err(StatusCode::BAD_REQUEST);
-    }
-    check_encoding(headers, has_two_lengths)
+    Ok(marks)
 }
 
-/// Whether each `%` of a path begins an escape of two digits (RFC 3986, section 2.1): what decodes the path next may read
-/// a broken one in its own way.
-fn has_whole_escapes(path: &str) -> bool {
-    path.split('%').skip(1).all(|rest| rest.len() >= 2 && rest.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit))
+/// Whether a target is a path, `*`, or a URL of HTTP. One without a path is that of CONNECT (RFC 9112, section 3.2.3).
+/// Each `%` of the path begins an escape of two digits (RFC 3986, section 2.1): what decodes the path next may read a
+/// broken one in its own way.
+fn has_path(uri: &Uri) -> bool {
+    let is_http = match uri.scheme_str() {
+        Some(scheme) => ["http", "https"].contains(&scheme),
+        None => uri.authority().is_none(),
+    };
+    let path = uri.path().as_bytes();
+    let is_escape = |at: usize| path.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    is_http && memchr::memchr_iter(b'%', path).all(is_escape)
 }
 
-fn check_encoding(headers: &HeaderMap, has_two_lengths: impl FnOnce() -> bool) -> Result<(), StatusCode> {
-    let Some(encoding) = headers.get(header::TRANSFER_ENCODING) else { return Ok(()) };
-    // RFC 9112, section 6.1: a server may refuse both, and has to close the connection in any case.
-    if has_two_lengths() {
-        return Err(StatusCode::BAD_REQUEST);
+/// Bytes of names and IPv4 addresses.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        plain[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'.' | b'-' | b'_');
+        byte += 1;
     }
-    let is_one = headers.get_all(header::TRANSFER_ENCODING).iter().count() == 1;
-    let is_chunked = is_one && encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    if is_chunked { Ok(()) } else { Err(StatusCode::NOT_IMPLEMENTED) }
-}
+    plain
+};
 
 /// Whether `host` is `uri-host [ ":" port ]` (RFC 9110, section 7.2), and not empty.
 fn is_host(host: &[u8]) -> bool {
     // Names and IPv4 addresses, which is nearly all there is, without a parser.
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    let plain = host.iter().take_while(|byte| is_plain(byte)).count();
+    let plain = host.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(host.len());
     let (name, port) = if plain > 0 && host.get(plain).is_none_or(|&next| next == b':') {
         host.split_at(plain)
     } else {
@@ -123,43 +158,52 @@ impl HeadScanner {
     }
 
     /// Looks at bytes that were read. `true` if a head has both lengths.
-    pub(crate) fn scan(&mut self, mut bytes: &[u8]) -> bool {
-        while self.state == State::Head && !bytes.is_empty() {
-            let end = memchr::memchr(b'\n', bytes);
-            let part = &bytes[..end.unwrap_or(bytes.len())];
-            let kept = part.len().min(LONGEST - self.length.min(LONGEST));
-            if kept > 0 {
-                self.line[self.length..self.length + kept].copy_from_slice(&part[..kept]);
+    pub(crate) fn scan(&mut self, bytes: &[u8]) -> bool {
+        let mut begin = 0;
+        for end in memchr::memchr_iter(b'\n', bytes) {
+            if self.state != State::Head {
+                return false;
             }
-            self.length += part.len();
-            let Some(end) = end else { break };
-            if self.line_ended() {
+            let line = &bytes[mem::replace(&mut begin, end + 1)..end];
+            let has_both = match mem::take(&mut self.length) {
+                0 => self.line_ended(line),
+                kept => {
+                    self.length = kept;
+                    self.keep(line);
+                    let (line, length) = (self.line, mem::take(&mut self.length));
+                    self.line_ended(&line[..length])
+                }
+            };
+            if has_both {
                 return true;
             }
-            bytes = &bytes[end + 1..];
         }
+        self.keep(&bytes[begin..]);
         false
     }
 
-    fn line_ended(&mut self) -> bool {
-        let line = &self.line[..self.length.min(LONGEST)];
-        let is_empty = matches!(line, b"" | b"\r");
+    /// Keeps what matters of the beginning of a line.
+    fn keep(&mut self, part: &[u8]) {
+        let kept = part.len().min(LONGEST - self.length);
+        self.line[self.length..self.length + kept].copy_from_slice(&part[..kept]);
+        self.length += kept;
+    }
+
+    fn line_ended(&mut self, line: &[u8]) -> bool {
         let is_field = |name: &[u8]| line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name);
-        match line.first() {
-            Some(b'c' | b'C') => self.has_length |= is_field(CONTENT_LENGTH),
-            Some(b't' | b'T') => self.has_encoding |= is_field(TRANSFER_ENCODING),
-            Some(b'P') if line.starts_with(b"PRI * HTTP/2.0") => self.state = State::Http2,
+        match line {
+            [b'c' | b'C', ..] => self.has_length |= is_field(CONTENT_LENGTH),
+            [b't' | b'T', ..] => self.has_encoding |= is_field(TRANSFER_ENCODING),
+            [b'P', ..] if line.starts_with(b"PRI * HTTP/2.0") => self.state = State::Http2,
+            b"" | b"\r" => {
+                if self.has_length || self.has_encoding {
+                    self.state = State::Body;
+                }
+                (self.has_length, self.has_encoding) = (false, false);
+            }
             _ => {}
         }
-        self.length = 0;
-        let has_both = self.has_length && self.has_encoding;
-        if is_empty {
-            if self.has_length || self.has_encoding {
-                self.state = State::Body;
-            }
-            (self.has_length, self.has_encoding) = (false, false);
-        }
-        has_both
+        self.has_length && self.has_encoding
     }
 }
 
@@ -212,7 +256,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        check(&request.body(()).unwrap(), || false)
+        check(&request.body(()).unwrap(), false).map(drop)
     }
 
     #[test]

@@ -7,8 +7,10 @@ use http::{
 };
 use hyper::ext::ReasonPhrase;
 
+use crate::framing::Marks;
+
 /// Fields that are of one connection, and not of the message.
-const HOP_BY_HOP: [&str; 8] = [
+pub(crate) const HOP_BY_HOP: [&str; 8] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -21,39 +23,6 @@ const HOP_BY_HOP: [&str; 8] = [
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(&name.as_str())
-}
-
-/// Which of the fields that matter here a request has: found in one pass, where a look-up for each would cost a short
-/// call more than its answer.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Marks {
-    hop_by_hop: bool,
-    pub(crate) expect: bool,
-    /// Fields by which a stream may be asked for.
-    pub(crate) stream: bool,
-    pub(crate) timeout: bool,
-    pub(crate) call_id: bool,
-    pub(crate) agent: bool,
-}
-
-impl Marks {
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let mut marks = Self::default();
-        for name in headers.keys() {
-            match name.as_str() {
-                "accept" => marks.stream = true,
-                "expect" => marks.expect = true,
-                "x-timeout" => marks.timeout = true,
-                "x-call-id" => marks.call_id = true,
-                "user-agent" => marks.agent = true,
-                other => {
-                    marks.hop_by_hop |= HOP_BY_HOP.contains(&other);
-                    marks.stream |= other == "upgrade";
-                }
-            }
-        }
-        marks
-    }
 }
 
 /// Removes the connection's own fields and those that `Connection` names. An upgrade keeps its two.
@@ -155,8 +124,7 @@ mod tests {
     use super::*;
 
     fn prepared(request: &mut Request<()>) {
-        let marks = Marks::of(request.headers());
-        prepare_request(request, marks);
+        prepare_request(request, Marks { hop_by_hop: true, ..Marks::default() });
     }
 
     #[test]

@@ -37,6 +37,8 @@ mod limit;
 mod lock;
 mod metrics;
 mod metrics_server;
+#[cfg(feature = "otel")]
+mod otel;
 mod process;
 mod response;
 mod server;

@@ -8,7 +8,8 @@ use std::{
 use http::{Method, StatusCode};
 use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder as _, SharedString};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use tracing_appender::non_blocking::ErrorCounter;
+
+use crate::tracing::LogWriter;
 
 /// The buckets of Go's client library, in seconds.
 const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -24,7 +25,7 @@ pub(crate) struct Metrics {
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
     process: metrics_process::Collector,
-    dropped: ErrorCounter,
+    log: LogWriter,
     /// The first series that calls asked for. A list that only grows is read without a lock; looking a metric up by its
     /// labels costs more than the rest of a short call.
     calls: [OnceLock<Series>; 32],
@@ -39,8 +40,8 @@ struct Series {
 }
 
 impl Metrics {
-    /// `dropped` counts the lines of the log that found no room.
-    pub(crate) fn new(dropped: ErrorCounter) -> Self {
+    /// `log` knows how many lines found no room.
+    pub(crate) fn new(log: LogWriter) -> Self {
         let builder = PrometheusBuilder::new();
         // Fails only without buckets.
         let builder = builder.set_buckets(&BUCKETS).unwrap_or_else(|_| PrometheusBuilder::new());
@@ -49,7 +50,7 @@ impl Metrics {
             handle: recorder.handle(),
             recorder: Arc::new(recorder),
             process: metrics_process::Collector::default(),
-            dropped,
+            log,
             calls: Default::default(),
         };
         metrics::with_local_recorder(&*metrics.recorder, || {
@@ -110,7 +111,7 @@ impl Metrics {
         metrics::with_local_recorder(&*self.recorder, || {
             self.process.collect();
             metrics::gauge!(IN_FLIGHT).set(in_flight as f64);
-            metrics::counter!(DROPPED).absolute(self.dropped.dropped_lines() as u64);
+            metrics::counter!(DROPPED).absolute(self.log.dropped());
         });
         self.handle.render()
     }

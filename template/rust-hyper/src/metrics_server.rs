@@ -8,12 +8,13 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::task::JoinSet;
 
 use crate::{
+    access_log::AccessRecord,
     body::Body,
     connection::{self, Limits},
     framing,
     response::{ResponseBody, own},
     server::{Context, Listener},
-    service::closing,
+    service::{finish, refuse},
 };
 
 /// How long a scraper's connection may be idle, as of-watchdog has it, and how long an answer may take.
@@ -26,16 +27,14 @@ pub(crate) async fn serve(listener: Listener, context: Arc<Context>) {
     loop {
         let stream = listener.accept().await;
         while connections.try_join_next().is_some() {}
-        let context = Arc::clone(&context);
-        connections.spawn(connection::serve(stream, LIMITS, graceful.watcher(), |activity| {
+        connections.spawn(connection::serve(stream, Arc::clone(&context), LIMITS, graceful.watcher(), |connection| {
             service_fn(move |request: Request<Incoming>| {
-                let call = activity.begin(tokio::time::Instant::now());
-                let mut response = match framing::check(&request, || activity.has_two_lengths()) {
-                    Ok(()) => answer(&context, &request),
-                    Err(status) => closing(own(status, None, "")),
+                let mut record = AccessRecord::new(&connection);
+                let response = match framing::check(&request, connection.has_two_lengths()) {
+                    Ok(_) => answer(&connection.context, &request),
+                    Err(status) => refuse(status, &mut record),
                 };
-                response.body_mut().set_call(call);
-                ready(Ok::<_, Infallible>(response))
+                ready(Ok::<_, Infallible>(finish(response, request.version(), record)))
             })
         }));
     }

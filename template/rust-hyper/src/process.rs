@@ -15,14 +15,17 @@ use std::{
 use rustix::process::{Pid, WaitOptions, waitpid};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{Dispatch, dispatcher, error, warn};
-use tracing_appender::non_blocking::NonBlocking;
+#[cfg(feature = "otel")]
+use tracing_subscriber::filter::LevelFilter;
 
+#[cfg(feature = "otel")]
+use crate::otel::{self, Otel};
 use crate::{
     BoxError, Config, IntoFunction, Watchdog,
     invocation::with_causes,
     lock,
     server::Context,
-    tracing::{subscriber, writer},
+    tracing::{LogWriter, log_writer, subscriber},
 };
 
 /// Wrong configuration, `EX_USAGE`.
@@ -59,15 +62,26 @@ where
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
-    let (out, guard) = writer(io::stderr());
+    let (out, guard) = log_writer(io::stderr());
     // Fails only where the process has one already, and then that one was the author's wish.
     let _ = tracing_log::LogTracer::init();
-    let log = subscriber(out.clone(), config.log_format, config.filter.clone());
+    #[cfg(not(feature = "otel"))]
+    let (filter, spans) = (config.filter.clone(), tracing_subscriber::layer::Identity::new());
+    #[cfg(feature = "otel")]
+    let filter = config.filter.clone().with_target(otel::TARGET, LevelFilter::OFF);
+    #[cfg(feature = "otel")]
+    let (spans, otel) = match otel::start(&config, runtime.handle()) {
+        Ok(started) => started,
+        Err(error) => return fail(&*error, MISCONFIGURED),
+    };
+    let log = subscriber(out.clone(), config.log_format, filter, spans);
     log_panics(log.clone());
     let scope = dispatcher::set_default(&log);
     // A panic of the constructor was logged by the hook. It ends the process like an error.
     let start = AssertUnwindSafe(|| runtime.block_on(start(handler, config, out, log)));
     let result = panic::catch_unwind(start).unwrap_or_else(|_| Err("the handler's constructor panicked".into()));
+    #[cfg(feature = "otel")]
+    otel.inspect(Otel::shutdown);
     drop(scope);
     // What was logged before comes before the message of the end.
     drop(guard);
@@ -81,7 +95,7 @@ where
     code
 }
 
-async fn start<H, R, F, M>(handler: H, config: Config, out: NonBlocking, log: Dispatch) -> Result<(), BoxError>
+async fn start<H, R, F, M>(handler: H, config: Config, out: LogWriter, log: Dispatch) -> Result<(), BoxError>
 where
     H: FnOnce() -> R,
     R: Future<Output = Result<F, BoxError>>,
@@ -100,7 +114,7 @@ where
     if std::process::id() == 1 {
         tokio::spawn(reap_orphans());
     }
-    let metrics = crate::metrics::Metrics::new(out.error_counter());
+    let metrics = crate::metrics::Metrics::new(out.clone());
     // Fails only where the process has one already, and then that one was the author's wish.
     let _ = metrics::set_global_recorder(metrics.recorder());
 

@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
-use crate::{BoxError, access_log::AccessRecord, connection::OpenCall};
+use crate::{BoxError, access_log::AccessRecord};
 
 pin_project! {
     /// What hyper writes.
@@ -22,9 +22,8 @@ pin_project! {
         // What is to come of a length that the function has announced for a body that does not know its own.
         announced: Option<u64>,
         deadline: Deadline,
-        // Dropped with the body, that is when all is written: in this order, a call is logged before the next one begins.
+        // Dropped with the body, that is when all is written.
         record: Option<Box<AccessRecord>>,
-        call: Option<OpenCall>,
     }
 }
 
@@ -36,44 +35,41 @@ pin_project! {
     }
 }
 
-/// When the answer has to be over. The timer is only made for a body that has to be waited for.
-struct Deadline {
+/// When a call has to be over, its answer included. The timer is only made for one that has to be waited for.
+pub(crate) struct Deadline {
     at: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Deadline {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// `None`: never.
+    pub(crate) fn new(at: Option<Instant>) -> Self {
+        Self { at, timer: None }
+    }
+
+    /// Ready when it is over.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at else { return Poll::Pending };
         self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at))).as_mut().poll(cx)
     }
 }
 
 impl<B> ResponseBody<B> {
-    fn with_source(source: Source<B>, announced: Option<u64>, deadline: Option<Instant>) -> Self {
-        Self { source, announced, deadline: Deadline { at: deadline, timer: None }, record: None, call: None }
-    }
-
     /// All of a body.
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = Some(bytes.into()).filter(|bytes| !bytes.is_empty());
-        Self::with_source(Source::Bytes { bytes }, None, None)
+        Self { source: Source::Bytes { bytes }, announced: None, deadline: Deadline::new(None), record: None }
     }
 
     /// The function's body, broken off at `deadline`, or when it is not as long as `announced`: a client can tell then
     /// that it is not whole.
-    pub(crate) fn of_function(body: B, announced: Option<u64>, deadline: Option<Instant>) -> Self {
-        Self::with_source(Source::Function { body }, announced, deadline)
+    pub(crate) fn of_function(body: B, announced: Option<u64>, deadline: Deadline) -> Self {
+        Self { source: Source::Function { body }, announced, deadline, record: None }
     }
 
-    /// Keeps `record` until the answer is written.
+    /// Keeps the call open until the answer is written.
     pub(crate) fn set_record(&mut self, record: Box<AccessRecord>) {
         self.record = Some(record);
-    }
-
-    /// Keeps `call` open until the answer is written.
-    pub(crate) fn set_call(&mut self, call: OpenCall) {
-        self.call = Some(call);
     }
 }
 

@@ -5,7 +5,6 @@ use std::{
     future::Future,
     io::{self, ErrorKind},
     net::SocketAddr,
-    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,7 +18,6 @@ use tokio::{
     task::JoinSet,
 };
 use tracing::{info, warn};
-use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
 use crate::{
     Config, Function, IntoFunction,
@@ -32,7 +30,7 @@ use crate::{
     metrics::Metrics,
     metrics_server,
     service::Service,
-    tracing::writer,
+    tracing::{LogGuard, LogWriter, log_writer},
 };
 
 /// How often samples of histograms are sorted into their buckets.
@@ -51,7 +49,7 @@ pub(crate) struct Context {
 
 impl Context {
     /// Lines of the access log go to `out`.
-    pub(crate) fn new(config: Config, out: NonBlocking, metrics: Metrics, auth: Option<Auth>) -> Self {
+    pub(crate) fn new(config: Config, out: LogWriter, metrics: Metrics, auth: Option<Auth>) -> Self {
         let is_on = config.filter.would_enable("access_log", &tracing::Level::INFO);
         Self {
             limit: ConcurrencyLimit::new(config.max_inflight),
@@ -71,24 +69,6 @@ impl Context {
     /// Whether calls should be sent here.
     pub(crate) fn is_up(&self) -> bool {
         !self.is_draining() && self.lock.is_present()
-    }
-}
-
-/// The context as the calls of one connection share it. They count references to this, and not in the one place where all
-/// cores would.
-pub(crate) struct ConnectionContext(Arc<Context>);
-
-impl ConnectionContext {
-    pub(crate) fn new(context: Arc<Context>) -> Self {
-        Self(context)
-    }
-}
-
-impl Deref for ConnectionContext {
-    type Target = Context;
-
-    fn deref(&self) -> &Context {
-        &self.0
     }
 }
 
@@ -116,7 +96,7 @@ pub struct Watchdog {
     metrics: Option<Listener>,
     context: Arc<Context>,
     /// Writes what is left of the access log.
-    writing: Option<WorkerGuard>,
+    writing: Option<LogGuard>,
 }
 
 impl fmt::Debug for Watchdog {
@@ -135,9 +115,9 @@ impl Watchdog {
     /// # Errors
     /// A port is taken, or this user may not take it.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
-        let (out, guard) = writer(io::stderr());
+        let (out, guard) = log_writer(io::stderr());
         let auth = Self::auth(&config).await;
-        let metrics = Metrics::new(out.error_counter());
+        let metrics = Metrics::new(out.clone());
         let mut watchdog = Self::bind_with(config, |config| Context::new(config, out, metrics, auth))?;
         watchdog.writing = Some(guard);
         Ok(watchdog)
@@ -281,12 +261,9 @@ impl<F: Function> Connections<F> {
             let stream = self.listener.accept().await;
             // The finished ones are taken out, or the set would grow with every connection there ever was.
             while self.tasks.try_join_next().is_some() {}
-            let (context, function) = (ConnectionContext::new(Arc::clone(&self.context)), self.function.clone());
-            self.tasks.spawn(connection::serve(stream, limits, self.graceful.watcher(), |activity| Service {
-                context: Arc::new(context),
-                activity,
-                function,
-            }));
+            let (context, function) = (Arc::clone(&self.context), self.function.clone());
+            let service = |connection| Service { connection, function };
+            self.tasks.spawn(connection::serve(stream, context, limits, self.graceful.watcher(), service));
         }
     }
 }

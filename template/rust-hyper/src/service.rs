@@ -1,185 +1,168 @@
 //! The service that hyper calls: refusals, the watchdog's own endpoints, the limit, function auth, then the function.
 
+use std::{future::ready, sync::Arc};
+
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
-use std::sync::Arc;
-
+#[cfg(not(feature = "otel"))]
+use crate::invocation::invoke;
+#[cfg(feature = "otel")]
+use crate::otel::invoke;
 use crate::{
     Function,
     access_log::AccessRecord,
     auth::Denied,
     background::Uncancelled,
-    body::Body,
-    connection::{Activity, OpenCall},
-    framing,
-    headers::{Marks, prepare_request},
-    invocation::Invocation,
+    body::{Body, Progress},
+    connection::Connection,
+    framing::{self, Marks},
+    headers::prepare_request,
     response::{ResponseBody, own},
-    server::ConnectionContext,
+    server::Context,
 };
 
 pub(crate) const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 pub(crate) const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
 const AUTH_SECONDS: HeaderName = HeaderName::from_static("x-auth-seconds");
+const TEXT: &str = "text/plain; charset=utf-8";
 
-type Answer<B> = Uncancelled<Response<ResponseBody<B>>>;
+type Answer<B> = Response<ResponseBody<B>>;
 
 /// Answers the requests of one connection.
 pub(crate) struct Service<F> {
-    pub(crate) context: Arc<ConnectionContext>,
-    pub(crate) activity: Arc<Activity>,
+    pub(crate) connection: Arc<Connection>,
     pub(crate) function: F,
 }
 
 impl<F: Function> hyper::service::Service<Request<Incoming>> for Service<F> {
-    type Response = Response<ResponseBody<F::Body>>;
+    type Response = Answer<F::Body>;
     type Error = std::convert::Infallible;
-    type Future = Answer<F::Body>;
+    type Future = Uncancelled<Answer<F::Body>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let started = Instant::now();
-        let call = self.activity.begin(started);
-        let marks = Marks::of(request.headers());
-        if let Some(response) = self.refusal(&request, marks) {
-            return self.own(response, call);
-        }
-        prepare_request(&mut request, marks);
-        match endpoint(request.uri().path()) {
-            Some(_) if request.method() != Method::GET => self.own(own(StatusCode::METHOD_NOT_ALLOWED, None, ""), call),
-            Some(_) if !self.context.is_up() => self.own(own(StatusCode::SERVICE_UNAVAILABLE, None, ""), call),
-            Some(Endpoint::Health) => self.own(own(StatusCode::OK, Some("text/plain; charset=utf-8"), "OK"), call),
-            Some(Endpoint::Ready) => self.ready(request, marks, started, call),
-            None => self.limited(request, marks, started, call),
-        }
-    }
-}
-
-impl<F: Function> Service<F> {
-    /// What no function is called with: an ambiguous message, a proxy's, one for the server as a whole, or one with an
-    /// expectation other than 100-continue.
-    fn refusal(&self, request: &Request<Incoming>, marks: Marks) -> Option<Response<ResponseBody<F::Body>>> {
-        if let Err(status) = framing::check(request, || self.activity.has_two_lengths()) {
-            return Some(closing(own(status, None, "")));
-        }
-        let is_continue = |expected: &HeaderValue| expected.as_bytes().eq_ignore_ascii_case(b"100-continue");
-        match (request.method(), request.uri().path()) {
-            (&Method::OPTIONS, "*") => Some(own(StatusCode::OK, None, "")),
-            (_, "*") => Some(closing(own(StatusCode::BAD_REQUEST, None, ""))),
-            _ if marks.expect && !request.headers().get_all(header::EXPECT).iter().all(is_continue) => {
-                Some(closing(own(StatusCode::EXPECTATION_FAILED, None, "")))
+        let mut record = AccessRecord::new(&self.connection);
+        let (context, version) = (&self.connection.context, request.version());
+        let (route, marks) = match framing::check(&request, self.connection.has_two_lengths()) {
+            Ok(marks) => (route(&mut request, context, marks, &mut record), marks),
+            Err(status) => (Route::Answered(refuse(status, &mut record)), Marks::default()),
+        };
+        let (head, body) = request.into_parts();
+        let (body, progress) = match route {
+            Route::Answered(response) => {
+                // hyper learns that nothing reads the body before it writes the answer.
+                drop(body);
+                return Uncancelled::new(ready(finish(response, version, record)));
             }
-            _ => None,
-        }
-    }
-
-    /// An answer that is there already.
-    fn own(&self, mut response: Response<ResponseBody<F::Body>>, call: OpenCall) -> Answer<F::Body> {
-        if self.context.is_draining() {
-            response = closing(response);
-        }
-        response.body_mut().set_call(call);
-        Uncancelled::new(std::future::ready(response))
-    }
-
-    fn invocation(&self, marks: Marks, call: OpenCall) -> Invocation<F> {
-        let (context, activity) = (Arc::clone(&self.context), Arc::clone(&self.activity));
-        Invocation { context, activity, function: self.function.clone(), marks, call }
-    }
-
-    fn ready(&self, request: Request<Incoming>, marks: Marks, started: Instant, call: OpenCall) -> Answer<F::Body> {
-        if self.context.limit.is_full() {
-            return self.own(own(StatusCode::TOO_MANY_REQUESTS, None, ""), call);
-        }
-        let Some(path) = self.context.config.ready_path.clone() else {
-            return self.own(own(StatusCode::OK, None, ""), call);
+            Route::Ready => (Body::empty(), Progress::default()),
+            Route::Function => Body::incoming(body, context.config.read_limit()),
         };
-        // The function is asked with the headers of the probe, and without its body.
-        let (mut head, _) = request.into_parts();
-        head.uri = Uri::from(path);
-        head.headers.remove(header::CONTENT_LENGTH);
-        head.headers.remove(header::TRANSFER_ENCODING);
-        let request = Request::from_parts(head, Body::empty());
-        let record = AccessRecord::new(&self.context, &request, marks, started, None).uncounted();
-        Uncancelled::new(self.invocation(marks, call).run(request, Default::default(), record))
-    }
-
-    fn limited(
-        &self,
-        mut request: Request<Incoming>,
-        marks: Marks,
-        started: Instant,
-        call: OpenCall,
-    ) -> Answer<F::Body> {
-        let context = &self.context;
-        if !marks.call_id {
-            request.headers_mut().insert(CALL_ID, new_call_id());
-        }
-        let permit = context.limit.enter();
-        let is_in = permit.is_some();
-        let mut record = AccessRecord::new(context, &request, marks, started, permit);
-        if !is_in {
-            // Refused only where there is a limit.
-            let limit = context.limit.limit().map_or(0, usize::from);
-            let body = format!("Concurrent request limit exceeded. Max concurrent requests: {limit}\n");
-            record.status = StatusCode::TOO_MANY_REQUESTS;
-            record.set_length(Some(body.len() as u64));
-            let mut response = own(record.status, Some("text/plain"), body);
-            response.headers_mut().insert(INTERNAL, HeaderValue::from_static("faas-middleware"));
-            response.body_mut().set_record(record);
-            return self.own(response, call);
-        }
-        let invocation = self.invocation(marks, call);
-        let read_timeout = context.config.read_limit();
-        let with_body = move |request: Request<Incoming>| {
-            let (head, body) = request.into_parts();
-            let (body, progress) = Body::incoming(body, read_timeout);
-            (Request::from_parts(head, body), progress)
-        };
-        if context.auth.is_none() {
-            let (request, progress) = with_body(request);
-            return Uncancelled::new(invocation.run(request, progress, record));
-        }
+        let (mut request, function) = (Request::from_parts(head, body), self.function.clone());
         Uncancelled::new(async move {
-            if let Some(auth) = &invocation.context.auth {
-                if let Err(denied) = auth.check(request.headers()).await {
-                    let mut response = deny(denied, record);
-                    if invocation.context.is_draining() {
-                        response = closing(response);
-                    }
-                    response.body_mut().set_call(invocation.call);
-                    return response;
-                }
-                if let Ok(seconds) = HeaderValue::try_from(format!("{:.6}", started.elapsed().as_secs_f64())) {
-                    request.headers_mut().insert(AUTH_SECONDS, seconds);
-                }
-            }
-            let (request, progress) = with_body(request);
-            invocation.run(request, progress, record).await
+            let response = match authorize(&mut request, &mut record).await {
+                Ok(()) => invoke(function, request, progress, marks, &mut record).await,
+                Err(denied) => deny(denied, &mut record),
+            };
+            finish(response, version, record)
         })
     }
 }
 
-/// Says that the connection ends with this answer. HTTP/2 has no such field.
-pub(crate) fn closing<B>(mut response: Response<B>) -> Response<B> {
-    if response.version() < Version::HTTP_2 {
+/// Hands an answer to hyper, which keeps its call open until it is written.
+pub(crate) fn finish<B>(mut response: Answer<B>, version: Version, mut record: Box<AccessRecord>) -> Answer<B> {
+    record.set_status(response.status());
+    // HTTP/2 has no such field.
+    if version < Version::HTTP_2 && (record.is_last || record.connection().context.is_draining()) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let connection = Arc::clone(record.connection());
+        connection.upgrade(record);
+    } else {
+        response.body_mut().set_record(record);
     }
     response
 }
 
-fn deny<B>(denied: Denied, mut record: Box<AccessRecord>) -> Response<ResponseBody<B>> {
-    record.status = denied.status();
+/// Where a request goes.
+enum Route<B> {
+    /// Nowhere: this is its answer.
+    Answered(Answer<B>),
+    /// To the function's own check, without its body.
+    Ready,
+    Function,
+}
+
+/// Function auth, where it is on. The function's own check is asked without it.
+async fn authorize(request: &mut Request<Body>, record: &mut AccessRecord) -> Result<(), Denied> {
+    let context = &record.connection().context;
+    let Some(auth) = context.auth.as_ref().filter(|_| record.is_counted()) else { return Ok(()) };
+    auth.check(request.headers()).await?;
+    if let Ok(seconds) = HeaderValue::try_from(format!("{:.6}", record.started().elapsed().as_secs_f64())) {
+        request.headers_mut().insert(AUTH_SECONDS, seconds);
+    }
+    Ok(())
+}
+
+/// An answer after which the connection is closed.
+pub(crate) fn refuse<B>(status: StatusCode, record: &mut AccessRecord) -> Answer<B> {
+    record.is_last = true;
+    own(status, None, "")
+}
+
+/// Puts the request in order for the function, unless the watchdog answers it itself.
+fn route<B>(request: &mut Request<Incoming>, context: &Context, marks: Marks, record: &mut AccessRecord) -> Route<B> {
+    let (config, limit) = (&context.config, &context.limit);
+    match (request.method(), request.uri().path()) {
+        (&Method::OPTIONS, "*") => return Route::Answered(own(StatusCode::OK, None, "")),
+        (_, "*") => return Route::Answered(refuse(StatusCode::BAD_REQUEST, record)),
+        _ => {}
+    }
+    prepare_request(request, marks);
+    if let Some(endpoint) = endpoint(request.uri().path()) {
+        let empty = |status| Route::Answered(own(status, None, ""));
+        return match (endpoint, &config.ready_path) {
+            _ if request.method() != Method::GET => empty(StatusCode::METHOD_NOT_ALLOWED),
+            _ if !context.is_up() => empty(StatusCode::SERVICE_UNAVAILABLE),
+            (Endpoint::Health, _) => Route::Answered(own(StatusCode::OK, Some(TEXT), "OK")),
+            _ if limit.is_full() => empty(StatusCode::TOO_MANY_REQUESTS),
+            (Endpoint::Ready, None) => empty(StatusCode::OK),
+            (Endpoint::Ready, Some(path)) => {
+                *request.uri_mut() = Uri::from(path.clone());
+                request.headers_mut().remove(header::CONTENT_LENGTH);
+                request.headers_mut().remove(header::TRANSFER_ENCODING);
+                record.set_request(request, marks, false, None);
+                Route::Ready
+            }
+        };
+    }
+    if !marks.call_id {
+        request.headers_mut().insert(CALL_ID, new_call_id());
+    }
+    let permit = limit.enter();
+    let is_in = permit.is_some();
+    record.set_request(request, marks, true, permit);
+    if is_in {
+        return Route::Function;
+    }
+    // Refused only where there is a limit.
+    let most = limit.limit().map_or(0, usize::from);
+    let body = format!("Concurrent request limit exceeded. Max concurrent requests: {most}\n");
+    record.set_length(Some(body.len() as u64));
+    let mut response = own(StatusCode::TOO_MANY_REQUESTS, Some("text/plain"), body);
+    response.headers_mut().insert(INTERNAL, HeaderValue::from_static("faas-middleware"));
+    Route::Answered(response)
+}
+
+fn deny<B>(denied: Denied, record: &mut AccessRecord) -> Answer<B> {
     record.set_denied();
-    let mut response = own(record.status, Some("text/plain; charset=utf-8"), denied.message());
+    let mut response = own(denied.status(), Some(TEXT), denied.message());
     let headers = response.headers_mut();
     if denied.status() == StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=IAM function invoke"));
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(INTERNAL, HeaderValue::from_static("faas-middleware"));
-    response.body_mut().set_record(record);
     response
 }
 

@@ -12,7 +12,7 @@ use token_keeper::{
     grant::{self, Authority, Client, Credentials, HttpClient},
     provider::{Definition, Overrides, Provider},
     renewal::{Announcer, Clock, Keeper, KeeperError, Parts, Policy},
-    store::{Memory, Store},
+    store::{Key, Memory, Store},
     token::{FailureKind, Secret, State, TokenResponse},
 };
 
@@ -79,7 +79,7 @@ impl Scene {
             page = browser.submit(&page, form).await;
         }
         let code = page.url.query_pairs().find(|(name, _)| name == "code").expect("a code").1.into_owned();
-        let request = grant::authorization_code(&self.provider, &self.client, &code, &redirect_uri, Some(&verifier));
+        let request = grant::authorization_code(&self.provider, &self.client, code.as_str(), &redirect_uri, Some(&verifier));
         let answer = HttpClient::http(PATIENCE).unwrap().send(request).await.unwrap();
         grant::judge_token(&self.provider, &answer).unwrap()
     }
@@ -103,7 +103,7 @@ impl Scene {
             clock,
             announcer: Announcer::default(),
         };
-        let replica = Replica { scene: self, keeper: Keeper::new("default", parts), ahead };
+        let replica = Replica { scene: self, keeper: Keeper::new(Key::default(), parts), ahead };
         replica.keeper.authorise(self.tokens().await, Timestamp::now()).await;
         let end = replica.keeper.current().unwrap().record.tokens.as_ref().unwrap().expires_at.unwrap();
         replica.pass(end.duration_since(Timestamp::now()) - SignedDuration::from_secs(30));

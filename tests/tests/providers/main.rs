@@ -5,6 +5,7 @@
 
 mod faults;
 mod grants;
+mod mcp;
 mod server;
 
 use std::path::PathBuf;

@@ -30,6 +30,15 @@ impl Server {
         Self::start(node).await
     }
 
+    /// `tests/mcp/server.mjs`: the tools of an MCP server, behind the SDK's authorization server. Its address is that of the tools.
+    pub(crate) async fn mcp() -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("mcp");
+        assert!(folder.join("node_modules").is_dir(), "run `npm ci` in {}, or all of tests/e2e.sh", folder.display());
+        let mut node = Command::new("node");
+        node.arg("server.mjs").current_dir(folder);
+        Self::start(node).await
+    }
+
     /// `tests/django/server.py`: within `grace` a refresh token that comes twice buys the same tokens.
     pub(crate) async fn django(grace: Duration) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("django");

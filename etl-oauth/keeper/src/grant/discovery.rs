@@ -89,7 +89,7 @@ impl Known {
         wire: &HttpClient,
         usable: impl Fn(ClientAuth) -> bool,
     ) -> Result<Provider, Failure> {
-        let metadata = read(issuer, wire).await?;
+        let metadata = read_metadata(issuer, wire).await?;
         self.said.learned(&metadata, usable).map_err(|missing| {
             let grant = self.said.grant.name();
             Failure::new(
@@ -100,7 +100,8 @@ impl Known {
     }
 }
 
-async fn read(issuer: &str, wire: &HttpClient) -> Result<Metadata, Failure> {
+/// Reads an issuer's document, at either of its places.
+pub(super) async fn read_metadata(issuer: &str, wire: &HttpClient) -> Result<Metadata, Failure> {
     // Checked by the configuration.
     let url = issuer.parse().map_err(|_| Failure::new(FailureKind::Config, "issuer is no URL"))?;
     let mut worst: Option<Failure> = None;

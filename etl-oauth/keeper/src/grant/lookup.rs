@@ -31,10 +31,10 @@ pub fn judge_lookup(provider: &Provider, raw: &HttpResponse) -> Result<Values, F
         );
         return Err(Failure::new(class, detail));
     }
-    let answer: Value = serde_json::from_slice(&raw.body).map_err(|_| malformed("it is no JSON".into()))?;
+    let answer: Value = serde_json::from_slice(&raw.body).map_err(|_| malformed("it is no JSON"))?;
     let terms = &provider.lookup;
     let list = json_path::below(&answer, &terms.list)
-        .ok_or_else(|| malformed(format!("there is nothing at {}", terms.list)))?;
+        .ok_or_else(|| malformed(&format!("there is nothing at {}", terms.list)))?;
     let all: Vec<&Value> = match list {
         Value::Array(items) => items.iter().collect(),
         one => vec![one],
@@ -50,9 +50,9 @@ pub fn judge_lookup(provider: &Provider, raw: &HttpResponse) -> Result<Values, F
             if variable.default.is_some() {
                 continue;
             }
-            return Err(malformed(format!("it has no {at}")));
+            return Err(malformed(&format!("it has no {at}")));
         };
-        let value = variable.accept(&value).map_err(|right| malformed(format!("{at} must be {right}")))?;
+        let value = variable.accept(&value).map_err(|right| malformed(&format!("{at} must be {right}")))?;
         values.insert(name.clone(), value);
     }
     Ok(values)
@@ -112,7 +112,7 @@ fn bears(mark: &Mark, entry: &Value) -> bool {
     entry.as_object().is_some_and(|fields| mark.is_on(fields))
 }
 
-fn malformed(why: String) -> Failure {
+fn malformed(why: &str) -> Failure {
     Failure::new(
         FailureKind::MalformedAnswer,
         format!("the answer that tells more of the account cannot be used: {why}"),

@@ -19,6 +19,7 @@ mod key;
 mod lookup;
 pub(crate) mod network_error;
 mod par;
+mod registration;
 mod request;
 mod response;
 mod template_vars;
@@ -42,6 +43,9 @@ pub use http_client::{HttpClient, HttpLimits, SendError, Unanswered};
 pub use key::{KeyError, SigningKey};
 pub use lookup::judge_lookup;
 pub use par::{judge_pushed, pushed};
+pub use registration::{
+    ClientMetadata, Discovered, RegisteredClient, discover, judge_registration, metadata, registration, wanted_auth,
+};
 pub use request::{Code, authorization_code, introspection, lookup, refresh_token, revocation, second, userinfo};
 pub(crate) use response::retry_after;
 pub use response::{

@@ -117,6 +117,15 @@ impl TokenRequest {
         Self { method: Method::GET, url, headers, body: Zeroizing::default(), certificate: None }
     }
 
+    /// What is posted as JSON without proof: a registration.
+    pub(super) fn post_json(url: Url, body: &Value) -> Self {
+        let mut it = Self::get(url);
+        it.method = Method::POST;
+        *it.body = body.to_string();
+        it.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        it
+    }
+
     /// The same request with a proof of possession (RFC 9449 §5), and the token that it is of (§7.1).
     #[must_use]
     pub fn with_proof(mut self, proof: HeaderValue, token: Option<&Secret>) -> Self {

@@ -5,7 +5,7 @@ mod placement;
 use http::HeaderName;
 
 use super::{
-    Definition,
+    Definition, Provider,
     definition::TokenKind,
     grant::Grant,
     param::Param,
@@ -28,6 +28,13 @@ pub(super) fn mistakes(definition: &Definition) -> Vec<Mistake> {
     }
     essentials(definition, &mut found);
     rules(definition, &mut found);
+    if found.is_empty() {
+        // What the function itself does with it at start, with a value for each variable.
+        let wrong =
+            Provider::new("sample", definition.clone(), definition.sample_overrides()).err().unwrap_or_default();
+        let keyed = wrong.iter().filter_map(|line| line.strip_prefix("provider sample: ")?.split_once(": "));
+        found.extend(keyed.map(|(key, why)| (key.to_owned(), why.to_owned())));
+    }
     found
 }
 
@@ -251,9 +258,7 @@ fn rules(definition: &Definition, found: &mut Vec<Mistake>) {
             );
         }
     }
-    // A user and a password, for one, prove something too.
-    let shows_secret = definition.variables.values().any(|variable| variable.from == Source::Secret);
-    if definition.grant == Grant::ClientCredentials && definition.client_auth == ClientAuth::None && !shows_secret {
+    if definition.proves_nothing() {
         wrong("client_auth", "\"none\" proves nothing, and grant = \"client_credentials\" has nothing else to show");
     }
     for (key, seconds) in [
@@ -284,8 +289,18 @@ fn api(definition: &Definition, wrong: &mut impl FnMut(&str, &str)) {
     if api.headers.keys().any(|name| name.eq_ignore_ascii_case(&api.header)) {
         wrong("api.headers", "the header of the token is api.header's, with api.scheme before the token");
     }
-    if HeaderName::try_from(api.header.as_str()).is_err() {
-        wrong("api.header", "is not the name of a header");
+    let limits = &api.limits;
+    for (key, name) in [
+        ("api.header", Some(&api.header)),
+        ("api.idempotency", api.idempotency.as_ref()),
+        ("api.limits.remaining", limits.remaining.as_ref()),
+        ("api.limits.reset", limits.reset.as_ref()),
+        ("api.limits.limit", limits.limit.as_ref()),
+        ("api.limits.usage", limits.usage.as_ref()),
+    ] {
+        if name.is_some_and(|name| HeaderName::try_from(name).is_err()) {
+            wrong(key, "is not the name of a header");
+        }
     }
     if !api.has_token_once() {
         wrong("api.token", "holds {access_token} once, and nothing else to be filled in");

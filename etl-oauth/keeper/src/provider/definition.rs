@@ -10,8 +10,9 @@ use super::{
     grant::{AssertionTerms, ExchangeTerms, Grant},
     lookup::Lookup,
     param::{Param, Params},
-    request_spec::{Call, ClientAuth, Sign},
-    variable::{Variable, placeholders},
+    redirect::{Authorize, Callback},
+    request_spec::{Call, ClientAuth},
+    variable::{Source, Variable, placeholders},
 };
 use crate::token::AnswerShape;
 
@@ -141,67 +142,6 @@ pub struct Definition {
     pub api: ApiFacts,
 }
 
-/// The authorization request (RFC 6749 §4.1.1), as far as it is the provider's own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
-pub struct Authorize {
-    /// Further or other parameters, as in the other requests.
-    pub params: BTreeMap<String, String>,
-    /// Parameters whose values are written as they are, without encoding.
-    pub raw: Vec<String>,
-    /// The URL has a fragment, in which the parameters go.
-    pub fragment: bool,
-}
-
-/// The redirect that brings a person back (RFC 6749 §4.1.2).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
-pub struct Callback {
-    /// The parameter with the code.
-    pub code: String,
-    /// The parameter with the state.
-    pub state: String,
-    /// What the provider wants registered of the redirect URI.
-    pub registered: Registered,
-    /// A signature that the provider puts over all other parameters, each encoded as in a form. One that is missing or wrong
-    /// makes the answer none.
-    pub sign: Option<Sign>,
-}
-
-impl Default for Callback {
-    fn default() -> Self {
-        Self { code: "code".into(), state: "state".into(), registered: Registered::default(), sign: None }
-    }
-}
-
-/// What a provider wants registered of the redirect URI, so that pages can say what to enter there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Registered {
-    /// The whole URI, compared to the letter (RFC 9700 §2.1).
-    #[default]
-    Uri,
-    /// Its host alone, as a callback domain.
-    Domain,
-    /// Its scheme, host and port, as an origin.
-    Origin,
-}
-
-impl Callback {
-    /// What is to be registered of this redirect URI, as the provider wants it.
-    #[must_use]
-    pub fn to_register(&self, redirect_uri: &url::Url) -> String {
-        match self.registered {
-            Registered::Uri => redirect_uri.to_string(),
-            Registered::Domain => redirect_uri.host_str().unwrap_or_default().to_owned(),
-            Registered::Origin => redirect_uri.origin().ascii_serialization(),
-        }
-    }
-}
-
 /// One of the two tokens of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -297,6 +237,16 @@ impl Definition {
         let in_a_place = self.templates().iter().any(|(_, text)| placeholders(text).any(|name| name == "client_id"));
         let asks_person = !self.grant.asks_again();
         asks_person || in_a_place || !kept_away(&self.token)
+    }
+
+    /// Whether a client asks for itself with nothing that proves who it is: neither its own secrets, nor a user and a password.
+    #[must_use]
+    pub fn proves_nothing(&self) -> bool {
+        let shows_secret = self.variables.values().any(|variable| variable.from == Source::Secret);
+        self.grant == Grant::ClientCredentials
+            && self.client_auth == ClientAuth::None
+            && !self.client_certificate
+            && !shows_secret
     }
 
     /// Whether the signed statement is the API's token itself: a grant by one without a token endpoint.

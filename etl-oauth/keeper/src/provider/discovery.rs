@@ -19,6 +19,8 @@ pub struct Metadata {
     pub device_url: Option<Url>,
     /// `pushed_authorization_request_endpoint`
     pub par_url: Option<Url>,
+    /// `registration_endpoint` (RFC 7591)
+    pub registration_url: Option<Url>,
     /// `introspection_endpoint`
     pub introspect_url: Option<Url>,
     /// `mtls_endpoint_aliases`: where a client shows its certificate, for those endpoints that have such a place (RFC 8705 §5).
@@ -58,6 +60,9 @@ pub enum MetadataError {
         "names another issuer; `issuer` must be what the document says, to the letter, a slash at the end included"
     )]
     OtherIssuer,
+    /// RFC 9728 §3.3: the document of another resource than the one that was asked.
+    #[error("is that of another resource")]
+    OtherResource,
     /// An endpoint on this machine, named by a server elsewhere.
     #[error("names a {0} on this machine, and is not here itself")]
     Loopback(&'static str),
@@ -80,6 +85,7 @@ struct Endpoints {
 struct Document {
     issuer: String,
     authorization_endpoint: Option<String>,
+    registration_endpoint: Option<String>,
     #[serde(flatten)]
     endpoints: Endpoints,
     mtls_endpoint_aliases: Option<Endpoints>,
@@ -141,6 +147,7 @@ impl Metadata {
         let s256 = document.code_challenge_methods_supported.map(|methods| methods.iter().any(|it| it == "S256"));
         Ok(Self {
             authorize_url: url("authorization_endpoint", document.authorization_endpoint)?,
+            registration_url: url("registration_endpoint", document.registration_endpoint)?,
             token_url: plain.token_url,
             revoke_url: plain.revoke_url,
             device_url: plain.device_url,

@@ -12,12 +12,16 @@ mod load;
 mod lookup;
 mod overrides;
 mod param;
+mod protected_resource;
+mod redirect;
 mod request_spec;
+mod sample;
+mod suggest;
 mod url_template;
 mod variable;
 
 pub use api_spec::{ApiFacts, Limits, Paging, ResetUnit};
-pub use definition::{Authorize, Callback, Definition, Pkce, Registered, TokenKind};
+pub use definition::{Definition, Pkce, TokenKind};
 pub use device::Device;
 pub use discovery::{Metadata, MetadataError, well_known};
 pub use endpoint::{EndpointError, checked_beside, checked_url, is_loopback};
@@ -25,6 +29,8 @@ pub use grant::{AssertionTerms, ExchangeTerms, Grant, KeyText, RsaAlgorithm};
 pub use lookup::{Lookup, Several};
 pub use overrides::Overrides;
 pub use param::{Param, Params};
+pub use protected_resource::{ProtectedResource, named_in_challenge, resource_well_known};
+pub use redirect::{Authorize, Callback, Registered};
 pub use request_spec::{BasicPair, Call, ClientAuth, Encoding, Format, Hash, Sign, Verb};
 pub(crate) use url_template::{CLIENT_ID, DEVICE_CODE};
 pub use variable::{Kind, Source, Values, Variable};
@@ -221,6 +227,29 @@ impl Provider {
             definition: Arc::new(definition),
             said,
         })
+    }
+
+    /// What the grant cannot do without and nothing names: an endpoint, or a proof of the client. A sentence each, with the
+    /// variable that would set it.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        let endpoint = match self.grant {
+            Grant::AuthorizationCode if self.authorize_url.is_none() => {
+                Some(("authorization endpoint", "authorize_url"))
+            }
+            Grant::DeviceCode if self.device_url.is_none() => Some(("device authorization endpoint", "device_url")),
+            _ => None,
+        };
+        if let Some((what, variable)) = endpoint.filter(|_| !self.discovers) {
+            missing.push(format!("provider {} has no {what}: set the variable {variable}, or issuer", self.name));
+        }
+        if self.proves_nothing() {
+            missing.push(
+                "grant=client_credentials needs a client that proves who it is: client_auth=none does not".to_owned(),
+            );
+        }
+        missing
     }
 
     /// How the client proves who it is; `None` where the server's metadata decides.

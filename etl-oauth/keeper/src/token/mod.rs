@@ -8,6 +8,7 @@ mod failure;
 mod health;
 pub mod jwt;
 mod lifetime;
+mod mark;
 mod pending_notification;
 mod record;
 mod response;
@@ -26,12 +27,14 @@ pub use failure::{Failure, FailureKind};
 pub use health::{Health, LastRenewal, Refused, State};
 pub(crate) use lifetime::seconds;
 pub use lifetime::{Unit, lenient_scope};
+pub use mark::Mark;
+#[cfg_attr(not(feature = "schema"), expect(unused_imports, reason = "the schema's type"))]
+pub(crate) use mark::OneOrMany;
+pub(crate) use mark::one_or_many;
 pub use pending_notification::PendingNotification;
 pub use record::{Intent, Record};
-#[cfg_attr(not(feature = "schema"), expect(unused_imports, reason = "the schema's type"))]
-pub(crate) use response::OneOrMany;
-pub use response::{AnswerShape, Malformed, Mark, TokenResponse};
-pub(crate) use response::{at, first, object, one_or_many, text};
+pub use response::{AnswerShape, Malformed, TokenResponse};
+pub(crate) use response::{at, first, object, text};
 pub use secret::Secret;
 pub use serde_impl::CorruptRecord;
 pub(crate) use subject::verified_email;

@@ -22,6 +22,7 @@ mod device;
 mod fields;
 mod requests;
 mod signatures;
+mod small;
 mod statements;
 
 /// The example of a section, of those that there are in it the one with this number.
