@@ -49,6 +49,9 @@ pub use nats::Nats;
 pub use options::StoreOptions;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
+#[cfg(feature = "postgres")]
+#[doc(hidden)]
+pub use postgres::connect_postgres;
 pub use query::{Claim, Due, Page, Scan};
 pub use select::Store;
 pub use update::{Cell, KeyCell, Updated, update};
@@ -145,6 +148,9 @@ async fn claim_one_by_one<S: ByteStore + ?Sized>(store: &S, claim: &Claim<'_>) -
     for due in store.due(claim.kind, claim.connection, claim.before, claim.limit.saturating_mul(PASSED)).await? {
         if claimed.len() >= claim.limit {
             break;
+        }
+        if claim.except.contains(&due.key) {
+            continue;
         }
         if matches!(store.acquire(&due.key, claim.owner, claim.ttl, claim.now).await?, Acquired::Until(_)) {
             claimed.push(due);
