@@ -145,7 +145,7 @@ fn story(name: &str) -> String {
     {
         request(&mut out, "More of the account is asked for", &asked);
     }
-    kept.extend(values(&provider, Source::Lookup));
+    kept.extend(provider.samples(Source::Lookup));
     let account = provider.with(&kept);
     if let Some(asked) = grant::introspection(&account, &client, &answer.access_token) {
         request(&mut out, "Its end is asked for", &asked);
