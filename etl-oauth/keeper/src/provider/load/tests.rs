@@ -120,6 +120,7 @@ fn contradictions_and_unsafe_values_are_told_with_the_key() {
         ("[refresh]\nclient_auth='private_key_jwt'", "refresh.client_auth"),
         ("[token.params]\nclient_secret='{client_assertion}'", "token.params"),
         ("[callback.sign]\nparameter=''", "callback.sign"),
+        ("[callback.sign]\nheader='x'", "callback.sign"),
         ("client_auth='none'\n[callback.sign]\nparameter='hmac'", "callback.sign.key"),
         ("introspect={method='GET'}", "introspect"),
         ("[token.params]\nx='{p}'\n[variables.p]\nfrom='secret'", "variables.p.at"),
@@ -175,6 +176,10 @@ fn contradictions_and_unsafe_values_are_told_with_the_key() {
         ("[token]\nformat='json'\n[token.params]\na=1.5", "token.params"),
         ("[token.sign]\nheader='a b'", "token.sign.header"),
         ("device.lifetime=60", "device"),
+        ("also.user={}", "also.user"),
+        ("also.User={access_token=['a']}", "also.User"),
+        ("also.user={access_tokens=['a']}", "also.user.access_tokens"),
+        ("grant='client_credentials'\nalso.user={access_token=['a']}", "also.user"),
         ("device_url='https://a.example/d'\ndevice.page='http://a.example'", "device.page"),
         ("device_url='https://a.example/d'\n[device]\npending=[{at='x'}]", "device.pending"),
         (
