@@ -7,25 +7,33 @@ use token_keeper::token::FailureKind;
 
 /// Describes each metric to the recorder, and begins those counters at zero whose first event must not be missed: the
 /// increase of a counter that was not there before is none.
-pub(crate) fn begin(store: &'static str, job: &'static str) {
+pub(crate) fn begin(store: &str, job: &'static str, connections: &[&str]) {
     describe();
     for outcome in ["renewed", "adopted"].into_iter().chain(FailureKind::ALL.map(FailureKind::as_str)) {
-        counter!("etl_oauth_renewals_total", "outcome" => outcome).increment(0);
+        for connection in connections {
+            let connection = (*connection).to_owned();
+            counter!("etl_oauth_renewals_total", "connection" => connection, "outcome" => outcome).increment(0);
+        }
     }
     for outcome in ["ok", "conflict", "error"] {
-        counter!("etl_oauth_store_writes_total", "store" => store, "outcome" => outcome).increment(0);
+        counter!("etl_oauth_store_writes_total", "store" => store.to_owned(), "outcome" => outcome).increment(0);
     }
     // An API's failures have codes of their own.
     let of_api =
         ["api_error", "api_unreachable", "needs_authorisation", "other_origin", "token_refused", "unsendable_token"];
     let failures = JobError::CODES.into_iter().chain(of_api).chain(FailureKind::ALL.map(FailureKind::as_str));
     for outcome in ["ok"].into_iter().chain(failures) {
-        counter!("etl_oauth_job_runs_total", "job" => job, "outcome" => outcome).increment(0);
+        for connection in connections {
+            let connection = (*connection).to_owned();
+            counter!("etl_oauth_job_runs_total", "job" => job, "connection" => connection, "outcome" => outcome)
+                .increment(0);
+        }
     }
 }
 
 fn describe() {
     describe_gauge!("etl_oauth_account_state", "1 for the state that an account is in, 0 for the others.");
+    describe_gauge!("etl_oauth_accounts", "Accounts of a connection in a state.");
     describe_gauge!(
         "etl_oauth_token_expiry_timestamp_seconds",
         "When an account's access token ends, in Unix time; NaN where that is not known, or there is none."
@@ -56,6 +64,10 @@ fn describe() {
         "Renewals by outcome: renewed, adopted, or the class of the failure."
     );
     describe_histogram!("etl_oauth_renewal_duration_seconds", "How long renewals took, whatever came of them.");
+    describe_histogram!(
+        "etl_oauth_renewal_lateness_seconds",
+        "When a token was renewed, after it was due; renewals that came earlier do not count."
+    );
     describe_counter!("etl_oauth_state_changes_total", "Changes of an account's state that this replica made.");
     describe_gauge!(
         "etl_oauth_tokens_unsaved",

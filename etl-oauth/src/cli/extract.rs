@@ -91,6 +91,7 @@ async fn run(source: &Source, state: Option<&Path>) -> Outcome {
         ledger: JobState::new(Arc::new(store), account.keeper().key()),
         outlets: Delivery::new(secrets, None, None).map_err(|why| failed(&JobError::Failed(why)))?,
         progress: Progress::default(),
+        apis: crate::job::Apis::default(),
     };
     let outcome = extract::run(&plan, &context).await.map_err(|err| failed(&err))?;
     keeper.finish(std::time::Duration::from_secs(10)).await;

@@ -33,6 +33,7 @@ fn context(setting: &Setting, store: &Arc<Store>, folder: &std::path::Path) -> C
         ledger: JobState::new(Arc::clone(store), &Key::default()),
         outlets: Delivery::new(Secrets::new(folder, ""), None, None).unwrap(),
         progress: Progress::default(),
+        apis: Apis::default(),
     }
 }
 

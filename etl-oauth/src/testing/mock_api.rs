@@ -25,7 +25,7 @@ use super::{
     recording::Recording,
     reply::{Answering, Recorded, Reply},
 };
-use crate::job::{Context, Delivery, JobState, Progress};
+use crate::job::{Apis, Context, Delivery, JobState, Progress};
 
 /// When the clock of a test begins.
 const START: Timestamp = Timestamp::constant(1_795_262_400, 0);
@@ -159,6 +159,7 @@ impl MockApi {
             ledger: JobState::new(Arc::clone(&self.ledgers), self.api.keeper().key()),
             outlets: outlets.expect("the TLS library starts"),
             progress: Progress::default(),
+            apis: Apis::default(),
         }
     }
 
