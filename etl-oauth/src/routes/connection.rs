@@ -9,7 +9,6 @@ use super::{
     App,
     audit::{self, Audit},
     respond::{Asked, Fields, problem},
-    run_history::Histories,
 };
 use crate::{
     BoxError,
@@ -37,7 +36,6 @@ pub(super) struct Connection {
     pub(super) config: config::Connection,
     pub(super) authority: Authority,
     pub(super) keepers: Keepers,
-    pub(super) histories: Histories,
     /// How far the runs for its accounts have got.
     pub(super) progress: Progress,
     /// What callers may use of its API.
@@ -59,7 +57,7 @@ impl Connection {
     pub(super) async fn open(
         config: &Config,
         connection: config::Connection,
-        (store, ledgers): (Arc<Store>, Arc<Store>),
+        store: Arc<Store>,
         audit: &Audit,
         owner: &str,
         clock: &Clock,
@@ -99,7 +97,6 @@ impl Connection {
         let id = secrets.read("oauth2-client-id").ok().flatten();
         let api = Api::of(Arc::new(connection.provider.clone()), id.as_ref().map_or("", Secret::expose), first)?;
         Ok(Self {
-            histories: Histories::new(&connection.name, ledgers),
             allow: config.proxy_allow.get(&connection.name).cloned().unwrap_or_default(),
             progress: Progress::default(),
             config: connection,

@@ -79,7 +79,8 @@ impl Scene {
             page = browser.submit(&page, form).await;
         }
         let code = page.url.query_pairs().find(|(name, _)| name == "code").expect("a code").1.into_owned();
-        let request = grant::authorization_code(&self.provider, &self.client, code.as_str(), &redirect_uri, Some(&verifier));
+        let request =
+            grant::authorization_code(&self.provider, &self.client, code.as_str(), &redirect_uri, Some(&verifier));
         let answer = HttpClient::http(PATIENCE).unwrap().send(request).await.unwrap();
         grant::judge_token(&self.provider, &answer).unwrap()
     }
