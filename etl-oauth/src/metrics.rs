@@ -33,6 +33,7 @@ pub(crate) fn begin(store: &str, job: &'static str, connections: &[&str]) {
 
 fn describe() {
     describe_gauge!("etl_oauth_account_state", "1 for the state that an account is in, 0 for the others.");
+    describe_gauge!("etl_oauth_accounts", "Accounts of a connection in a state.");
     describe_gauge!(
         "etl_oauth_token_expiry_timestamp_seconds",
         "When an account's access token ends, in Unix time; NaN where that is not known, or there is none."
@@ -63,6 +64,10 @@ fn describe() {
         "Renewals by outcome: renewed, adopted, or the class of the failure."
     );
     describe_histogram!("etl_oauth_renewal_duration_seconds", "How long renewals took, whatever came of them.");
+    describe_histogram!(
+        "etl_oauth_renewal_lateness_seconds",
+        "When a token was renewed, after it was due; renewals that came earlier do not count."
+    );
     describe_counter!("etl_oauth_state_changes_total", "Changes of an account's state that this replica made.");
     describe_gauge!(
         "etl_oauth_tokens_unsaved",
@@ -82,6 +87,10 @@ fn describe() {
         "When the job last succeeded for an account, in Unix time."
     );
     describe_histogram!("etl_oauth_job_duration_seconds", "How long runs of the job took, whatever came of them.");
+    describe_counter!(
+        "etl_oauth_extract_records_total",
+        "Records of extract by resource: copied, dead (kept apart because they do not fit), and values that were discarded."
+    );
     describe_counter!(
         "etl_oauth_provider_requests_total",
         "Calls to the provider by endpoint and status; the status none means that no answer came."

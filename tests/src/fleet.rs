@@ -78,6 +78,8 @@ impl Fleet {
             ("replay_window", "1h".to_owned()),
             ("show_result", "true".to_owned()),
             ("min_run_interval", "0s".to_owned()),
+            // These tests count what callers cost; the sweeper has tests of its own.
+            ("sweep", "off".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();

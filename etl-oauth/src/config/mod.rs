@@ -9,6 +9,7 @@ mod misspelt;
 mod parse;
 mod provider;
 mod retriever;
+mod sweep;
 mod urls;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -27,6 +28,7 @@ use connection::{Shared, connections};
 use connections::nearest;
 use parse::Strings;
 use token_keeper::{
+    renewal::{Limits, SweepOptions},
     secrets::Secrets,
     store::{Store, StoreOptions},
 };
@@ -45,6 +47,10 @@ pub struct Config {
     pub connections: Vec<Connection>,
     /// Whose accounts the job runs for, where that is said.
     pub job_connection: Option<String>,
+    /// How this replica renews by itself; `None` where it does not.
+    pub sweep: Option<SweepOptions>,
+    /// How many accounts of a connection are in memory, and have metrics of their own.
+    pub limits: Limits,
     /// The function's URL as a browser sees it, without a slash at its end.
     pub public_url: Url,
     /// Where records live, by name.
@@ -173,6 +179,7 @@ impl Config {
         let [lease, state_lifetime, session_lifetime] =
             ["lease", "state_lifetime", "session_lifetime"].map(|name| strings.duration(name));
         let min_run_interval = strings.duration("min_run_interval");
+        let sweeping = sweep::sweeping(strings);
         // The template reads it, too, and says what is wrong with it.
         let max_inflight = strings.text("max_inflight").and_then(|count| count.parse().ok()).unwrap_or(0);
         let show_result = strings.boolean("show_result");
@@ -180,7 +187,8 @@ impl Config {
             .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
         let title = strings.text("title").map(|title| crate::format::cut(&title, 60));
         let lease = lease.unwrap_or(Duration::from_secs(30));
-        let shared = Shared { secrets: &secrets, gateway_url: gateway_url.as_ref(), store, lease };
+        let shared =
+            Shared { secrets: &secrets, gateway_url: gateway_url.as_ref(), store, lease, spread: sweeping.spread };
         let (connections, public_url) = connections(strings, &shared);
         let job_connection = job_connection(strings, &connections, &job);
         let proxy_allow = proxy_allow(strings, &connections);
@@ -206,6 +214,8 @@ impl Config {
                     title,
                     connections,
                     job_connection,
+                    sweep: sweeping.sweep,
+                    limits: sweeping.limits,
                     public_url,
                     store: store.to_owned(),
                     store_options,

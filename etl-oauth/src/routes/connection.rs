@@ -1,6 +1,6 @@
 //! A connection in use, and which connection and account a request means.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use axum::response::Response;
 use http::{HeaderName, StatusCode};
@@ -20,7 +20,7 @@ use token_keeper::{
     api::{Api, ApiError},
     grant::{Authority, Credentials, HttpClient},
     provider::Provider,
-    renewal::{Announcer, Clock, Keeper, KeeperError, Keepers, Origin, Parts},
+    renewal::{Announcer, Clock, Keeper, KeeperError, Keepers, Origin, Parts, SweepOptions},
     secrets::Secrets,
     store::{ByteStore as _, DEFAULT_ACCOUNT, Store, StoreError},
     token::Secret,
@@ -30,6 +30,9 @@ use token_keeper::{
 /// form say, and nothing else.
 pub(super) const CONNECTION: HeaderName = HeaderName::from_static("x-etl-oauth-connection");
 pub(super) const ACCOUNT: HeaderName = HeaderName::from_static("x-etl-oauth-account");
+
+/// Between two counts of the accounts where nothing is renewed by itself.
+const COUNTS: Duration = Duration::from_secs(30);
 
 /// One OAuth client at one provider: its authorization server, its accounts and its API.
 pub(super) struct Connection {
@@ -91,7 +94,8 @@ impl Connection {
                 clock: clock.clone(),
                 announcer,
             },
-        );
+        )
+        .within(config.limits);
         let first = keepers.get(DEFAULT_ACCOUNT)?;
         first.sync().await;
         let id = secrets.read("oauth2-client-id").ok().flatten();
@@ -104,6 +108,17 @@ impl Connection {
             keepers,
             api,
         })
+    }
+
+    /// Renews what is due, for as long as the function runs; without `sweep` it counts the accounts and no more.
+    pub(super) async fn renew_what_is_due(self: Arc<Self>, sweep: Option<SweepOptions>) {
+        let Some(options) = sweep else {
+            loop {
+                self.keepers.show_counts().await;
+                tokio::time::sleep(COUNTS).await;
+            }
+        };
+        match self.keepers.sweep(options).await {}
     }
 
     pub(super) fn name(&self) -> &str {

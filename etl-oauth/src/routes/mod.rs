@@ -140,6 +140,7 @@ impl Function {
             tokio::spawn(async move { follower.keepers.follow().await });
             let authority = connection.authority.clone();
             tokio::spawn(async move { authority.follow().await });
+            tokio::spawn(Arc::clone(connection).renew_what_is_due(app.config.sweep));
             let (app, connection) = (Arc::clone(&app), Arc::clone(connection));
             tokio::spawn(async move { app.show_last_success(&connection, DEFAULT_ACCOUNT).await });
         }

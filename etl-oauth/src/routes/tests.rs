@@ -175,6 +175,8 @@ impl Scene {
             "store" => Some("file".into()),
             "store_path" => path("store"),
             "allow_ephemeral_store" => Some("true".into()),
+            // What callers cost is counted here; the sweeper has tests of its own.
+            "sweep" if !variables.iter().any(|(n, _)| *n == "sweep") => Some("off".into()),
             "secret_mount_path" => Some(folder.display().to_string()),
             name => variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.replace("URL", url)),
         });

@@ -122,6 +122,8 @@ impl Sandbox {
                 "store_path" => format!("{path}/store"),
                 "allow_ephemeral_store" | "show_result" => "true".to_owned(),
                 "min_run_interval" => "0s".to_owned(),
+                // A test counts the calls of its job alone.
+                "sweep" => "off".to_owned(),
                 "secret_mount_path" => path.to_string(),
                 _ => return None,
             })

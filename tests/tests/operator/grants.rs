@@ -27,6 +27,7 @@ impl Scene {
             ("scope", "view_sales"),
             ("job", "gumroad"),
             ("show_result", "true"),
+            ("sweep", "off"),
             ("public_url", "${OPENFAAS_URL}/function/etl-oauth"),
             ("gateway_url", "${GATEWAY_URL}"),
         ];

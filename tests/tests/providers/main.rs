@@ -90,6 +90,7 @@ functions:
       job: gumroad
       show_result: \"true\"
       min_run_interval: 0s
+      sweep: \"off\"
       public_url: ${{OPENFAAS_URL}}/function/etl-oauth
       gateway_url: ${{GATEWAY_URL}}
     secrets:

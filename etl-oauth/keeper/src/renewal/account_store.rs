@@ -25,6 +25,8 @@ pub(super) struct StoreHealth {
     problem: Mutex<Option<StoreError>>,
     /// Unix milliseconds before which a store that failed is left alone.
     again_at: AtomicI64,
+    /// Counts the writes that succeeded.
+    writes_done: AtomicU64,
     /// The newest generation that was read, written or marked.
     pub(super) newest: AtomicU64,
     /// What stands beside the record.
@@ -40,6 +42,7 @@ impl Default for StoreHealth {
             writes: AtomicBool::new(true),
             problem: Mutex::default(),
             again_at: AtomicI64::new(i64::MIN),
+            writes_done: AtomicU64::new(0),
             newest: AtomicU64::new(0),
             mark: KnownMark::default(),
             rolled_back: AtomicU64::new(u64::MAX),
@@ -50,6 +53,11 @@ impl Default for StoreHealth {
 impl StoreHealth {
     pub(super) fn is_ok(&self) -> bool {
         self.reads.load(Ordering::Acquire) && self.writes.load(Ordering::Acquire)
+    }
+
+    /// How many writes of this replica have succeeded.
+    pub(super) fn writes(&self) -> u64 {
+        self.writes_done.load(Ordering::Acquire)
     }
 
     /// Whether a store that failed is left alone for now.
@@ -159,7 +167,7 @@ impl Keeper {
     pub(super) async fn save(&self, record: &Record, was: Option<&Version>) -> Result<Version, StoreError> {
         let parts = &self.0.parts;
         let client = parts.authority.client_ref().or_else(|| record.client.clone());
-        let due_at = parts.policy.look_at(record);
+        let due_at = parts.policy.look_at(record, parts.announcer.is_heard());
         let result = if client == record.client {
             parts.store.save(self.key(), record, due_at, was).await
         } else {
@@ -168,6 +176,7 @@ impl Keeper {
         };
         self.note_write(result.as_ref().err(), self.is_newer(record));
         if result.is_ok() {
+            self.0.store.writes_done.fetch_add(1, Ordering::AcqRel);
             self.mark(record);
         }
         result

@@ -79,6 +79,7 @@ impl Keeper {
         match need {
             Reason::Expiry => self.now() >= current.fresh_until,
             Reason::Idle => policy.idle_at(&stored.record).is_some_and(|at| at <= self.now()),
+            Reason::Due => policy.renewal_due(&stored.record).is_some_and(|at| at <= self.now()),
             Reason::Refused { generation, .. } | Reason::Run { generation } | Reason::Asked { generation } => {
                 stored.record.generation <= generation
             }
@@ -105,7 +106,7 @@ impl Keeper {
 
     async fn fly(&self, need: Reason, flight: &Flight) {
         let started = self.now();
-        let (outcome, changed) = tokio::select! {
+        let (outcome, changed, due_at) = tokio::select! {
             landed = self.drive(need, flight) => landed,
             () = self.prolong() => unreachable!("a lease is prolonged for ever"),
         };
@@ -119,6 +120,11 @@ impl Keeper {
             metrics::histogram!("etl_oauth_renewal_duration_seconds").record(now.duration_since(started).as_secs_f64());
             self.0.parts.announcer.renewed(self.account(), &last);
             self.remember(last);
+        }
+        if let (Outcome::Renewed(_), Some(late)) = (&outcome, due_at.map(|at| now.duration_since(at).as_secs_f64()))
+            && late >= 0.0
+        {
+            metrics::histogram!("etl_oauth_renewal_lateness_seconds").record(late);
         }
         if self.0.unsaved.swap(false, Ordering::AcqRel) {
             self.announce_trouble(None);
@@ -173,7 +179,7 @@ impl Keeper {
         history.push_front(last);
     }
 
-    async fn drive(&self, need: Reason, flight: &Flight) -> (Outcome, Option<(State, State)>) {
+    async fn drive(&self, need: Reason, flight: &Flight) -> (Outcome, Option<(State, State)>, Option<Timestamp>) {
         let parts = &self.0.parts;
         let client = Some(parts.authority.credentials_digest());
         let policy = Policy { tells: parts.announcer.is_heard(), client, ..parts.policy.clone() };
@@ -205,7 +211,7 @@ impl Keeper {
                     tokio::time::sleep(pause).await;
                     Event::Woke
                 }
-                Action::Done(outcome) => return (*outcome, machine.changed()),
+                Action::Done(outcome) => return (*outcome, machine.changed(), machine.due_at()),
             };
             step = machine.on(event, self.now());
         }

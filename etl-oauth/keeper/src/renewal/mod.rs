@@ -12,6 +12,7 @@ mod due;
 mod error;
 mod mark;
 mod notify;
+mod pace;
 mod policy;
 mod protocol;
 mod records;
@@ -19,10 +20,11 @@ mod replay_guard;
 mod revoke;
 mod single_flight;
 mod state_machine;
+mod sweeper;
 mod token;
 mod token_cache;
 
-pub use accounts::Keepers;
+pub use accounts::{AccountPage, Keepers, Limits};
 pub use authorize::{Kept, Taken};
 pub use clock::Clock;
 pub use device::Invitation;
@@ -34,6 +36,7 @@ pub use protocol::{Action, Event, Outcome, Reason};
 pub use records::{RecordStore, Stored};
 pub use revoke::{NotRevoked, Revoked};
 pub use state_machine::RenewalMachine;
+pub use sweeper::SweepOptions;
 pub use token::Token;
 pub use token_cache::DAMAGED;
 
@@ -109,6 +112,8 @@ struct Inner {
     telling: AtomicBool,
     /// The last renewals, newest first.
     history: Mutex<VecDeque<LastRenewal>>,
+    /// The account has metrics of its own.
+    shown: AtomicBool,
     /// A task of this replica asks the provider whether a person has typed a code.
     asking: AtomicBool,
     /// What only accounts of the device grant have.
@@ -124,11 +129,17 @@ impl std::fmt::Debug for Keeper {
 impl Keeper {
     /// The keeper of the tokens at `key`. Keepers of many accounts share their parts in an [`Arc`].
     pub fn new(key: Key, parts: impl Into<Arc<Parts>>) -> Self {
-        Self::sharing(key, parts.into(), TaskTracker::new())
+        Self::alone(key, parts.into(), TaskTracker::new())
     }
 
     /// The keeper of the tokens at `key`, whose work counts as that of others.
     fn sharing(key: Key, parts: Arc<Parts>, work: TaskTracker) -> Self {
+        let keeper = Self::alone(key, parts, work);
+        keeper.0.shown.store(false, Ordering::Release);
+        keeper
+    }
+
+    fn alone(key: Key, parts: Arc<Parts>, work: TaskTracker) -> Self {
         Self(Arc::new(Inner {
             key,
             parts,
@@ -145,6 +156,7 @@ impl Keeper {
             noting: AtomicBool::new(false),
             telling: AtomicBool::new(false),
             history: Mutex::default(),
+            shown: AtomicBool::new(true),
             asking: AtomicBool::new(false),
             desk: OnceLock::new(),
         }))
@@ -184,6 +196,16 @@ impl Keeper {
     #[must_use]
     pub fn history(&self) -> Vec<LastRenewal> {
         self.0.history.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Gives the account metrics of its own.
+    fn show_in_metrics(&self) {
+        self.0.shown.store(true, Ordering::Release);
+    }
+
+    /// Whether nothing uses it, and the store has all that it knows.
+    fn can_be_forgotten(&self) -> bool {
+        Arc::strong_count(&self.0) == 1 && self.is_saved() && self.0.trouble.load(Ordering::Acquire) == 0
     }
 
     /// Whether all that this replica knows is in the store.

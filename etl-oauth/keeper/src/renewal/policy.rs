@@ -46,6 +46,8 @@ pub struct Policy {
     pub renew_before: Duration,
     /// The time limit of one call to the token endpoint; shorter than the lease.
     pub token_timeout: Duration,
+    /// By what part of a token's life its renewal may come earlier, so that tokens of one age are not renewed at once.
+    pub spread: f64,
     /// How long a holder may be silent before another may renew.
     pub lease: Duration,
     /// Whether a renewal ends the refresh token that it spent.
@@ -75,6 +77,7 @@ impl Policy {
             asks_again: provider.grant.asks_again(),
             renew_before: provider.renew_before.unwrap_or(Duration::from_secs(60)),
             token_timeout: Duration::from_secs(10),
+            spread: 0.0,
             lease: Duration::from_secs(30),
             rotates: provider.rotates && !provider.grant.asks_again(),
             replay_window: provider.replay_window,
@@ -105,14 +108,15 @@ impl Policy {
     }
 
     /// When the next renewal is due by itself: before the access token ends, or at half the idle life of the refresh
-    /// token. `None` where neither is known.
+    /// token; earlier by [`Policy::spread`]. `None` where neither is known.
     #[must_use]
     pub fn due_at(&self, record: &Record) -> Option<Timestamp> {
         let tokens = record.tokens.as_ref()?;
         let margin = tokens.lifetime().map_or(self.renew_before, |lifetime| self.renew_before.min(lifetime / 10));
         let expiry =
             tokens.expires_at.filter(|_| self.renew != Renew::On401).and_then(|end| end.checked_sub(margin).ok());
-        [expiry, self.idle_at(record)].into_iter().flatten().min()
+        let due = [expiry, self.idle_at(record)].into_iter().flatten().min()?;
+        Some(self.spread_out(tokens, due, tokens.obtained_at))
     }
 
     /// When the refresh token has been idle for half its life, as it is configured or as the provider told: the scheduled

@@ -24,6 +24,8 @@ pub enum Reason {
         /// Whether a call with it had succeeded.
         worked: bool,
     },
+    /// The sweeper found that it is due, which may be earlier than a caller needs it.
+    Due,
     /// Every run renews: any newer generation will do.
     Run {
         /// The generation when the run began.

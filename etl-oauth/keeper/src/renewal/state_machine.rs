@@ -69,6 +69,8 @@ pub struct RenewalMachine {
     /// The state of the record as it was read last, and the failure that it came from.
     seen: (State, Option<FailureKind>),
     changed: Option<(State, State)>,
+    /// When the renewal of the record that was read last was due.
+    due_at: Option<Timestamp>,
 }
 
 /// A renewal that goes back more often than this is up against a store that cannot make up its mind.
@@ -95,6 +97,7 @@ impl RenewalMachine {
             earlier_at: None,
             seen: (State::Disabled, None),
             changed: None,
+            due_at: None,
         }
     }
 
@@ -102,6 +105,12 @@ impl RenewalMachine {
     #[must_use]
     pub fn changed(&self) -> Option<(State, State)> {
         self.changed
+    }
+
+    /// When the renewal was due by itself, where that is known.
+    #[must_use]
+    pub fn due_at(&self) -> Option<Timestamp> {
+        self.due_at
     }
 
     fn wrote(&mut self, record: &Record) {
@@ -204,6 +213,7 @@ impl RenewalMachine {
         match self.need {
             Reason::Expiry => !self.policy.is_fresh(record, now),
             Reason::Idle => self.policy.idle_at(record).is_some_and(|at| at <= now),
+            Reason::Due => self.policy.renewal_due(record).is_some_and(|at| at <= now),
             Reason::Refused { generation, .. } | Reason::Run { generation } | Reason::Asked { generation } => {
                 record.generation <= generation
             }
@@ -221,6 +231,7 @@ impl RenewalMachine {
         };
         self.seen = stored.record.condition();
         let record = &stored.record;
+        self.due_at = self.policy.renewal_due(record);
         // Revoked stays revoked until somebody says otherwise; what never was is asked for.
         let begins = self.policy.asks_again && (record.generation == 0 || asked);
         if record.tokens.is_none() && !begins {

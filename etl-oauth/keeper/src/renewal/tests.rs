@@ -11,6 +11,7 @@ mod news;
 mod races;
 mod restarts;
 mod storing;
+mod sweeper;
 
 use std::{
     collections::VecDeque,

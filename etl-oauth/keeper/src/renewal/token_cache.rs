@@ -1,6 +1,6 @@
 //! The newest record that this replica knows of, and how it learns of a newer one.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use jiff::Timestamp;
 
@@ -97,6 +97,9 @@ impl Keeper {
 
     /// In the metrics.
     pub(super) fn show(&self, state: State) {
+        if !self.0.shown.load(Ordering::Acquire) {
+            return;
+        }
         for each in State::ALL {
             let labels = [
                 ("connection", self.connection().to_owned()),

@@ -149,6 +149,9 @@ async fn claim_one_by_one<S: ByteStore + ?Sized>(store: &S, claim: &Claim<'_>) -
         if claimed.len() >= claim.limit {
             break;
         }
+        if claim.except.contains(&due.key) {
+            continue;
+        }
         if matches!(store.acquire(&due.key, claim.owner, claim.ttl, claim.now).await?, Acquired::Until(_)) {
             claimed.push(due);
         }

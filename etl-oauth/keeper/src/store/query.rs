@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use jiff::Timestamp;
 
@@ -70,6 +70,8 @@ pub struct Claim<'a> {
     pub limit: usize,
     /// The holder of the leases.
     pub owner: &'a str,
+    /// Keys that the owner has claimed and is at work on.
+    pub except: &'a HashSet<Key>,
     /// How long the holder may be silent.
     pub ttl: Duration,
     /// The time by the replica's clock.

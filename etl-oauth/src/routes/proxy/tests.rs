@@ -95,6 +95,7 @@ async fn defined(more: &str) -> (Arc<App>, Seen, tempfile::TempDir) {
         "store" => Some("file".into()),
         "store_path" => Some(folder.path().join("store").display().to_string()),
         "allow_ephemeral_store" => Some("true".into()),
+        "sweep" => Some("off".into()),
         "secret_mount_path" => Some(folder.path().display().to_string()),
         "proxy_allow" => Some("GET /v2/*, POST /v2/*, PROPFIND /v2/*".into()),
         _ => None,

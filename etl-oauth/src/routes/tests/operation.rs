@@ -57,6 +57,26 @@ async fn o3_a_job_over_exec_timeout_is_a_failed_run_with_its_own_code() {
 }
 
 #[tokio::test]
+async fn the_sweeper_keeps_an_idle_refresh_token_alive_though_no_caller_comes_and_there_is_no_job() {
+    // It lapses when it is idle for two seconds: it is renewed after one at the latest.
+    let variables = [("sweep", "on"), ("sweep_interval", "1s"), ("refresh_idle", "2s")];
+    let scene = Scene::running(Job::None, BY_USERINFO, &variables).await;
+    scene.authorise("ada:read write").await;
+    let renewed = async {
+        loop {
+            let status = scene.status().await;
+            let account = &status["accounts"][0];
+            if account["generation"].as_u64() > Some(1) {
+                assert_eq!(account["last_renewal"]["outcome"], "renewed", "{status}");
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), renewed).await.expect("nothing renews");
+}
+
+#[tokio::test]
 async fn o5_a_function_without_a_job_fails_where_there_is_no_token() {
     let scene = Scene::running(Job::None, BY_USERINFO, &[("min_run_interval", "0s"), ("show_result", "true")]).await;
     assert_eq!(scene.run().await.0, StatusCode::CONFLICT);

@@ -218,7 +218,8 @@ impl Inner {
 
 /// The client answers within its own time limits in most cases; in all cases this answers.
 async fn within<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    tokio::time::timeout(PATIENCE, work)
+    // On the heap: the client's futures are large, and the stack of a thread is not.
+    tokio::time::timeout(PATIENCE, Box::pin(work))
         .await
         .unwrap_or_else(|_| Err(StoreError::unavailable(format!("NATS did not answer in {} s", PATIENCE.as_secs()))))
 }

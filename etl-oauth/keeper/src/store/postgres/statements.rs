@@ -73,7 +73,7 @@ pub(super) const CLAIM: &str = "WITH ready AS (\
        SELECT account, due_at FROM etl_oauth_record \
        WHERE function = $1 AND connection = $2 AND due_at <= 'epoch'::timestamptz + $3 * interval '1 microsecond' AND NOT EXISTS (\
          SELECT FROM etl_oauth_lease held WHERE held.function = $1 AND held.account = etl_oauth_record.account \
-           AND held.owner <> $5 AND held.until > clock_timestamp()) \
+           AND held.until > clock_timestamp()) \
        ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED\
      ), taken AS (\
        INSERT INTO etl_oauth_lease AS held (function, account, owner, until) \

@@ -68,7 +68,7 @@ impl World {
             let known = desk.known.as_ref().map(|stored| &stored.record);
             let fresh = known.filter(|record| self.policy.is_fresh(record, now));
             let need = match fresh {
-                None => Some(Reason::Expiry),
+                None => Some(if self.rng.f64() < 0.3 { Reason::Due } else { Reason::Expiry }),
                 Some(record) => {
                     let generation = record.generation;
                     let access = record.tokens.as_ref().map(|tokens| tokens.access_token.expose().to_owned());
@@ -79,7 +79,7 @@ impl World {
                     if self.now < TROUBLE && self.rng.f64() < self.trouble.unauthorised {
                         Some(Reason::Refused { generation, worked: self.rng.bool() })
                     } else if idle {
-                        Some(Reason::Idle)
+                        Some(if self.rng.bool() { Reason::Idle } else { Reason::Due })
                     } else if self.rng.f64() < self.runs {
                         Some(Reason::Run { generation })
                     } else {
