@@ -270,7 +270,8 @@ impl Definition {
     pub fn names_client_in_statement(&self) -> bool {
         let terms = &self.assertion;
         let own_issuer = terms.issuer.is_some() || terms.claims.get("iss").is_some_and(Param::is_empty);
-        let texts = self.templates().into_iter().filter(|(key, _)| key.starts_with("assertion.") || key.starts_with("api."));
+        let texts =
+            self.templates().into_iter().filter(|(key, _)| key.starts_with("assertion.") || key.starts_with("api."));
         !own_issuer || texts.into_iter().any(|(_, text)| placeholders(text).any(|name| name == "client_id"))
     }
 
