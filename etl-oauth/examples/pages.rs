@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use etl_oauth::guard::Concern;
 use etl_oauth::job::gumroad;
 use etl_oauth::pages::{
-    Account, Base, Begin, Confirm, Device, Done, Enable, JobResult, Login, Page, Problem, Ran, RenewalRow, RunRow,
-    Start, State, Status, StatusPage, Store, Verdict,
+    Account, Base, Begin, Confirm, Counts, Device, Done, Enable, JobResult, Login, Page, Problem, Ran, RenewalRow,
+    RunRow, Start, State, Status, StatusPage, Store, Verdict,
 };
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
@@ -43,6 +43,7 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         register: "https://gateway.example.com/function/etl-oauth/oauth2/callback",
         console: None,
         authorize_url,
+        connection: None,
         account: None,
         state: State::Disabled,
         open: false,
@@ -93,6 +94,7 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         provider: PROVIDER,
         job: "gumroad",
         status,
+        search: Default::default(),
         authorize_url: Some(authorize_url),
         unattended: false,
         notice: None,
@@ -105,6 +107,7 @@ fn pages() -> Result<Vec<(&'static str, Page)>, Box<dyn Error>> {
         base,
         provider: PROVIDER,
         scopes: &["view_sales"],
+        connection: None,
         account: None,
         device: true,
         state: State::Disabled,
@@ -175,7 +178,10 @@ fn sales(now: Timestamp) -> Vec<Value> {
 }
 
 fn status(store: Store, accounts: Vec<Account>, now: Timestamp) -> Status {
-    Status { verdict: Verdict::of(&store, &accounts, false, now), provider: "gumroad".into(), store, accounts }
+    let verdict = Verdict::of(&store, &accounts, false, now);
+    let counts = Counts::of(accounts.iter().map(|account| account.state));
+    let next_cursor = (accounts.len() > 1).then(|| "default/shop".to_owned());
+    Status { verdict, provider: Some("gumroad".into()), store, counts, accounts, next_cursor }
 }
 
 fn store(ok: bool) -> Store {
@@ -189,6 +195,7 @@ fn healthy(now: Timestamp) -> Account {
     let runs: Vec<_> =
         (0..38).map(|nth| run(now, 10 + nth * 60, if nth == 13 { "provider_unavailable" } else { "ok" })).collect();
     Account {
+        connection: "default".into(),
         account: "default".into(),
         who: Some("seller@example.com".into()),
         state: State::Enabled,
@@ -237,6 +244,7 @@ fn degraded(now: Timestamp) -> Account {
 
 fn ill(now: Timestamp) -> Account {
     Account {
+        connection: "default".into(),
         account: "shop".into(),
         state: State::NeedsAuthorisation,
         wanted_scope: Some("view_sales view_profile edit_products".into()),
@@ -263,6 +271,7 @@ fn ill(now: Timestamp) -> Account {
 
 fn fresh() -> Account {
     Account {
+        connection: "default".into(),
         account: "default".into(),
         who: None,
         state: State::Disabled,

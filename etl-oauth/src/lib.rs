@@ -91,9 +91,7 @@ where
     E: Into<job::JobError> + Send + 'static,
     F: Future<Output = Result<O, E>> + Send + 'static,
 {
-    let mut config = Config::of_environment().map_err(wrong)?;
-    config.job = job::Job::Own(job::Own::new(job));
-    serve(config).await
+    serve(Config::of_environment_with(Some(job::Job::Own(job::Own::new(job)))).map_err(wrong)?).await
 }
 
 async fn serve(config: Config) -> Result<Handler, BoxError> {

@@ -7,20 +7,27 @@ use token_keeper::token::FailureKind;
 
 /// Describes each metric to the recorder, and begins those counters at zero whose first event must not be missed: the
 /// increase of a counter that was not there before is none.
-pub(crate) fn begin(store: &'static str, job: &'static str) {
+pub(crate) fn begin(store: &str, job: &'static str, connections: &[&str]) {
     describe();
     for outcome in ["renewed", "adopted"].into_iter().chain(FailureKind::ALL.map(FailureKind::as_str)) {
-        counter!("etl_oauth_renewals_total", "outcome" => outcome).increment(0);
+        for connection in connections {
+            let connection = (*connection).to_owned();
+            counter!("etl_oauth_renewals_total", "connection" => connection, "outcome" => outcome).increment(0);
+        }
     }
     for outcome in ["ok", "conflict", "error"] {
-        counter!("etl_oauth_store_writes_total", "store" => store, "outcome" => outcome).increment(0);
+        counter!("etl_oauth_store_writes_total", "store" => store.to_owned(), "outcome" => outcome).increment(0);
     }
     // An API's failures have codes of their own.
     let of_api =
         ["api_error", "api_unreachable", "needs_authorisation", "other_origin", "token_refused", "unsendable_token"];
     let failures = JobError::CODES.into_iter().chain(of_api).chain(FailureKind::ALL.map(FailureKind::as_str));
     for outcome in ["ok"].into_iter().chain(failures) {
-        counter!("etl_oauth_job_runs_total", "job" => job, "outcome" => outcome).increment(0);
+        for connection in connections {
+            let connection = (*connection).to_owned();
+            counter!("etl_oauth_job_runs_total", "job" => job, "connection" => connection, "outcome" => outcome)
+                .increment(0);
+        }
     }
 }
 

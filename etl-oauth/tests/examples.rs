@@ -7,6 +7,8 @@
 mod calendar_sync;
 #[path = "../examples/crm_enrichment/lib.rs"]
 mod crm_enrichment;
+#[path = "../examples/minutes/lib.rs"]
+mod minutes;
 #[path = "../examples/slack_meeting/lib.rs"]
 mod slack_meeting;
 #[path = "../examples/weekly_report/lib.rs"]

@@ -46,6 +46,9 @@ pub(super) enum Command {
     Providers(Shape),
     /// Shows a provider's definition, or checks one of your own
     Provider(Which),
+    /// Checks a plan of the job extract, shows what it would do, or runs it here
+    #[command(subcommand)]
+    Extract(Extract),
     /// Prints the completions for a shell
     Completions {
         /// The shell
@@ -63,6 +66,8 @@ impl Command {
             Self::Providers(shape) => shape.json,
             Self::Provider(Which { task: Some(Task::New(wish)), .. }) => wish.shape.json,
             Self::Provider(which) => which.shape.json,
+            Self::Extract(Extract::Check { shape, .. }) => shape.json,
+            Self::Extract(Extract::Plan { source } | Extract::Run { source, .. }) => source.shape.json,
             Self::Completions { .. } => false,
         }
     }
@@ -123,6 +128,51 @@ pub(super) struct Authorize {
     /// How long to wait, such as 15m
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
     pub(super) timeout: std::time::Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Extract {
+    /// Reads a plan as the function would, and reports what is wrong with it
+    Check {
+        /// The TOML file
+        file: PathBuf,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// Asks for the first page of each resource, and shows what would be written; stores nothing
+    Plan {
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Copies what is new, for a grant that needs no person
+    Run {
+        #[command(flatten)]
+        source: Source,
+        /// The folder that remembers how far a run got; a database does so itself
+        #[arg(long, value_name = "DIR")]
+        state: Option<PathBuf>,
+    },
+}
+
+/// A plan, and the API that it is for.
+#[derive(Debug, Args)]
+pub(super) struct Source {
+    /// The TOML file
+    pub(super) file: PathBuf,
+    /// The provider, as `providers` lists it
+    #[arg(long, value_name = "NAME", default_value = "custom")]
+    pub(super) provider: String,
+    /// The API's base URL [default: the provider's]
+    #[arg(long, value_name = "URL", value_parser = url)]
+    pub(super) api: Option<Url>,
+    /// How tokens are got: static, basic or client_credentials
+    #[arg(long, value_name = "GRANT", default_value = "static")]
+    pub(super) grant: String,
+    /// The folder of secrets: api-token for the grant static, etl-oauth-sink-url for a database
+    #[arg(long, value_name = "DIR")]
+    pub(super) secrets: PathBuf,
+    #[command(flatten)]
+    pub(super) shape: Shape,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ mod arguments;
 mod authorize;
 mod definitions;
 mod double;
+mod extract;
 mod new;
 mod qr;
 mod remote;
@@ -95,6 +96,7 @@ async fn run(command: Command) -> Outcome {
         Command::Revoke(wish) => revoke::revoke(&wish).await,
         Command::Providers(shape) => definitions::list(&shape),
         Command::Provider(which) => definitions::provider(&which).await,
+        Command::Extract(wish) => extract::extract(&wish).await,
         Command::Completions { shell } => {
             arguments::complete(shell);
             Ok(Exit::Done)

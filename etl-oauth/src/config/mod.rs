@@ -1,6 +1,8 @@
 //! The configuration: strings from the environment and mounted secrets, to values that are checked. Every mistake is found
 //! before any is reported.
 
+mod connection;
+mod connections;
 pub(crate) mod duration;
 mod invoke;
 mod misspelt;
@@ -10,27 +12,27 @@ mod retriever;
 mod sweep;
 mod urls;
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
-use jiff::Timestamp;
 use url::Url;
 
 pub use crate::guard::{EnableAuth, InvokeAuth};
+pub use connection::{Connection, DEFAULT_CONNECTION};
 pub use retriever::Retriever;
 
 use crate::{
     guard::Allow,
     job::{Delivery, Job, extract::Plan},
 };
+use connection::{Shared, connections};
+use connections::nearest;
 use parse::Strings;
 use token_keeper::{
-    grant::{Certificate, Credentials, SigningKey},
-    provider::{ClientAuth, Grant, Provider},
-    renewal::{Limits, Policy, Renew, SweepOptions},
+    renewal::{Limits, SweepOptions},
     secrets::Secrets,
     store::{Store, StoreOptions},
 };
-use urls::{browser_url, default_gateway, endpoint, gateway_url};
+use urls::{default_gateway, endpoint, gateway_url};
 
 /// The watchdog's default of `exec_timeout`.
 const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,15 +43,13 @@ const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Config {
     /// The function's name for people, above every page.
     pub title: Option<String>,
-    /// When the client's secret ends at the provider, where the operator has said so.
-    pub client_secret_expires_at: Option<Timestamp>,
-    /// The provider, with the overrides.
-    pub provider: Provider,
-    /// The rules of renewal.
-    pub policy: Policy,
-    /// How this replica renews by itself; `None` where it does not.
+    /// The connections, in the order of their names; one at least.
+    pub connections: Vec<Connection>,
+    /// Whose accounts the job runs for, where that is said.
+    pub job_connection: Option<String>,
+    /// How this replica renews by itself; `None` where it does not. The concurrency is each connection's own.
     pub sweep: Option<SweepOptions>,
-    /// How many accounts are in memory, and have metrics of their own.
+    /// How many accounts of a connection are in memory, and have metrics of their own.
     pub limits: Limits,
     /// The function's URL as a browser sees it, without a slash at its end.
     pub public_url: Url,
@@ -71,10 +71,12 @@ pub struct Config {
     pub show_result: bool,
     /// Who may authorise.
     pub enable_auth: EnableAuth,
-    /// What the provider calls the private key.
-    pub key_id: Option<String>,
-    /// What of the API callers may use through this function.
-    pub proxy_allow: Allow,
+    /// What of each connection's API callers may use through this function, by the connection's name.
+    pub proxy_allow: BTreeMap<String, Allow>,
+    /// The names of callers who may make connect links.
+    pub links_allow: Vec<String>,
+    /// Below which URLs a connect link may lead its owner back.
+    pub links_return: Vec<Url>,
     /// How callers prove who they are.
     pub invoke_auth: InvokeAuth,
     /// The watchdog's limit of a call, which it ends with 504; none where the variable `exec_timeout` is `0`.
@@ -131,14 +133,14 @@ impl Config {
     ///     "secret_mount_path" => Some(folder.path().display().to_string()),
     ///     _ => None,
     /// })?;
-    /// assert_eq!(config.provider.title, "Gumroad");
+    /// assert_eq!(config.connections[0].provider.title, "Gumroad");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     /// [`Mistakes`], all at once.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
-        Self::of(&mut Strings::new(&get), [])
+        Self::of(&mut Strings::new(&get), [], None)
     }
 
     /// Reads the variables of this process's environment, and the secrets that they point to. A variable that is set, that
@@ -147,12 +149,21 @@ impl Config {
     /// # Errors
     /// [`Mistakes`], all at once.
     pub fn of_environment() -> Result<Self, Mistakes> {
-        let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        Self::of(&mut Strings::new(&|name| std::env::var(name).ok()), set)
+        Self::of_environment_with(None)
     }
 
-    /// Reads the variables of `strings`; `set` are the names of all that are set.
-    fn of(strings: &mut Strings<'_>, set: impl IntoIterator<Item = String>) -> Result<Self, Mistakes> {
+    /// The same, for a function with a job of its own in the place of a built-in one.
+    pub(crate) fn of_environment_with(job: Option<Job>) -> Result<Self, Mistakes> {
+        let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        Self::of(&mut Strings::new(&|name| std::env::var(name).ok()), set, job)
+    }
+
+    /// Reads the variables of `strings`; `set` are the names of all that are set, `own` is the function's own job.
+    fn of(
+        strings: &mut Strings<'_>,
+        set: impl IntoIterator<Item = String>,
+        own: Option<Job>,
+    ) -> Result<Self, Mistakes> {
         let secrets = Secrets::new(
             strings.text("secret_mount_path").unwrap_or_else(|| Secrets::FOLDER.into()),
             strings.text("secret_prefix").unwrap_or_default(),
@@ -160,82 +171,63 @@ impl Config {
         let gateway_url = strings.parsed("gateway_url", gateway_url);
         let store = strings.choice("store", &Store::KINDS.map(|kind| (kind, kind))).unwrap_or("gateway");
         let job = job(strings);
+        let job = own.or(job).unwrap_or(Job::Gumroad);
         let report_to = [strings.text("report_to"), strings.text("report_from")];
         let outlets = Delivery::new(secrets.clone(), report_to[0].as_deref(), report_to[1].as_deref())
             .map_err(|why| strings.mistake(why))
             .ok();
-        let renew = strings.choice(
-            "renew",
-            &[("before_expiry", Renew::BeforeExpiry), ("each_run", Renew::EachRun), ("on_401", Renew::On401)],
-        );
-        let durations = ["renew_before", "token_timeout", "lease", "state_lifetime", "session_lifetime"];
-        let [renew_before, token_timeout, lease, state_lifetime, session_lifetime] =
-            durations.map(|name| strings.duration(name));
+        let [lease, state_lifetime, session_lifetime] =
+            ["lease", "state_lifetime", "session_lifetime"].map(|name| strings.duration(name));
         let min_run_interval = strings.duration("min_run_interval");
         let sweeping = sweep::sweeping(strings);
         // The template reads it, too, and says what is wrong with it.
         let max_inflight = strings.text("max_inflight").and_then(|count| count.parse().ok()).unwrap_or(0);
-        let proxy_allow = strings.parsed("proxy_allow", Allow::parse);
         let show_result = strings.boolean("show_result");
         let enable_auth = strings
             .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
-        let key_id = strings.text("key_id");
-        let client_secret_expires_at = strings.parsed("client_secret_expires_at", date);
         let title = strings.text("title").map(|title| crate::format::cut(&title, 60));
-        let (provider, public_url) = provider::provider(strings, &secrets, gateway_url.as_ref());
+        let lease = lease.unwrap_or(Duration::from_secs(30));
+        let shared = Shared { secrets: &secrets, gateway_url: gateway_url.as_ref(), store, lease };
+        let (mut connections, public_url) = connections(strings, &shared);
+        let job_connection = job_connection(strings, &connections, &job);
+        let proxy_allow = proxy_allow(strings, &connections);
+        let links_allow = list(&strings.text("links_allow").unwrap_or_default());
+        let links_return = strings.parsed("links_return", |text| list(text).iter().map(|url| endpoint(url)).collect());
         let invoke_auth = invoke::invoke(strings, &secrets, public_url.as_ref(), gateway_url.as_ref());
 
         let operator = secrets.is_mounted("etl-oauth-operator");
         if enable_auth == Some(EnableAuth::Operator) && !operator {
             strings.mistake(format!("enable_auth=operator needs the secret {}", secrets.name("etl-oauth-operator")));
         }
-        let token_timeout = token_timeout.unwrap_or(Duration::from_secs(10));
-        let lease = lease.unwrap_or(Duration::from_secs(30));
-        if token_timeout >= lease {
-            strings.mistake(
-                "token_timeout must be shorter than lease: a call may not outlast the lease that guards it".into(),
-            );
-        }
-        needed(strings, &secrets, provider.as_ref(), store);
-        let bound = provider.as_ref().is_some_and(|provider| provider.dpop);
-        if bound && store == "gateway" && !secrets.is_mounted("oauth2-token") {
-            strings.mistake(
-                "dpop=true needs a store that keeps the account's key: list the secret oauth2-token, or choose another store"
-                    .into(),
-            );
-        }
+        needed(strings, &secrets, store);
         let store_options = store_options(strings, &secrets, public_url.as_ref(), gateway_url);
         let exec_timeout = strings.duration("exec_timeout").unwrap_or(EXEC_TIMEOUT);
         misspelt::misspelt(set, strings.known()).into_iter().for_each(|line| strings.mistake(line));
 
         let mistakes = strings.take_mistakes();
-        match (provider, public_url, outlets) {
-            (Some(provider), Some(public_url), Some(outlets)) if mistakes.is_empty() => {
-                let mut policy = Policy::of(&provider);
+        match (public_url, outlets) {
+            (Some(public_url), Some(outlets)) if mistakes.is_empty() && !connections.is_empty() => {
                 let mut store_options = store_options;
-                store_options.rotates = provider.rotates;
-                policy.renew = renew.unwrap_or_default();
-                policy.renew_before = renew_before.unwrap_or(policy.renew_before);
-                (policy.token_timeout, policy.lease) = (token_timeout, lease);
-                policy.spread = sweeping.spread;
+                store_options.rotates = connections.iter().any(|connection| connection.provider.rotates);
+                connections.iter_mut().for_each(|connection| connection.policy.spread = sweeping.spread);
                 Ok(Self {
                     title,
-                    client_secret_expires_at,
-                    provider,
-                    policy,
+                    connections,
+                    job_connection,
                     sweep: sweeping.sweep,
                     limits: sweeping.limits,
                     public_url,
                     store: store.to_owned(),
                     store_options,
                     secrets,
-                    job: job.unwrap_or(Job::Gumroad),
+                    job,
                     outlets,
                     state_lifetime: state_lifetime.unwrap_or(Duration::from_secs(600)),
                     session_lifetime: session_lifetime.unwrap_or(Duration::from_hours(12)),
                     show_result: show_result.unwrap_or(false),
-                    key_id,
-                    proxy_allow: proxy_allow.unwrap_or_default(),
+                    proxy_allow,
+                    links_allow,
+                    links_return: links_return.unwrap_or_default(),
                     invoke_auth,
                     max_waiting: match max_inflight {
                         0 => MAX_WAITING,
@@ -254,17 +246,27 @@ impl Config {
         }
     }
 
-    /// The redirect URI, from the configuration alone: no header of a request has a say in it (RFC 6749 §10.6).
+    /// The connection of that name.
     #[must_use]
-    pub fn redirect_uri(&self) -> String {
-        redirect_uri(&self.public_url)
+    pub fn connection(&self, name: &str) -> Option<&Connection> {
+        self.connections.iter().find(|connection| connection.name == name)
     }
 
-    /// The same, parsed.
-    pub(crate) fn redirect_url(&self) -> Url {
-        let mut url = self.public_url.clone();
-        url.set_path(&format!("{}/oauth2/callback", self.public_url.path().trim_end_matches('/')));
-        url
+    /// The connection that is meant where none is named: the one called `default`, or the only one.
+    #[must_use]
+    pub fn implied_connection(&self) -> Option<&Connection> {
+        implied(&self.connections)
+    }
+
+    /// The connections whose accounts the job runs for.
+    #[must_use]
+    pub fn job_connections(&self) -> Vec<&Connection> {
+        match &self.job_connection {
+            Some(name) => self.connection(name).into_iter().collect(),
+            // A call to a function without a job keeps every token alive.
+            None if matches!(self.job, Job::None) => self.connections.iter().collect(),
+            None => self.implied_connection().or(self.connections.first()).into_iter().collect(),
+        }
     }
 
     /// A URL below the function's own.
@@ -272,13 +274,6 @@ impl Config {
     pub fn page(&self, path: &str) -> String {
         page(&self.public_url, path)
     }
-}
-
-/// A day of the calendar, in UTC, or a moment.
-fn date(text: &str) -> Result<Timestamp, String> {
-    let day = text.parse::<jiff::civil::Date>().ok().and_then(|day| day.to_zoned(jiff::tz::TimeZone::UTC).ok());
-    let moment = || text.parse::<Timestamp>().ok();
-    day.map(|day| day.timestamp()).or_else(moment).ok_or_else(|| "must be a date such as 2027-01-31".into())
 }
 
 /// The job by name, with what it needs to know.
@@ -294,47 +289,73 @@ fn job(strings: &mut Strings<'_>) -> Option<Job> {
     }
 }
 
-fn redirect_uri(public_url: &Url) -> String {
-    page(public_url, "/oauth2/callback")
+/// The entries of a list with commas.
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
+}
+
+/// The connection that is meant where none is named.
+fn implied(connections: &[Connection]) -> Option<&Connection> {
+    match connections {
+        [only] => Some(only),
+        all => all.iter().find(|connection| connection.is_default()),
+    }
+}
+
+/// What callers may use of each connection's API.
+fn proxy_allow(strings: &mut Strings<'_>, connections: &[Connection]) -> BTreeMap<String, Allow> {
+    let names: Vec<&str> = connections.iter().map(|connection| connection.name.as_str()).collect();
+    let implied = implied(connections).map(|connection| connection.name.as_str());
+    let read = strings.parsed("proxy_allow", |text| {
+        // Without a connection there are mistakes enough; the entries can be read all the same.
+        if names.is_empty() {
+            Allow::parse(text).map(|_| BTreeMap::new())
+        } else {
+            Allow::by_connection(text, &names, implied)
+        }
+    });
+    read.unwrap_or_default()
+}
+
+/// Which connection's accounts the job runs for; a built-in one has to be told, where there are several.
+fn job_connection(strings: &mut Strings<'_>, connections: &[Connection], job: &Job) -> Option<String> {
+    let names = || connections.iter().map(|connection| connection.name.as_str());
+    let named = strings.text("job_connection");
+    match &named {
+        Some(name) if !connections.is_empty() && !names().any(|known| known == name) => {
+            strings.mistake(format!("job_connection={name} is no connection: {}", nearest(name, names())));
+        }
+        None if connections.len() > 1 && !matches!(job, Job::None | Job::Own(_)) => {
+            let names = names().collect::<Vec<_>>().join(", ");
+            let job = job.name();
+            strings.mistake(format!("job_connection is not set: job={job} runs for the accounts of one of {names}"));
+        }
+        _ => {}
+    }
+    named
 }
 
 fn page(public_url: &Url, path: &str) -> String {
     format!("{}{path}", public_url.as_str().trim_end_matches('/'))
 }
 
-/// The secrets that this configuration cannot do without.
-fn needed(strings: &mut Strings<'_>, secrets: &Secrets, provider: Option<&Provider>, store: &str) {
+/// The secrets that the store cannot do without.
+fn needed(strings: &mut Strings<'_>, secrets: &Secrets, store: &str) {
+    if store != "gateway" {
+        return;
+    }
     // Only the gateway's store keeps tokens in mounted secrets.
-    let tokens: &[&str] = match (store, secrets.is_mounted("oauth2-token")) {
-        ("gateway", true) => &["oauth2-token"],
-        ("gateway", false) => &["oauth2-access-token", "oauth2-refresh-token"],
-        _ => &[],
+    let tokens: &[&str] = if secrets.is_mounted("oauth2-token") {
+        &["oauth2-token"]
+    } else {
+        &["oauth2-access-token", "oauth2-refresh-token"]
     };
-    let password: &[&str] = if store == "gateway" { &["basic-auth-password"] } else { &[] };
-    let grant = provider.map_or(Grant::default(), |provider| provider.grant);
-    // Where the configuration does not say how the client authenticates, the server's metadata does.
-    let auth = provider.map_or(Some(ClientAuth::default()), Provider::said_client_auth);
-    let client = match provider {
-        Some(provider) => Credentials::needed_by(provider.definition(), auth),
-        None => Credentials::needed(grant, auth),
-    };
-    let named = provider.map(Credentials::named).into_iter().flatten();
-    for name in client.iter().copied().chain(named).chain(password.iter().copied()).chain(tokens.iter().copied()) {
+    for name in ["basic-auth-password"].iter().chain(tokens) {
         if let Err(err) = secrets.require(name) {
             let hint =
-                if tokens.contains(&name) { " (its value is `empty` before the first authorisation)" } else { "" };
+                if tokens.contains(name) { " (its value is `empty` before the first authorisation)" } else { "" };
             strings.mistake(format!("{err}{hint}"));
         }
-    }
-    let key = secrets.require("oauth2-private-key").ok().filter(|_| client.contains(&"oauth2-private-key"));
-    let certificate = secrets.require("oauth2-client-certificate").ok();
-    let certificate = certificate.filter(|_| client.contains(&"oauth2-client-certificate"));
-    if let Some((certificate, key)) = certificate.as_ref().zip(key.as_ref()) {
-        if let Err(err) = Certificate::read(certificate, key) {
-            strings.mistake(format!("secret {} {err}", secrets.name("oauth2-client-certificate")));
-        }
-    } else if let Some(Err(err)) = key.map(|key| SigningKey::read(&key)) {
-        strings.mistake(format!("secret {} {err}", secrets.name("oauth2-private-key")));
     }
 }
 

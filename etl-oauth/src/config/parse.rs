@@ -32,8 +32,20 @@ impl<'a> Strings<'a> {
         std::mem::take(&mut self.mistakes)
     }
 
+    /// The same, left where they are.
+    pub(super) fn mistakes(&self) -> &[String] {
+        &self.mistakes
+    }
+
     pub(super) fn mistake(&mut self, line: String) {
         self.mistakes.push(line);
+    }
+
+    /// A mistake that several readers may find.
+    pub(super) fn mistake_once(&mut self, line: String) {
+        if !self.mistakes.contains(&line) {
+            self.mistakes.push(line);
+        }
     }
 
     pub(super) fn text(&mut self, name: &str) -> Option<String> {

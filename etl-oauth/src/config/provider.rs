@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use url::Url;
 
-use super::{browser_url, default_gateway, endpoint, parse::Strings, redirect_uri};
+use super::{default_gateway, endpoint, parse::Strings};
 use token_keeper::{
     provider::{AssertionTerms, ClientAuth, Definition, Grant, Overrides, Provider, Values, checked_beside},
     secrets::Secrets,
@@ -13,43 +13,46 @@ use token_keeper::{
 /// A definition is a few kilobytes; a file that is larger is another one.
 const FILE_LIMIT: u64 = 256 << 10;
 
-/// The provider, and the function's own address, which some grants cannot do without.
-pub(super) fn provider(
-    strings: &mut Strings<'_>,
-    secrets: &Secrets,
-    gateway_url: Option<&Url>,
-) -> (Option<Provider>, Option<Url>) {
-    let definition = definition(strings);
-    let grant = strings.choice("grant", &Grant::NAMES);
-    let effective = grant.or(definition.as_ref().map(|(_, definition)| definition.grant)).unwrap_or_default();
-    let public_url = public_url(strings, effective == Grant::AuthorizationCode, gateway_url);
-    // All variables are read before a definition that is missing ends it: every mistake is reported at once.
-    // OpenFaaS's own exchange is a route of its gateway.
-    let platform = (effective == Grant::TokenExchange).then(|| gateway_url.cloned().unwrap_or_else(default_gateway));
-    let overrides = overrides(strings, secrets, effective, public_url.as_ref(), platform);
-    let provider = definition.and_then(|(name, definition)| {
-        let overrides = Overrides { variables: variables(strings, &definition), ..overrides };
-        checked(strings, &name, definition, overrides)
-    });
-    (provider, public_url)
+/// What is known of a provider before its variables are read.
+#[derive(Debug)]
+pub(super) struct Draft {
+    definition: Option<(String, Definition)>,
+    /// The grant: the one that is configured, else the definition's.
+    pub(super) grant: Grant,
 }
 
-/// The function's URL. A redirect URI needs it to the letter; grants without one can do with what the platform says.
-fn public_url(strings: &mut Strings<'_>, needed: bool, gateway_url: Option<&Url>) -> Option<Url> {
-    if needed || strings.text("public_url").is_some() {
-        return strings.required("public_url", "the function's URL as a browser sees it", browser_url);
+impl Draft {
+    pub(super) fn read(strings: &mut Strings<'_>) -> Self {
+        let definition = definition(strings);
+        let said = strings.choice("grant", &Grant::NAMES);
+        let grant = said.or(definition.as_ref().map(|(_, definition)| definition.grant)).unwrap_or_default();
+        Self { definition, grant }
     }
-    let name = strings.text("OPENFAAS_NAME").unwrap_or_else(|| "etl-oauth".into());
-    let mut url = gateway_url.cloned().unwrap_or_else(default_gateway);
-    url.set_path(&format!("/function/{name}"));
-    Some(url)
+}
+
+/// The provider with all that the variables lay over its definition.
+pub(super) fn provider(
+    strings: &mut Strings<'_>,
+    draft: Draft,
+    secrets: &Secrets,
+    redirect_url: Option<&Url>,
+    gateway_url: Option<&Url>,
+) -> Option<Provider> {
+    let grant = draft.grant;
+    // All variables are read before a definition that is missing ends it: every mistake is reported at once.
+    // OpenFaaS's own exchange is a route of its gateway.
+    let platform = (grant == Grant::TokenExchange).then(|| gateway_url.cloned().unwrap_or_else(default_gateway));
+    let overrides = overrides(strings, secrets, grant, redirect_url, platform);
+    let (name, definition) = draft.definition?;
+    let overrides = Overrides { variables: variables(strings, &definition), ..overrides };
+    checked(strings, &name, definition, overrides)
 }
 
 fn overrides(
     strings: &mut Strings<'_>,
     secrets: &Secrets,
     grant: Grant,
-    public_url: Option<&Url>,
+    redirect_url: Option<&Url>,
     platform: Option<Url>,
 ) -> Overrides {
     let beside = |text: &str| checked_beside(text, platform.as_ref()).map_err(|err| err.to_string());
@@ -87,7 +90,7 @@ fn overrides(
         replay_window: strings.duration("replay_window"),
         refresh_idle: strings.duration("refresh_idle"),
         variables: Values::new(),
-        redirect_uri: public_url.map(redirect_uri),
+        redirect_uri: redirect_url.map(Url::to_string),
         platform,
     }
 }

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
+use token_keeper::renewal::Renew;
 
 struct Setting {
     folder: tempfile::TempDir,
@@ -48,10 +49,10 @@ impl Setting {
 #[test]
 fn the_least_that_works_has_the_documented_defaults() {
     let config = Setting::new().read().unwrap();
-    assert_eq!(config.redirect_uri(), "https://g.example/function/etl-oauth/oauth2/callback");
+    assert_eq!(config.connections[0].redirect_uri(), "https://g.example/function/etl-oauth/oauth2/callback");
     assert_eq!(config.store_options.gateway_url.unwrap().as_str(), "http://gateway.openfaas:8080/");
-    assert_eq!(config.policy.renew_before, Duration::from_secs(60));
-    assert_eq!(config.policy.lease, Duration::from_secs(30));
+    assert_eq!(config.connections[0].policy.renew_before, Duration::from_secs(60));
+    assert_eq!(config.connections[0].policy.lease, Duration::from_secs(30));
     assert_eq!(config.state_lifetime, Duration::from_secs(600));
     assert_eq!(config.enable_auth, EnableAuth::FirstVisit);
     assert!(!config.show_result);
@@ -196,7 +197,7 @@ fn a_grant_without_a_redirect_needs_no_address_of_its_own() {
 #[test]
 fn an_issuer_alone_is_enough_and_is_kept_to_the_letter() {
     let it = Setting::new().set("provider", "custom").set("issuer", "https://a.example/t/");
-    let provider = it.read().unwrap().provider;
+    let provider = it.read().unwrap().connections.remove(0).provider;
     assert_eq!((provider.issuer.as_deref(), provider.discovers), (Some("https://a.example/t/"), true));
     let it = Setting::new().set("provider", "custom").set("issuer", "http://a.example").set("resource", "a b");
     let text = it.mistakes().join("\n");
@@ -245,8 +246,8 @@ fn a_definition_of_ones_own_is_read_from_a_file_and_named_after_it() {
     let path = file.display().to_string();
     let it = it.set("provider", "").set("provider_file", &path).set("provider_tenant", "eu");
     let config = it.read().unwrap();
-    assert_eq!(config.provider.name, "acme");
-    assert_eq!(config.provider.authorize_url.as_ref().unwrap().as_str(), "https://eu.acme.example/a");
+    assert_eq!(config.connections[0].provider.name, "acme");
+    assert_eq!(config.connections[0].provider.authorize_url.as_ref().unwrap().as_str(), "https://eu.acme.example/a");
     let it = it.set("provider_tenant", "eu/").set("provider", "gumroad");
     let mistakes = it.mistakes();
     assert!(mistakes[0].starts_with("provider=gumroad is not what provider_file brings"), "{mistakes:?}");
@@ -265,7 +266,7 @@ fn custom_needs_variables_alone() {
         .set("authorize_url", "https://p.example/a")
         .set("token_url", "https://p.example/t")
         .set("client_auth", "post");
-    let provider = it.read().unwrap().provider;
+    let provider = it.read().unwrap().connections.remove(0).provider;
     assert_eq!((provider.name.as_str(), provider.token_url.as_str()), ("custom", "https://p.example/t"));
 }
 
@@ -277,8 +278,11 @@ fn the_platforms_own_exchange_is_a_route_of_its_gateway_within_the_cluster() {
         it.set("token_url", url).set("api_url", "http://gateway.openfaas:8080/function").set("client_auth", "none")
     };
     let config = at("token_exchange", "http://gateway.openfaas:8080/oauth/token").read().unwrap();
-    assert_eq!(config.provider.token_url.as_str(), "http://gateway.openfaas:8080/oauth/token");
-    assert_eq!(config.provider.api_url.unwrap().as_str(), "http://gateway.openfaas:8080/function");
+    assert_eq!(config.connections[0].provider.token_url.as_str(), "http://gateway.openfaas:8080/oauth/token");
+    assert_eq!(
+        config.connections[0].provider.api_url.as_ref().unwrap().as_str(),
+        "http://gateway.openfaas:8080/function"
+    );
     // The gateway that is configured, and no other.
     let moved =
         at("token_exchange", "http://gateway.openfaas:8080/oauth/token").set("gateway_url", "http://g.other:8080");
@@ -301,7 +305,7 @@ fn o11_a_misspelt_variable_is_a_mistake_with_the_nearest_name() {
     let folder = it.folder.path().display().to_string();
     let get =
         |name: &str| if name == "secret_mount_path" { Some(folder.clone()) } else { it.variables.get(name).cloned() };
-    let read = |set: &[&str]| Config::of(&mut Strings::new(&get), set.iter().map(|name| (*name).to_owned()));
+    let read = |set: &[&str]| Config::of(&mut Strings::new(&get), set.iter().map(|name| (*name).to_owned()), None);
     let mistakes = read(&["min_run_intervall", "HOSTNAME", "fprocess", "database_url"]).unwrap_err();
     assert_eq!(mistakes.lines(), ["min_run_intervall is not known: is it min_run_interval that is meant?"]);
     assert!(read(&["min_run_interval", "exec_timeout", "record_of", "extract_file"]).is_ok());
@@ -315,4 +319,98 @@ fn durations_are_those_of_go_and_of_the_template() {
     }
     let mistakes = Setting::new().set("state_lifetime", "1m 30s").mistakes();
     assert_eq!(mistakes, ["state_lifetime is not a duration such as 10s, 1m30s or 90, but `1m 30s`"]);
+}
+
+/// A file of connections beside the secrets, and no provider in the environment.
+fn several(file: &str) -> Setting {
+    let it = Setting::new().set("provider", "").set("connections_file", "connections.toml").set("store", "kubernetes");
+    let it = it.set("job", "none");
+    it.mount("connections.toml", file);
+    for name in ["google", "slack"] {
+        it.mount(&format!("{name}-oauth2-client-id"), name);
+        it.mount(&format!("{name}-oauth2-client-secret"), "value");
+    }
+    it
+}
+
+const TWO: &str = "[connections.slack]\nprovider = 'slack'\n[connections.google]\nprovider = 'google'\n\
+                   scope = 'https://www.googleapis.com/auth/calendar.readonly'\nrenew = 'each_run'\ntoken_timeout = 5\n";
+
+#[test]
+fn a_file_holds_named_connections_each_with_secrets_rules_and_a_redirect_uri_of_its_own() {
+    let it = several(TWO);
+    let config = it.read().unwrap();
+    let names: Vec<_> = config.connections.iter().map(|connection| connection.name.as_str()).collect();
+    assert_eq!(names, ["google", "slack"]);
+    let google = config.connection("google").unwrap();
+    assert_eq!(google.redirect_uri(), "https://g.example/function/etl-oauth/oauth2/callback/google");
+    assert_eq!(google.provider.scope, ["https://www.googleapis.com/auth/calendar.readonly"]);
+    assert_eq!((google.policy.renew, google.policy.token_timeout), (Renew::EachRun, Duration::from_secs(5)));
+    assert_eq!(google.secrets.require("oauth2-client-id").unwrap().expose(), "google");
+    assert_eq!(config.connection("slack").unwrap().policy.renew, Renew::BeforeExpiry);
+    assert!(config.implied_connection().is_none() && config.connection("default").is_none());
+    assert_eq!(config.job_connections().len(), 2, "without a job a call keeps all tokens alive");
+}
+
+#[test]
+fn a_table_called_default_uses_the_nameless_secrets_and_is_meant_where_none_is_named() {
+    let config = several(&format!("{TWO}[connections.default]\nprovider = 'gumroad'\n")).read().unwrap();
+    let default = config.implied_connection().unwrap();
+    assert_eq!(default.redirect_uri(), "https://g.example/function/etl-oauth/oauth2/callback");
+    assert_eq!(default.secrets.name("oauth2-client-id"), "oauth2-client-id");
+    let only = several("[connections.slack]\nprovider = 'slack'").read().unwrap();
+    assert_eq!(only.implied_connection().unwrap().name, "slack");
+}
+
+#[test]
+fn mistakes_of_the_file_come_all_at_once_with_line_and_nearest_name() {
+    let it = several(
+        "[connections.slak]\nprovider = 'slak'\n[connections.google]\nprovder = 'google'\nprovider = 'google'\n\
+         renew = 'sometimes'\nscope = ['a']\n[connection.x]\n[connections.No_Name]\nprovider = 'gumroad'\n",
+    );
+    it.mount("slak-oauth2-client-id", "value");
+    let mistakes = it.mistakes();
+    let wanted = [
+        "connections.toml:1: connections.slak: secret slak-oauth2-client-secret is missing in ",
+        "connections.toml:2: connections.slak.provider: provider=slak is not known",
+        "connections.toml:4: connections.google.provder: is not known: is it provider that is meant?",
+        "connections.toml:6: connections.google.renew: must be one of before_expiry, each_run, on_401",
+        "connections.toml:7: connections.google.scope: must be a string",
+        "connections.toml:8: connection: is not known: is it connections that is meant?",
+        "connections.toml:9: connections.No_Name: a connection's name has lower-case letters",
+    ];
+    for wanted in wanted {
+        assert!(mistakes.iter().any(|line| line.starts_with(wanted)), "{wanted}\n--\n{}", mistakes.join("\n"));
+    }
+    let lines: Vec<usize> = mistakes.iter().map(|line| line.split(':').nth(1).unwrap().parse().unwrap()).collect();
+    assert!(lines.is_sorted(), "{mistakes:?}");
+    assert!(several("[connections").mistakes()[0].starts_with("connections.toml:1: "));
+    assert!(several("").mistakes()[0].starts_with("connections.toml:1: connections: is missing"));
+    let gone = several(TWO).set("connections_file", "/no/such/file");
+    assert!(gone.mistakes()[0].starts_with("connections_file=/no/such/file cannot be read"), "{:?}", gone.mistakes());
+}
+
+#[test]
+fn with_the_file_a_provider_in_the_environment_a_job_without_a_connection_and_a_second_one_in_the_gateway_are_mistakes()
+{
+    let told = |it: Setting, wanted: &str| {
+        let text = it.mistakes().join("\n");
+        assert_eq!(text.matches(wanted).count(), 1, "{wanted}\n--\n{text}");
+    };
+    told(several(TWO).set("provider", "gumroad"), "provider is set, and connections_file too");
+    told(several(TWO).set("token_timeout", "5s"), "token_timeout is set, and connections_file too");
+    told(
+        several(TWO).set("job", "strava"),
+        "job_connection is not set: job=strava runs for the accounts of one of google, slack",
+    );
+    told(
+        several(TWO).set("job_connection", "slak"),
+        "job_connection=slak is no connection: is it slack that is meant?",
+    );
+    told(several(TWO).set("store", "gateway"), "store=gateway holds one connection with one account");
+    told(several(TWO).set("proxy_allow", "GET /x"), "proxy_allow has the entry \"GET /x\" without a connection");
+    told(several(TWO).set("public_url", ""), "public_url is not set");
+    let config = several(TWO).set("job", "strava").set("job_connection", "slack").read().unwrap();
+    assert_eq!(config.job_connections()[0].name, "slack");
+    assert!(several("[connections.slack]\nprovider = 'slack'").set("store", "gateway").read().is_ok());
 }

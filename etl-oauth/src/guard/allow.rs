@@ -1,5 +1,8 @@
+use std::collections::BTreeMap;
+
 use http::Method;
 use percent_encoding::percent_decode_str;
+use token_keeper::store::check_account;
 
 /// The part of the provider's API that callers may use: the variable `proxy_allow`.
 ///
@@ -61,6 +64,31 @@ impl Allow {
             allow.rules.push(Rule { method, path: whole.to_string(), prefix });
         }
         Ok(allow)
+    }
+
+    /// Reads the same list for several connections: an entry may begin with the name of one and a colon
+    /// (`google: GET /calendar/*`), and means `implied` without. Gives what each connection opens.
+    ///
+    /// # Errors
+    /// As [`Allow::parse`], and an entry that names no connection.
+    pub fn by_connection(text: &str, names: &[&str], implied: Option<&str>) -> Result<BTreeMap<String, Self>, String> {
+        let mut all: BTreeMap<String, Self> = BTreeMap::new();
+        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            let named = entry.split_once(':').filter(|(name, _)| check_account(name.trim()).is_ok());
+            let (name, rest) = named.map_or((implied, entry), |(name, rest)| (Some(name.trim()), rest));
+            let known = || format!("begins with one of {}", names.join(", "));
+            let Some(name) = name else {
+                return Err(format!("has the entry {entry:?} without a connection: an entry {} and a colon", known()));
+            };
+            if !names.contains(&name) {
+                return Err(format!("has the entry {entry:?} of an unknown connection: an entry {}", known()));
+            }
+            let allow = Self::parse(rest)?;
+            let of = all.entry(name.to_owned()).or_default();
+            of.token |= allow.token;
+            of.rules.extend(allow.rules);
+        }
+        Ok(all)
     }
 
     /// Whether `/token` is open.
@@ -147,6 +175,20 @@ mod tests {
         for wrong in ["v2/*", "GET", "GET v2", "get /v2", "GET /a*/b", "GET /../x", "GET,/v2", "tokens"] {
             assert!(Allow::parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_entry_names_its_connection_or_means_the_implied_one() {
+        let text = "google: GET /calendar/*, token, slack:POST /chat:post";
+        let all = Allow::by_connection(text, &["default", "google", "slack"], Some("default")).unwrap();
+        assert!(all["default"].token() && !all["default"].proxy() && !all["google"].token());
+        assert!(allows(&all["google"], "GET", "calendar/v3") && !allows(&all["slack"], "GET", "calendar/v3"));
+        assert!(allows(&all["slack"], "POST", "chat:post"));
+        let wrong = |text, implied| Allow::by_connection(text, &["google", "slack"], implied).unwrap_err();
+        assert!(wrong("token", None).contains("without a connection: an entry begins with one of google, slack"));
+        assert!(wrong("slak: token", None).contains("of an unknown connection"));
+        assert!(wrong("slack: GET v2", None).contains("entries are `token` or `METHOD /path`"));
+        assert_eq!(Allow::by_connection("", &["google", "slack"], None).unwrap().len(), 0);
     }
 
     #[test]

@@ -21,11 +21,11 @@ pub use cookie::CookieJar;
 pub use csrf::Csrf;
 pub use grant_diff::{Concern, concerns};
 pub use invoke::{
-    Call, Caller, Callers, IamRules, Identity, InvokeAuth, Judged, JwtRules, Progress, SignedBody, digest_fits,
+    Call, Caller, Callers, IamRules, Identity, InvokeAuth, Judged, JwtRules, Progress, Rights, SignedBody, digest_fits,
 };
 pub use key::Key;
 pub(crate) use key::random;
-pub use oauth_state::{Pending, StateError, UsedStates};
+pub use oauth_state::{Pending, StateError, UsedStates, Wish};
 pub use operator::{AuthOutcome, Operator};
 pub use origin::Site;
 pub use policy::{Credentials, Decision, EnableAuth, Endpoint, Refusal, State, Who, decide};

@@ -15,6 +15,8 @@ const PURPOSE: &str = "state";
 /// cookie that must come back beside it, so that another person's callback is not taken (RFC 6749 §10.12).
 #[derive(Clone, Debug)]
 pub struct Pending {
+    link: Option<String>,
+    connection: String,
     account: String,
     verifier: Secret,
     ends_at: Timestamp,
@@ -22,6 +24,10 @@ pub struct Pending {
 
 #[derive(Serialize, Deserialize)]
 struct Sealed<'a> {
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    link: Option<&'a str>,
+    #[serde(rename = "c")]
+    connection: &'a str,
     #[serde(rename = "a")]
     account: &'a str,
     #[serde(rename = "v")]
@@ -31,6 +37,17 @@ struct Sealed<'a> {
     /// Digest of the browser's cookie.
     #[serde(rename = "b")]
     browser: &'a str,
+}
+
+/// What an authorisation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish<'a> {
+    /// The connection.
+    pub connection: &'a str,
+    /// The account at it.
+    pub account: &'a str,
+    /// The id of the connect link by which it begins.
+    pub link: Option<&'a str>,
 }
 
 /// Why a callback is not taken. For all of them a person begins again.
@@ -105,7 +122,7 @@ impl UsedStates {
 }
 
 impl Pending {
-    /// Begins an authorisation of `account`, good for `lifetime`. Gives the `state` for the provider and the cookie for the
+    /// Begins an authorisation, good for `lifetime`. Gives the `state` for the provider and the cookie for the
     /// browser.
     ///
     /// # Errors
@@ -113,18 +130,21 @@ impl Pending {
     pub fn begin(
         key: &Key,
         jar: &CookieJar,
-        account: &str,
+        wish: Wish<'_>,
         lifetime: Duration,
         now: Timestamp,
     ) -> Result<(Self, String, Option<HeaderValue>), Unspecified> {
         let verifier = random()?;
         let cookie = random()?;
         let ends_at = now + SignedDuration::try_from(lifetime).unwrap_or(SignedDuration::from_hours(1));
-        let sealed =
-            Sealed { account, verifier: &verifier, ends_at: ends_at.as_second(), browser: &fingerprint(&cookie) };
+        let Wish { connection, account, link } = wish;
+        let browser = &*fingerprint(&cookie);
+        let sealed = Sealed { link, connection, account, verifier: &verifier, ends_at: ends_at.as_second(), browser };
         let state = key.seal(PURPOSE, &serde_json::to_vec(&sealed).unwrap_or_default())?;
         let header = jar.set(&cookie_name(&state), &cookie, lifetime);
-        Ok((Self { account: account.to_owned(), verifier: Secret::new(verifier), ends_at }, state, header))
+        let (connection, account) = (connection.to_owned(), account.to_owned());
+        let link = link.map(str::to_owned);
+        Ok((Self { link, connection, account, verifier: Secret::new(verifier), ends_at }, state, header))
     }
 
     /// Opens a callback's `state`: sealed by us, begun in this browser, in time, and not used as far as `used` knows.
@@ -156,7 +176,9 @@ impl Pending {
         if used.is_used(state) {
             return Err(StateError::Used);
         }
-        Ok(Self { account: sealed.account.to_owned(), verifier: Secret::new(sealed.verifier), ends_at })
+        let (connection, account) = (sealed.connection.to_owned(), sealed.account.to_owned());
+        let link = sealed.link.map(str::to_owned);
+        Ok(Self { link, connection, account, verifier: Secret::new(sealed.verifier), ends_at })
     }
 
     /// Uses the state up, whatever comes after.
@@ -178,6 +200,18 @@ impl Pending {
     pub fn begun_at(&self, lifetime: Duration) -> Timestamp {
         let lifetime = SignedDuration::try_from(lifetime).unwrap_or(SignedDuration::from_hours(1));
         self.ends_at.checked_sub(lifetime).unwrap_or(Timestamp::MIN)
+    }
+
+    /// The id of the connect link by which it was begun.
+    #[must_use]
+    pub fn link(&self) -> Option<&str> {
+        self.link.as_deref()
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn connection(&self) -> &str {
+        &self.connection
     }
 
     /// The account.
@@ -220,6 +254,8 @@ mod tests {
     use http::header;
 
     use super::*;
+
+    const WISH: Wish<'_> = Wish { connection: "default", account: "default", link: None };
     use crate::guard::Csrf;
 
     struct Browser {
@@ -241,7 +277,7 @@ mod tests {
 
         fn begin(&self) -> (String, HeaderMap) {
             let (_, state, cookie) =
-                Pending::begin(&self.key, &self.jar, "default", Duration::from_secs(600), at(0)).unwrap();
+                Pending::begin(&self.key, &self.jar, WISH, Duration::from_secs(600), at(0)).unwrap();
             let pair = cookie.unwrap().to_str().unwrap().split(';').next().unwrap().to_owned();
             (state, HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_str(&pair).unwrap())]))
         }

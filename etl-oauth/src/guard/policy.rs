@@ -20,6 +20,8 @@ pub enum Endpoint {
     Operate,
     /// `/login`.
     Login,
+    /// `/connect/…` and `/mine`: the owner of an account, by a link.
+    Connect,
     /// `/token`: the living token.
     Token,
     /// `/proxy/…`: the provider's API.
@@ -138,6 +140,7 @@ pub fn decide(door: Endpoint, method: &Method, credentials: &Credentials, state:
         Endpoint::Enable | Endpoint::Callback => enable(method, credentials, state),
         Endpoint::Status | Endpoint::Operate => operate(method, credentials),
         Endpoint::Login => login(method, credentials),
+        Endpoint::Connect => connect(method, credentials),
     };
     decided.map_or_else(Decision::Refuse, Decision::Admit)
 }
@@ -215,6 +218,18 @@ fn login(method: &Method, credentials: &Credentials) -> Result<Who, Refusal> {
         _ if credentials.forwarded => Err(Refusal::Forwarded),
         (_, Site::Other) if !method.is_safe() => Err(Refusal::CrossSite),
         _ => Ok(Who::Anyone),
+    }
+}
+
+/// The owner of an account, who has a link and no other credentials. What is posted comes from a page of ours: a preview
+/// robot presses no button, and no other site presses it for a person.
+fn connect(method: &Method, credentials: &Credentials) -> Result<Who, Refusal> {
+    match credentials.site {
+        _ if credentials.forwarded => Err(Refusal::Forwarded),
+        _ if method.is_safe() => Ok(Who::Anyone),
+        Site::Other => Err(Refusal::CrossSite),
+        _ if credentials.form => Ok(Who::Anyone),
+        Site::Own | Site::Machine => Err(Refusal::Forged),
     }
 }
 

@@ -5,6 +5,7 @@
 //! result for a machine, a browser and a mail. A job of one's own is a function that is handed to [`crate::with`]; a
 //! built-in one is a file in this folder, a variant of [`Job`] and an arm in [`Job::run`].
 
+mod apis;
 mod delivery;
 pub mod extract;
 pub mod gumroad;
@@ -18,6 +19,7 @@ pub mod strava;
 mod user_job;
 pub mod x;
 
+pub use apis::Apis;
 pub use delivery::{Delivery, Message};
 pub use job_lease::Turn;
 pub use job_state::{Entry, JobState, check as check_ledgers, open as open_ledgers};
@@ -70,6 +72,19 @@ pub struct Context {
     pub outlets: Delivery,
     /// What it shows while it runs.
     pub progress: Progress,
+    /// The function's other connections.
+    pub apis: Apis,
+}
+
+impl Context {
+    /// The API of the same account at another connection of the function; of another account as well, by `slack/team`.
+    ///
+    /// # Errors
+    /// When there is no such connection or account. That the account is not authorised is the error of its first call.
+    pub async fn api_of(&self, connection: &str) -> Result<Api, JobError> {
+        let (connection, account) = connection.split_once('/').unwrap_or((connection, self.api.keeper().account()));
+        self.apis.get(connection, account).await
+    }
 }
 
 /// A job that remembers nothing needs no more.

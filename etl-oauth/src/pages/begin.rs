@@ -17,6 +17,8 @@ pub struct Begin<'a> {
     pub provider: &'a str,
     /// The scopes that will be asked for.
     pub scopes: &'a [&'a str],
+    /// The connection's name, where it has one.
+    pub connection: Option<&'a str>,
     /// The account's name, when there is more than the default one.
     pub account: Option<&'a str>,
     /// Whether a person is needed, on any device; else the function connects by itself.

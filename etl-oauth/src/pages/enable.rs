@@ -7,7 +7,7 @@ use super::{Base, Page, SCRIPT, STYLE, State};
 use crate::format::filters;
 use token_keeper::provider::Registered;
 
-/// What is going to happen, and one button: a form that posts `csrf` and, for a named account, `account` to `/enable`.
+/// What is going to happen, and one button: a form that posts `csrf` and, for a named account or connection, its name to `/enable`.
 #[derive(Debug, Template)]
 #[template(path = "enable.html")]
 pub struct Enable<'a> {
@@ -25,6 +25,8 @@ pub struct Enable<'a> {
     pub console: Option<&'a Url>,
     /// Where the form's redirect leads; its origin goes into the page's policy.
     pub authorize_url: &'a Url,
+    /// The connection's name, where it has one.
+    pub connection: Option<&'a str>,
     /// The account's name, when there is more than the default one.
     pub account: Option<&'a str>,
     /// Where the account stands now.

@@ -15,6 +15,7 @@
 //! absolute, below [`Base`]: the gateway takes `/function/NAME` off the path, so that a relative link would lead to
 //! another function.
 
+mod accounts;
 mod begin;
 mod confirm;
 mod done;
@@ -28,6 +29,7 @@ mod status;
 mod timeline;
 mod verdict;
 
+pub use accounts::{Counts, Search};
 pub use begin::{Begin, Device};
 pub use confirm::Confirm;
 pub use done::Done;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::timeline::Timeline;
-use super::{Base, Page, Problem, STYLE, Verdict, Words as _};
+use super::{Base, Counts, Page, Problem, STYLE, Search, Verdict, Words as _};
 use crate::format::{filters, span, whole};
 use token_keeper::token::State;
 
@@ -19,12 +19,23 @@ const ROWS: usize = 10;
 pub struct Status {
     /// The whole in one line.
     pub verdict: Verdict,
-    /// The provider's name in the configuration ("gumroad").
-    pub provider: String,
+    /// The provider's name in the configuration ("gumroad"); none where several connections are shown.
+    pub provider: Option<String>,
     /// Where the tokens are kept.
     pub store: Store,
-    /// Every account, the one called `default` at least.
+    /// How many accounts there are in each state.
+    pub counts: Counts,
+    /// The accounts of this page; the one called `default` where there is no other.
     pub accounts: Vec<Account>,
+    /// Where the next page begins.
+    pub next_cursor: Option<String>,
+}
+
+impl Status {
+    /// Whether the accounts are shown as a list: there are more than the eye finds at once, or some were searched for.
+    fn is_list(&self, search: &Search) -> bool {
+        self.counts.total() > 1 || *search != Search::default()
+    }
 }
 
 /// The store and its health.
@@ -39,6 +50,8 @@ pub struct Store {
 /// One account.
 #[derive(Debug, Clone, Serialize)]
 pub struct Account {
+    /// The connection that it is an account of.
+    pub connection: String,
     /// Its name.
     pub account: String,
     /// The account that granted the tokens, as the provider identifies it.
@@ -136,6 +149,8 @@ pub struct StatusPage<'a> {
     pub job: &'a str,
     /// What to show.
     pub status: &'a Status,
+    /// What the accounts were searched for.
+    pub search: Search,
     /// Where "Authorise again" leads, where it leads anywhere; its origin goes into the page's policy.
     pub authorize_url: Option<&'a Url>,
     /// Whether tokens come without anybody, so that no refresh token is missed.
@@ -244,9 +259,12 @@ mod tests {
         let run = RunRow { at: "2026-01-31T11:00:00Z".parse().unwrap(), outcome: "ok".into(), duration_ms: 412 };
         let status = Status {
             verdict: Verdict { level: Level::Critical, code: "needs_authorisation", message: "Nothing runs.".into() },
-            provider: "gumroad".into(),
+            provider: Some("gumroad".into()),
             store: Store { kind: "gateway".into(), ok: true },
+            counts: Counts { needs_authorisation: 1, ..Counts::default() },
+            next_cursor: None,
             accounts: vec![Account {
+                connection: "default".into(),
                 account: "default".into(),
                 who: None,
                 state: State::NeedsAuthorisation,
@@ -270,7 +288,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&status).unwrap(),
-            r#"{"verdict":{"level":"critical","code":"needs_authorisation","message":"Nothing runs."},"provider":"gumroad","store":{"kind":"gateway","ok":true},"accounts":[{"account":"default","who":null,"state":"needs_authorisation","generation":7,"scope":"view_sales","wanted_scope":"view_sales","expires_at":"2026-01-31T11:27:38Z","refresh_token":true,"refresh_expires_at":null,"last_renewal":{"at":"2026-01-31T10:27:38Z","outcome":"renewed"},"next_renewal_at":null,"last_run":{"at":"2026-01-31T11:00:00Z","outcome":"ok","duration_ms":412},"error":null,"renewals":[],"runs":[],"authorisations":2}]}"#
+            r#"{"verdict":{"level":"critical","code":"needs_authorisation","message":"Nothing runs."},"provider":"gumroad","store":{"kind":"gateway","ok":true},"counts":{"disabled":0,"enabled":0,"degraded":0,"needs_authorisation":1},"accounts":[{"connection":"default","account":"default","who":null,"state":"needs_authorisation","generation":7,"scope":"view_sales","wanted_scope":"view_sales","expires_at":"2026-01-31T11:27:38Z","refresh_token":true,"refresh_expires_at":null,"last_renewal":{"at":"2026-01-31T10:27:38Z","outcome":"renewed"},"next_renewal_at":null,"last_run":{"at":"2026-01-31T11:00:00Z","outcome":"ok","duration_ms":412},"error":null,"renewals":[],"runs":[],"authorisations":2}],"next_cursor":null}"#
         );
     }
 }

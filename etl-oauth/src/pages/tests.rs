@@ -19,6 +19,7 @@ fn account(state: State, text: &str) -> Account {
     let renewal = RenewalRow { at: "2026-11-21T11:00:00Z".parse().unwrap(), outcome: text.into() };
     let run = RunRow { at: "2026-11-21T11:30:00Z".parse().unwrap(), outcome: text.into(), duration_ms: 412 };
     Account {
+        connection: "default".into(),
         account: text.into(),
         who: Some(text.into()),
         state,
@@ -73,7 +74,7 @@ fn every_page(text: &str) -> Vec<Page> {
         Page::from(&JobResult { base, provider: text, html: "<h1>Result</h1>", at: now(), now: now() }),
         problem(text).page(base),
     ];
-    let owner = |id: &str| Subject { id: format!("{id}{text}"), name: Some(text.into()) };
+    let owner = |id: &str| Subject { id: format!("{id}{text}"), name: Some(text.into()), email: None };
     let concerns = [
         Concern::OtherOwner { from: owner("1"), to: Some(owner("2")) },
         Concern::OtherOwner { from: owner("1"), to: None },
@@ -92,6 +93,7 @@ fn every_page(text: &str) -> Vec<Page> {
             register: text,
             console: None,
             authorize_url,
+            connection: None,
             account: account_name,
             state,
             open: true,
@@ -100,12 +102,15 @@ fn every_page(text: &str) -> Vec<Page> {
         let store = Store { kind: text.into(), ok: state == State::Enabled };
         let accounts = vec![account(state, text), account(State::Enabled, text)];
         let verdict = Verdict::of(&store, &accounts, false, now());
-        let status = Status { verdict, provider: text.into(), store, accounts };
+        let counts = Counts::of(accounts.iter().map(|account| account.state));
+        let next_cursor = Some("default/shop".to_owned());
+        let status = Status { verdict, provider: Some(text.into()), store, counts, accounts, next_cursor };
         pages.push(Page::from(&StatusPage {
             base,
             provider: text,
             job: text,
             status: &status,
+            search: Default::default(),
             authorize_url: Some(authorize_url),
             unattended: state == State::Degraded,
             notice: Some(text),
@@ -117,6 +122,7 @@ fn every_page(text: &str) -> Vec<Page> {
     for (device, failure) in [(true, None), (false, Some(text))] {
         let (account, state) = (Some(text), State::Disabled);
         pages.push(Page::from(&Begin {
+            connection: None,
             base,
             provider: text,
             scopes,
@@ -202,7 +208,9 @@ fn links_and_forms_are_absolute() {
                 let ours = target.starts_with("https://gateway.example/function/etl-oauth/");
                 // Where a device is authorised, the provider says.
                 let theirs = target.starts_with("https://provider.example/");
-                assert!(ours || theirs || target.starts_with("data:image/"), "{}", &target[..40]);
+                // Within the page.
+                let here = target.starts_with('#');
+                assert!(ours || theirs || here || target.starts_with("data:image/"), "{}", &target[..40]);
             }
         }
     }
@@ -257,6 +265,7 @@ fn only_pages_that_lead_to_the_provider_name_it_in_their_policy() {
         register: "http://127.0.0.1:8080/function/etl-oauth/oauth2/callback",
         console: None,
         authorize_url: &authorize_url,
+        connection: None,
         account: None,
         state: State::Disabled,
         open: false,

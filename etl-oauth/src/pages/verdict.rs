@@ -3,8 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Account, Store};
-use crate::format::{moment, relative, sentence};
+use super::{Account, Counts, Store};
+use crate::format::{count, moment, relative, sentence};
 use token_keeper::token::State;
 
 /// So long before a grant ends the verdict says so.
@@ -68,6 +68,17 @@ impl Verdict {
         let message = "The store cannot be used: a token that is renewed now lives in memory alone. Do not restart the \
                        function before the store works.";
         Self::new(Level::Critical, "store_unavailable", message.into())
+    }
+
+    /// The verdict where accounts that need a person may be on another page.
+    #[must_use]
+    pub fn with_counts(self, counts: &Counts) -> Self {
+        let number = counts.needs_authorisation;
+        if self.level == Level::Critical || number == 0 {
+            return self;
+        }
+        let message = format!("{} must be authorised again by a person.", count(number, "account"));
+        Self::new(Level::Critical, "needs_authorisation", message)
     }
 
     fn new(level: Level, code: &'static str, message: String) -> Self {

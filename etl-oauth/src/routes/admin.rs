@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{
     App, State as AppState,
     audit::{Action, OPERATOR},
+    connection::Named,
     respond::{self, Asked, Posted, problem},
     status,
 };
@@ -22,8 +23,8 @@ const IN_PART: &str = "revoked_in_part";
 
 /// `POST /refresh`: one renewal now, whatever waits stand.
 pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
-    let keeper = app.may_operate(&asked, form).await?;
-    if let Some(problem) = app.nothing_to_renew_with(&keeper).await {
+    let (named, keeper) = app.may_operate(&asked, form).await?;
+    if let Some(problem) = app.nothing_to_renew_with(&named, &keeper).await {
         return Err(asked.problem(&app, &problem));
     }
     let refreshed = trace_context::acting(OPERATOR, keeper.refresh()).await;
@@ -35,6 +36,7 @@ pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) ->
             }
             let body = json!({
                 "refreshed": true,
+                "connection": named.connection.name(),
                 "account": keeper.account(),
                 "generation": token.generation(),
                 "expires_at": token.tokens().expires_at.map(whole),
@@ -52,7 +54,7 @@ pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) ->
 
 /// `POST /revoke`: at the provider, then here; says which half worked.
 pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
-    let keeper = app.may_operate(&asked, form).await?;
+    let (named, keeper) = app.may_operate(&asked, form).await?;
     let revoked = keeper.revoke().await;
     // What the last run has read is not for those who come after it.
     app.floor.forget();
@@ -66,9 +68,9 @@ pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> 
         Err(err) => format!("failed: {err}"),
     };
     let whole = !matches!(revoked.provider, Some(Err(_))) && revoked.store.is_ok();
-    app.note(OPERATOR, Action::Revoke, keeper.account(), if whole { "ok" } else { IN_PART });
+    app.note(OPERATOR, Action::Revoke, &named, if whole { "ok" } else { IN_PART });
     if asked.wants_html() {
-        let title = &app.config.provider.title;
+        let title = &named.connection.provider().title;
         let there = match &revoked.provider {
             None => format!("{title} offers no way to revoke them: take the permission back in your account there"),
             Some(Ok(())) => format!("{title} has revoked the tokens"),
@@ -91,13 +93,17 @@ pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> 
         return Err(asked.problem(&app, &problem));
     }
     let status = if whole { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
-    Ok(respond::json(status, &json!({ "account": keeper.account(), "provider": provider, "store": store })))
+    let (connection, account) = (named.connection.name(), keeper.account());
+    let body = json!({ "connection": connection, "account": account, "provider": provider, "store": store });
+    Ok(respond::json(status, &body))
 }
 
 /// `POST /reseal`: every record written anew, sealed with the key that is now the first.
 pub(super) async fn reseal(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
-    app.may_operate(&asked, form).await?;
-    let resealed = app.keepers.reseal().await;
+    let (fields, wrong) = respond::fields(form);
+    app.admit_operator(Endpoint::Operate, &asked, &fields.csrf).await?;
+    asked.refuse_body(&app, wrong)?;
+    let resealed = app.home().keepers.reseal().await;
     app.note_of_all(OPERATOR, Action::Reseal, if resealed.is_ok() { "ok" } else { "store_unavailable" });
     match resealed {
         Ok(written) if asked.wants_html() => {
@@ -122,11 +128,11 @@ pub(super) async fn reseal(State(app): AppState, asked: Asked, form: Posted) -> 
 
 impl App {
     /// The problem of an account whose token works, and that has no refresh token.
-    async fn nothing_to_renew_with(&self, keeper: &Keeper) -> Option<Problem> {
+    async fn nothing_to_renew_with(&self, named: &Named, keeper: &Keeper) -> Option<Problem> {
         keeper.sync().await;
         let (stored, now) = (keeper.current()?, self.clock.now());
         let tokens = stored.record.tokens.as_ref().filter(|tokens| tokens.is_alive(now))?;
-        if tokens.refresh_token.is_some() || self.config.provider.grant.asks_again() {
+        if tokens.refresh_token.is_some() || named.connection.provider().grant.asks_again() {
             return None;
         }
         let end = match tokens.expires_at {
@@ -134,7 +140,7 @@ impl App {
             None => "works, and has no known end".to_owned(),
         };
         let message = format!("account {} has no refresh token; its access token {end}", keeper.account());
-        let next = match &self.config.provider.refresh_token_remedy {
+        let next = match &named.connection.provider().refresh_token_remedy {
             Some(remedy) => format!("Nothing, while it works. For a refresh token: {remedy}"),
             None => "Nothing, while it works. When it ends, authorise again at the enable page.".to_owned(),
         };
@@ -144,10 +150,12 @@ impl App {
     }
 
     /// Lets the operator pass, and gives the keeper of the account that the form names.
-    async fn may_operate(&self, asked: &Asked, form: Posted) -> Result<Keeper, Response> {
+    async fn may_operate(&self, asked: &Asked, form: Posted) -> Result<(Named, Keeper), Response> {
         let (fields, wrong) = respond::fields(form);
-        self.admit(Endpoint::Operate, asked, fields.account(), &fields.csrf).await?;
+        self.admit_operator(Endpoint::Operate, asked, &fields.csrf).await?;
         asked.refuse_body(self, wrong)?;
-        self.keeper(asked, fields.account())
+        let named = self.named(asked, &fields)?;
+        let keeper = self.keeper(asked, &named)?;
+        Ok((named, keeper))
     }
 }

@@ -1,7 +1,7 @@
 //! Admission: the credentials of a request are gathered, [`guard::decide`](crate::guard::decide) decides, and a refusal
 //! becomes an answer. Nothing is made, read or asked for a request before it is admitted.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes, HttpBody as _},
@@ -13,6 +13,7 @@ use serde_json::json;
 use super::{
     App,
     audit::{Action, STRANGER, actor},
+    connection::Named,
     enable::is_taken,
     respond::{self, Asked, problem},
 };
@@ -34,63 +35,60 @@ const STRANGERS_BODY_LIMIT: usize = 16 << 10;
 pub(super) struct Admitted {
     /// Its role.
     pub(super) who: Who,
-    /// On whose behalf.
-    pub(super) by: By,
+    /// Who the caller is, where it is one.
+    pub(super) caller: Identity,
     /// Under which name the call is remembered, where it may come only once.
     pub(super) once: Option<String>,
     /// The body of the call: checked where it is signed, else not read yet.
     pub(super) body: Body,
 }
 
-/// On whose behalf a call is done.
-#[derive(Clone, Debug)]
-pub(super) struct By {
+impl Admitted {
     /// The actor's name in the audit.
-    pub(super) actor: String,
-    /// Who calls, where that was proved.
-    pub(super) identity: Option<Identity>,
-}
-
-impl By {
-    /// Whether it may use an account of a connection.
-    pub(super) fn may_use(&self, connection: &str, account: &str) -> bool {
-        self.identity.as_ref().is_none_or(|identity| identity.may_use(connection, account))
+    pub(super) fn actor(&self) -> String {
+        actor(self.who, self.caller.name())
     }
 }
 
 impl App {
-    /// Admits a request for `account` in a role, or returns its answer. `csrf` is the token that its form holds.
+    /// Admits a request that concerns the whole function, as [`App::admit`].
+    pub(super) async fn admit_operator(&self, door: Endpoint, asked: &Asked, csrf: &str) -> Result<Who, Response> {
+        let whole = Named { connection: Arc::clone(self.home()), account: DEFAULT_ACCOUNT.to_owned() };
+        self.admit(door, asked, &whole, csrf).await
+    }
+
+    /// Admits a request for an account in a role, or returns its answer. `csrf` is the token that its form holds.
     pub(super) async fn admit(
         &self,
         door: Endpoint,
         asked: &Asked,
-        account: &str,
+        named: &Named,
         csrf: &str,
     ) -> Result<Who, Response> {
-        match self.judge(door, asked, account, csrf).await? {
+        match self.judge(door, asked, named, csrf).await? {
             Decision::Admit(who) => Ok(who),
             Decision::Refuse(refusal) => Err(self.refuse(door, asked, refusal)),
         }
     }
 
-    /// The decision over a request for `account`; an answer where none can be made.
+    /// The decision over a request for an account; an answer where none can be made.
     pub(super) async fn judge(
         &self,
         door: Endpoint,
         asked: &Asked,
-        account: &str,
+        named: &Named,
         csrf: &str,
     ) -> Result<Decision, Response> {
         if matches!(door, Endpoint::Enable | Endpoint::Callback) {
-            self.keepers.check(account).map_err(|err| self.no_account(asked, &err))?;
+            named.connection.keepers.check(&named.account).map_err(|err| self.no_account(asked, &err))?;
         }
         let (operator, pause) = self.operator.judge(&asked.headers, self.clock.now());
         let operator = self.or_session(operator, asked).await;
         let is_first = self.config.enable_auth == EnableAuth::FirstVisit && !is_operator(operator);
         let state = State {
             enable_auth: self.config.enable_auth,
-            taken: is_first && self.is_taken(door, asked, account).await?,
-            named: account != DEFAULT_ACCOUNT,
+            taken: is_first && self.is_taken(door, asked, named).await?,
+            named: named.account != DEFAULT_ACCOUNT,
             closed: false,
             opened: false,
         };
@@ -147,9 +145,7 @@ impl App {
                         self.callers.release(once);
                     }
                 })?;
-                let identity = judged.identity.filter(|_| who == Who::Caller);
-                let by = By { actor: actor(who, identity.as_ref().map(Identity::name)), identity };
-                Ok(Admitted { who, by, once: judged.once, body })
+                Ok(Admitted { who, caller: judged.identity, once: judged.once, body })
             }
             Decision::Refuse(refusal) => Err(self.refuse(door, asked, refusal)),
         }
@@ -185,6 +181,14 @@ impl App {
             }
         };
         Err(self.refuse(door, asked, Refusal::Caller(wrong)))
+    }
+
+    /// Refuses a caller whose rights do not name the account.
+    pub(super) fn check_rights(&self, asked: &Asked, caller: &Identity, named: &Named) -> Result<(), Response> {
+        if caller.rights().allow(named.connection.name(), &named.account) {
+            return Ok(());
+        }
+        Err(self.not_permitted(asked))
     }
 
     /// The body of a call that was let in as `who`, as a job's input: as much as is held for one of its kind.
@@ -229,11 +233,11 @@ impl App {
     }
 
     /// Whether the account is authorised, by this replica or another one. Read only where it decides.
-    async fn is_taken(&self, door: Endpoint, asked: &Asked, account: &str) -> Result<bool, Response> {
-        if account != DEFAULT_ACCOUNT || !matches!(door, Endpoint::Enable | Endpoint::Callback) {
+    async fn is_taken(&self, door: Endpoint, asked: &Asked, named: &Named) -> Result<bool, Response> {
+        if named.account != DEFAULT_ACCOUNT || !matches!(door, Endpoint::Enable | Endpoint::Callback) {
             return Ok(false);
         }
-        let keeper = self.keeper(asked, account)?;
+        let keeper = self.keeper(asked, named)?;
         keeper.sync().await;
         // A record that cannot be read may hold tokens: the account does not count as free.
         if keeper.current().is_none() && !keeper.is_store_readable() {

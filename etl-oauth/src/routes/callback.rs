@@ -1,17 +1,22 @@
 //! `/oauth2/callback`: the dangerous door. Nothing of a request is believed before its `state` is.
 
+use std::sync::Arc;
+
 use axum::{
-    extract::{RawQuery, State},
+    extract::{Path, RawQuery, State},
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
 use jiff::Timestamp;
 
 use super::{
-    App, State as AppState, done,
+    App, State as AppState,
+    connection::Named,
+    done,
     respond::{self, Asked, problem},
 };
 use crate::{
+    config::DEFAULT_CONNECTION,
     guard::{Endpoint, Pending, StateError, Who},
     pages::Problem,
 };
@@ -21,6 +26,9 @@ use token_keeper::{
     renewal::Kept,
     token::{Failure, FailureKind, Secret},
 };
+
+/// The path of the redirect URI without a name.
+const CALLBACK: &str = "/oauth2/callback";
 
 /// What the provider may send along (RFC 6749 §4.1.2, RFC 9207 §2). Everything else is passed over.
 #[derive(Debug, Default)]
@@ -67,32 +75,50 @@ pub(super) async fn head() -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// `GET`: the person is back.
-pub(super) async fn arrive(
+/// `GET`: the person is back, at the redirect URI of the connection without a name.
+pub(super) async fn arrive(app: AppState, asked: Asked, query: RawQuery) -> Result<Response, Response> {
+    arrive_at(app, Path(DEFAULT_CONNECTION.to_owned()), asked, query).await
+}
+
+/// `GET`: the person is back, at the redirect URI of a connection.
+pub(super) async fn arrive_at(
     State(app): AppState,
+    Path(name): Path<String>,
     asked: Asked,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Response> {
+    // `default` has the address without a name alone: a provider compares it to the letter.
+    let spelt = (name == DEFAULT_CONNECTION) == (asked.uri.path() == CALLBACK);
+    let Some(connection) = app.connections.get(&name).filter(|_| spelt) else {
+        return Err(super::not_found(State(app), asked).await);
+    };
     if is_prefetch(&asked) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let query = query.unwrap_or_default();
-    let arrival = Arrival::read(app.config.provider.definition(), &query)
+    let arrival = Arrival::read(connection.provider().definition(), &query)
         .ok_or_else(|| app.bad(&asked, "the address holds a parameter twice"))?;
     let state = arrival.state.as_deref().ok_or_else(|| app.bad(&asked, "the address holds no state"))?;
     let now = app.clock.now();
     let pending = Pending::open(&app.key, &app.jar, &app.used, &asked.headers, state, now)
         .map_err(|err| app.stale(&asked, err))?;
-    let who = app.admit(Endpoint::Callback, &asked, pending.account(), "").await?;
-    app.use_up(&pending, who, state, now).await.map_err(|err| app.stale(&asked, err))?;
-    if app.is_revoked_since(pending.begun_at(app.config.state_lifetime)).await {
+    // Mix-up (RFC 9700 §4.4.2.2): another server's answer came to this connection's address.
+    if pending.connection() != connection.name() {
+        return Err(
+            app.bad(&asked, "the answer comes to the address of another connection than the one that was asked")
+        );
+    }
+    let named = Named { connection: Arc::clone(connection), account: pending.account().to_owned() };
+    let who = app.admit(Endpoint::Callback, &asked, &named, "").await?;
+    app.use_up(&named, &pending, who, state, now).await.map_err(|err| app.stale(&asked, err))?;
+    if app.is_revoked_since(&named, pending.begun_at(app.config.state_lifetime)).await {
         return Err(app.stale(&asked, StateError::Revoked));
     }
     let forget = Pending::forget(&app.jar, state);
-    let result = app.complete(&asked, who, (&query, &arrival), &pending).await;
+    let result = app.complete(&asked, &named, who, (&query, &arrival), &pending).await;
     Ok(match result {
         Ok(kept) => {
-            let told = done::flash(&app, pending.account(), &kept);
+            let told = done::flash(&app, &named, &kept);
             respond::see_other(&app.config.page("/done"), forget.into_iter().chain(told))
         }
         Err(mut response) => {
@@ -115,9 +141,16 @@ fn is_prefetch(asked: &Asked) -> bool {
 impl App {
     /// Uses the state up, here and for the other replicas. A store that is away must not keep a person from authorising:
     /// then this replica remembers alone.
-    async fn use_up(&self, pending: &Pending, who: Who, state: &str, now: Timestamp) -> Result<(), StateError> {
+    async fn use_up(
+        &self,
+        named: &Named,
+        pending: &Pending,
+        who: Who,
+        state: &str,
+        now: Timestamp,
+    ) -> Result<(), StateError> {
         pending.use_up(&self.used, who == Who::Operator, state, now)?;
-        let Ok(keeper) = self.keepers.get(pending.account()) else { return Ok(()) };
+        let Ok(keeper) = named.connection.keepers.get(&named.account) else { return Ok(()) };
         match keeper.use_up(&Secret::new(state).digest(), pending.ends_at()).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(StateError::Used),
@@ -131,47 +164,49 @@ impl App {
     async fn complete(
         &self,
         asked: &Asked,
+        named: &Named,
         who: Who,
         (query, arrival): (&str, &Arrival),
         pending: &Pending,
     ) -> Result<Kept, Response> {
-        if self.config.provider.callback.sign.is_some() {
-            let client =
-                self.authority.client(self.clock.now()).map_err(|failure| self.not_exchanged(asked, &failure))?;
-            if !is_signed(&self.config.provider, &client, query) {
+        let connection = &named.connection;
+        let (provider, authority) = (connection.provider(), &connection.authority);
+        if provider.callback.sign.is_some() {
+            let client = authority.client(self.clock.now()).map_err(|failure| self.not_exchanged(asked, &failure))?;
+            if !is_signed(provider, &client, query) {
                 return Err(self.bad(asked, "the address does not bear the provider's signature"));
             }
         }
         // Mix-up (RFC 9207 §2.4): an answer of another issuer is believed in nothing, its error neither.
-        if let (Some(ours), Some(theirs)) = (&self.config.provider.issuer, &arrival.iss)
+        if let (Some(ours), Some(theirs)) = (&provider.issuer, &arrival.iss)
             && ours != theirs
         {
             return Err(self.bad(asked, "the answer comes from another issuer than the one that was asked"));
         }
-        if self.authority.provider().iss_required && arrival.iss.is_none() {
+        if authority.provider().iss_required && arrival.iss.is_none() {
             return Err(self.bad(asked, "the answer does not say which issuer it comes from, and this one always does"));
         }
-        let keeper = self.keeper(asked, pending.account())?;
+        let keeper = self.keeper(asked, named)?;
         let code = match (&arrival.code, &arrival.error) {
             (Some(code), None) => code,
-            (None, Some(error)) => return Err(self.refused(asked, error)),
+            (None, Some(error)) => return Err(self.refused(asked, &provider.title, error)),
             (Some(_), Some(_)) => return Err(self.bad(asked, "the address holds both a code and an error")),
             (None, None) => return Err(self.bad(asked, "the address holds neither a code nor an error")),
         };
         for (name, value) in &arrival.kept {
-            if self.config.provider.variables.get(name).is_none_or(|variable| variable.check(value).is_err()) {
+            if provider.variables.get(name).is_none_or(|variable| variable.check(value).is_err()) {
                 return Err(self.bad(asked, "the address holds a value that is not what the provider sends"));
             }
         }
         let sent_at = self.clock.now();
-        let (redirect_uri, verifier) = (self.config.redirect_uri(), pending.verifier());
+        let (redirect_uri, verifier) = (connection.config.redirect_uri(), pending.verifier());
         let seed = pending.seed(&self.key);
         let code = Code { code, state: arrival.state.as_deref().unwrap_or_default() };
-        let answer = self.authority.exchange(code, &redirect_uri, verifier, &seed, &arrival.kept, sent_at).await;
+        let answer = authority.exchange(code, redirect_uri, verifier, &seed, &arrival.kept, sent_at).await;
         let mut answer = answer.map_err(|failure| self.not_exchanged(asked, &failure))?;
-        let owner = self.authority.owner(&answer, sent_at).await;
+        let owner = authority.owner(&answer, sent_at).await;
         answer.owner = owner.map_err(|failure| self.not_exchanged(asked, &failure))?;
-        self.settle(asked, who, &keeper, answer, sent_at).await
+        self.settle(asked, named, who, &keeper, answer, sent_at).await
     }
 
     fn bad(&self, asked: &Asked, message: &str) -> Response {
@@ -205,8 +240,7 @@ impl App {
 
     /// The provider's error (RFC 6749 §4.1.2.1). Its description is for developers, and a stranger can
     /// put any text into a link: only the code is shown.
-    fn refused(&self, asked: &Asked, error: &str) -> Response {
-        let provider = &self.config.provider.title;
+    fn refused(&self, asked: &Asked, provider: &str, error: &str) -> Response {
         if error == "access_denied" {
             let message = format!("access to {provider} was not allowed (access_denied); nothing was stored");
             let words = ("You did not allow it", &*message, "Begin again when you want to.");

@@ -1,6 +1,6 @@
 //! A new grant that would take something away waits, sealed and stored nowhere, until a person confirms it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     App, State as AppState,
     audit::{Action, OPERATOR, STRANGER},
+    connection::Named,
     done,
     enable::is_taken,
     respond::{self, Asked, FORM_LIMIT, Posted, problem},
@@ -24,6 +25,7 @@ use crate::{
 };
 use token_keeper::{
     renewal::{Keeper, Kept, Taken},
+    store::DEFAULT_ACCOUNT,
     token::{Record, TokenResponse},
 };
 
@@ -43,6 +45,7 @@ pub(super) struct Confirmed {
 /// A grant that waits.
 #[derive(Serialize, Deserialize)]
 struct Waiting {
+    connection: String,
     account: String,
     ends_at: Timestamp,
     /// The record, as the store has it.
@@ -57,15 +60,16 @@ pub(super) async fn confirm(State(app): AppState, asked: Asked, request: Request
     let limit = if app.recognises(&asked).await { LIMIT } else { FORM_LIMIT };
     let (Confirmed { csrf, grant }, _) = respond::fields(Posted::read(request, limit).await);
     let waiting = app.open(&grant);
-    let account = waiting.as_ref().map_or(token_keeper::store::DEFAULT_ACCOUNT, |(waiting, _)| &waiting.account);
-    let who = app.admit(Endpoint::Callback, &asked, account, &csrf).await?;
-    let (waiting, record) = waiting.ok_or_else(|| app.no_grant(&asked))?;
+    let named = waiting.as_ref().and_then(|(waiting, _)| app.waits_for(waiting));
+    let home = || Named { connection: Arc::clone(app.home()), account: DEFAULT_ACCOUNT.to_owned() };
+    let who = app.admit(Endpoint::Callback, &asked, &named.clone().unwrap_or_else(home), &csrf).await?;
+    let (named, (waiting, record)) = named.zip(waiting).ok_or_else(|| app.no_grant(&asked))?;
     if !app.used.consume(who == Who::Operator, &grant, waiting.ends_at, app.clock.now()) {
         return Err(app.no_grant(&asked));
     }
-    let keeper = app.keeper(&asked, &waiting.account)?;
-    let kept = app.keep(&asked, who, &keeper, &record).await?;
-    Ok(respond::see_other(&app.config.page("/done"), done::flash(&app, &waiting.account, &kept)))
+    let keeper = app.keeper(&asked, &named)?;
+    let kept = app.keep(&asked, &named, who, &keeper, &record).await?;
+    Ok(respond::see_other(&app.config.page("/done"), done::flash(&app, &named, &kept)))
 }
 
 impl App {
@@ -73,6 +77,7 @@ impl App {
     pub(super) async fn settle(
         &self,
         asked: &Asked,
+        named: &Named,
         who: Who,
         keeper: &Keeper,
         answer: TokenResponse,
@@ -85,17 +90,24 @@ impl App {
             return Err(self.refuse(Endpoint::Callback, asked, Refusal::Taken));
         }
         let now = self.clock.now();
-        let wanted = &self.config.provider.scope;
+        let wanted = &named.connection.provider().scope;
         let concerns = keeper.current().map(|old| concerns(&old.record, &new, wanted, now)).unwrap_or_default();
         if who == Who::Anyone || concerns.is_empty() {
-            return self.keep(asked, who, keeper, &new).await;
+            return self.keep(asked, named, who, keeper, &new).await;
         }
-        Err(self.ask(asked, keeper.account(), &concerns, &new))
+        Err(self.ask(asked, named, &concerns, &new))
     }
 
     /// Stores a grant: the operator's over any other, a stranger's only where none is. Of two strangers who were
     /// let in while the account was free, the first one wins, and the other one is refused.
-    async fn keep(&self, asked: &Asked, who: Who, keeper: &Keeper, grant: &Record) -> Result<Kept, Response> {
+    async fn keep(
+        &self,
+        asked: &Asked,
+        named: &Named,
+        who: Who,
+        keeper: &Keeper,
+        grant: &Record,
+    ) -> Result<Kept, Response> {
         let owner = grant.owner.as_ref().map_or("unknown", |owner| &owner.id);
         let kept = match who {
             Who::Operator => Ok(keeper.take(grant).await),
@@ -104,15 +116,15 @@ impl App {
         let kept = kept.map_err(|Taken| self.refuse(Endpoint::Callback, asked, Refusal::Taken))?;
         tracing::info!(account = keeper.account(), owner, "authorised");
         let by = if who == Who::Operator { OPERATOR } else { STRANGER };
-        self.note(by, Action::Authorise, keeper.account(), "ok");
+        self.note(by, Action::Authorise, named, "ok");
         // The last run's outcome is out of date.
         self.floor.forget();
         Ok(kept)
     }
 
-    fn ask(&self, asked: &Asked, account: &str, concerns: &[Concern], new: &Record) -> Response {
+    fn ask(&self, asked: &Asked, named: &Named, concerns: &[Concern], new: &Record) -> Response {
         let csrf = Csrf::issue(&self.key, &self.jar, &asked.headers);
-        let (Some(csrf), Some(grant), true) = (csrf, self.seal(account, new), asked.wants_html()) else {
+        let (Some(csrf), Some(grant), true) = (csrf, self.seal(named, new), asked.wants_html()) else {
             let words = (
                 "Something is not as before",
                 "the new grant is another person's, or allows less than the one that is there; nothing was changed",
@@ -120,15 +132,16 @@ impl App {
             );
             return asked.problem(self, &problem("would_replace", StatusCode::FORBIDDEN, words));
         };
-        let provider = self.config.provider.title.as_str();
+        let provider = named.connection.provider().title.as_str();
         let page = Confirm { base: &self.base, provider, concerns, grant: &grant, csrf: &csrf.token };
         respond::page(Page::from(&page), csrf.cookie)
     }
 
-    fn seal(&self, account: &str, record: &Record) -> Option<String> {
+    fn seal(&self, named: &Named, record: &Record) -> Option<String> {
         let ends_at = self.clock.now().checked_add(LIFETIME).ok()?;
         let record = STANDARD.encode(record.to_json());
-        let waiting = Waiting { account: account.to_owned(), ends_at, record };
+        let (connection, account) = (named.connection.name().to_owned(), named.account.clone());
+        let waiting = Waiting { connection, account, ends_at, record };
         self.key.seal(PURPOSE, &serde_json::to_vec(&waiting).ok()?).ok()
     }
 
@@ -136,6 +149,11 @@ impl App {
         let waiting: Waiting = serde_json::from_slice(&self.key.open(PURPOSE, grant)?).ok()?;
         let record = Record::from_json(&STANDARD.decode(&waiting.record).ok()?).ok()?;
         (self.clock.now() < waiting.ends_at).then_some((waiting, record))
+    }
+
+    fn waits_for(&self, waiting: &Waiting) -> Option<Named> {
+        let connection = Arc::clone(self.connections.get(&waiting.connection)?);
+        Some(Named { connection, account: waiting.account.clone() })
     }
 
     fn no_grant(&self, asked: &Asked) -> Response {

@@ -7,7 +7,8 @@ use serde_json::json;
 use super::{
     App,
     audit::{OPERATOR, STRANGER},
-    respond::{self, Asked, Fields, problem},
+    connection::Named,
+    respond::{self, Asked, problem},
 };
 use crate::{
     format::whole,
@@ -18,7 +19,6 @@ use token_keeper::{
     api::ApiError,
     provider::Grant,
     renewal::{Invitation, Keeper},
-    store::DEFAULT_ACCOUNT,
     trace_context,
 };
 
@@ -27,34 +27,34 @@ const LOOK_AGAIN: u32 = 5;
 
 impl App {
     /// The page with the button, or with the code that was asked for.
-    pub(super) async fn begin_page(&self, asked: &Asked, named: &Fields) -> Result<Response, Response> {
-        let account = named.account();
-        match self.judge(Endpoint::Enable, asked, account, "").await? {
+    pub(super) async fn begin_page(&self, asked: &Asked, named: &Named, waits: bool) -> Result<Response, Response> {
+        match self.judge(Endpoint::Enable, asked, named, "").await? {
             Decision::Admit(_) => {}
             // The browser that waits has asked before. When it is done, the page for everybody says so.
-            Decision::Refuse(Refusal::Taken) if named.waits() => {
+            Decision::Refuse(Refusal::Taken) if waits => {
                 return Ok(respond::see_other(&self.config.page("/done"), None));
             }
             Decision::Refuse(refusal) => return Err(self.refuse(Endpoint::Enable, asked, refusal)),
         }
-        if named.waits() {
-            let keeper = self.existing(asked, account).await?;
+        if waits {
+            let keeper = self.existing(asked, named).await?;
             // It may be another replica that asks the provider.
             keeper.sync().await;
             let Some(invitation) = keeper.invitation() else {
                 return Ok(respond::see_other(&self.config.page("/done"), None));
             };
-            return Ok(self.device_page(account, &invitation));
+            return Ok(self.device_page(named, &invitation));
         }
         let csrf = Csrf::issue(&self.key, &self.jar, &asked.headers).ok_or_else(|| self.no_randomness(asked))?;
-        let provider = &self.config.provider;
+        let provider = named.connection.provider();
         let page = Page::from(&Begin {
             base: &self.base,
             provider: &provider.title,
             scopes: &provider.scope.iter().map(String::as_str).collect::<Vec<_>>(),
-            account: Some(account).filter(|account| *account != DEFAULT_ACCOUNT),
+            connection: named.connection.shown(),
+            account: named.shown(),
             device: provider.grant == Grant::DeviceCode,
-            state: self.state(account),
+            state: named.connection.state(&named.account),
             open: self.config.enable_auth == EnableAuth::FirstVisit,
             csrf: &csrf.token,
         });
@@ -62,11 +62,11 @@ impl App {
     }
 
     /// The button was pressed, or a command line asks.
-    pub(super) async fn begin(&self, asked: &Asked, account: &str, who: Who) -> Result<Response, Response> {
-        let keeper = self.keeper(asked, account)?;
+    pub(super) async fn begin(&self, asked: &Asked, named: &Named, who: Who) -> Result<Response, Response> {
+        let keeper = self.keeper(asked, named)?;
         let by = if who == Who::Operator { OPERATOR } else { STRANGER };
-        if self.config.provider.grant == Grant::DeviceCode {
-            return self.invite(asked, &keeper, by).await;
+        if named.connection.provider().grant == Grant::DeviceCode {
+            return self.invite(asked, named, &keeper, by).await;
         }
         // Only an operator is let through the waits that earlier failures have set.
         let result = match who {
@@ -83,15 +83,15 @@ impl App {
         }
         let body = json!({
             "refreshed": true,
-            "account": account,
+            "connection": named.connection.name(),
+            "account": named.account,
             "generation": token.generation(),
             "expires_at": token.tokens().expires_at.map(whole),
         });
         Ok(respond::json(StatusCode::OK, &body))
     }
 
-    async fn invite(&self, asked: &Asked, keeper: &Keeper, by: &str) -> Result<Response, Response> {
-        let account = keeper.account();
+    async fn invite(&self, asked: &Asked, named: &Named, keeper: &Keeper, by: &str) -> Result<Response, Response> {
         let invitation = trace_context::acting(by, keeper.invite()).await.map_err(|failure| {
             let words = ("The provider gave no code", &*failure.to_string(), failure.class().next_step());
             let error = failure.code().unwrap_or(failure.class().as_str()).to_owned();
@@ -99,10 +99,11 @@ impl App {
             asked.problem(self, &problem.with_link("/enable", "Try again"))
         })?;
         if asked.wants_html() {
-            return Ok(self.device_page(account, &invitation));
+            return Ok(self.device_page(named, &invitation));
         }
         let body = json!({
-            "account": account,
+            "connection": named.connection.name(),
+            "account": named.account,
             "user_code": invitation.user_code,
             "verification_uri": invitation.verification_uri,
             "verification_uri_complete": invitation.verification_uri_complete,
@@ -111,11 +112,11 @@ impl App {
         Ok(respond::json(StatusCode::ACCEPTED, &body))
     }
 
-    fn device_page(&self, account: &str, invitation: &Invitation) -> Response {
+    fn device_page(&self, named: &Named, invitation: &Invitation) -> Response {
         let page = Page::from(&Device {
             base: &self.base,
-            provider: &self.config.provider.title,
-            account: Some(account).filter(|account| *account != DEFAULT_ACCOUNT),
+            provider: &named.connection.provider().title,
+            account: named.shown(),
             user_code: &invitation.user_code,
             verification_uri: &invitation.verification_uri,
             verification_uri_complete: invitation.verification_uri_complete.as_ref(),
@@ -125,8 +126,7 @@ impl App {
         });
         let mut response = page.into_response();
         if invitation.failure.is_none() {
-            // The name of an account has nothing in it that a query would read.
-            let next = self.config.page(&format!("/enable?wait=1&account={account}"));
+            let next = self.config.page(&format!("/enable?wait=1&{}", named.query()));
             if let Ok(refresh) = HeaderValue::from_str(&format!("{LOOK_AGAIN}; url={next}")) {
                 response.headers_mut().insert(header::REFRESH, refresh);
             }

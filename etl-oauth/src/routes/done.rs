@@ -7,7 +7,9 @@ use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    App, State as AppState, flash,
+    App, State as AppState,
+    connection::Named,
+    flash,
     respond::{self, Asked},
 };
 use crate::pages::{Done, Page, Start};
@@ -19,28 +21,31 @@ const LIFETIME: Duration = Duration::from_secs(300);
 /// What the callback passes to the page, in a cookie of the browser.
 #[derive(Serialize, Deserialize)]
 struct Flash {
+    connection: String,
     account: String,
     unsaved: Option<String>,
 }
 
 /// The cookie that carries it.
-pub(super) fn flash(app: &App, account: &str, kept: &Kept) -> Option<HeaderValue> {
+pub(super) fn flash(app: &App, named: &Named, kept: &Kept) -> Option<HeaderValue> {
     let unsaved = match kept {
         Kept::Stored => None,
         Kept::InMemory(err) => Some(err.to_string()),
     };
-    flash::leave(app, COOKIE, &Flash { account: account.to_owned(), unsaved }, LIFETIME)
+    let (connection, account) = (named.connection.name().to_owned(), named.account.clone());
+    flash::leave(app, COOKIE, &Flash { connection, account, unsaved }, LIFETIME)
 }
 
 /// `GET`: what was done, for the browser in which it was done; for any other where the function stands.
 pub(super) async fn page(State(app): AppState, asked: Asked) -> Response {
     let flash: Option<Flash> = flash::find(&app, &asked.headers, COOKIE);
     let account = flash.as_ref().map_or(DEFAULT_ACCOUNT, |flash| &flash.account);
-    let Ok(keeper) = app.keeper(&asked, account) else { return super::not_found(State(app), asked).await };
+    let connection = flash.as_ref().and_then(|flash| app.connections.get(&flash.connection)).unwrap_or(app.home());
+    let Ok(keeper) = connection.keepers.get(account) else { return super::not_found(State(app), asked).await };
     let stored = keeper.current();
     let record = stored.as_ref().map(|stored| &stored.record);
     let tokens = record.and_then(|record| record.tokens.as_ref());
-    let (provider, base, operated) = (&app.config.provider, &app.base, app.operator.exists());
+    let (provider, base, operated) = (connection.provider(), &app.base, app.operator.exists());
     let (Some(flash), Some(tokens)) = (flash, tokens) else {
         return respond::page(
             Page::from(&Start { base, provider: &provider.title, state: keeper.state(), operated }),

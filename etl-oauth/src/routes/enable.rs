@@ -8,13 +8,14 @@ use http::StatusCode;
 
 use super::{
     App, State as AppState,
+    connection::Named,
     respond::{self, Asked, Fields, Posted, problem},
 };
 use crate::{
-    guard::{Csrf, EnableAuth, Endpoint, Pending, Who},
+    guard::{Csrf, EnableAuth, Endpoint, Pending, Who, Wish},
     pages::{Enable, Page},
 };
-use token_keeper::{grant, provider::Grant, renewal::Keeper, store::DEFAULT_ACCOUNT, token::Failure};
+use token_keeper::{grant, provider::Grant, renewal::Keeper, token::Failure};
 
 /// `GET`: the page. Nothing happens yet, so that a preview or a crawler starts nothing.
 pub(super) async fn page(
@@ -22,25 +23,27 @@ pub(super) async fn page(
     asked: Asked,
     query: Result<Query<Fields>, QueryRejection>,
 ) -> Result<Response, Response> {
-    let named = asked.query(&app, query)?;
-    if app.config.provider.grant != Grant::AuthorizationCode {
-        return app.begin_page(&asked, &named).await;
+    let fields = asked.query(&app, query)?;
+    let named = app.named(&asked, &fields)?;
+    let connection = &named.connection;
+    if connection.provider().grant != Grant::AuthorizationCode {
+        return app.begin_page(&asked, &named, fields.waits()).await;
     }
-    let account = named.account();
-    app.admit(Endpoint::Enable, &asked, account, "").await?;
+    app.admit(Endpoint::Enable, &asked, &named, "").await?;
     let csrf = Csrf::issue(&app.key, &app.jar, &asked.headers).ok_or_else(|| app.no_randomness(&asked))?;
-    let provider = app.authority.ready().await.map_err(|failure| app.not_ready(&asked, &failure))?;
+    let provider = connection.authority.ready().await.map_err(|failure| app.not_ready(&asked, &failure))?;
     let Some(authorize_url) = &provider.authorize_url else { return Err(app.no_authorize_url(&asked)) };
     let page = Page::from(&Enable {
         base: &app.base,
-        provider: &app.config.provider.title,
-        scopes: &app.config.provider.scope.iter().map(String::as_str).collect::<Vec<_>>(),
+        provider: &provider.title,
+        scopes: &provider.scope.iter().map(String::as_str).collect::<Vec<_>>(),
         registered: provider.callback.registered,
-        register: &provider.callback.to_register(&app.config.redirect_url()),
+        register: &provider.callback.to_register(connection.config.redirect_url()),
         console: None,
         authorize_url,
-        account: Some(account).filter(|account| *account != DEFAULT_ACCOUNT),
-        state: app.state(account),
+        connection: connection.shown(),
+        account: named.shown(),
+        state: connection.state(&named.account),
         open: app.config.enable_auth == EnableAuth::FirstVisit,
         csrf: &csrf.token,
     });
@@ -50,26 +53,13 @@ pub(super) async fn page(
 /// `POST`: begins an authorisation and leads to the provider (RFC 6749 §4.1.1).
 pub(super) async fn start(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
     let (fields, wrong) = respond::fields(form);
-    let who = app.admit(Endpoint::Enable, &asked, fields.account(), &fields.csrf).await?;
+    let named = app.named(&asked, &fields)?;
+    let who = app.admit(Endpoint::Enable, &asked, &named, &fields.csrf).await?;
     asked.refuse_body(&app, wrong)?;
-    if app.config.provider.grant != Grant::AuthorizationCode {
-        return app.begin(&asked, fields.account(), who).await;
+    if named.connection.provider().grant != Grant::AuthorizationCode {
+        return app.begin(&asked, &named, who).await;
     }
-    let now = app.clock.now();
-    let provider = app.authority.ready().await.map_err(|failure| app.not_ready(&asked, &failure))?;
-    let (pending, state, cookie) = Pending::begin(&app.key, &app.jar, fields.account(), app.config.state_lifetime, now)
-        .map_err(|_| app.no_randomness(&asked))?;
-    let client = app.authority.client(now).map_err(|failure| {
-        let words = ("The client is not configured", failure.detail(), failure.class().next_step());
-        asked.problem(&app, &problem("config", StatusCode::INTERNAL_SERVER_ERROR, words))
-    })?;
-    let redirect_uri = app.config.redirect_uri();
-    let url = grant::authorize_url(&provider, &client.id, &redirect_uri, &state, pending.verifier())
-        .ok_or_else(|| app.no_authorize_url(&asked))?;
-    let not_ready = |failure: Failure| app.not_ready(&asked, &failure);
-    let url = app.authority.bind(url, &pending.seed(&app.key)).map_err(not_ready)?;
-    let url = app.authority.push(url, who == Who::Operator, now).await.map_err(not_ready)?;
-    Ok(respond::see_other(url.as_str(), cookie))
+    app.lead_to_provider(&asked, &named, None, who == Who::Operator).await
 }
 
 /// Whether it is authorised: then only an operator may authorise it again.
@@ -78,12 +68,31 @@ pub(super) fn is_taken(keeper: &Keeper) -> bool {
 }
 
 impl App {
-    /// The state of an account, as far as this replica knows; asking makes no keeper of an account that has none.
-    pub(super) fn state(&self, account: &str) -> token_keeper::token::State {
-        if account == DEFAULT_ACCOUNT {
-            return self.keepers.get(account).map_or(token_keeper::token::State::Disabled, |keeper| keeper.state());
-        }
-        token_keeper::token::State::Disabled
+    /// Begins an authorisation of the account, by a connect link or without: leads the browser to the provider. `known` says
+    /// whether it is not a stranger's.
+    pub(super) async fn lead_to_provider(
+        &self,
+        asked: &Asked,
+        named: &Named,
+        link: Option<&str>,
+        known: bool,
+    ) -> Result<Response, Response> {
+        let (now, connection) = (self.clock.now(), &named.connection);
+        let not_ready = |failure: Failure| self.not_ready(asked, &failure);
+        let provider = connection.authority.ready().await.map_err(not_ready)?;
+        let wish = Wish { connection: connection.name(), account: &named.account, link };
+        let (pending, state, cookie) = Pending::begin(&self.key, &self.jar, wish, self.config.state_lifetime, now)
+            .map_err(|_| self.no_randomness(asked))?;
+        let client = connection.authority.client(now).map_err(|failure| {
+            let words = ("The client is not configured", failure.detail(), failure.class().next_step());
+            asked.problem(self, &problem("config", StatusCode::INTERNAL_SERVER_ERROR, words))
+        })?;
+        let redirect_uri = connection.config.redirect_uri();
+        let url = grant::authorize_url(&provider, &client.id, redirect_uri, &state, pending.verifier())
+            .ok_or_else(|| self.no_authorize_url(asked))?;
+        let url = connection.authority.bind(url, &pending.seed(&self.key)).map_err(not_ready)?;
+        let url = connection.authority.push(url, known, now).await.map_err(not_ready)?;
+        Ok(respond::see_other(url.as_str(), cookie))
     }
 
     pub(super) fn no_randomness(&self, asked: &Asked) -> Response {

@@ -21,14 +21,16 @@ impl App {
     }
 
     fn show_expiry(&self) {
-        let certificate = self.config.secrets.read("oauth2-client-certificate").ok().flatten();
-        let not_after = certificate.as_ref().and_then(Certificate::not_after);
-        for (name, end) in [
-            ("etl_oauth_client_certificate_expiry_timestamp_seconds", not_after),
-            ("etl_oauth_client_secret_expiry_timestamp_seconds", self.config.client_secret_expires_at),
-        ] {
-            if let Some(end) = end {
-                metrics::gauge!(name).set(seconds(end));
+        for connection in self.connections.values() {
+            let certificate = connection.config.secrets.read("oauth2-client-certificate").ok().flatten();
+            let not_after = certificate.as_ref().and_then(Certificate::not_after);
+            for (name, end) in [
+                ("etl_oauth_client_certificate_expiry_timestamp_seconds", not_after),
+                ("etl_oauth_client_secret_expiry_timestamp_seconds", connection.config.client_secret_expires_at),
+            ] {
+                if let Some(end) = end {
+                    metrics::gauge!(name, "connection" => connection.name().to_owned()).set(seconds(end));
+                }
             }
         }
     }

@@ -18,17 +18,18 @@ use tokio::{
 
 use super::{
     App, State as AppState,
-    audit::{Action, CONNECTION, Event},
-    authorize::{Admitted, By},
+    audit::{Action, Event},
+    authorize::Admitted,
+    connection::{Connection, Named},
     enable::is_taken,
-    respond::{self, Asked, problem},
+    respond::{self, Asked, Fields, problem},
     run_history::History,
 };
 use crate::{
     config::duration,
     format::whole,
-    guard::{Endpoint, Landed, Place, Who},
-    job::{Context, JobError, JobState, Outcome},
+    guard::{Endpoint, Identity, Landed, Place, Refusal, Who},
+    job::{Apis, Context, JobError, JobState, Outcome},
     pages::{JobResult, Page, Problem, Ran, RunRow},
 };
 use token_keeper::{api::Api, renewal::Keeper, store::DEFAULT_ACCOUNT, trace_context};
@@ -42,7 +43,9 @@ const WAIT_AGAIN: u64 = 5;
 
 /// `GET` and `POST`: what a browser, cron-connector and a caller send alike.
 pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Result<Response, Response> {
-    let Admitted { who, by, once, body } = app.admit_caller(Endpoint::Job, &asked, body, true).await?;
+    let admitted = app.admit_caller(Endpoint::Job, &asked, body, true).await?;
+    let actor = admitted.actor();
+    let Admitted { who, caller, once, body } = admitted;
     let proved = who != Who::Anyone;
     // Runs of anonymous callers share one outcome, which has to be the same for all of them.
     let input = if app.config.job.takes_input() { app.input(&asked, who, body).await? } else { Bytes::new() };
@@ -51,22 +54,32 @@ pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Resul
     }
     let see = proved || app.config.show_result;
     let started_at = app.clock.now();
+    if let Some(named) = app.run_of(&asked)? {
+        if !proved {
+            return Err(app.refuse(
+                Endpoint::Job,
+                &asked,
+                Refusal::Caller("one account is run for known callers alone"),
+            ));
+        }
+        app.check_rights(&asked, &caller, &named)?;
+        let keeper = app.existing(&asked, &named).await?;
+        let runs = app.run_these(vec![(named.connection, keeper)], &input, app.time_for(&asked));
+        let outcome = trace_context::acting(&actor, runs).await;
+        app.settle_call(once.as_deref(), &outcome);
+        let run = Landed { started_at, ended_at: app.clock.now(), outcome: Arc::new(outcome) };
+        return Ok(app.tell_runs(&asked, see, &run));
+    }
     match app.floor.enter(proved, started_at) {
         Place::Run(landed) => {
-            let runs = trace_context::acting(&by.actor, app.run_all(&input, &by, app.time_for(&asked)));
+            let runs = trace_context::acting(&actor, app.run_all(&caller, &input, app.time_for(&asked)));
             let outcome = Arc::new(runs.await);
             // A run that failed only because no account is authorised made no API call: the next one may soon find better
             // news. Each of them reads the store, so that there is one a second, however many callers come.
-            if outcome.iter().all(|(_, result)| result.as_ref().is_err_and(|err| err.status() == StatusCode::CONFLICT))
-            {
+            if outcome.iter().all(|run| run.result.as_ref().is_err_and(|err| err.status() == StatusCode::CONFLICT)) {
                 app.floor.share_for(UNAUTHORISED);
             }
-            // A call that failed may be sent once more: webhooks are, until they succeed.
-            match once {
-                Some(once) if outcome.iter().any(|(_, result)| result.is_err()) => app.callers.release(&once),
-                Some(once) => app.callers.done(&once),
-                None => {}
-            }
+            app.settle_call(once.as_deref(), &outcome);
             let run = Landed { started_at, ended_at: app.clock.now(), outcome };
             let response = app.tell_runs(&asked, see, &run);
             landed.send_replace(Some(run));
@@ -86,36 +99,101 @@ pub(super) async fn run(State(app): AppState, asked: Asked, body: Body) -> Resul
 /// `HEAD` runs nothing: it is a safe method, and link checkers use it.
 pub(super) async fn head(State(app): AppState, asked: Asked) -> Result<StatusCode, Response> {
     app.admit_caller(Endpoint::Job, &asked, Body::empty(), true).await?;
-    let first = app.keepers.get(DEFAULT_ACCOUNT);
     let ready = |keeper: &Keeper| is_taken(keeper) || keeper.begins_by_itself();
-    Ok(if first.as_ref().is_ok_and(ready) { StatusCode::OK } else { StatusCode::CONFLICT })
+    let first = |connection: &Arc<Connection>| connection.keepers.get(DEFAULT_ACCOUNT).is_ok_and(|it| ready(&it));
+    Ok(if app.job_connections().iter().any(first) { StatusCode::OK } else { StatusCode::CONFLICT })
 }
 
 /// What came of one account's run.
-pub(super) type Run = (String, Result<Outcome, JobError>);
+#[derive(Debug)]
+pub(super) struct Run {
+    connection: String,
+    account: String,
+    result: Result<Outcome, JobError>,
+}
+
 /// What came of a run of all accounts, for all who share it.
 type Shared = Landed<Vec<Run>>;
 
 impl App {
-    /// Runs the job for every authorised account that the caller may use, a few at a time; one that fails stops no other. Where there is none, that
-    /// is the failure of the account `default`. In the order of the accounts' names.
-    async fn run_all(self: &Arc<Self>, input: &Bytes, by: &By, limit: Option<Duration>) -> Vec<Run> {
-        let mut keepers = self.keepers.all().await;
-        keepers.retain(|keeper| is_taken(keeper) && by.may_use(CONNECTION, keeper.account()));
-        if keepers.is_empty() && by.may_use(CONNECTION, DEFAULT_ACCOUNT) {
-            keepers.extend(self.keepers.get(DEFAULT_ACCOUNT));
+    /// The connections whose accounts the job runs for.
+    fn job_connections(&self) -> Vec<Arc<Connection>> {
+        let wanted = self.config.job_connections();
+        wanted.iter().filter_map(|connection| self.connections.get(&connection.name).cloned()).collect()
+    }
+
+    /// A call that failed may be sent once more: webhooks are, until they succeed.
+    fn settle_call(&self, once: Option<&str>, outcome: &[Run]) {
+        match once {
+            Some(once) if outcome.iter().any(|run| run.result.is_err()) => self.callers.release(once),
+            Some(once) => self.callers.done(once),
+            None => {}
         }
+    }
+
+    /// The one account that a call wants to run, where its query names one.
+    fn run_of(&self, asked: &Asked) -> Result<Option<Named>, Response> {
+        let query = asked.uri.query().unwrap_or_default();
+        let names = |name: &str| matches!(name, "connection" | "account");
+        if !url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| names(&name)) {
+            return Ok(None);
+        }
+        let job = self.job_connections();
+        let connection = match &job[..] {
+            // The job's own is meant where the query names none.
+            [only] => only.name().to_owned(),
+            _ => String::new(),
+        };
+        let named = self.named_or(asked, &Fields::default(), &connection)?;
+        if job.iter().any(|connection| connection.name() == named.connection.name()) {
+            return Ok(Some(named));
+        }
+        let words = (
+            "The job does not run for this connection",
+            "its accounts are those of another connection",
+            "Name that connection, or none: job_connection says which it is.",
+        );
+        Err(asked.problem(self, &problem("bad_connection", StatusCode::BAD_REQUEST, words)))
+    }
+
+    /// Runs the job for every authorised account, a few at a time; one that fails stops no other; a caller's
+    /// call runs those that it may use. Where there is none, that is the failure of the account `default`. In the order of the accounts' names.
+    async fn run_all(self: &Arc<Self>, caller: &Identity, input: &Bytes, limit: Option<Duration>) -> Vec<Run> {
+        let connections = self.job_connections();
+        let mut keepers = Vec::new();
+        for connection in &connections {
+            let rights = caller.rights();
+            let allowed = |keeper: &Keeper| is_taken(keeper) && rights.allow(connection.name(), keeper.account());
+            let authorised = connection.keepers.all().await.into_iter().filter(allowed);
+            keepers.extend(authorised.map(|keeper| (Arc::clone(connection), keeper)));
+        }
+        if keepers.is_empty() {
+            let first = connections.first().unwrap_or(self.home());
+            let allowed = caller.rights().allow(first.name(), DEFAULT_ACCOUNT);
+            keepers.extend(
+                first.keepers.get(DEFAULT_ACCOUNT).ok().filter(|_| allowed).map(|keeper| (Arc::clone(first), keeper)),
+            );
+        }
+        self.run_these(keepers, input, limit).await
+    }
+
+    async fn run_these(
+        self: &Arc<Self>,
+        keepers: Vec<(Arc<Connection>, Keeper)>,
+        input: &Bytes,
+        limit: Option<Duration>,
+    ) -> Vec<Run> {
         let places = Arc::new(Semaphore::new(AT_A_TIME));
         let (mut tasks, mut accounts) = (JoinSet::new(), HashMap::new());
-        for keeper in keepers {
+        for (connection, keeper) in keepers {
             let (app, places, input) = (Arc::clone(self), Arc::clone(&places), input.clone());
-            let account = keeper.account().to_owned();
+            let of = (Arc::clone(&connection), keeper.account().to_owned());
             let task = tasks.spawn(trace_context::carry(async move {
                 let (account, begun) = (keeper.account().to_owned(), app.clock.now());
                 let run = async {
                     // The semaphore is never closed.
                     let _place = places.acquire_owned().await;
-                    app.run_one(keeper, input).await
+                    app.run_one(&connection, keeper, input).await
                 };
                 let Some(limit) = limit else { return run.await };
                 // The watchdog would cut the whole call off, without an answer, an event or an entry.
@@ -123,58 +201,61 @@ impl App {
                     Ok(result) => result,
                     Err(_) => {
                         let late = Err(JobError::TimedOut { limit });
-                        app.tally(&account, begun, &late);
+                        app.tally(&connection, &account, begun, &late);
                         late
                     }
                 }
             }));
-            accounts.insert(task.id(), account);
+            accounts.insert(task.id(), of);
         }
         let (mut runs, started) = (Vec::with_capacity(accounts.len()), self.clock.now());
         while let Some(ended) = tasks.join_next_with_id().await {
             let (id, result) = ended.map_or_else(|err| (err.id(), None), |(id, result)| (id, Some(result)));
-            runs.extend(accounts.remove(&id).map(|account| {
-                let result = result.unwrap_or_else(|| {
-                    let panicked = Err(JobError::Panicked);
-                    self.tally(&account, started, &panicked);
-                    panicked
-                });
-                (account, result)
-            }));
-        }
-        runs.sort_by(|one, other| one.0.cmp(&other.0));
-        for (account, result) in &runs {
+            let Some((connection, account)) = accounts.remove(&id) else { continue };
+            let result = result.unwrap_or_else(|| {
+                let panicked = Err(JobError::Panicked);
+                self.tally(&connection, &account, started, &panicked);
+                panicked
+            });
             if !result.as_ref().is_err_and(JobError::wants_an_account) {
-                self.histories.save(account).await;
+                connection.histories.save(&account).await;
             }
+            runs.push(Run { connection: connection.name().to_owned(), account, result });
         }
+        runs.sort_by(|one, other| (&one.connection, &one.account).cmp(&(&other.connection, &other.account)));
         runs
     }
 
     /// Shows in the metrics when the job last succeeded, by what the replicas before this one wrote down.
-    pub(super) async fn show_last_success(&self, account: &str) {
-        let history = self.histories.of(account).await;
+    pub(super) async fn show_last_success(&self, connection: &Connection, account: &str) {
+        let history = connection.histories.of(account).await;
         if let Some(run) = history.runs.iter().find(|run| run.ok()) {
-            self.show_success(account, run.at);
+            self.show_success(connection, account, run.at);
         }
     }
 
-    fn show_success(&self, account: &str, at: Timestamp) {
-        let (job, account) = (self.config.job.name(), account.to_owned());
+    fn show_success(&self, connection: &Connection, account: &str, at: Timestamp) {
+        let (job, connection, account) = (self.config.job.name(), connection.name().to_owned(), account.to_owned());
         #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]
         let at = at.as_second() as f64;
-        metrics::gauge!("etl_oauth_job_last_success_timestamp_seconds", "job" => job, "account" => account).set(at);
+        metrics::gauge!(
+            "etl_oauth_job_last_success_timestamp_seconds",
+            "job" => job, "connection" => connection, "account" => account
+        )
+        .set(at);
     }
 
-    async fn run_one(&self, keeper: Keeper, input: Bytes) -> Result<Outcome, JobError> {
+    async fn run_one(
+        self: &Arc<Self>,
+        connection: &Connection,
+        keeper: Keeper,
+        input: Bytes,
+    ) -> Result<Outcome, JobError> {
         let started = self.clock.now();
         keeper.begin_run().await;
         let account = keeper.account().to_owned();
-        let result = match self.api(keeper) {
-            Ok(api) => self.config.job.run(self.context(api, started, input)).await,
-            Err(err) => Err(err.into()),
-        };
-        self.tally(&account, started, &result);
+        let result = self.config.job.run(self.context(connection, keeper, started, input)).await;
+        self.tally(connection, &account, started, &result);
         result
     }
 
@@ -191,31 +272,34 @@ impl App {
     }
 
     /// Puts what came of a run into the picture of runs, the metrics and the log.
-    fn tally(&self, account: &str, started: Timestamp, result: &Result<Outcome, JobError>) {
+    fn tally(&self, connection: &Connection, account: &str, started: Timestamp, result: &Result<Outcome, JobError>) {
         let (now, job) = (self.clock.now(), self.config.job.name());
         if let Err(err) = result
             && err.wants_an_account()
         {
-            tracing::info!(job, account, error = %err, "the job did not run");
+            tracing::info!(job, connection = connection.name(), account, error = %err, "the job did not run");
             return;
         }
         let outcome = result.as_ref().map_or_else(JobError::code, |_| "ok");
         let duration_ms = u64::try_from(now.duration_since(started).as_millis()).unwrap_or(0);
         // The whole second that JSON has: what is read back is what was written.
         let run = RunRow { at: whole(started), outcome: outcome.to_owned(), duration_ms };
-        self.histories.add(account, History { runs: vec![run], ..History::default() });
+        connection.histories.add(account, History { runs: vec![run], ..History::default() });
         let actor = trace_context::actor();
         let event = Event::new(actor.as_deref().unwrap_or("job"), Action::Run, started);
-        self.audit.note(event.about(CONNECTION, account).with_outcome(outcome).took(duration_ms));
+        self.audit.note(event.about(connection.name(), account).with_outcome(outcome).took(duration_ms));
         if result.is_ok() {
-            self.show_success(account, now);
+            self.show_success(connection, account, now);
         }
-        metrics::counter!("etl_oauth_job_runs_total", "job" => job, "outcome" => outcome).increment(1);
-        metrics::histogram!("etl_oauth_job_duration_seconds", "job" => job)
+        metrics::counter!("etl_oauth_job_runs_total", "job" => job, "connection" => connection.name().to_owned(), "outcome" => outcome)
+            .increment(1);
+        metrics::histogram!("etl_oauth_job_duration_seconds", "job" => job, "connection" => connection.name().to_owned())
             .record(now.duration_since(started).as_secs_f64());
         match result {
-            Ok(_) => tracing::info!(job, account, duration_ms, "the job ran"),
-            Err(err) => tracing::warn!(job, account, duration_ms, error = %err, "the job failed"),
+            Ok(_) => tracing::info!(job, connection = connection.name(), account, duration_ms, "the job ran"),
+            Err(err) => {
+                tracing::warn!(job, connection = connection.name(), account, duration_ms, error = %err, "the job failed")
+            }
         }
     }
 
@@ -223,15 +307,34 @@ impl App {
         match &run.outcome[..] {
             [] => self.not_permitted(asked),
             // One account is the rule, and its result is the answer.
-            [(_, Ok(outcome))] => self.ran(asked, see, run.started_at, &outcome.json, &outcome.html),
-            [(_, Err(err))] => self.job_failed(asked, see, err),
+            [Run { result: Ok(outcome), .. }] => self.ran(asked, see, run.started_at, &outcome.json, &outcome.html),
+            [Run { result: Err(err), .. }] => self.job_failed(asked, see, err),
             runs => self.all_ran(asked, see, run.started_at, runs),
         }
     }
 
-    fn context(&self, api: Api, now: Timestamp, input: Bytes) -> Context {
-        let ledger = JobState::new(Arc::clone(&self.ledgers), api.keeper().key());
-        Context { api, now, input, ledger, outlets: self.config.outlets.clone(), progress: self.progress.clone() }
+    fn context(self: &Arc<Self>, connection: &Connection, keeper: Keeper, now: Timestamp, input: Bytes) -> Context {
+        let ledger = JobState::new(Arc::clone(&self.ledgers), keeper.key());
+        let app = Arc::clone(self);
+        Context {
+            api: connection.api(keeper),
+            now,
+            input,
+            ledger,
+            outlets: self.config.outlets.clone(),
+            progress: connection.progress.clone(),
+            apis: Apis::new(move |connection, account| Arc::clone(&app).api_of(connection, account)),
+        }
+    }
+
+    /// The API of an account at another connection, for a job.
+    async fn api_of(self: Arc<Self>, name: String, account: String) -> Result<Api, JobError> {
+        let names = || self.connections.keys().cloned().collect::<Vec<_>>().join(", ");
+        let none = || JobError::Failed(format!("there is no connection {name}; there are {}", names()));
+        let connection = self.connections.get(&name).ok_or_else(none)?;
+        let keeper = connection.keepers.get(&account).map_err(|err| JobError::Failed(err.to_string()))?;
+        keeper.begin_run().await;
+        Ok(connection.api(keeper))
     }
 
     fn no_input(&self, asked: &Asked) -> Response {
@@ -280,7 +383,8 @@ impl App {
         let (base, now) = (&self.base, self.clock.now());
         match (see, asked.is_browser()) {
             (true, true) => {
-                let provider = self.config.provider.title.as_str();
+                let job = self.job_connections();
+                let provider = job.first().unwrap_or(self.home()).provider().title.as_str();
                 Page::from(&JobResult { base, provider, html, at, now }).into_response()
             }
             (true, false) => respond::json(StatusCode::OK, json),
@@ -292,12 +396,12 @@ impl App {
     /// Several accounts: each one's outcome. When one failed the whole is that failure, so that a queue tries again; a
     /// failure that may pass comes before one that only a person can mend.
     fn all_ran(&self, asked: &Asked, see: bool, at: Timestamp, runs: &[Run]) -> Response {
-        let accounts: Vec<Value> = runs.iter().map(|(account, result)| tell(see, account, result)).collect();
-        let worst = runs.iter().filter_map(|(_, result)| result.as_ref().err()).max_by_key(|err| err.status().as_u16());
+        let accounts: Vec<Value> = runs.iter().map(|run| tell(see, run)).collect();
+        let worst = runs.iter().filter_map(|run| run.result.as_ref().err()).max_by_key(|err| err.status().as_u16());
         let json = json!({ "accounts": accounts });
         match worst {
             None => {
-                let html = runs.iter().filter_map(|(account, result)| {
+                let html = runs.iter().filter_map(|Run { account, result, .. }| {
                     let html = &result.as_ref().ok()?.html;
                     // The name of an account has nothing in it that HTML would read.
                     Some(format!(
@@ -332,15 +436,19 @@ impl App {
     }
 }
 
-fn tell(see: bool, account: &str, result: &Result<Outcome, JobError>) -> Value {
-    match result {
-        Ok(outcome) if see => json!({ "account": account, "outcome": "ok", "result": outcome.json }),
-        Ok(_) => json!({ "account": account, "outcome": "ok" }),
+fn tell(see: bool, run: &Run) -> Value {
+    let mut told = json!({ "connection": run.connection, "account": run.account, "outcome": "ok" });
+    match &run.result {
+        Ok(outcome) if see => told["result"] = outcome.json.clone(),
+        Ok(_) => {}
         Err(err) => {
             let problem = describe(see, err);
-            json!({ "account": account, "outcome": problem.error, "message": problem.message, "next": problem.next })
+            told["outcome"] = problem.error.into();
+            told["message"] = problem.message.into();
+            told["next"] = problem.next.into();
         }
     }
+    told
 }
 
 fn describe(see: bool, err: &JobError) -> Problem {

@@ -37,14 +37,14 @@ pub(super) async fn page(
     asked: Asked,
     query: Result<Query<SignIn>, QueryRejection>,
 ) -> Result<Response, Response> {
-    app.admit(Endpoint::Login, &asked, DEFAULT_ACCOUNT, "").await?;
+    app.admit_operator(Endpoint::Login, &asked, "").await?;
     let next = query.map(|Query(fields)| fields.next).unwrap_or_default();
     Ok(app.login_page(&next, None).into_response())
 }
 
 /// `POST /login`: the operator's secret for a session.
 pub(super) async fn sign_in(State(app): AppState, asked: Asked, form: Posted<SignIn>) -> Result<Response, Response> {
-    app.admit(Endpoint::Login, &asked, DEFAULT_ACCOUNT, "").await?;
+    app.admit_operator(Endpoint::Login, &asked, "").await?;
     let (SignIn { password, next }, wrong) = respond::fields(form);
     asked.refuse_body(&app, wrong)?;
     let now = app.clock.now();
@@ -84,12 +84,12 @@ pub(super) async fn sign_in(State(app): AppState, asked: Asked, form: Posted<Sig
 /// `POST /logout`: ends the session, for every replica where the store can be read back.
 pub(super) async fn sign_out(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
     let (fields, wrong) = respond::fields(form);
-    app.admit(Endpoint::Operate, &asked, DEFAULT_ACCOUNT, &fields.csrf).await?;
+    app.admit_operator(Endpoint::Operate, &asked, &fields.csrf).await?;
     asked.refuse_body(&app, wrong)?;
     if let Some(session) = app.sealed_session(&asked) {
         let (name, until) = (session.name(), session.ends_at());
         app.ended.consume(&name, until, app.clock.now());
-        if let Ok(keeper) = app.keepers.get(DEFAULT_ACCOUNT)
+        if let Ok(keeper) = app.home().keepers.get(DEFAULT_ACCOUNT)
             && let Err(err) = keeper.use_up(&name, until).await
         {
             tracing::warn!(error = %err, "the store does not take the end of a session: it holds in this replica alone");
@@ -112,7 +112,7 @@ impl App {
             return outcome;
         }
         // Another replica may have ended it.
-        let Ok(keeper) = self.keepers.get(DEFAULT_ACCOUNT) else { return outcome };
+        let Ok(keeper) = self.home().keepers.get(DEFAULT_ACCOUNT) else { return outcome };
         keeper.sync().await;
         let ended = keeper.current().is_some_and(|stored| stored.record.used.contains_key(&name));
         if ended { outcome } else { AuthOutcome::Session }

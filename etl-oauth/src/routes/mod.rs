@@ -1,10 +1,12 @@
 //! What the function answers below `/function/NAME`, whose prefix the gateway takes off.
 
+mod account_page;
 mod admin;
 mod audit;
 mod authorize;
 mod callback;
 mod confirm;
+mod connection;
 mod device;
 mod document;
 mod done;
@@ -23,6 +25,7 @@ mod status;
 mod token;
 
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher, Hasher, RandomState},
     sync::{Arc, OnceLock},
 };
@@ -32,18 +35,16 @@ use http::StatusCode;
 use tokio::sync::Semaphore;
 
 use crate::{
-    config::Config,
+    config::{Config, DEFAULT_CONNECTION},
     guard::{Callers, Coalesce, CookieJar, EnableAuth, Key, Operator, ReplayCache, UsedStates, random},
-    job::{Progress, check_ledgers},
+    job::check_ledgers,
     pages::Base,
 };
+use connection::Connection;
 pub use public_record::retriever;
 use respond::{Asked, problem};
-use run_history::Histories;
 use token_keeper::{
-    api::{Api, ApiError},
-    grant::{Authority, Credentials, HttpClient},
-    renewal::{Announcer, Clock, Keeper, KeeperError, Keepers, Origin, Parts},
+    renewal::Clock,
     secrets::Secrets,
     store::{ByteStore, DEFAULT_ACCOUNT, Store, StoreError},
     token::Secret,
@@ -61,9 +62,12 @@ pub struct Function(Arc<App>);
 struct App {
     config: Config,
     base: Base,
-    keepers: Keepers,
-    api: Option<Api>,
-    authority: Authority,
+    /// By their names.
+    connections: BTreeMap<String, Arc<Connection>>,
+    /// The one that remembers what belongs to the whole function: `default`, or the first one.
+    home: Arc<Connection>,
+    /// Where jobs remember, and histories are kept.
+    ledgers: Arc<Store>,
     key: Key,
     jar: CookieJar,
     used: UsedStates,
@@ -71,11 +75,8 @@ struct App {
     ended: ReplayCache,
     operator: Operator,
     callers: Callers,
-    histories: Histories,
     audit: audit::Audit,
     bell: revocation::Bell,
-    ledgers: Arc<Store>,
-    progress: Progress,
     floor: Coalesce<Vec<job::Run>>,
     description: OnceLock<openapi::Description>,
     /// Places for callers who wait for a run of others.
@@ -90,46 +91,23 @@ impl Function {
     /// When the TLS library does not start, or there is no randomness.
     pub async fn new(config: Config) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let secrets = config.secrets.clone();
+        let names: Vec<&str> = config.connections.iter().map(|connection| connection.name.as_str()).collect();
+        crate::metrics::begin(&config.store, config.job.name(), &names);
         let store = Arc::new(open(&config).await?);
-        crate::metrics::begin(store.kind(), config.job.name());
-        let credentials = Credentials::mounted(secrets.clone(), config.key_id.clone());
-        let wire = HttpClient::http(config.policy.token_timeout)?;
-        let authority = Authority::new(config.provider.clone(), credentials, wire);
-        let clock = Clock::system();
         let ledgers = ledgers(&store, &config)?;
         let audit = audit::Audit::new(Arc::clone(&ledgers));
-        let announcer = {
-            let secrets = secrets.clone();
-            let origin = Origin {
-                function: config.store_options.function.clone(),
-                connection: "default".into(),
-                provider: config.provider.name.clone(),
-                url: config.page("/status"),
-            };
-            let url = secrets.clone();
-            let read = |secrets: &Secrets, name: &str| secrets.read(name).ok().flatten();
-            let (url, key) =
-                (move || read(&url, "etl-oauth-notify-url"), move || read(&secrets, "etl-oauth-notify-key"));
-            Announcer::signed_webhook(origin, url, key)?
-        };
-        let announcer = announcer.observed_by(audit::renewals(audit.clone()));
-        let keepers = Keepers::new(Parts {
-            authority: authority.clone(),
-            store: Arc::clone(&store),
-            policy: config.policy.clone(),
-            owner: owner(),
-            clock: clock.clone(),
-            announcer,
-        })
-        .within(config.limits);
-        let first = keepers.get(DEFAULT_ACCOUNT)?;
-        first.sync().await;
-        let id = secrets.read("oauth2-client-id").ok().flatten();
-        let id = id.as_ref().map_or("", Secret::expose);
-        let api = Some(Api::of(Arc::new(config.provider.clone()), id, first)?);
+        let (owner, clock) = (owner(), Clock::system());
+        let mut connections = BTreeMap::new();
+        for connection in &config.connections {
+            let stores = (Arc::clone(&store), Arc::clone(&ledgers));
+            let opened = Connection::open(&config, connection.clone(), stores, &audit, &owner, &clock).await?;
+            connections.insert(connection.name.clone(), Arc::new(opened));
+        }
+        let home = connections.get(DEFAULT_CONNECTION).or(connections.values().next()).cloned();
+        let home = home.ok_or("there is no connection")?;
         let key = Key::derive(&sealing(&secrets)?, config.public_url.as_str()).map_err(|_| "there is no randomness")?;
         let callers = Callers::new(&config.invoke_auth, secrets.clone(), &config.public_url)?;
-        if (config.proxy_allow.token() || config.proxy_allow.proxy()) && !callers.is_closed() {
+        if !config.proxy_allow.is_empty() && !callers.is_closed() {
             tracing::warn!("proxy_allow opens nothing while invoke_auth is none: anybody could come in");
         }
         let operator = Operator::new(secrets);
@@ -146,40 +124,42 @@ impl Function {
             ended: ReplayCache::new(SESSIONS),
             operator,
             callers,
-            histories: Histories::new(Arc::clone(&ledgers)),
             audit,
             bell: revocation::Bell::default(),
-            ledgers,
-            progress: Progress::default(),
             floor: Coalesce::new(config.min_run_interval),
             description: OnceLock::new(),
             waiting: Semaphore::new(config.max_waiting),
             config,
-            keepers,
-            api,
-            authority,
+            connections,
+            home,
+            ledgers,
             key,
             clock,
         });
-        let follower = Arc::clone(&app);
-        tokio::spawn(async move { follower.keepers.follow().await });
-        tokio::spawn(Arc::clone(&app).renew_what_is_due());
-        let rememberer = Arc::clone(&app);
-        tokio::spawn(async move { rememberer.show_last_success(DEFAULT_ACCOUNT).await });
+        for connection in app.connections.values() {
+            let follower = Arc::clone(connection);
+            tokio::spawn(async move { follower.keepers.follow().await });
+            tokio::spawn(Arc::clone(connection).renew_what_is_due(app.config.sweep));
+            let authority = connection.authority.clone();
+            tokio::spawn(async move { authority.follow().await });
+            let (app, connection) = (Arc::clone(&app), Arc::clone(connection));
+            tokio::spawn(async move { app.show_last_success(&connection, DEFAULT_ACCOUNT).await });
+        }
         let audit = app.audit.clone();
         tokio::spawn(async move { audit.follow().await });
         tokio::spawn(Arc::clone(&app).follow_revocations());
         tokio::spawn(Arc::clone(&app).follow_expiry());
-        let authority = app.authority.clone();
-        tokio::spawn(async move { authority.follow().await });
         Ok(Self(app))
     }
 
     /// Waits for renewals and writes of tokens that go on after the last call: the function's shutdown hook.
     pub fn finished(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        let (finished, audit) = (self.0.keepers.finished(), self.0.audit.clone());
+        let all: Vec<_> = self.0.connections.values().map(|connection| connection.keepers.finished()).collect();
+        let audit = self.0.audit.clone();
         async move {
-            finished.await;
+            for finished in all {
+                finished.await;
+            }
             if let Err(err) = audit.flush().await {
                 tracing::warn!(error = %err, "the last events of the audit are not stored; they are in the log");
             }
@@ -193,6 +173,7 @@ impl Function {
             .route("/", routing::get(job::run).post(job::run).head(job::head))
             .route("/enable", routing::get(enable::page).post(enable::start))
             .route("/oauth2/callback", routing::get(callback::arrive).head(callback::head))
+            .route("/oauth2/callback/{connection}", routing::get(callback::arrive_at).head(callback::head))
             .route("/oauth2/confirm", routing::post(confirm::confirm))
             .route("/done", routing::get(done::page))
             .route("/login", routing::get(login::page).post(login::sign_in))
@@ -261,22 +242,6 @@ fn ledgers(tokens: &Arc<Store>, config: &Config) -> Result<Arc<Store>, std::io::
     }
 }
 
-/// Between two counts of the accounts where nothing is renewed by itself.
-const COUNTS: std::time::Duration = std::time::Duration::from_secs(30);
-
-impl App {
-    /// Renews what is due, for as long as the function runs; with `sweep=off` it counts the accounts and no more.
-    async fn renew_what_is_due(self: Arc<Self>) {
-        let Some(options) = self.config.sweep else {
-            loop {
-                self.keepers.show_counts().await;
-                tokio::time::sleep(COUNTS).await;
-            }
-        };
-        match self.keepers.sweep(options).await {}
-    }
-}
-
 /// This replica's name in leases and intents: Kubernetes gives every pod its own host name.
 fn owner() -> String {
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "function".into());
@@ -303,34 +268,6 @@ async fn not_allowed(axum::extract::State(app): State, asked: Asked) -> axum::re
     let words =
         ("That cannot be done here", "this path does not take that method", "The header Allow names what it takes.");
     asked.problem(&app, &problem("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, words))
-}
-
-impl App {
-    /// The provider's API with the tokens of `keeper`.
-    fn api(&self, keeper: Keeper) -> Result<Api, ApiError> {
-        self.api.as_ref().map(|api| api.with(keeper)).ok_or(ApiError::NotConfigured)
-    }
-
-    /// The keeper of an account that a request names.
-    fn keeper(&self, asked: &Asked, account: &str) -> Result<Keeper, axum::response::Response> {
-        self.keepers.get(account).map_err(|err| self.no_account(asked, &err))
-    }
-
-    /// The keeper of an account that a request only uses: one that nobody has begun is an answer, and costs nothing that
-    /// lasts. Accounts with a name begin by the operator or a person alone.
-    async fn existing(&self, asked: &Asked, account: &str) -> Result<Keeper, axum::response::Response> {
-        let found = self.keepers.existing(account).await.map_err(|err| self.no_account(asked, &err))?;
-        found.ok_or_else(|| {
-            let err = ApiError::from(KeeperError::Disabled { account: account.to_owned() });
-            self.api_failed(asked, &err)
-        })
-    }
-
-    fn no_account(&self, asked: &Asked, err: &StoreError) -> axum::response::Response {
-        let words =
-            ("There can be no such account", &*err.to_string(), "Use another name, or none for the account default.");
-        asked.problem(self, &problem("bad_account", StatusCode::BAD_REQUEST, words))
-    }
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 
 use super::{
     App, State as AppState,
-    audit::{Action, CONNECTION},
-    authorize::By,
+    audit::Action,
+    connection::{ACCOUNT, CONNECTION, Named},
     respond::{Asked, problem},
 };
 use crate::guard::{ApiPath, Endpoint};
@@ -25,9 +25,6 @@ use token_keeper::{
 
 /// The longest body that is held back, so that it can be sent again with a new token.
 const HELD: usize = 64 << 10;
-
-/// Names another account than `default`: the query belongs to the API.
-const ACCOUNT: HeaderName = HeaderName::from_static("x-etl-oauth-account");
 
 /// What concerns one connection alone (RFC 9110 §7.6.1).
 const HOP: [&str; 8] = [
@@ -155,39 +152,32 @@ async fn never(state: AppState, asked: Asked) -> Response {
 /// Whatever `proxy_allow` allows on this path.
 pub(super) async fn pass(State(app): AppState, asked: Asked, request: Request<Body>) -> Result<Response, Response> {
     let (parts, body) = request.into_parts();
-    let admitted = app.admit_caller(Endpoint::Proxy, &asked, body, app.config.proxy_allow.proxy()).await?;
-    pass_on(&app, &asked, &admitted.by, Request::from_parts(parts, admitted.body)).await
+    let opened = app.connections.values().any(|connection| connection.allow.proxy());
+    let admitted = app.admit_caller(Endpoint::Proxy, &asked, body, opened).await?;
+    let named = app.by_headers(&asked)?;
+    app.check_rights(&asked, &admitted.caller, &named)?;
+    let actor = admitted.actor();
+    pass_on(&app, &asked, (&named, &actor), Request::from_parts(parts, admitted.body)).await
 }
 
-/// The same for a caller who is let in.
-pub(super) async fn pass_on(app: &App, asked: &Asked, by: &By, request: Request<Body>) -> Result<Response, Response> {
+/// The same for a caller who is let in, which the audit knows as `actor`.
+pub(super) async fn pass_on(
+    app: &App,
+    asked: &Asked,
+    (named, actor): (&Named, &str),
+    request: Request<Body>,
+) -> Result<Response, Response> {
     let (parts, body) = request.into_parts();
     let asked_for = parts.uri.path().strip_prefix("/proxy/");
     let depth = asked_for.map_or(0, |path| path.matches('/').count());
     let path = asked_for.and_then(ApiPath::read);
-    let Some(path) = path.filter(|path| app.config.proxy_allow.allows(&parts.method, path)) else {
-        let words = (
-            "The proxy does not do this",
-            "proxy_allow has no entry for this method and path",
-            "Ask the operator of this function to add `METHOD /path` to proxy_allow.",
-        );
-        return Err(asked.problem(app, &problem("not_allowed", StatusCode::FORBIDDEN, words)));
+    let connection = &named.connection;
+    let Some(path) = path.filter(|path| connection.allow.allows(&parts.method, path)) else {
+        return Err(app.not_opened(asked, "proxy_allow has no entry for this method and path"));
     };
-    let mut named = parts.headers.get_all(ACCOUNT).iter();
-    let account = match (named.next(), named.next()) {
-        (None, _) => Some(DEFAULT_ACCOUNT),
-        (Some(name), None) => name.to_str().ok(),
-        // Two names are no account's.
-        (Some(_), Some(_)) => None,
-    };
-    let account = account.unwrap_or_default().to_owned();
-    let account = &*account;
-    if !by.may_use(CONNECTION, account) {
-        return Err(app.not_permitted(asked));
-    }
-    let keeper = app.existing(asked, account).await?;
+    let keeper = app.existing(asked, named).await?;
     let failed = |err: ApiError| app.api_failed(asked, &err);
-    let api = app.api(keeper).map_err(failed)?;
+    let api = connection.api(keeper);
     let body = payload(&parts.headers, body).await.map_err(|()| {
         let words = ("The body broke off", "it ended before its length", "Send the request again.");
         asked.problem(app, &problem("bad_body", StatusCode::BAD_REQUEST, words))
@@ -201,8 +191,8 @@ pub(super) async fn pass_on(app: &App, asked: &Asked, by: &By, request: Request<
         headers,
         body,
     };
-    let forwarded = trace_context::acting(&by.actor, api.forward(forward)).await;
-    app.note(&by.actor, Action::Proxy, account, forwarded.as_ref().map_or_else(ApiError::code, |_| "ok"));
+    let forwarded = trace_context::acting(actor, api.forward(forward)).await;
+    app.note(actor, Action::Proxy, named, forwarded.as_ref().map_or_else(ApiError::code, |_| "ok"));
     let forwarded = forwarded.map_err(failed)?;
     let (parts, body) = forwarded.answer.into_parts();
     let mut headers = without_hops(parts.headers);
@@ -216,6 +206,16 @@ pub(super) async fn pass_on(app: &App, asked: &Asked, by: &By, request: Request<
     *response.status_mut() = parts.status;
     *response.headers_mut() = headers;
     Ok(response)
+}
+
+/// What a header names; two names are none that there is.
+fn by_header<'a>(headers: &'a HeaderMap, name: &HeaderName, missing: &'a str) -> &'a str {
+    let mut named = headers.get_all(name).iter();
+    match (named.next(), named.next()) {
+        (None, _) => missing,
+        (Some(name), None) => name.to_str().ok().filter(|name| !name.is_empty()).unwrap_or("-"),
+        (Some(_), Some(_)) => "-",
+    }
 }
 
 /// A place below the API's base URL as one of the proxy: relative, for callers come by more than one address.
@@ -254,6 +254,20 @@ fn remove(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
 }
 
 impl App {
+    /// The account that the headers of a call name.
+    fn by_headers(&self, asked: &Asked) -> Result<Named, Response> {
+        let connection = Arc::clone(self.connection(asked, by_header(&asked.headers, &CONNECTION, ""))?);
+        let account = by_header(&asked.headers, &ACCOUNT, DEFAULT_ACCOUNT).to_owned();
+        Ok(Named { connection, account })
+    }
+
+    /// The answer to an authenticated caller who asks for what `proxy_allow` does not open.
+    pub(super) fn not_opened(&self, asked: &Asked, message: &str) -> Response {
+        let next = "Ask the operator of this function to add `token` or `METHOD /path` to proxy_allow.";
+        let words = ("The proxy does not do this", message, next);
+        asked.problem(self, &problem("not_allowed", StatusCode::FORBIDDEN, words))
+    }
+
     /// The answer to a caller when there is no token, or the API does not answer.
     pub(super) fn api_failed(&self, asked: &Asked, err: &ApiError) -> Response {
         let status = match err {

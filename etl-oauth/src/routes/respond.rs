@@ -14,7 +14,6 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use super::App;
 use crate::pages::{Page, Problem};
-use token_keeper::store::DEFAULT_ACCOUNT;
 
 /// What of a request decides over the answer's shape and the caller's rights.
 #[derive(Clone, Debug)]
@@ -38,17 +37,14 @@ pub(super) struct Fields {
     #[serde(default)]
     pub(super) csrf: String,
     #[serde(default)]
-    account: String,
+    pub(super) connection: String,
+    #[serde(default)]
+    pub(super) account: String,
     #[serde(default)]
     wait: String,
 }
 
 impl Fields {
-    /// The account that is meant; `default` where none is named.
-    pub(super) fn account(&self) -> &str {
-        if self.account.is_empty() { DEFAULT_ACCOUNT } else { &self.account }
-    }
-
     /// Whether a page that shows a code looks again.
     pub(super) fn waits(&self) -> bool {
         !self.wait.is_empty()

@@ -1,7 +1,11 @@
 //! `/revoke?all=true`: the tokens of all accounts are revoked. What is to be done stands in the store, so that another process
 //! goes on where one was killed.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{extract::State, response::Response};
 use http::StatusCode;
@@ -12,7 +16,8 @@ use tokio::{sync::Notify, task::JoinSet};
 
 use super::{
     App, State as AppState, admin,
-    audit::{Action, CONNECTION, OPERATOR},
+    audit::{Action, OPERATOR},
+    connection::{Connection, Named},
     document::Document,
     enable::is_taken,
     respond::{self, Asked, Posted, problem},
@@ -25,7 +30,7 @@ use crate::{
 };
 use token_keeper::{
     renewal::Keeper,
-    store::{DEFAULT_ACCOUNT, Key, Kind, StoreError},
+    store::{Key, Kind, StoreError},
     trace_context,
 };
 
@@ -51,15 +56,26 @@ struct Plan {
     connection: Option<String>,
     /// Tokens go whatever the provider says.
     force: bool,
-    /// How many accounts there were.
+    /// The accounts of each connection.
+    parts: BTreeMap<String, Part>,
+    failed: Vec<Failed>,
+    done: bool,
+}
+
+/// The accounts of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Part {
+    /// How many there were.
     total: u64,
     /// How many are still to be revoked, those that failed and are tried again among them.
     left: u64,
     /// The provider has no way to revoke tokens: they are only deleted here.
     impossible: bool,
-    failed: Vec<Failed>,
-    done: bool,
 }
+
+/// Connection and account.
+type Place = (String, String);
 
 /// An account whose tokens are still there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,38 +90,51 @@ struct Failed {
 }
 
 impl Plan {
-    /// Takes in what a try came to, with the accounts that are still to be revoked.
-    fn note(&mut self, tried: Vec<(String, Result<(), String>)>, now: Timestamp) {
-        for (account, result) in tried {
-            let before = self.failed.iter().position(|failed| failed.account == account);
+    /// Takes in what a try came to.
+    fn note(&mut self, tried: &[(Place, Result<(), String>)], now: Timestamp) {
+        for ((connection, account), result) in tried {
+            let before = self.failed.iter().position(|failed| failed.is(connection, account));
             let before = before.map(|at| self.failed.remove(at));
+            let part = self.parts.entry(connection.clone()).or_default();
             let Err(error) = result else {
-                self.left = self.left.saturating_sub(1);
+                part.left = part.left.saturating_sub(1);
                 continue;
             };
             let tries = before.map_or(0, |before| before.tries).saturating_add(1);
             let pause = (FIRST * (1 << (tries - 1).min(16))).min(LONGEST);
             let next_at = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
             let given_up = self.begun_at.is_none_or(|begun| next_at.duration_since(begun) >= TRIED_FOR);
-            self.left = self.left.saturating_sub(u64::from(given_up));
-            self.failed.push(Failed { connection: CONNECTION.into(), account, error, tries, next_at, given_up });
+            part.left = part.left.saturating_sub(u64::from(given_up));
+            let (connection, account, error) = (connection.clone(), account.clone(), error.clone());
+            self.failed.push(Failed { connection, account, error, tries, next_at, given_up });
         }
-    }
-
-    fn given_up(&self) -> u64 {
-        self.failed.iter().filter(|failed| failed.given_up).count() as u64
     }
 
     /// The JSON of `GET /revoke`.
     fn tell(&self) -> serde_json::Value {
-        let over = self.total.saturating_sub(self.left).saturating_sub(self.given_up());
-        let (revoked, impossible) = if self.impossible { (0, over) } else { (over, 0) };
+        let (mut left, mut revoked, mut impossible) = (0, 0, 0);
+        for (connection, part) in &self.parts {
+            let given_up = self.failed.iter().filter(|failed| failed.given_up && failed.connection == *connection);
+            let over = part.total.saturating_sub(part.left).saturating_sub(given_up.count() as u64);
+            left += part.left;
+            if part.impossible {
+                impossible += over;
+            } else {
+                revoked += over;
+            }
+        }
         let failed = self
             .failed
             .iter()
             .map(|failed| json!({ "connection": failed.connection, "account": failed.account, "error": failed.error }));
         let failed: Vec<_> = failed.collect();
-        json!({ "left": self.left, "revoked": revoked, "impossible": impossible, "failed": failed })
+        json!({ "left": left, "revoked": revoked, "impossible": impossible, "failed": failed })
+    }
+}
+
+impl Failed {
+    fn is(&self, connection: &str, account: &str) -> bool {
+        self.connection == connection && self.account == account
     }
 }
 
@@ -124,10 +153,14 @@ pub(super) async fn begin(state: AppState, asked: Asked, form: Posted) -> Result
     }
     let State(app) = state;
     let (fields, wrong) = respond::fields(form);
-    app.admit(Endpoint::Operate, &asked, DEFAULT_ACCOUNT, &fields.csrf).await?;
+    app.admit_operator(Endpoint::Operate, &asked, &fields.csrf).await?;
     asked.refuse_body(&app, wrong)?;
     let force = query("force").is_some_and(|force| force == "true");
-    let begun = app.begin_revocation(query("connection"), force).await;
+    let connection = query("connection");
+    if let Some(name) = &connection {
+        app.connection(&asked, name)?;
+    }
+    let begun = app.begin_revocation(connection, force).await;
     let number = begun.map_err(|err| {
         let words = (
             "Nothing was revoked",
@@ -145,7 +178,7 @@ pub(super) async fn begin(state: AppState, asked: Asked, form: Posted) -> Result
 
 /// `GET /revoke`: how far the last revocation of all accounts has got.
 pub(super) async fn progress(State(app): AppState, asked: Asked) -> Result<Response, Response> {
-    app.admit(Endpoint::Status, &asked, DEFAULT_ACCOUNT, "").await?;
+    app.admit_operator(Endpoint::Status, &asked, "").await?;
     let plan = app.plan().await.map_err(|err| {
         let words = ("That cannot be read", &*err.to_string(), "Try again once the store can be used.");
         asked.problem(&app, &problem("store_unavailable", StatusCode::SERVICE_UNAVAILABLE, words))
@@ -170,18 +203,25 @@ impl App {
     /// Writes down that all accounts are to be revoked, and gives how many there are.
     async fn begin_revocation(&self, connection: Option<String>, force: bool) -> Result<u64, StoreError> {
         let now = self.clock.now();
-        let total = self.keepers.all().await.iter().filter(|keeper| is_taken(keeper)).count() as u64;
-        let begun = Plan { begun_at: Some(now), connection, force, total, left: total, ..Plan::default() };
-        let begun = self.change_plan(|plan| *plan = begun.clone()).await?;
+        let mut begun = Plan { begun_at: Some(now), connection, force, ..Plan::default() };
+        for (connection, _) in self.left(&begun).await {
+            let part = begun.parts.entry(connection.name().to_owned()).or_default();
+            (part.total, part.left) = (part.total + 1, part.left + 1);
+        }
+        self.change_plan(|plan| *plan = begun.clone()).await?;
+        let total = begun.parts.values().map(|part| part.total).sum();
         tracing::warn!(accounts = total, force, "the operator revokes all accounts");
         self.note_of_all(OPERATOR, Action::Revoke, "ok");
         self.bell.0.notify_one();
-        Ok(begun.total)
+        Ok(total)
     }
 
     /// Whether an authorisation that was begun at that moment is over, since all accounts were revoked after it.
-    pub(super) async fn is_revoked_since(&self, begun: Timestamp) -> bool {
-        self.plan().await.is_ok_and(|plan| plan.begun_at.is_some_and(|at| at > begun))
+    pub(super) async fn is_revoked_since(&self, named: &Named, begun: Timestamp) -> bool {
+        self.plan().await.is_ok_and(|plan| {
+            let is_meant = plan.connection.as_deref().is_none_or(|connection| connection == named.connection.name());
+            is_meant && plan.begun_at.is_some_and(|at| at > begun)
+        })
     }
 
     /// Works on a revocation of all accounts: one that an earlier process left, and those that are asked for. Nothing is begun
@@ -210,19 +250,19 @@ impl App {
             return Ok(());
         }
         // Held until the work is done; another replica goes on when this one has died.
-        let turn =
-            JobState::new(Arc::clone(&self.ledgers), &Key::account(LEASE)?).turn(self.config.policy.lease).await?;
+        let turn = JobState::new(Arc::clone(&self.ledgers), &Key::account(LEASE)?)
+            .turn(self.home().config.policy.lease)
+            .await?;
         self.recount().await?;
         loop {
             turn.check()?;
             let plan = self.plan().await?;
-            let (begun, now) = (plan.begun_at.unwrap_or(Timestamp::MIN), self.clock.now());
-            let left = self.left(&plan, begun).await;
-            let due = |keeper: &&Keeper| {
-                let failed = plan.failed.iter().find(|failed| failed.account == keeper.account());
+            let (left, now) = (self.left(&plan).await, self.clock.now());
+            let due = |(connection, keeper): &&(Arc<Connection>, Keeper)| {
+                let failed = plan.failed.iter().find(|failed| failed.is(connection.name(), keeper.account()));
                 failed.is_none_or(|failed| failed.next_at <= now)
             };
-            let batch: Vec<Keeper> = left.iter().filter(due).take(AT_A_TIME).cloned().collect();
+            let batch: Vec<_> = left.iter().filter(due).take(AT_A_TIME).cloned().collect();
             if batch.is_empty() {
                 let next = plan.failed.iter().filter(|failed| !failed.given_up).map(|failed| failed.next_at).min();
                 let Some(next) = next.filter(|_| !left.is_empty()) else { break };
@@ -232,7 +272,7 @@ impl App {
             }
             let tried = self.revoke_batch(batch, plan.force).await;
             let now = self.clock.now();
-            self.change_plan(|plan| plan.note(tried.clone(), now)).await?;
+            self.change_plan(|plan| plan.note(&tried, now)).await?;
         }
         let plan = self.change_plan(|plan| plan.done = true).await?;
         tracing::warn!(failed = plan.failed.len(), "all accounts are revoked, but for those that failed");
@@ -240,51 +280,76 @@ impl App {
     }
 
     /// The accounts that are still to be revoked: those with tokens from before, which were not given up.
-    async fn left(&self, plan: &Plan, begun: Timestamp) -> Vec<Keeper> {
-        let given_up: BTreeSet<&str> =
-            plan.failed.iter().filter(|failed| failed.given_up).map(|failed| &*failed.account).collect();
-        let mut keepers = self.keepers.all().await;
-        keepers.retain(|keeper| {
-            let is_newer = keeper.current().is_some_and(|it| it.record.decided_at.is_some_and(|at| at > begun));
-            is_taken(keeper) && !is_newer && !given_up.contains(keeper.account())
-        });
-        keepers
+    async fn left(&self, plan: &Plan) -> Vec<(Arc<Connection>, Keeper)> {
+        let begun = plan.begun_at.unwrap_or(Timestamp::MIN);
+        let given_up: BTreeSet<(&str, &str)> = plan
+            .failed
+            .iter()
+            .filter(|failed| failed.given_up)
+            .map(|failed| (&*failed.connection, &*failed.account))
+            .collect();
+        let mut left = Vec::new();
+        for connection in self.connections.values() {
+            if plan.connection.as_deref().is_some_and(|only| only != connection.name()) {
+                continue;
+            }
+            let mut keepers = connection.keepers.all().await;
+            keepers.retain(|keeper| {
+                let decided_at = keeper.current().and_then(|current| current.record.decided_at);
+                let is_newer = decided_at.is_some_and(|at| at > begun);
+                is_taken(keeper) && !is_newer && !given_up.contains(&(connection.name(), keeper.account()))
+            });
+            left.extend(keepers.into_iter().map(|keeper| (Arc::clone(connection), keeper)));
+        }
+        left
     }
 
     /// What was done before a process died is seen by the accounts themselves.
-    async fn recount(&self) -> Result<(), JobError> {
-        let plan = self.plan().await?;
-        let left = self.left(&plan, plan.begun_at.unwrap_or(Timestamp::MIN)).await;
-        let accounts: BTreeSet<String> = left.iter().map(|keeper| keeper.account().to_owned()).collect();
-        let impossible = match self.authority.ready().await {
-            Ok(provider) => provider.revoke_url.is_none() || !provider.grant.uses_token_endpoint(),
-            Err(_) => false,
+    async fn recount(&self) -> Result<(), StoreError> {
+        let left = self.left(&self.plan().await?).await;
+        let mut impossible = BTreeMap::new();
+        for connection in self.connections.values() {
+            let cannot = match connection.authority.ready().await {
+                Ok(provider) => provider.revoke_url.is_none() || !provider.grant.uses_token_endpoint(),
+                Err(_) => false,
+            };
+            impossible.insert(connection.name().to_owned(), cannot);
+        }
+        let is_left = |connection: &str, account: &str| {
+            left.iter().any(|(of, keeper)| of.name() == connection && keeper.account() == account)
         };
         self.change_plan(|plan| {
-            plan.left = accounts.len() as u64;
-            plan.failed.retain(|failed| failed.given_up || accounts.contains(&failed.account));
-            plan.impossible = impossible;
+            for (name, part) in &mut plan.parts {
+                part.left = left.iter().filter(|(connection, _)| connection.name() == name).count() as u64;
+                part.impossible = impossible.get(name).copied().unwrap_or(false);
+            }
+            plan.failed.retain(|failed| failed.given_up || is_left(&failed.connection, &failed.account));
         })
         .await?;
         Ok(())
     }
 
-    async fn revoke_batch(self: &Arc<Self>, batch: Vec<Keeper>, force: bool) -> Vec<(String, Result<(), String>)> {
+    async fn revoke_batch(
+        self: &Arc<Self>,
+        batch: Vec<(Arc<Connection>, Keeper)>,
+        force: bool,
+    ) -> Vec<(Place, Result<(), String>)> {
         let mut tasks = JoinSet::new();
-        for keeper in batch {
+        for (connection, keeper) in batch {
             let app = Arc::clone(self);
             tasks.spawn(trace_context::carry(async move {
-                let account = keeper.account().to_owned();
+                let named = Named { connection, account: keeper.account().to_owned() };
                 let result = if force {
                     keeper.revoke().await.store.map_err(|err| err.to_string())
                 } else {
                     keeper.revoke_or_keep().await.map_err(|err| err.to_string())
                 };
-                app.note(OPERATOR, Action::Revoke, &account, if result.is_ok() { "ok" } else { "not_revoked" });
+                app.note(OPERATOR, Action::Revoke, &named, if result.is_ok() { "ok" } else { "not_revoked" });
+                let (connection, account) = (named.connection.name().to_owned(), named.account);
                 if let Err(error) = &result {
-                    tracing::warn!(account, error, "the account is not revoked; retrying for an hour");
+                    tracing::warn!(connection, account, error, "the account is not revoked; retrying for an hour");
                 }
-                (account, result)
+                ((connection, account), result)
             }));
         }
         self.floor.forget();
@@ -299,10 +364,13 @@ mod tests {
     #[test]
     fn a_failing_account_is_tried_at_growing_distance_for_an_hour_and_then_listed() {
         let at = |second: i64| Timestamp::from_second(second).unwrap();
-        let mut plan = Plan { begun_at: Some(at(0)), total: 3, left: 3, ..Plan::default() };
-        let failing = || vec![("c".to_owned(), Err("503".to_owned()))];
-        plan.note(vec![("a".into(), Ok(())), ("b".into(), Ok(()))], at(1));
-        plan.note(failing(), at(1));
+        let part = Part { total: 3, left: 3, impossible: false };
+        let parts = BTreeMap::from([("default".to_owned(), part)]);
+        let mut plan = Plan { begun_at: Some(at(0)), parts, ..Plan::default() };
+        let place = |account: &str| ("default".to_owned(), account.to_owned());
+        let failing = [(place("c"), Err("503".to_owned()))];
+        plan.note(&[(place("a"), Ok(())), (place("b"), Ok(()))], at(1));
+        plan.note(&failing, at(1));
         assert_eq!(plan.failed[0].next_at, at(3));
         assert_eq!(
             plan.tell(),
@@ -311,13 +379,13 @@ mod tests {
         );
         let (mut now, mut tries) = (at(3), 1);
         while !plan.failed[0].given_up {
-            plan.note(failing(), now);
+            plan.note(&failing, now);
             now = plan.failed[0].next_at;
             tries += 1;
         }
         assert!((3600..3900).contains(&now.as_second()) && (15..30).contains(&tries), "{now} {tries}");
-        assert_eq!((plan.left, plan.tell()["revoked"].as_u64(), plan.failed.len()), (0, Some(2), 1));
-        plan.impossible = true;
+        assert_eq!((&plan.tell()["left"], &plan.tell()["revoked"], plan.failed.len()), (&json!(0), &json!(2), 1));
+        plan.parts.get_mut("default").unwrap().impossible = true;
         assert_eq!((&plan.tell()["revoked"], &plan.tell()["impossible"]), (&json!(0), &json!(2)));
     }
 }

@@ -49,17 +49,18 @@ fn merge<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>, at: impl Fn(&T) -> Timest
     all.truncate(KEPT);
 }
 
-/// The histories of all accounts. Clones are one.
+/// The histories of all accounts of a connection. Clones are one.
 #[derive(Clone, Debug)]
 pub(super) struct Histories {
+    connection: Arc<str>,
     known: Arc<Mutex<BTreeMap<String, History>>>,
     store: Arc<Store>,
 }
 
 impl Histories {
     /// Histories that are kept beside what the job remembers.
-    pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { known: Arc::default(), store }
+    pub(super) fn new(connection: &str, store: Arc<Store>) -> Self {
+        Self { connection: connection.into(), known: Arc::default(), store }
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<String, History>> {
@@ -79,14 +80,14 @@ impl Histories {
         let (this, account) = (self.clone(), account.to_owned());
         let writing = tokio::spawn(async move {
             if let Err(err) = this.write(&account).await {
-                tracing::debug!(account, error = %err, "failed to store the history of the last runs");
+                tracing::debug!(connection = &*this.connection, account, error = %err, "failed to store the history of the last runs");
             }
         });
         let _ = tokio::time::timeout(PATIENCE, writing).await;
     }
 
     async fn write(&self, account: &str) -> Result<(), JobError> {
-        let state = JobState::new(Arc::clone(&self.store), &Key::account(account)?);
+        let state = JobState::new(Arc::clone(&self.store), &Key::token(&self.connection, account)?);
         loop {
             let mut entry = state.read::<History>(NOTES).await?;
             entry.notes.merge(self.known().get(account).cloned().unwrap_or_default());
@@ -98,7 +99,7 @@ impl Histories {
     }
 
     async fn read(&self, account: &str) -> Result<History, JobError> {
-        let state = JobState::new(Arc::clone(&self.store), &Key::account(account)?);
+        let state = JobState::new(Arc::clone(&self.store), &Key::token(&self.connection, account)?);
         Ok(state.read::<History>(NOTES).await?.notes)
     }
 
@@ -107,7 +108,9 @@ impl Histories {
         if !matches!(*self.store, Store::Memory(_)) {
             match self.read(account).await {
                 Ok(history) => self.add(account, history),
-                Err(err) => tracing::debug!(account, error = %err, "failed to read the history of the last runs"),
+                Err(err) => {
+                    tracing::debug!(connection = &*self.connection, account, error = %err, "failed to read the history of the last runs")
+                }
             }
         }
         self.known().get(account).cloned().unwrap_or_default()

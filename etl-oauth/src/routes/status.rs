@@ -1,13 +1,16 @@
 //! `/status`: where everything stands, for the operator.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    App, State as AppState, flash,
+    App, State as AppState,
+    account_page::Wanted,
+    connection::Connection,
+    flash,
     respond::{self, Asked, problem},
     run_history::History,
 };
@@ -18,7 +21,6 @@ use crate::{
 };
 use token_keeper::{
     renewal::{DAMAGED, Keeper, RECORD_DAMAGED},
-    store::DEFAULT_ACCOUNT,
     token::{self, FailureKind, jwt},
 };
 
@@ -32,8 +34,11 @@ pub(super) fn lead_back(app: &App, notice: &str) -> Response {
 
 /// `GET`: as a page or as JSON.
 pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response, Response> {
-    app.admit(Endpoint::Status, &asked, DEFAULT_ACCOUNT, "").await?;
-    let status = app.status().await;
+    app.admit_operator(Endpoint::Status, &asked, "").await?;
+    let only = app.only(&asked)?;
+    let wanted = app.wanted_accounts(&asked)?;
+    let status = app.status(only, &wanted).await;
+    let connection = only.unwrap_or(app.home());
     let csrf = Csrf::issue(&app.key, &app.jar, &asked.headers);
     let (Some(csrf), true) = (csrf, asked.wants_html()) else {
         return Ok(respond::json(StatusCode::OK, &app.with_progress(&status)));
@@ -42,13 +47,18 @@ pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response,
     let notice = notice.or_else(|| app.progress_words(&status));
     let page = Page::from(&StatusPage {
         base: &app.base,
-        provider: &app.config.provider.title,
+        provider: if only.is_some() || app.connections.len() == 1 {
+            &connection.provider().title
+        } else {
+            &app.config.store_options.function
+        },
         job: app.config.job.name(),
         status: &status,
-        authorize_url: app.authority.provider().authorize_url.as_ref(),
-        unattended: app.config.provider.grant.asks_again(),
+        search: wanted.search(),
+        authorize_url: connection.authority.provider().authorize_url.as_ref(),
+        unattended: connection.provider().grant.asks_again(),
         notice: notice.as_deref(),
-        remedy: app.config.provider.refresh_token_remedy.as_deref(),
+        remedy: connection.provider().refresh_token_remedy.as_deref(),
         csrf: &csrf.token,
         now: app.clock.now(),
     });
@@ -62,7 +72,10 @@ impl App {
         // Structures of our own: nothing of them can fail to serialise.
         let mut json = serde_json::to_value(status).unwrap_or_default();
         for account in json["accounts"].as_array_mut().into_iter().flatten() {
-            let progress = self.progress.of(account["account"].as_str().unwrap_or_default());
+            let Some(connection) = self.connections.get(account["connection"].as_str().unwrap_or_default()) else {
+                continue;
+            };
+            let progress = connection.progress.of(account["account"].as_str().unwrap_or_default());
             if !progress.is_empty() {
                 account["progress"] = serde_json::to_value(progress).unwrap_or_default();
             }
@@ -72,7 +85,10 @@ impl App {
 
     /// The same in words.
     fn progress_words(&self, status: &Status) -> Option<String> {
-        let all = status.accounts.iter().map(|account| self.progress.of(&account.account));
+        let all = status
+            .accounts
+            .iter()
+            .filter_map(|account| Some(self.connections.get(&account.connection)?.progress.of(&account.account)));
         let words = all.flatten().map(|(name, step)| {
             let end = if step.done { "" } else { " so far" };
             format!("{name}: {}{end}", count(step.records, "record"))
@@ -81,19 +97,28 @@ impl App {
         (!words.is_empty()).then(|| format!("The newest run has copied {}.", words.join(", ")))
     }
 
-    async fn status(&self) -> Status {
-        let keepers = self.keepers.all().await;
-        let store = pages::Store { kind: self.config.store.clone(), ok: keepers.iter().all(Keeper::is_store_ok) };
-        let mut accounts = Vec::with_capacity(keepers.len());
-        for keeper in &keepers {
-            accounts.push(self.account(keeper).await);
-        }
-        let unattended = self.config.provider.grant.asks_again();
-        let verdict = Verdict::of(&store, &accounts, unattended, self.clock.now());
-        Status { verdict, provider: self.config.provider.name.clone(), store, accounts }
+    /// The connection that the query asks for; nothing where it names none.
+    fn only(&self, asked: &Asked) -> Result<Option<&Arc<Connection>>, Response> {
+        let mut query = url::form_urlencoded::parse(asked.uri.query().unwrap_or_default().as_bytes());
+        let name = query.find(|(name, _)| name == "connection").map(|(_, value)| value.into_owned());
+        name.map(|name| self.connection(asked, &name)).transpose()
     }
 
-    async fn account(&self, keeper: &Keeper) -> Account {
+    async fn status(&self, only: Option<&Arc<Connection>>, wanted: &Wanted) -> Status {
+        let found = self.find_accounts(only, wanted).await;
+        let (mut accounts, mut unattended) = (Vec::with_capacity(found.accounts.len()), true);
+        for (connection, keeper) in &found.accounts {
+            unattended &= connection.provider().grant.asks_again();
+            accounts.push(self.account(connection, keeper).await);
+        }
+        let store = pages::Store { kind: self.config.store.clone(), ok: found.is_store_ok };
+        let verdict = Verdict::of(&store, &accounts, unattended, self.clock.now()).with_counts(&found.counts);
+        let only = only.or_else(|| self.connections.values().next().filter(|_| self.connections.len() == 1));
+        let provider = only.map(|only| only.provider().name.clone());
+        Status { verdict, provider, store, counts: found.counts, accounts, next_cursor: found.next }
+    }
+
+    async fn account(&self, connection: &Connection, keeper: &Keeper) -> Account {
         let stored = keeper.current();
         let record = stored.as_ref().map(|stored| &stored.record);
         let tokens = record.and_then(|record| record.tokens.as_ref());
@@ -101,9 +126,9 @@ impl App {
         let renewal = health.and_then(|health| health.last_renewal.as_ref());
         let renewal_of = |last: &token::LastRenewal| RenewalRow { at: whole(last.at), outcome: last.outcome.clone() };
         let renewals = keeper.history().iter().map(renewal_of).collect();
-        self.histories.add(keeper.account(), History { renewals, ..History::default() });
-        let History { runs, renewals } = self.histories.of(keeper.account()).await;
-        let wanted = self.config.provider.scope.join(" ");
+        connection.histories.add(keeper.account(), History { renewals, ..History::default() });
+        let History { runs, renewals } = connection.histories.of(keeper.account()).await;
+        let wanted = connection.provider().scope.join(" ");
         let error = health.and_then(|health| {
             let class = health.class?;
             let message = health.detail.clone().unwrap_or_default();
@@ -119,6 +144,7 @@ impl App {
             .damage()
             .map(|damage| problem(RECORD_DAMAGED, StatusCode::OK, (RECORD_DAMAGED, &damage.to_string(), DAMAGED)));
         Account {
+            connection: connection.name().to_owned(),
             account: keeper.account().to_owned(),
             who: record.and_then(|record| record.owner.as_ref()).map(|owner| owner.told().to_owned()),
             state: keeper.state(),

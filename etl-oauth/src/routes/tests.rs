@@ -2,6 +2,7 @@
 
 mod admission;
 mod audit;
+mod connections;
 mod operation;
 mod revocation;
 mod session;

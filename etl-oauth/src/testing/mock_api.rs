@@ -25,7 +25,7 @@ use super::{
     recording::Recording,
     reply::{Answering, Recorded, Reply},
 };
-use crate::job::{Context, Delivery, JobState, Progress};
+use crate::job::{Apis, Context, Delivery, JobState, Progress};
 
 /// When the clock of a test begins.
 const START: Timestamp = Timestamp::constant(1_795_262_400, 0);
@@ -48,10 +48,17 @@ pub struct MockApi {
 
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    routes: Mutex<BTreeMap<String, VecDeque<Answering>>>,
+    routes: Mutex<BTreeMap<String, VecDeque<Line>>>,
     requests: Mutex<Vec<Recorded>>,
     tokens: AtomicU64,
     recording: Mutex<Option<Recording>>,
+}
+
+/// A line of a route's script.
+#[derive(Debug)]
+struct Line {
+    answer: Answering,
+    used: bool,
 }
 
 #[derive(Debug)]
@@ -109,17 +116,20 @@ impl MockApi {
         Self { shared, url, api, clock, ledgers, _keeper: keeper, _server: server }
     }
 
-    /// Answers the next request of a route (`GET /v2/sales`) that no earlier reply is for; the last one of a route answers all
-    /// further ones, too.
+    /// Answers the next request of a route (`GET /v2/sales`) that no earlier reply is for, and all further ones until there is
+    /// another reply.
     pub fn reply(&self, route: &str, reply: Reply) -> &Self {
-        self.shared.routes.lock().unwrap().entry(route.to_owned()).or_default().push_back(Answering::Once(reply));
-        self
+        self.script(route, Answering::Fixed(reply))
     }
 
-    /// Answers every further request of a route by a function of it.
+    /// The same by a function of the request.
     pub fn on(&self, route: &str, answer: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> &Self {
-        let answer = Answering::Always(Arc::new(answer));
-        self.shared.routes.lock().unwrap().entry(route.to_owned()).or_default().push_back(answer);
+        self.script(route, Answering::By(Arc::new(answer)))
+    }
+
+    fn script(&self, route: &str, answer: Answering) -> &Self {
+        let line = Line { answer, used: false };
+        self.shared.routes.lock().unwrap().entry(route.to_owned()).or_default().push_back(line);
         self
     }
 
@@ -146,9 +156,10 @@ impl MockApi {
             api: self.api(),
             now: self.clock.now(),
             input: input.into(),
-            ledger: JobState::new(Arc::clone(&self.ledgers), &Key::default()),
+            ledger: JobState::new(Arc::clone(&self.ledgers), self.api.keeper().key()),
             outlets: outlets.expect("the TLS library starts"),
             progress: Progress::default(),
+            apis: Apis::default(),
         }
     }
 
@@ -219,12 +230,18 @@ async fn answer(shared: &Shared, request: Recorded) -> Reply {
     }
     let script = {
         let mut routes = shared.routes.lock().unwrap();
-        let replies = routes.get_mut(&request.route());
-        replies.and_then(|replies| if replies.len() > 1 { replies.pop_front() } else { replies.front().cloned() })
+        routes.get_mut(&request.route()).and_then(|lines| {
+            while lines.len() > 1 && lines.front().is_some_and(|line| line.used) {
+                lines.pop_front();
+            }
+            let line = lines.front_mut()?;
+            line.used = true;
+            Some(line.answer.clone())
+        })
     };
     match script {
-        Some(Answering::Once(reply)) => reply,
-        Some(Answering::Always(answer)) => answer(&request),
+        Some(Answering::Fixed(reply)) => reply,
+        Some(Answering::By(answer)) => answer(&request),
         None => Reply::text(format!("the test has no answer to {}", request.route())).with_status(501),
     }
 }

@@ -117,15 +117,15 @@ pub(super) type Script = Arc<dyn Fn(&Recorded) -> Reply + Send + Sync>;
 /// What the mock API answers with on one route.
 #[derive(Clone)]
 pub(super) enum Answering {
-    Once(Reply),
-    Always(Script),
+    Fixed(Reply),
+    By(Script),
 }
 
 impl fmt::Debug for Answering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Once(_) => "Once(..)",
-            Self::Always(_) => "Always(..)",
+            Self::Fixed(_) => "Fixed(..)",
+            Self::By(_) => "By(..)",
         })
     }
 }

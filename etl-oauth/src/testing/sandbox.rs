@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
@@ -36,6 +38,8 @@ const PUBLIC_URL: &str = "http://127.0.0.1/function/job";
 #[derive(Debug)]
 pub struct Sandbox {
     api: MockApi,
+    /// Those of named connections.
+    apis: BTreeMap<String, MockApi>,
     router: Router,
     _folder: Folder,
 }
@@ -127,7 +131,69 @@ impl Sandbox {
         let mut config = config.unwrap_or_else(|mistakes| panic!("{mistakes}"));
         config.job = Job::Own(Own::new(job));
         let function = Function::new(config).await.unwrap_or_else(|err| panic!("the function does not start: {err}"));
-        Self { api, router: function.router(), _folder: folder }
+        Self { api, apis: BTreeMap::new(), router: function.router(), _folder: folder }
+    }
+
+    /// The function with that job and several connections, each of which has a provider and an API of its own. The job runs
+    /// for the accounts of the first one.
+    ///
+    /// # Panics
+    /// When no connection is named, or a name breaks the rule of names.
+    pub async fn with_connections<C, I, O, E, F>(
+        job: impl Fn(C, I) -> F + Send + Sync + 'static,
+        connections: &[&str],
+    ) -> Self
+    where
+        C: From<Context>,
+        I: DeserializeOwned + Default + Send + 'static,
+        O: Serialize + Send + 'static,
+        E: Into<JobError> + Send + 'static,
+        F: Future<Output = Result<O, E>> + Send + 'static,
+    {
+        let (folder, mut apis, mut file) = (Folder::new(), BTreeMap::new(), String::new());
+        folder.write("etl-oauth-operator", OPERATOR);
+        folder.write("etl-oauth-seal-keys", "1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
+        for name in connections {
+            folder.write(&format!("{name}-oauth2-client-id"), "client");
+            folder.write(&format!("{name}-oauth2-client-secret"), "secret");
+            let api = MockApi::start().await;
+            let [authorize, token, base] = ["/oauth/authorize", "/oauth/token", ""].map(|path| api.url(path));
+            file += &format!(
+                "[connections.{name}]\nprovider = 'custom'\nauthorize_url = '{authorize}'\ntoken_url = '{token}'\n\
+                 api_url = '{base}'\n"
+            );
+            apis.insert((*name).to_owned(), api);
+        }
+        folder.write("connections.toml", &file);
+        let path = folder.path().display();
+        let config = Config::read(|name| {
+            Some(match name {
+                "connections_file" => "connections.toml".to_owned(),
+                "job" => "none".to_owned(),
+                "job_connection" => connections.first().expect("a connection").to_string(),
+                "public_url" => PUBLIC_URL.to_owned(),
+                "store" => "file".to_owned(),
+                "store_path" => format!("{path}/store"),
+                "allow_ephemeral_store" | "show_result" => "true".to_owned(),
+                "min_run_interval" => "0s".to_owned(),
+                "secret_mount_path" => path.to_string(),
+                _ => return None,
+            })
+        });
+        let mut config = config.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        config.job = Job::Own(Own::new(job));
+        let function = Function::new(config).await.unwrap_or_else(|err| panic!("the function does not start: {err}"));
+        let api = apis.values().next().expect("a connection").clone();
+        Self { api, apis, router: function.router(), _folder: folder }
+    }
+
+    /// The API of a connection, and the provider of its tokens.
+    ///
+    /// # Panics
+    /// When there is no such connection.
+    #[must_use]
+    pub fn api_of(&self, connection: &str) -> &MockApi {
+        self.apis.get(connection).unwrap_or_else(|| panic!("there is no connection {connection}"))
     }
 
     /// The API, and the provider of its tokens.
@@ -141,7 +207,20 @@ impl Sandbox {
     /// # Panics
     /// When a step fails; the message has the page.
     pub async fn authorize(&self) {
-        let page = self.operator(Method::POST, "/enable", "account=default").await;
+        self.authorize_at("/oauth2/callback", "account=default").await;
+    }
+
+    /// The same at a connection.
+    ///
+    /// # Panics
+    /// As [`Sandbox::authorize`].
+    pub async fn authorize_connection(&self, connection: &str) {
+        let form = format!("connection={connection}&account=default");
+        self.authorize_at(&format!("/oauth2/callback/{connection}"), &form).await;
+    }
+
+    async fn authorize_at(&self, callback: &str, form: &str) {
+        let page = self.operator(Method::POST, "/enable", form).await;
         assert_eq!(page.status, StatusCode::SEE_OTHER, "{}", String::from_utf8_lossy(&page.body));
         let asked: Url = page.header(header::LOCATION).parse().expect("the provider's address");
         let state = asked.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
@@ -150,7 +229,7 @@ impl Sandbox {
             .finish();
         let set = page.headers.get_all(header::SET_COOKIE).iter();
         let cookies: Vec<_> = set.filter_map(|cookie| cookie.to_str().ok()?.split(';').next()).collect();
-        let request = Request::get(format!("/oauth2/callback?{back}"))
+        let request = Request::get(format!("{callback}?{back}"))
             .header(header::AUTHORIZATION, format!("Bearer {OPERATOR}"))
             .header(header::ACCEPT, "text/html")
             .header(header::COOKIE, cookies.join("; "))

@@ -36,6 +36,8 @@ pub struct Request {
     target: Target,
     headers: HeaderMap,
     body: Body,
+    /// It changes nothing, whatever its method is.
+    reads_only: bool,
     fault: Option<String>,
 }
 
@@ -62,12 +64,36 @@ impl Request {
     pub(super) fn new(api: Api, method: Method, path: &str) -> Self {
         let mut headers = api.fixed_headers();
         headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("application/json"));
-        Self { api, method, target: Target::below_base(path), headers, body: Body::None, fault: None }
+        Self {
+            api,
+            method,
+            target: Target::below_base(path),
+            headers,
+            body: Body::None,
+            reads_only: false,
+            fault: None,
+        }
     }
 
     /// Adds a query parameter.
     pub fn query(mut self, name: &str, value: impl AsRef<str>) -> Self {
         self.target.add(name, value.as_ref());
+        self
+    }
+
+    /// Sets a query parameter in the place of one of that name; a name that begins with a slash is a place in the JSON body
+    /// (RFC 6901).
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        match self.body.with_field(name, value) {
+            Some(body) => self.body = body,
+            None => self.target.set(name, value),
+        }
+        self
+    }
+
+    /// Says that it changes nothing, although its method may: it is sent again like a GET.
+    pub fn reads_only(mut self) -> Self {
+        self.reads_only = true;
         self
     }
 
@@ -147,7 +173,7 @@ impl Request {
     /// The same, from a page on that an earlier walk came to; [`Response::next_page`] gave it.
     pub fn pages_from(mut self, paging: Paging, max_pages: usize, from: Option<Bookmark>) -> Pages {
         for (name, value) in paging.first() {
-            self.target.set(&name, &value);
+            self = self.set(&name, &value);
         }
         Pages::walk(self, paging, max_pages, from)
     }
@@ -156,7 +182,7 @@ impl Request {
     pub(super) fn at(&self, step: &Step) -> Result<Self, ApiError> {
         let (mut next, path) = (self.clone(), self.path());
         match step {
-            Step::Set(name, value) => next.target.set(name, value),
+            Step::Set(name, value) => next = next.set(name, value),
             Step::Url(url) => match url.parse() {
                 Ok(url) => next.target = Target::Url { url, path },
                 Err(_) => return Err(ApiError::Paging { path, why: "the next one's address is none" }),
@@ -219,7 +245,8 @@ impl Request {
         if let Some(what) = self.fault.take() {
             return Err(ApiError::Request { method: self.method, path: self.target.path().to_owned(), what });
         }
-        let idempotent = self.method.is_idempotent() || self.put_key();
+        let safe = self.method.is_safe() || self.reads_only;
+        let idempotent = safe || self.method.is_idempotent() || self.put_key();
         let Api { keeper, pace, .. } = &self.api;
         let timing = &self.api.options().timing;
         let facts = &self.api.options().facts;
@@ -244,7 +271,7 @@ impl Request {
                     let error = self.refused(&answer.head, &token);
                     if limited {
                         // The pause is in `turn`; what was refused has done nothing.
-                        let refused = self.method.is_safe() || paced == StatusCode::TOO_MANY_REQUESTS;
+                        let refused = safe || paced == StatusCode::TOO_MANY_REQUESTS;
                         if refused && self.body.is_whole() {
                             continue;
                         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     provider::{Provider, Source, Values},
     text,
-    token::{Failure, FailureKind, Secret, Subject, TokenResponse},
+    token::{Failure, FailureKind, Secret, Subject, TokenResponse, verified_email},
 };
 
 /// What came back from an endpoint.
@@ -132,7 +132,8 @@ pub fn judge_userinfo(provider: &Provider, raw: &HttpResponse) -> Option<Subject
         _ => None,
     };
     let id = text(&provider.userinfo_id)?;
-    Some(Subject::new(&id, text(&provider.userinfo_name).as_deref()))
+    let email = verified_email(&answer);
+    Some(Subject { email, ..Subject::new(&id, text(&provider.userinfo_name).as_deref()) })
 }
 
 fn refusal(provider: &Provider, raw: &HttpResponse, code: Option<&str>) -> Failure {

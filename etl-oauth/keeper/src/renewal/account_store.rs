@@ -285,7 +285,9 @@ impl Keeper {
             known,
             "the stored record is older than one that was stored before: it was put back, or the store lost a write"
         );
-        metrics::counter!("etl_oauth_record_rollbacks_total", "account" => account.to_owned()).increment(1);
+        let connection = self.connection().to_owned();
+        metrics::counter!("etl_oauth_record_rollbacks_total", "connection" => connection, "account" => account.to_owned())
+            .increment(1);
     }
 
     /// The newest generation that was ever stored, as far as is known.

@@ -114,7 +114,9 @@ impl Keeper {
         // Where nobody has authorised anything, nothing was renewed, and nothing failed.
         if !matches!(outcome, Outcome::Disabled(_)) {
             let last = outcome.as_last_renewal(now);
-            metrics::counter!("etl_oauth_renewals_total", "outcome" => last.outcome.clone()).increment(1);
+            let connection = self.connection().to_owned();
+            metrics::counter!("etl_oauth_renewals_total", "connection" => connection, "outcome" => last.outcome.clone())
+                .increment(1);
             metrics::histogram!("etl_oauth_renewal_duration_seconds").record(now.duration_since(started).as_secs_f64());
             self.0.parts.announcer.renewed(self.account(), &last);
             self.remember(last);

@@ -101,7 +101,11 @@ impl Keeper {
             return;
         }
         for each in State::ALL {
-            let labels = [("account", self.account().to_owned()), ("state", each.as_str().to_owned())];
+            let labels = [
+                ("connection", self.connection().to_owned()),
+                ("account", self.account().to_owned()),
+                ("state", each.as_str().to_owned()),
+            ];
             metrics::gauge!("etl_oauth_account_state", &labels).set(f64::from(u8::from(each == state)));
         }
         let current = self.current();
@@ -114,7 +118,8 @@ impl Keeper {
             // A gauge cannot be taken away; NaN compares with nothing, so that an alert passes it over.
             #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]
             let end = end.map_or(f64::NAN, |end| end.as_second() as f64);
-            metrics::gauge!(name, "account" => self.account().to_owned()).set(end);
+            let labels = [("connection", self.connection().to_owned()), ("account", self.account().to_owned())];
+            metrics::gauge!(name, &labels).set(end);
         }
     }
 }

@@ -49,6 +49,9 @@ pub use nats::Nats;
 pub use options::StoreOptions;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
+#[cfg(feature = "postgres")]
+#[doc(hidden)]
+pub use postgres::connect_postgres;
 pub use query::{Claim, Due, Page, Scan};
 pub use select::Store;
 pub use update::{Cell, KeyCell, Updated, update};

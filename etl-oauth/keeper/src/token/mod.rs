@@ -37,5 +37,6 @@ pub use response::{AnswerShape, Malformed, TokenResponse};
 pub(crate) use response::{at, first, object, text};
 pub use secret::Secret;
 pub use serde_impl::CorruptRecord;
+pub(crate) use subject::verified_email;
 pub use subject::{IdTokenError, Subject};
 pub use tokens::Tokens;

@@ -20,6 +20,9 @@ pub struct Subject {
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The address that the provider has verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
 }
 
 /// Why an ID token is not believed.
@@ -55,7 +58,7 @@ impl Subject {
     #[must_use]
     pub fn new(id: &str, name: Option<&str>) -> Self {
         let kept = |text: &str| text::cut(text, LONGEST);
-        Self { id: kept(id), name: name.map(kept).filter(|name| !name.is_empty()) }
+        Self { id: kept(id), name: name.map(kept).filter(|name| !name.is_empty()), email: None }
     }
 
     /// The subject of an ID token that came from the token endpoint itself, over TLS: there its signature need not be
@@ -99,7 +102,15 @@ impl Subject {
         let name = ["preferred_username", "email", "name"].into_iter().find_map(text);
         // A subject is unique at its issuer.
         let id = if issuer.is_some() { claims.sub } else { format!("{} {}", claims.iss, claims.sub) };
-        Ok(Self { id: text::cut(&id, 4 * LONGEST), ..Self::new("", name) })
+        let email = verified_email(&Value::Object(claims.rest.clone()));
+        Ok(Self { id: text::cut(&id, 4 * LONGEST), email, ..Self::new("", name) })
+    }
+
+    /// Whether this is the person that `expected` names: the verified address without regard to case, or the identifier
+    /// exactly.
+    #[must_use]
+    pub fn is(&self, expected: &str) -> bool {
+        self.id == expected || self.email.as_ref().is_some_and(|email| email.eq_ignore_ascii_case(expected))
     }
 
     /// The name, or the identifier where there is no name.
@@ -109,9 +120,31 @@ impl Subject {
     }
 }
 
+/// The address among OpenID's claims, where the provider has verified it (OpenID Connect Core §5.1). Some say so by a string.
+pub(crate) fn verified_email(claims: &Value) -> Option<String> {
+    let is_verified = claims["email_verified"] == true || claims["email_verified"] == "true";
+    claims["email"].as_str().filter(|_| is_verified).map(|email| text::cut(email, LONGEST))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    #[test]
+    fn an_expected_person_is_known_by_a_verified_address_or_the_exact_identifier() {
+        let of = |verified: Value| {
+            let claims = json!({ "iss": "https://i.example", "sub": "7", "aud": "me", "exp": 941, "email": "A@b.example",
+                                 "email_verified": verified });
+            owner(&claims).unwrap()
+        };
+        for verified in [json!(true), json!("true")] {
+            assert!(of(verified.clone()).is("a@B.example") && of(verified).is("7"));
+        }
+        for unverified in [json!(false), json!(null), json!("false"), json!(1)] {
+            assert!(!of(unverified.clone()).is("a@b.example"), "{unverified}");
+        }
+        assert!(!of(json!(true)).is("A@b.exampl") && !of(json!(true)).is(""));
+    }
 
     use super::*;
 

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Caller, Identity};
+use super::{Caller, Identity, Rights};
 
 /// The claims of a token (RFC 7519 §4.1, and those of OpenFaaS IAM).
 #[derive(Debug, Deserialize)]
@@ -17,7 +17,6 @@ pub(super) struct Claims {
     #[serde(default)]
     function: Function,
     sub: Option<String>,
-    /// All others.
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -71,20 +70,15 @@ impl Claims {
         Ok(())
     }
 
-    /// Whose token it is, with the rights that the claim `allow` holds: a text, or a list of texts. Without that claim it may
-    /// use every account.
-    pub(super) fn identity(&self, allow: &str) -> Result<Identity, Caller> {
-        let rights = match self.rest.get(allow) {
-            None => None,
-            Some(Value::String(rights)) => Some(rights.clone()),
-            Some(Value::Array(rights)) => {
-                let rights: Option<Vec<&str>> = rights.iter().map(Value::as_str).collect();
-                Some(rights.unwrap_or_default().join(","))
-            }
-            Some(_) => Some(String::new()),
+    /// Whom the token identifies, and what the claim of that name lets it use: every account where it is missing.
+    pub(super) fn caller(&self, claim: &str) -> Result<Identity, Caller> {
+        let wrong = Caller::Wrong("the claim of the caller's accounts is no list such as `google/*,slack/ada`");
+        let rights = match self.rest.get(claim) {
+            None | Some(Value::Null) => Rights::default(),
+            Some(Value::String(text)) => Rights::parse(text).ok_or(wrong)?,
+            Some(_) => return Err(wrong),
         };
-        let name = crate::format::cut(self.sub.as_deref().unwrap_or("unknown"), 100);
-        Identity::new(&name, rights.as_deref()).ok_or(Caller::Wrong("the token's claim of rights cannot be read"))
+        Ok(Identity::new(self.sub.as_deref().unwrap_or_default(), rights))
     }
 
     /// Whether it permits a call of `function`, which is `namespace:name`.

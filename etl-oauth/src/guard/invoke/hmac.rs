@@ -5,7 +5,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Call, Caller, Identity, Signed, identity, only};
+use super::{Call, Caller, Identity, Signed, identity::line, only};
 use token_keeper::token::Secret;
 
 const HEADERS: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
@@ -21,13 +21,6 @@ pub(super) const BODY_LIMIT: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Hmac {
     tolerance: SignedDuration,
-}
-
-/// A key, and who signs with it.
-#[derive(Debug)]
-pub(super) struct Key {
-    mac: hmac::Key,
-    holder: Identity,
 }
 
 /// The headers of a call, as far as they can be checked without its body.
@@ -71,46 +64,52 @@ impl Hmac {
     }
 
     /// Judges a call: one HMAC a key, however many signatures the call brings.
-    pub(super) fn judge(&self, keys: &[Key], call: Call<'_>, now: Timestamp) -> Result<Signed, Caller> {
+    pub(super) fn judge(
+        &self,
+        keys: &[(hmac::Key, Identity)],
+        call: Call<'_>,
+        now: Timestamp,
+    ) -> Result<Signed, Caller> {
         let Claim { id, sent_at, at, signatures } = self.claim(call.headers, now)?;
-        let tags: Vec<(hmac::Tag, &Identity)> = keys
+        let tags: Vec<hmac::Tag> = keys
             .iter()
-            .map(|key| {
-                let mut context = hmac::Context::with_key(&key.mac);
+            .map(|(key, _)| {
+                let mut context = hmac::Context::with_key(key);
                 for part in [id.as_bytes(), b".", sent_at.as_bytes(), b".", call.body] {
                     context.update(part);
                 }
-                (context.sign(), &key.holder)
+                context.sign()
             })
             .collect();
-        let signer = |given: &[u8]| {
-            tags.iter().find(|(tag, _)| constant_time::verify_slices_are_equal(tag.as_ref(), given).is_ok())
+        let fits = |given: &[u8]| {
+            tags.iter().position(|tag| constant_time::verify_slices_are_equal(tag.as_ref(), given).is_ok())
         };
-        let signed = signatures
+        let signer = signatures
             .split(' ')
             .take(SIGNATURES)
             .filter_map(|signature| STANDARD.decode(signature.strip_prefix("v1,")?).ok())
-            .find_map(|signature| signer(&signature));
-        let Some((_, holder)) = signed else { return Err(Caller::Wrong("no webhook-signature fits")) };
+            .find_map(|signature| fits(&signature));
+        let Some((_, caller)) = signer.and_then(|index| keys.get(index)) else {
+            return Err(Caller::Wrong("no webhook-signature fits"));
+        };
         // A retry has the same id and another time, a replay has both.
         Ok(Signed {
             name: format!("webhook {id}"),
             until: at.checked_add(self.tolerance).unwrap_or(Timestamp::MAX),
             body: super::SignedBody::Whole,
-            identity: (*holder).clone(),
+            caller: caller.clone(),
         })
     }
 }
 
-/// The keys, a line each: `whsec_` and base64, and words on who signs with it. `None` where one is not, where there is none, or more than eight.
-pub(super) fn keys(secret: &Secret) -> Option<Vec<Key>> {
+/// The keys, a line each: `whsec_` and base64. `None` where one is not, where there is none, or more than eight.
+pub(super) fn keys(secret: &Secret) -> Option<Vec<(hmac::Key, Identity)>> {
     let lines = secret.expose().lines().map(str::trim).filter(|line| !line.is_empty());
     let keys: Option<Vec<_>> = lines
-        .map(|line| {
-            let (line, words) = identity::split(line)?;
+        .map(|text| {
+            let (line, caller) = line(text)?;
             let key = STANDARD.decode(line.strip_prefix("whsec_").unwrap_or(line)).ok()?;
-            let (fits, holder) = ((24..=64).contains(&key.len()), words.identify(&key)?);
-            fits.then(|| Key { mac: hmac::Key::new(hmac::HMAC_SHA256, &key), holder })
+            (24..=64).contains(&key.len()).then(|| (hmac::Key::new(hmac::HMAC_SHA256, &key), caller))
         })
         .collect();
     keys.filter(|keys| (1..=KEYS).contains(&keys.len()))

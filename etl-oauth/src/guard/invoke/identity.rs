@@ -1,92 +1,100 @@
-//! Who a caller is, and which accounts it may use: the words behind a key in the secret, or the claims of a token.
+//! Who a caller is, and what it may use.
 
-use token_keeper::token::Secret;
+use token_keeper::{store::check_account, token::Secret};
 
-/// How much of a key's digest stands for the name of a caller without one, in characters.
-const DIGITS: usize = 8;
+/// How much of a key's digest stands for a caller without a name.
+const DIGEST: usize = 8;
 
-/// A caller that has proved who it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An authenticated caller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     name: String,
-    /// Connection and account each, where `*` is any; `None` permits every account.
-    allow: Option<Vec<(String, String)>>,
+    rights: Rights,
+}
+
+/// The accounts that a caller may use: all, or those of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rights(Option<Vec<(String, Option<String>)>>);
+
+impl Rights {
+    /// Reads a list with commas: `google/*` is every account at a connection, `slack/ada` one.
+    ///
+    /// ```
+    /// use etl_oauth::guard::Rights;
+    ///
+    /// let rights = Rights::parse("google/*,slack/ada").unwrap();
+    /// assert!(rights.allow("google", "grace") && rights.allow("slack", "ada") && !rights.allow("slack", "grace"));
+    /// ```
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let entry = |entry: &str| {
+            let (connection, account) = entry.split_once('/')?;
+            check_account(connection).ok()?;
+            if account == "*" {
+                return Some((connection.to_owned(), None));
+            }
+            check_account(account).ok()?;
+            Some((connection.to_owned(), Some(account.to_owned())))
+        };
+        let entries = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+        entries.map(entry).collect::<Option<_>>().map(|entries| Self(Some(entries)))
+    }
+
+    /// Whether the account may be used.
+    #[must_use]
+    pub fn allow(&self, connection: &str, account: &str) -> bool {
+        let fits =
+            |(of, one): &(String, Option<String>)| of == connection && one.as_ref().is_none_or(|it| it == account);
+        self.0.as_ref().is_none_or(|entries| entries.iter().any(fits))
+    }
 }
 
 impl Identity {
-    /// A caller of that name with the rights of `allow`; without them it may use every account. `None` where a right cannot
-    /// be read: it must not be taken for more than it is.
+    /// The caller of that name.
     #[must_use]
-    pub fn new(name: &str, allow: Option<&str>) -> Option<Self> {
-        let allow = match allow {
-            None => None,
-            Some(rights) => Some(rights.split(',').map(right).collect::<Option<Vec<_>>>()?),
-        };
-        Some(Self { name: name.to_owned(), allow })
+    pub fn new(name: &str, rights: Rights) -> Self {
+        Self { name: name.to_owned(), rights }
     }
 
-    /// Its name, as the audit has it: the one that it was given, else the first characters of its key's digest.
+    /// The caller who has this key and no name.
+    pub(super) fn of_key(key: &str) -> Self {
+        let digest: String = Secret::new(key).digest().chars().take(DIGEST).collect();
+        Self { name: digest, rights: Rights::default() }
+    }
+
+    /// Its name, or the beginning of its key's digest.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether it may use an account of a connection.
+    /// What it may use.
     #[must_use]
-    pub fn may_use(&self, connection: &str, account: &str) -> bool {
-        let fits = |pattern: &str, name: &str| pattern == "*" || pattern == name;
-        self.allow
-            .as_ref()
-            .is_none_or(|rights| rights.iter().any(|right| fits(&right.0, connection) && fits(&right.1, account)))
+    pub fn rights(&self) -> &Rights {
+        &self.rights
     }
 }
 
-/// `google/ada`, `google/*`, `*/ada`; `google` alone is all of its accounts.
-fn right(text: &str) -> Option<(String, String)> {
-    let (connection, account) = text.split_once('/').unwrap_or((text, "*"));
-    let is_name = |name: &str| {
-        name == "*" || (!name.is_empty() && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')))
-    };
-    (is_name(connection) && is_name(account)).then(|| (connection.to_owned(), account.to_owned()))
-}
-
-/// A line of the secret without the words `name=…` and `allow=…` at its end, and what those say. `None` where they cannot be
-/// read.
-pub(super) fn split(line: &str) -> Option<(&str, Words<'_>)> {
-    let (mut key, mut words) = (line.trim_end(), Words::default());
+/// A line of the secret `etl-oauth-invoke`: the key, and the words behind it that say whose it is
+/// (`KEY name=reports allow=google/*,slack/ada`). `None` where a word is not right: a slip must not open everything.
+pub(super) fn line(text: &str) -> Option<(&str, Identity)> {
+    let (mut key, mut name, mut rights) = (text.trim(), None, None);
     while let Some((before, word)) = key.rsplit_once(char::is_whitespace) {
-        let field = match word.split_once('=') {
-            Some(("name", name)) => (&mut words.name, name),
-            Some(("allow", rights)) => (&mut words.allow, rights),
+        match word.split_once('=') {
+            Some(("name", value)) if name.is_none() && !value.is_empty() => name = Some(value),
+            Some(("allow", value)) if rights.is_none() => rights = Some(Rights::parse(value)?),
+            Some(("name" | "allow", _)) => return None,
+            // A key may have spaces in it, as it always could.
             _ => break,
-        };
-        // Twice, or empty: what was meant is not known.
-        if field.0.replace(field.1).is_some() || field.1.is_empty() {
-            return None;
         }
         key = before.trim_end();
     }
-    Some((key.trim(), words))
-}
-
-/// The words behind a key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Words<'a> {
-    name: Option<&'a str>,
-    allow: Option<&'a str>,
-}
-
-impl Words<'_> {
-    /// The caller that holds `key`.
-    pub(super) fn identify(self, key: &[u8]) -> Option<Identity> {
-        let mut digest = Secret::new(hex(key)).digest();
-        digest.truncate(DIGITS);
-        Identity::new(self.name.unwrap_or(&digest), self.allow)
+    let mut identity = Identity::of_key(key);
+    if let Some(name) = name {
+        name.clone_into(&mut identity.name);
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    identity.rights = rights.unwrap_or_default();
+    (!key.is_empty()).then_some((key, identity))
 }
 
 #[cfg(test)]
@@ -94,41 +102,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_a_key_and_then_words() {
-        let read = |line| split(line).map(|(key, words)| (key, words.name, words.allow));
-        assert_eq!(read("a word of several"), Some(("a word of several", None, None)));
-        assert_eq!(read(" key name=reports "), Some(("key", Some("reports"), None)));
-        assert_eq!(read("k allow=google/*,slack/ada  name=r"), Some(("k", Some("r"), Some("google/*,slack/ada"))));
-        assert_eq!(read("name=r key"), Some(("name=r key", None, None)), "at the end alone");
-        assert_eq!((read("k name=a name=b"), read("k allow=")), (None, None));
-    }
-
-    #[test]
-    fn a_right_is_for_an_account_of_a_connection_and_one_that_cannot_be_read_is_none() {
-        let rights = |allow| Identity::new("r", allow);
-        let may = |allow, connection, account| rights(allow).unwrap().may_use(connection, account);
-        assert!(may(None, "google", "ada"));
-        let some = Some("google/*,slack/ada,*/shared,github");
-        for (connection, account, may_use) in [
-            ("google", "bob", true),
-            ("slack", "ada", true),
-            ("slack", "bob", false),
-            ("x", "shared", true),
-            ("github", "bob", true),
-            ("default", "default", false),
+    fn a_line_is_a_key_and_words_and_a_slip_in_them_is_no_key_for_everything() {
+        let (key, caller) = line("s3cret name=reports allow=google/*,slack/ada").unwrap();
+        assert_eq!((key, caller.name()), ("s3cret", "reports"));
+        assert!(caller.rights().allow("google", "x") && caller.rights().allow("slack", "ada"));
+        assert!(!caller.rights().allow("slack", "grace") && !caller.rights().allow("default", "default"));
+        let (key, caller) = line("a key with spaces").unwrap();
+        assert_eq!((key, caller.name().len()), ("a key with spaces", 8));
+        assert!(caller.rights().allow("any", "one"));
+        assert!(!line("k allow=").unwrap().1.rights().allow("a", "b"), "an empty list is no account");
+        for wrong in [
+            "k allow=google",
+            "k allow=google/A",
+            "k allow=*/x",
+            "k name=",
+            "k name=a name=b",
+            "k allow=a/b allow=c/d",
+            "",
         ] {
-            assert_eq!(may(some, connection, account), may_use, "{connection}/{account}");
+            assert!(line(wrong).is_none(), "{wrong}");
         }
-        for wrong in ["", "a/b/c", "A/b", "google/", "/ada", "a, b"] {
-            assert_eq!(rights(Some(wrong)), None, "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn a_caller_without_a_name_is_called_by_its_keys_digest() {
-        let (key, words) = split("a key").unwrap();
-        let caller = words.identify(key.as_bytes()).unwrap();
-        assert!(caller.name().len() == 8 && caller.name() != "a key", "{caller:?}");
-        assert_ne!(caller, words.identify(b"another").unwrap());
     }
 }

@@ -48,9 +48,9 @@ const TOKEN_LIMIT: usize = 16 << 10;
 #[derive(Debug)]
 pub(super) struct Jwt {
     rules: Rules,
+    leeway: SignedDuration,
     /// The claim that holds a caller's rights.
     claim: String,
-    leeway: SignedDuration,
     client: reqwest::Client,
     keys: RwLock<Arc<Keys>>,
     /// When the keys were looked up last.
@@ -102,8 +102,7 @@ impl Jwt {
     pub(super) fn of_gateway(rules: &IamRules) -> Result<Self, reqwest::Error> {
         let metadata = metadata_url(rules.gateway_url.as_str());
         let metadata = metadata.unwrap_or_else(|| rules.gateway_url.clone());
-        let function = rules.function.clone();
-        Self::new(Rules::Gateway { metadata, function }, rules.leeway, rules.claim.clone())
+        Self::new(Rules::Gateway { metadata, function: rules.function.clone() }, rules.leeway, rules.claim.clone())
     }
 
     fn new(rules: Rules, leeway: Duration, claim: String) -> Result<Self, reqwest::Error> {
@@ -111,8 +110,8 @@ impl Jwt {
         let (keys, looked_up) = (RwLock::default(), Mutex::default());
         Ok(Self {
             rules,
-            claim,
             leeway: signed(leeway),
+            claim,
             client: builder.build()?,
             keys,
             looked_up,
@@ -162,7 +161,7 @@ impl Jwt {
                 }
             }
         }
-        claims.identity(&self.claim)
+        claims.caller(&self.claim)
     }
 
     /// The keys; looked up when there are none, when the one that is asked for is not among them, and when they are old.

@@ -6,7 +6,7 @@ use aws_lc_rs::signature::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{Identity, identity};
+use super::{Identity, identity::line};
 use token_keeper::token::Secret;
 
 const BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
@@ -24,8 +24,8 @@ const ALGORITHMS: [(&str, &dyn VerificationAlgorithm); 4] = [
 #[derive(Debug)]
 pub(super) struct Key {
     id: Option<String>,
+    caller: Identity,
     by_algorithm: Vec<(&'static str, ParsedPublicKey)>,
-    holder: Identity,
 }
 
 impl Key {
@@ -41,9 +41,9 @@ impl Key {
         )
     }
 
-    /// Who signs with it.
-    pub(super) fn holder(&self) -> &Identity {
-        &self.holder
+    /// Whose it is.
+    pub(super) fn caller(&self) -> &Identity {
+        &self.caller
     }
 
     /// Whether it may have made a signature that names its key so; a key without a name may have made any.
@@ -52,22 +52,29 @@ impl Key {
     }
 }
 
+/// The line above a block: the key id, and whose key it is. A caller without a name has the key id for one.
+fn named(above: &str) -> Option<(Option<String>, Identity)> {
+    let (id, caller) = line(above)?;
+    let caller = if above.contains(" name=") { caller } else { Identity::new(id, caller.rights().clone()) };
+    Some((Some(id.to_owned()), caller))
+}
+
 /// How many keys may have no name: each of them is tried for every call.
 const NAMELESS: usize = 2;
 
-/// The keys of a secret: PEM blocks, each under the line above it, which is its `keyid` and words on who signs with it, or under none. `None` where there is
+/// The keys of a secret: PEM blocks, each under the line above it, which is its `keyid`, or under none. `None` where there is
 /// no key, a block that is none, or more than two keys without a name.
 pub(super) fn read(secret: &Secret) -> Option<Vec<Key>> {
     let mut keys = Vec::new();
     let mut rest = secret.expose();
     while let Some((before, after)) = rest.split_once(BEGIN) {
         let (block, next) = after.split_once(END)?;
-        let line = before.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
-        // A line that has nothing but words names its caller, and no key id.
-        let line = format!(" {line}");
-        let (id, words) = identity::split(&line)?;
-        let id = Some(id.to_owned()).filter(|id| !id.is_empty());
-        let der = STANDARD.decode(block.split_whitespace().collect::<String>()).ok()?;
+        let text: String = block.split_whitespace().collect();
+        let (id, caller) = match before.lines().map(str::trim).rfind(|line| !line.is_empty()) {
+            Some(above) => named(above)?,
+            None => (None, Identity::of_key(&text)),
+        };
+        let der = STANDARD.decode(text).ok()?;
         let parsed = ALGORITHMS.into_iter().filter_map(|(name, algorithm)| {
             ParsedPublicKey::new(algorithm, der.as_slice()).ok().map(|key| (name, key))
         });
@@ -75,7 +82,7 @@ pub(super) fn read(secret: &Secret) -> Option<Vec<Key>> {
         if by_algorithm.is_empty() {
             return None;
         }
-        keys.push(Key { id, by_algorithm, holder: words.identify(&der)? });
+        keys.push(Key { id, caller, by_algorithm });
         rest = next;
     }
     let nameless = keys.iter().filter(|key: &&Key| key.id.is_none()).count();

@@ -15,13 +15,13 @@ use std::time::Duration;
 
 pub use digest::fits as digest_fits;
 use http::{HeaderMap, Method, Uri, header};
+pub use identity::{Identity, Rights};
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
 use super::{ReplayCache, Throttle, replay_cache::Use};
 use cached_secret::CachedSecret;
 use hmac::Hmac;
-pub use identity::Identity;
 use jwt::Jwt;
 use signature::Signatures;
 use token_keeper::secrets::Secrets;
@@ -59,7 +59,7 @@ pub struct JwtRules {
     pub jwks_url: Option<Url>,
     /// By how much clocks may differ.
     pub leeway: Duration,
-    /// The claim that holds which accounts a caller may use.
+    /// The claim that holds the accounts a caller may use.
     pub claim: String,
 }
 
@@ -72,7 +72,7 @@ pub struct IamRules {
     pub function: String,
     /// By how much clocks may differ.
     pub leeway: Duration,
-    /// The claim that holds which accounts a caller may use.
+    /// The claim that holds the accounts a caller may use.
     pub claim: String,
 }
 
@@ -142,8 +142,8 @@ pub struct Judged {
     pub once: Option<String>,
     /// What is left to be checked of its body.
     pub body: SignedBody,
-    /// Who it is, where it has proved that.
-    pub identity: Option<Identity>,
+    /// Who it is, where it is proved.
+    pub identity: Identity,
 }
 
 /// Judges callers.
@@ -158,7 +158,7 @@ pub struct Callers {
 enum Kind {
     Anyone,
     Secret(CachedSecret<secret::Words>),
-    Hmac(CachedSecret<Vec<hmac::Key>>, Hmac),
+    Hmac(CachedSecret<Vec<(aws_lc_rs::hmac::Key, Identity)>>, Hmac),
     Jwt(Box<Jwt>),
     PublicKey(CachedSecret<Vec<keys::Key>>, Signatures),
 }
@@ -209,35 +209,33 @@ impl Callers {
     /// Judges a call. One that may come only once is remembered by that.
     pub async fn judge(&self, call: Call<'_>, now: Timestamp) -> Judged {
         let mut pause = Duration::ZERO;
-        let once = |signed: Signed| (signed.identity.clone(), Some(signed));
         let result = match &self.kind {
             Kind::Anyone => Err(Caller::Anonymous),
             Kind::Secret(words) => words.get(now).and_then(|words| {
-                let (identity, later) = secret::judge(&words, &self.throttle, call.headers, now);
+                let (caller, later, identity) = secret::judge(&words, &self.throttle, call.headers, now);
                 pause = later;
-                identity.map(|identity| (identity, None))
+                if caller == Caller::Proved { Ok((None, identity)) } else { Err(caller) }
             }),
             Kind::Hmac(keys, hmac) => keys.get(now).and_then(|keys| hmac.judge(&keys, call, now)).map(once),
             Kind::PublicKey(keys, signatures) => {
                 keys.get(now).and_then(|keys| signatures.judge(&keys, call, now)).map(once)
             }
-            Kind::Jwt(jwt) => jwt.judge(call.headers, now).await.map(|identity| (identity, None)),
+            Kind::Jwt(jwt) => jwt.judge(call.headers, now).await.map(|identity| (None, identity)),
         };
-        let (identity, signed) = match result {
-            Ok((identity, signed)) => (identity, signed),
-            Err(caller) => return Judged { caller, pause, once: None, body: SignedBody::Unsigned, identity: None },
+        let (result, identity) = match result {
+            Ok((once, identity)) => (Ok(once), identity),
+            Err(caller) => (Err(caller), Identity::default()),
         };
-        let Some(Signed { name, until, body, .. }) = signed else {
-            let (caller, body) = (Caller::Proved, SignedBody::Unsigned);
-            return Judged { caller, pause, once: None, body, identity: Some(identity) };
+        let (caller, once, body) = match result {
+            Err(caller) => (caller, None, SignedBody::Unsigned),
+            Ok(None) => (Caller::Proved, None, SignedBody::Unsigned),
+            Ok(Some(Once { name, until, body })) => match self.seen.consume(&name, until, now) {
+                Use::First => (Caller::Proved, Some(name), body),
+                Use::Again { done: true } => (Caller::Duplicate(Progress::Done), None, body),
+                Use::Again { done: false } => (Caller::Duplicate(Progress::UnderWay), None, body),
+                Use::NoRoom => (Caller::Unavailable, None, body),
+            },
         };
-        let (caller, once) = match self.seen.consume(&name, until, now) {
-            Use::First => (Caller::Proved, Some(name)),
-            Use::Again { done: true } => (Caller::Duplicate(Progress::Done), None),
-            Use::Again { done: false } => (Caller::Duplicate(Progress::UnderWay), None),
-            Use::NoRoom => (Caller::Unavailable, None),
-        };
-        let identity = Some(identity).filter(|_| caller == Caller::Proved);
         Judged { caller, pause, once, body, identity }
     }
 
@@ -261,8 +259,20 @@ struct Signed {
     until: Timestamp,
     /// What it says of the body.
     body: SignedBody,
-    /// Who signed.
-    identity: Identity,
+    /// Who signed it.
+    caller: Identity,
+}
+
+/// What tells a signed call from others.
+struct Once {
+    name: String,
+    until: Timestamp,
+    body: SignedBody,
+}
+
+fn once(signed: Signed) -> (Option<Once>, Identity) {
+    let Signed { name, until, body, caller } = signed;
+    (Some(Once { name, until, body }), caller)
 }
 
 impl InvokeAuth {
@@ -275,8 +285,7 @@ impl InvokeAuth {
             Self::None | Self::Jwt(_) | Self::OpenFaas(_) => Ok(()),
             Self::Secret => read().and_then(|secret| {
                 secret::words(&secret).map(|_| ()).ok_or(format!(
-                    "secret {name} has a line that cannot be read: a key, then `name=…` and `allow=…` once each at most, \
-                     rights as `connection/account` with commas between"
+                    "secret {name} has a line that cannot be read: a line is the key, then name=… and allow=google/*,slack/ada"
                 ))
             }),
             Self::Hmac(_) => read().and_then(|secret| {

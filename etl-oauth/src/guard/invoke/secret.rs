@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use jiff::Timestamp;
 
-use super::{Caller, Identity, bearer, identity, only};
+use super::{Caller, Identity, bearer, identity::line, only};
 use crate::guard::throttle::{Guess, Throttle};
 use token_keeper::token::Secret;
 
@@ -13,13 +13,10 @@ use token_keeper::token::Secret;
 #[derive(Debug)]
 pub(super) struct Words(Vec<(Secret, Identity)>);
 
-/// Reads the words of a secret; `None` where what stands behind one cannot be read.
+/// Reads the words of a secret.
 pub(super) fn words(secret: &Secret) -> Option<Words> {
-    let lines = secret.expose().lines().map(str::trim).filter(|line| !line.is_empty());
-    let words = lines.map(|line| {
-        let (word, more) = identity::split(line)?;
-        Some((Secret::new(word), more.identify(word.as_bytes())?))
-    });
+    let lines = secret.expose().lines().filter(|line| !line.trim().is_empty());
+    let words = lines.map(|text| line(text).map(|(word, caller)| (Secret::new(word), caller)));
     words.collect::<Option<_>>().map(Words)
 }
 
@@ -29,17 +26,16 @@ pub(super) fn judge(
     throttle: &Throttle,
     headers: &HeaderMap,
     now: Timestamp,
-) -> (Result<Identity, Caller>, Duration) {
+) -> (Caller, Duration, Identity) {
     let Some(given) = bearer(headers).or_else(|| only(headers, "x-api-key").map(str::trim)) else {
-        return (Err(Caller::Anonymous), Duration::ZERO);
+        return (Caller::Anonymous, Duration::ZERO, Identity::default());
     };
     let given = Secret::new(given);
     // All words are compared, so that the time tells nothing of which one is right.
-    let right = words.iter().fold(None, |found, it| if it.0.same(&given) { Some(it) } else { found });
-    match (throttle.judge(headers, right.is_some(), right.map_or(0, |(word, _)| word.expose().len()), now), right) {
-        (Guess::Right, Some((_, identity))) => (Ok(identity.clone()), Duration::ZERO),
-        (Guess::Wrong(pause), _) => (Err(Caller::Wrong("the secret is wrong")), pause),
-        (Guess::Throttled(seconds), _) => (Err(Caller::Throttled(seconds)), Duration::ZERO),
-        (Guess::Right, None) => (Err(Caller::Wrong("the secret is wrong")), Duration::ZERO),
+    let right = words.iter().fold(None, |found, word| if word.0.same(&given) { Some(word) } else { found });
+    match throttle.judge(headers, right.is_some(), right.map_or(0, |(word, _)| word.expose().len()), now) {
+        Guess::Right => (Caller::Proved, Duration::ZERO, right.map(|(_, caller)| caller.clone()).unwrap_or_default()),
+        Guess::Wrong(pause) => (Caller::Wrong("the secret is wrong"), pause, Identity::default()),
+        Guess::Throttled(seconds) => (Caller::Throttled(seconds), Duration::ZERO, Identity::default()),
     }
 }

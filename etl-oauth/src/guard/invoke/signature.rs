@@ -88,13 +88,14 @@ impl Signatures {
             Some(Some(at)) if at > now => at,
             Some(_) => return Err("the signature has expired"),
         };
-        let mut signer = |base: String| {
+        let mut fits = |base: &String| {
             let mut keys = keys.iter().filter(|key| key.is(key_id));
-            let key = keys.find(|key| key.verifies(algorithm, base.as_bytes(), signature, left))?;
-            Some((base, key.holder().clone()))
+            keys.find(|key| key.verifies(algorithm, base.as_bytes(), signature, left)).map(|key| key.caller().clone())
         };
-        let mut bases = self.addresses(call).into_iter().filter_map(|url| message::base(call, &url, input));
-        let Some((base, identity)) = bases.find_map(&mut signer) else {
+        let bases = self.addresses(call);
+        let mut bases = bases.iter().filter_map(|url| message::base(call, url, input));
+        let fitting = bases.find_map(|base| fits(&base).map(|caller| (base, caller)));
+        let Some((base, caller)) = fitting else {
             return Err("the signature does not fit the call, or its key is not known");
         };
         // What was signed tells one call from another. The signature does not: of one, others can be made that fit as well.
@@ -104,7 +105,7 @@ impl Signatures {
         };
         let until = created.checked_add(self.tolerance).unwrap_or(Timestamp::MAX).min(expires);
         let body = if covers(input, "content-digest") { SignedBody::Digest } else { SignedBody::Empty };
-        Ok(Signed { name, until, body, identity })
+        Ok(Signed { name, until, body, caller })
     }
 
     /// The addresses that the caller may have used: the gateway takes the function's own path off, and the slash behind it.

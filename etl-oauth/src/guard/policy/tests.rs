@@ -7,13 +7,14 @@ fn fits(column: &str, name: &str) -> bool {
     column == "-" || column.split('|').any(|one| one == name)
 }
 
-const DOORS: [(Endpoint, &str); 9] = [
+const DOORS: [(Endpoint, &str); 10] = [
     (Endpoint::Job, "job"),
     (Endpoint::Enable, "enable"),
     (Endpoint::Callback, "callback"),
     (Endpoint::Status, "status"),
     (Endpoint::Operate, "operate"),
     (Endpoint::Login, "login"),
+    (Endpoint::Connect, "connect"),
     (Endpoint::Token, "token"),
     (Endpoint::Proxy, "proxy"),
     (Endpoint::Public, "public"),
@@ -79,6 +80,11 @@ status|operate|login - unknown          -           -           -    -       -  
 # The sign-in form: a forged one would have to contain the secret.
 login             post   -                 -           other       -    -       -           -     -       -      -       cross-site
 login             -      -                 -           -           -    -       -           -     -       -      -       anyone
+# The owner of an account, by a link: reading uses nothing up, and what is posted needs the page's form.
+connect           read   -                 -           -           -    -       -           -     -       -      -       anyone
+connect           -      -                 -           other       -    -       -           -     -       -      -       cross-site
+connect           -      -                 -           -           form -       -           -     -       -      -       anyone
+connect           -      -                 -           -           -    -       -           -     -       -      -       forged
 # The operator: a bearer is enough; a browser's post needs its form, and comes from no other site.
 -                 -      bearer            -           -           -    -       -           -     -       -      -       operator
 -                 read   basic|session     -           -           -    -       -           -     -       -      -       operator
@@ -156,7 +162,7 @@ fn every_combination_is_decided_as_the_table_says() {
         door in DOORS, method in METHODS, operator in STANDINGS, caller in CALLERS, site in SITES, form in FORM,
         forwarded in FORWARDED, enable in ENABLE, taken in TAKEN, named in NAMED, closed in CLOSED, opened in OPENED
     );
-    assert_eq!(combinations, 9 * 3 * 7 * 7 * 3 * 2_u32.pow(7));
+    assert_eq!(combinations, 10 * 3 * 7 * 7 * 3 * 2_u32.pow(7));
     // A line that decides nothing misleads its reader.
     let idle: Vec<_> = lines.iter().zip(&used).filter(|(_, used)| **used == 0).collect();
     assert!(idle.is_empty(), "{idle:?}");

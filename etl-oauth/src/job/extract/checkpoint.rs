@@ -1,9 +1,12 @@
 use std::{cmp::Ordering, collections::BTreeSet};
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Cursor, CursorFormat};
+use super::{
+    column::Schema,
+    resource::{Cursor, CursorFormat},
+};
 use token_keeper::api::Bookmark;
 
 /// So many records may have one value of the cursor: their keys are in memory and in the ledger, and neither may grow with
@@ -27,6 +30,9 @@ pub(super) struct Checkpoint {
     pub(super) since: Mark,
     /// The same with what this run has copied.
     pub(super) high: Mark,
+    /// The columns that were inferred so far, where there are any.
+    #[serde(skip_serializing_if = "Schema::is_empty")]
+    pub(super) schema: Schema,
 }
 
 /// The highest value of the cursor's field, and the keys of the records that have it: an API that answers with "from"
@@ -42,7 +48,7 @@ impl Checkpoint {
     /// The position after the last page of a run.
     pub(super) fn finished(self) -> Self {
         let run = if self.part > 0 { self.run + 1 } else { self.run };
-        Self { run, since: self.high.clone(), high: self.high, ..Self::default() }
+        Self { run, since: self.high.clone(), high: self.high, schema: self.schema, ..Self::default() }
     }
 
     /// The name of a part: the same whenever it is written.
@@ -81,7 +87,8 @@ impl Mark {
 
     /// What the query asks for.
     pub(super) fn parameter(&self, cursor: &Cursor) -> Option<String> {
-        let value = self.value.as_ref().or(cursor.start.as_ref())?;
+        let value = self.value.as_ref().map(|value| earlier(value, cursor.lookback));
+        let value = value.as_ref().or(cursor.start.as_ref())?;
         let moment = || value.parse::<Timestamp>().ok();
         Some(match cursor.format {
             CursorFormat::Value => value.clone(),
@@ -89,6 +96,24 @@ impl Mark {
             CursorFormat::Unix => moment().map_or(value.clone(), |at| at.as_second().to_string()),
         })
     }
+}
+
+/// A moment, a day or a number of seconds, so much before; what is none of these stays.
+fn earlier(value: &str, by: Option<SignedDuration>) -> String {
+    // Seconds since 1970 have ten digits in this age, milliseconds thirteen.
+    const MILLISECONDS: i64 = 100_000_000_000;
+    let Some(by) = by.filter(|by| !by.is_zero()) else { return value.to_owned() };
+    if let Ok(at) = value.parse::<Timestamp>() {
+        return at.saturating_sub(by).map_or_else(|_| value.to_owned(), |at| at.to_string());
+    }
+    if let Ok(number) = value.parse::<i64>() {
+        let by = if number >= MILLISECONDS { by.as_secs().saturating_mul(1000) } else { by.as_secs() };
+        return number.saturating_sub(by).to_string();
+    }
+    if let Ok(day) = value.parse::<Date>() {
+        return day.saturating_sub(by).to_string();
+    }
+    value.to_owned()
 }
 
 /// Numbers by size, moments by time, the rest by letter.
@@ -133,10 +158,39 @@ mod tests {
         let mut mark = Mark::default();
         mark.take("2026-11-21T01:00:00+02:00", "a");
         assert!(mark.is_new("2026-11-20T23:30:00Z", "b") && !mark.is_new("2026-11-20T22:00:00Z", "b"));
-        let cursor = |format| Cursor { field: "at".into(), parameter: "p".into(), format, start: Some("7".into()) };
+        let cursor = |format| Cursor {
+            field: "at".into(),
+            parameter: Some("p".into()),
+            format,
+            start: Some("7".into()),
+            lookback: None,
+        };
         assert_eq!(mark.parameter(&cursor(CursorFormat::Date)).unwrap(), "2026-11-20");
         assert_eq!(mark.parameter(&cursor(CursorFormat::Unix)).unwrap(), "1795215600");
         assert_eq!(Mark::default().parameter(&cursor(CursorFormat::Value)).unwrap(), "7");
+    }
+
+    #[test]
+    fn a_lookback_is_the_same_across_summer_time_and_in_each_notation() {
+        let cursor: Cursor = toml::from_str("field = 'at'\nparameter = 'p'\nlookback = '1d 12h'").unwrap();
+        for (value, wanted) in [
+            // Clocks in Europe went forward between the two.
+            ("2026-03-29T12:00:00+02:00", "2026-03-27T22:00:00Z"),
+            ("1795262400", "1795132800"),
+            ("1795262400000", "1795132800000"),
+            ("abc", "abc"),
+        ] {
+            let mut mark = Mark::default();
+            mark.take(value, "a");
+            assert_eq!(mark.parameter(&cursor).unwrap(), wanted);
+        }
+        for wrong in ["'soon'", "'-1d'"] {
+            assert!(toml::from_str::<Cursor>(&format!("field = 'at'\nlookback = {wrong}")).is_err());
+        }
+        let days: Cursor = toml::from_str("field = 'at'\nlookback = '3d'").unwrap();
+        let mut mark = Mark::default();
+        mark.take("2026-03-01", "a");
+        assert_eq!(mark.parameter(&days).unwrap(), "2026-02-26");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
 
 use serde::Deserialize;
 
-use token_keeper::api::Paging;
+use super::resource::{Drift, Mode, Resource};
 
 /// What to copy, and where to: the TOML file that the variable `extract_file` names.
 ///
@@ -56,6 +56,8 @@ pub(super) enum Target {
         #[serde(default)]
         formulas: Formulas,
     },
+    /// Tables of the PostgreSQL database of the secret `etl-oauth-sink-url`, in that schema.
+    Postgres { schema: Option<String> },
     /// Posts to the URL of the secret `etl-oauth-sink-url`.
     Webhook {
         #[serde(default)]
@@ -72,6 +74,7 @@ impl Target {
             Self::Folder { format, formulas, .. }
             | Self::Bucket { format, formulas, .. }
             | Self::Webhook { format, formulas } => Style { format, formulas },
+            Self::Postgres { .. } => Style::default(),
         }
     }
 }
@@ -102,68 +105,8 @@ pub(super) enum Format {
     Jsonl,
     /// The columns of each resource.
     Csv,
-}
-
-/// A list of the API.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Resource {
-    /// What its files are called: lower-case letters, digits, `_` and `-`.
-    pub name: String,
-    /// The path below the API's base URL.
-    pub path: String,
-    /// Further parameters of the query.
-    #[serde(default)]
-    pub params: BTreeMap<String, String>,
-    /// Where the records are in an answer, with dots; empty where the answer is the list.
-    #[serde(default)]
-    pub records: String,
-    /// How the list comes in pages; as the provider's definition says where this says nothing.
-    pub paging: Option<Paging>,
-    /// More pages than this are an error.
-    #[serde(default = "max_pages")]
-    pub max_pages: usize,
-    /// The field that is another one for each record.
-    pub key: Option<String>,
-    /// What distinguishes new records from those of before; without it each run copies all.
-    pub cursor: Option<Cursor>,
-    /// The fields of a CSV row, with dots.
-    #[serde(default)]
-    pub columns: Vec<String>,
-    /// Records in a file, at least: a page is never split.
-    pub batch: Option<u64>,
-}
-
-/// The field that only grows, and the parameter that asks for what comes after it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Cursor {
-    /// The field of a record.
-    pub field: String,
-    /// The parameter of the query.
-    pub parameter: String,
-    /// How the parameter wants it.
-    #[serde(default)]
-    pub format: CursorFormat,
-    /// What the first run begins with.
-    pub start: Option<String>,
-}
-
-/// How a cursor's value is written into a query.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CursorFormat {
-    /// As it is in the record.
-    #[default]
-    Value,
-    /// The day, in UTC: `2026-11-21`.
-    Date,
-    /// Seconds since 1970.
-    Unix,
-}
-
-fn max_pages() -> usize {
-    100_000
+    /// Typed columns, compressed; the feature `parquet`.
+    Parquet,
 }
 
 impl Plan {
@@ -199,16 +142,75 @@ impl Plan {
             if !resource.path.starts_with('/') {
                 return Err(format!("the path of {name} does not begin with a slash"));
             }
-            if resource.cursor.is_some() && resource.key.is_none() {
-                return Err(format!(
-                    "{name} has a cursor and no key: records of one moment could not be distinguished"
-                ));
-            }
-            if plan.sink.style().format == Format::Csv && resource.columns.is_empty() {
-                return Err(format!("{name} has no columns, which CSV needs"));
-            }
+            plan.sound(resource)?;
         }
         Ok(plan)
+    }
+
+    /// Whether what a resource says goes together, and with the sink.
+    fn sound(&self, resource: &Resource) -> Result<(), String> {
+        let name = &resource.name;
+        let wrong = |what: &str| Err(format!("{name} {what}"));
+        let format = self.sink.style().format;
+        let is_database = matches!(self.sink, Target::Postgres { .. });
+        let is_typed = is_database || format == Format::Parquet;
+        if resource.cursor.is_some() && resource.key.is_none() {
+            return wrong("has a cursor and no key: records of one moment could not be distinguished");
+        }
+        if format == Format::Csv && resource.columns.is_empty() {
+            return wrong("has no columns, which CSV needs");
+        }
+        if format == Format::Parquet && cfg!(not(feature = "parquet")) {
+            return wrong("is to be Parquet, which is not built in: build with the cargo feature parquet");
+        }
+        if is_database && cfg!(not(feature = "postgres")) {
+            return wrong("goes to a database, which is not built in: build with the cargo feature postgres");
+        }
+        if is_database && resource.key.is_none() && resource.mode == Mode::Upsert {
+            return wrong("has no key, by which a row is replaced: name it, or set mode = \"replace\"");
+        }
+        if !is_database && (resource.mode == Mode::Replace || resource.remove_deleted) {
+            return wrong("has mode or remove_deleted, which need a database: kind = \"postgres\"");
+        }
+        if resource.cursor.is_some() && resource.mode == Mode::Replace {
+            return wrong("has a cursor and mode = \"replace\": what is not new would be gone");
+        }
+        if resource.remove_deleted && resource.deleted.is_none() {
+            return wrong("has remove_deleted and no deleted, the field that says so");
+        }
+        if !is_typed && (!resource.types.is_empty() || resource.drift != Drift::Evolve || resource.dead_letters) {
+            return wrong("has types, drift or dead_letters, which need columns with types: a database or Parquet");
+        }
+        if resource.cursor.as_ref().is_some_and(|cursor| cursor.lookback.is_some()) && !is_database {
+            return wrong("has a lookback, by which records come again: only a database takes them for the same");
+        }
+        let kept = |field: &str| resource.select.is_empty() || resource.select.iter().any(|other| other == field);
+        if is_typed && resource.key.as_deref().is_some_and(|key| !kept(key)) {
+            return wrong("leaves its key out of select");
+        }
+        if resource.rename.keys().any(|field| !kept(field)) {
+            return wrong("renames a field that select leaves out");
+        }
+        let Some(parent) = &resource.parent else { return Ok(()) };
+        if resource.cursor.is_some() {
+            return wrong("has a parent and a cursor: the parent's cursor says what is new");
+        }
+        match self.resources.iter().find(|other| other.name == parent.resource) {
+            Some(other) if other.parent.is_some() => wrong("has a parent that has one itself"),
+            Some(_) => Ok(()),
+            None => wrong(&format!("has the parent {}, and there is no such resource", parent.resource)),
+        }
+    }
+
+    /// Whether the sink itself remembers how far a run got.
+    #[must_use]
+    pub fn keeps_its_place(&self) -> bool {
+        matches!(self.sink, Target::Postgres { .. })
+    }
+
+    /// The resource of that name.
+    pub(super) fn resource(&self, name: &str) -> Option<&Resource> {
+        self.resources.iter().find(|resource| resource.name == name)
     }
 
     /// What is copied.
@@ -237,6 +239,16 @@ mod tests {
             (format!("{folder}{one}colour = 'red'"), "colour"),
             (format!("{folder}[[resource]]\nname = '../a'\npath = '/a'"), "name"),
             (format!("{folder}[[resource]]\nname = 'a'\npath = 'a'"), "slash"),
+            (format!("{folder}{one}mode = 'replace'"), "need a database"),
+            (format!("{folder}{one}drift = 'freeze'"), "columns with types"),
+            (format!("{folder}{one}parent = {{ resource = 'b', field = 'id', column = 'b' }}"), "no such resource"),
+            (format!("{folder}{one}select = ['x']\nrename = {{ y = 'z' }}"), "leaves out"),
+            (format!("{folder}{one}key = 'id'\ncursor = {{ field = 'at', lookback = '3d' }}"), "lookback"),
+            (format!("{folder}{one}key = 'id'\ncursor = {{ field = 'at', lookback = 'soon' }}"), "no duration"),
+            (
+                format!("[sink]\nkind = 'postgres'\n{one}"),
+                if cfg!(feature = "postgres") { "no key" } else { "feature" },
+            ),
             (format!("{folder}{one}cursor = {{ field = 'at', parameter = 'since' }}"), "no key"),
             (format!("[sink]\nkind = 'folder'\npath = '/d'\nformat = 'csv'\n{one}"), "columns"),
             (format!("[sink]\nkind = 'tape'\n{one}"), "tape"),

@@ -1,7 +1,10 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::plan::{Format, Formulas, Resource, Style};
+use super::{
+    plan::{Format, Formulas, Style},
+    resource::Resource,
+};
 use token_keeper::api::json;
 
 /// A part is closed after the page that makes it this long.
@@ -19,6 +22,7 @@ impl Format {
         match self {
             Self::Jsonl => "jsonl",
             Self::Csv => "csv",
+            Self::Parquet => "parquet",
         }
     }
 
@@ -26,6 +30,7 @@ impl Format {
         match self {
             Self::Jsonl => "application/x-ndjson",
             Self::Csv => "text/csv",
+            Self::Parquet => "application/vnd.apache.parquet",
         }
     }
 }
@@ -51,7 +56,8 @@ impl Writer {
             self.bytes.reserve(FULL + FULL / 4);
         }
         match style.format {
-            Format::Jsonl => self.line(record.get()),
+            // The file is made of the lines when the part is full.
+            Format::Jsonl | Format::Parquet => self.line(record.get()),
             Format::Csv => self.row(record, resource, style.formulas),
         }
     }

@@ -13,6 +13,7 @@ fn at(time: &str) -> Option<Timestamp> {
 
 fn account(state: State) -> Account {
     Account {
+        connection: "default".into(),
         account: "default".into(),
         who: None,
         state,

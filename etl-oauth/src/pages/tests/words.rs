@@ -38,12 +38,15 @@ fn the_status_says_so_too_as_long_as_the_token_lives() {
         let account = Account { refresh_token, ..account(state, "word") };
         let (store, accounts) = (Store { kind: "file".into(), ok: true }, vec![account]);
         let verdict = Verdict::of(&store, &accounts, false, now());
-        let status = Status { verdict, provider: "google".into(), store, accounts };
+        let counts = Counts::of(accounts.iter().map(|account| account.state));
+        let provider = Some("google".into());
+        let status = Status { verdict, provider, store, counts, accounts, next_cursor: None };
         let page = StatusPage {
             base: &Base::new(&"https://gateway.example/function/etl-oauth".parse().unwrap()),
             provider: "Google",
             job: "none",
             status: &status,
+            search: Default::default(),
             authorize_url: None,
             unattended: false,
             notice: None,
@@ -146,6 +149,7 @@ fn o7_the_enable_page_says_what_this_provider_wants_registered() {
             register,
             console: None,
             authorize_url: &authorize_url,
+            connection: None,
             account: None,
             state: State::Disabled,
             open: false,

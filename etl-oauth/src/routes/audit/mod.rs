@@ -17,16 +17,19 @@ pub(super) use journal::Audit;
 
 use super::{
     App, State as AppState,
+    connection::Named,
     respond::{self, Asked, problem},
 };
-use crate::guard::{Endpoint, Who};
-use token_keeper::{renewal::AUTHORISED, store::DEFAULT_ACCOUNT, token::LastRenewal, trace_context};
+use crate::{
+    format::cut,
+    guard::{Endpoint, Who},
+};
+use token_keeper::{renewal::AUTHORISED, token::LastRenewal, trace_context};
 
+/// How much of a caller's name is shown: the issuer of its token makes it up.
+const LONGEST_NAME: usize = 100;
 /// How many events are on a page.
 const PAGE: usize = 100;
-
-/// The connection of a function that has but one.
-pub(super) const CONNECTION: &str = "default";
 
 /// The operator's name in the audit.
 pub(super) const OPERATOR: &str = "operator";
@@ -48,7 +51,7 @@ pub(super) async fn show(
     asked: Asked,
     query: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, Response> {
-    app.admit(Endpoint::Status, &asked, DEFAULT_ACCOUNT, "").await?;
+    app.admit_operator(Endpoint::Status, &asked, "").await?;
     let bad = |what: &str| {
         let words = ("That cannot be read", what, "Name connection, account and cursor once each, or not at all.");
         asked.problem(&app, &problem("bad_request", StatusCode::BAD_REQUEST, words))
@@ -61,9 +64,9 @@ pub(super) async fn show(
     let subject = match wanted.account {
         None => None,
         Some(account) => {
-            app.keepers.check(&account).map_err(|err| app.no_account(&asked, &err))?;
-            let connection = wanted.connection.clone().unwrap_or_else(|| CONNECTION.to_owned());
-            Some(Subject { connection, account })
+            let connection = app.connection(&asked, wanted.connection.as_deref().unwrap_or_default())?;
+            connection.keepers.check(&account).map_err(|err| app.no_account(&asked, &err))?;
+            Some(Subject { connection: connection.name().to_owned(), account })
         }
     };
     let mut events = app.audit.events(subject).await.map_err(|err| {
@@ -111,17 +114,16 @@ impl Cursor {
 }
 
 /// The actor's name of a request that was let in. A run that no one has proved to have asked for is the schedule's.
-pub(super) fn actor(who: Who, caller: Option<&str>) -> String {
-    match (who, caller) {
-        (Who::Operator, _) => OPERATOR.to_owned(),
-        (Who::Caller, Some(name)) => format!("caller:{name}"),
-        (Who::Caller, None) => "caller".to_owned(),
-        (Who::Anyone, _) => "job".to_owned(),
+pub(super) fn actor(who: Who, caller: &str) -> String {
+    match who {
+        Who::Operator => OPERATOR.to_owned(),
+        Who::Caller => format!("caller:{}", cut(caller, LONGEST_NAME)),
+        Who::Anyone => "job".to_owned(),
     }
 }
 
-/// What sees every renewal that has ended. One on behalf of no request is the sweeper's.
-pub(super) fn renewals(audit: Audit) -> impl Fn(&str, &LastRenewal) + Send + Sync + 'static {
+/// What sees every renewal of a connection that has ended. One on behalf of no request is the sweeper's.
+pub(super) fn renewals(audit: Audit, connection: String) -> impl Fn(&str, &LastRenewal) + Send + Sync + 'static {
     move |account, last| {
         let actor = trace_context::actor();
         let actor = actor.as_deref().unwrap_or("sweeper");
@@ -130,14 +132,14 @@ pub(super) fn renewals(audit: Audit) -> impl Fn(&str, &LastRenewal) + Send + Syn
         } else {
             Event::new(actor, Action::Renew, last.at).with_outcome(&last.outcome)
         };
-        audit.note(event.about(CONNECTION, account));
+        audit.note(event.about(&connection, account));
     }
 }
 
 impl App {
     /// Notes what an actor did to an account.
-    pub(super) fn note(&self, actor: &str, action: Action, account: &str, outcome: &str) {
-        let event = Event::new(actor, action, self.clock.now()).about(CONNECTION, account);
+    pub(super) fn note(&self, actor: &str, action: Action, named: &Named, outcome: &str) {
+        let event = Event::new(actor, action, self.clock.now()).about(named.connection.name(), &named.account);
         self.audit.note(event.with_outcome(outcome));
     }
 

@@ -102,7 +102,7 @@ async fn defined(more: &str) -> (Arc<App>, Seen, tempfile::TempDir) {
     });
     let app = Function::new(config.unwrap()).await.unwrap().0;
     let old = br#"{"access_token":"old","refresh_token":"r1","expires_in":3600}"#;
-    let keeper = app.keepers.get(DEFAULT_ACCOUNT).unwrap();
+    let keeper = app.home().keepers.get(DEFAULT_ACCOUNT).unwrap();
     let _ = keeper.authorise(AnswerShape::default().read(old).unwrap(), Timestamp::now()).await;
     (app, seen, folder)
 }
@@ -114,8 +114,11 @@ async fn ask(app: &App, method: Method, path: &str, headers: &[(&'static str, &s
     }
     let (mut parts, body) = request.body(body).unwrap().into_parts();
     let asked = Asked::from_request_parts(&mut parts, &()).await.unwrap();
-    let by = By { actor: "caller:test".into(), identity: None };
-    match pass_on(app, &asked, &by, Request::from_parts(parts, body)).await {
+    let named = match app.by_headers(&asked) {
+        Ok(named) => named,
+        Err(response) => return response,
+    };
+    match pass_on(app, &asked, (&named, "caller:test"), Request::from_parts(parts, body)).await {
         Ok(response) | Err(response) => response,
     }
 }
@@ -184,7 +187,7 @@ async fn s10_names_with_underscores_and_those_that_steer_servers_stay_behind_and
         "x-azure-clientip",
         "x-host",
         "x-envoy-original-path",
-        "x-etl-oauth-connection",
+        "x-etl-oauth-ticket",
     ];
     let own =
         ["stripe-account", "notion-version", "x-custom", "anthropic-version", "if-none-match", "x-goog-user-project"];
@@ -221,7 +224,7 @@ async fn s3_the_header_makes_no_account_and_two_of_them_name_none() {
     let two = [("x-etl-oauth-account", "default"), ("x-etl-oauth-account", "default")];
     assert_eq!(ask(&app, Method::GET, "/proxy/v2/echo", &two, Body::empty()).await.status(), StatusCode::BAD_REQUEST);
     assert!(seen.lock().unwrap().is_empty());
-    assert_eq!(app.keepers.all().await.len(), 1);
+    assert_eq!(app.home().keepers.all().await.len(), 1);
 }
 
 #[tokio::test]
@@ -245,7 +248,7 @@ async fn a_401_is_renewed_and_the_request_sent_again_if_its_body_can_be() {
 #[tokio::test]
 async fn a_stream_that_meets_a_new_nonce_costs_no_token() {
     let (app, seen, _folder) = function().await;
-    let keeper = app.keepers.get(DEFAULT_ACCOUNT).unwrap();
+    let keeper = app.home().keepers.get(DEFAULT_ACCOUNT).unwrap();
     let bound = br#"{"access_token":"old","refresh_token":"r1","expires_in":3600,"token_type":"DPoP"}"#;
     let bound_to = token_keeper::grant::SigningKey::generate().unwrap().to_text();
     let answer = TokenResponse { bound_to, ..AnswerShape::default().read(bound).unwrap() };

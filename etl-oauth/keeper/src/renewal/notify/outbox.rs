@@ -64,7 +64,9 @@ impl Keeper {
             _ => self.0.trouble.fetch_max(trouble, Ordering::AcqRel),
         };
         let is_saved = if self.is_saved() { 0.0 } else { 1.0 };
-        metrics::gauge!("etl_oauth_tokens_unsaved", "account" => account.clone()).set(is_saved);
+        let connection = self.connection().to_owned();
+        metrics::gauge!("etl_oauth_tokens_unsaved", "connection" => connection.clone(), "account" => account.clone())
+            .set(is_saved);
         self.show(self.state());
         if before == trouble || (trouble != NONE && trouble < before) {
             return;
@@ -80,7 +82,7 @@ impl Keeper {
             UNUSABLE => Severity::Warning,
             _ => Severity::of(to),
         };
-        let news = Announcement { account, from, to, failure, severity, at: self.now() };
+        let news = Announcement { connection, account, from, to, failure, severity, at: self.now() };
         news.log();
         if self.0.parts.announcer.is_heard() {
             let (delivery, work) = (self.0.parts.announcer.deliver(news), self.0.work.token());
@@ -137,7 +139,7 @@ impl Keeper {
 
     fn news(&self, from: State, record: &Record) -> Announcement {
         let failure = record.health.failure();
-        let (account, to) = (self.account().to_owned(), record.state());
-        Announcement { account, from, to, failure, severity: Severity::of(to), at: self.now() }
+        let (connection, account, to) = (self.connection().to_owned(), self.account().to_owned(), record.state());
+        Announcement { connection, account, from, to, failure, severity: Severity::of(to), at: self.now() }
     }
 }

@@ -41,6 +41,8 @@ impl Severity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Announcement {
+    /// The connection that the account is at.
+    pub connection: String,
     /// The account.
     pub account: String,
     /// Its state before.
@@ -68,7 +70,12 @@ impl Announcement {
             tracing::info!(account, from, to, failure, reason, next, "the account's state changed");
         }
         if self.from != self.to {
-            metrics::counter!("etl_oauth_state_changes_total", "account" => account.clone(), "to" => to).increment(1);
+            let connection = self.connection.clone();
+            metrics::counter!(
+                "etl_oauth_state_changes_total",
+                "connection" => connection, "account" => account.clone(), "to" => to
+            )
+            .increment(1);
         }
     }
 
@@ -96,6 +103,7 @@ impl Announcement {
             "text": escaped,
             "content": text,
             "allowed_mentions": { "parse": [] },
+            "connection": self.connection,
             "account": self.account,
             "from": self.from,
             "to": self.to,
@@ -276,6 +284,7 @@ mod tests {
 
     fn news() -> Announcement {
         Announcement {
+            connection: "default".into(),
             account: "default".into(),
             from: State::Enabled,
             to: State::NeedsAuthorisation,

@@ -67,25 +67,7 @@ impl Link {
     }
 
     fn config(&self) -> Result<Config, StoreError> {
-        let url = self.secrets.require(URL).map_err(|err| StoreError::config(err.to_string()).because(err))?;
-        // The parser's own words may quote the URL.
-        let mut config: Config = url.expose().parse().map_err(|_| {
-            let name = self.secrets.name(URL);
-            StoreError::config(format!(
-                "the secret {name} is not a URL like postgres://USER:PASSWORD@HOST/DATABASE (TLS as by \
-                 sslmode=require, unless it says sslmode=disable; the certificate is always verified, by the roots that \
-                 SSL_CERT_FILE names)"
-            ))
-        })?;
-        // The client's own default goes on in clear where the other side offers no TLS, and that may be anyone.
-        if !names_sslmode(url.expose()) && !is_local(&config) {
-            config.ssl_mode(SslMode::Require);
-        }
-        if config.get_application_name().is_none() {
-            config.application_name("etl-oauth");
-        }
-        config.connect_timeout(PATIENCE / 2).keepalives_idle(PATIENCE * 3).tcp_user_timeout(PATIENCE);
-        Ok(config)
+        config(&self.secrets, URL)
     }
 
     async fn client(&self) -> Result<Arc<Client>, StoreError> {
@@ -110,6 +92,38 @@ impl Link {
         client.batch_execute("LISTEN etl_oauth").await.map_err(|err| failed(&err))?;
         Ok(Arc::clone(held.insert(Arc::new(client))))
     }
+}
+
+/// How the database of a secret is reached.
+fn config(secrets: &Secrets, secret: &str) -> Result<Config, StoreError> {
+    let url = secrets.require(secret).map_err(|err| StoreError::config(err.to_string()).because(err))?;
+    // The parser's own words may quote the URL.
+    let mut config: Config = url.expose().parse().map_err(|_| {
+        let name = secrets.name(secret);
+        StoreError::config(format!(
+            "the secret {name} is not a URL like postgres://USER:PASSWORD@HOST/DATABASE (TLS as by \
+             sslmode=require, unless it says sslmode=disable; the certificate is always verified, by the roots that \
+             SSL_CERT_FILE names)"
+        ))
+    })?;
+    // The client's own default goes on in clear where the other side offers no TLS, and that may be anyone.
+    if !names_sslmode(url.expose()) && !is_local(&config) {
+        config.ssl_mode(SslMode::Require);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("etl-oauth");
+    }
+    config.connect_timeout(PATIENCE / 2).keepalives_idle(PATIENCE * 3).tcp_user_timeout(PATIENCE);
+    Ok(config)
+}
+
+/// A connection of its own to the database of a secret, for what is no store.
+#[doc(hidden)]
+pub async fn connect_postgres(secrets: &Secrets, secret: &str) -> Result<Client, StoreError> {
+    let connected = config(secrets, secret)?.connect(tls()?).await;
+    let (client, connection) = connected.map_err(|err| failed(&err))?;
+    tokio::spawn(connection);
+    Ok(client)
 }
 
 /// Whether the URL, or the string of `key=value`, says how TLS is used.

@@ -12,6 +12,8 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
+#[doc(hidden)]
+pub use self::link::connect_postgres;
 use self::link::{Link, Told};
 use super::{
     Acquired, ByteStore, Capabilities, Changes, Claim, Codec, DEFAULT_CONNECTION, Due, Key, Kind, Meta, Page, Scan,

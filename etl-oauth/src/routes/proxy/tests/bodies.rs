@@ -71,7 +71,7 @@ async fn h13_the_end_of_a_token_that_a_body_tells_the_proxy_is_renewed_and_the_r
     let (app, seen, _folder) = defined(SIGNS).await;
     assert_eq!(text(post(&app, "500", r#"{"status":15}"#).await).await, (500, r#"{"status":15}"#.to_owned()));
     assert_eq!(
-        (seen.lock().unwrap().len(), app.keepers.get(DEFAULT_ACCOUNT).unwrap().state().as_str()),
+        (seen.lock().unwrap().len(), app.home().keepers.get(DEFAULT_ACCOUNT).unwrap().state().as_str()),
         (1, "enabled")
     );
 }
