@@ -158,6 +158,8 @@ for host in by-hosts by-dns; do
     [ "$answer" = 204 ] || { echo "$answer" >&2; fail "the function speaks TLS with $host.test"; }
     pass "the function finds $host.test and speaks TLS with it by the roots of the image"
 done
+[ "$(curl -s "http://127.0.0.1:$port/note")" = kept ] || fail "the function finds its folder of static files"
+pass "the function finds its folder of static files"
 answer=$(curl -s "http://127.0.0.1:$port/?url=https://unknown.test/")
 [ "$answer" != 204 ] || fail "an unknown name is an error"
 pass "an unknown name is an error"

@@ -88,6 +88,10 @@ fn describe() {
     );
     describe_histogram!("etl_oauth_job_duration_seconds", "How long runs of the job took, whatever came of them.");
     describe_counter!(
+        "etl_oauth_extract_records_total",
+        "Records of extract by resource: copied, dead (kept apart because they do not fit), and values that were discarded."
+    );
+    describe_counter!(
         "etl_oauth_provider_requests_total",
         "Calls to the provider by endpoint and status; the status none means that no answer came."
     );

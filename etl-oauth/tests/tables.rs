@@ -248,3 +248,29 @@ async fn a_lookback_asks_again_and_a_late_record_is_there_once() {
     assert_eq!(since[1..], [Some("2026-11-21T00:00:00Z".to_owned()), Some("2026-11-21T00:00:00Z".to_owned())]);
     assert_eq!(db.rows("id, n").await, json!([{ "id": 1, "n": 1 }, { "id": 2, "n": 2 }, { "id": 3, "n": 1 }]));
 }
+
+#[tokio::test]
+async fn the_example_copies_a_shop_into_tables() {
+    let db = Database::new("shop").await;
+    let mock = db.mock().await;
+    let order =
+        |id: u64, at: &str| json!({ "id": id, "updated_at": at, "total": "12.50", "customer": { "name": "Ada" } });
+    mock.on("GET /orders", move |request| match request.query("cursor") {
+        None => Reply::json(json!({ "data": [order(1, "2026-11-21T10:00:00Z")], "next_cursor": "c" })),
+        Some(_) => Reply::json(json!({ "data": [order(2, "2026-11-21T11:00:00Z")] })),
+    });
+    for id in [1, 2] {
+        let items = json!({ "data": [{ "id": id * 10, "sku": "x" }, { "id": id * 10 + 1, "sku": "y" }] });
+        mock.reply(&format!("GET /orders/{id}/items"), Reply::json(items));
+    }
+    mock.reply("GET /customers", Reply::json(json!({ "data": [{ "id": "ada" }] })));
+    let plan = Plan::read(include_str!("../examples/copy_to_table/plan.toml")).unwrap();
+    for _ in 0..2 {
+        extract::run(&plan, &mock.context()).await.unwrap();
+    }
+    let orders = db.query("SELECT id, total::text, customer_name, _deleted FROM shop.orders ORDER BY 1").await;
+    assert_eq!(orders[1], json!({ "id": 2, "total": "12.50", "customer_name": "Ada", "_deleted": false }));
+    let items = db.query("SELECT order_id, count(*) FROM shop.items GROUP BY 1 ORDER BY 1").await;
+    assert_eq!(items, json!([{ "order_id": 1, "count": 2 }, { "order_id": 2, "count": 2 }]));
+    assert_eq!(db.query("SELECT id FROM shop.customers").await, json!([{ "id": "ada" }]));
+}

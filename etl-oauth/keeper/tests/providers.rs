@@ -49,7 +49,13 @@ fn provider(name: &str) -> Provider {
 }
 
 fn client() -> Client {
-    Client { id: "CLIENT-ID".into(), secret: Some(Secret::new("CLIENT-SECRET")), ..Client::default() }
+    let secret = |text| Some(Secret::new(text));
+    Client {
+        id: "CLIENT-ID".into(),
+        secret: secret("CLIENT-SECRET"),
+        assertion: secret("STATEMENT"),
+        ..Client::default()
+    }
 }
 
 /// The client with the other secrets that a definition's requests hold.
@@ -118,6 +124,11 @@ fn story(name: &str) -> String {
     }
     let mut kept = provider.samples(Source::Redirect);
     let back = provider.with(&kept);
+    if provider.is_self_signed() {
+        statement(&mut out, &provider);
+        the_api(&mut out, &back);
+        return out;
+    }
     if provider.grant == Grant::ClientCredentials {
         request(&mut out, "The client asks for itself", &grant::client_credentials(&provider, &client));
     } else {
@@ -128,6 +139,13 @@ fn story(name: &str) -> String {
     let answer = read(name, &back);
     reading(&mut out, &answer);
     kept.extend(answer.kept.clone());
+    let account = provider.with(&kept);
+    if account.wants_lookup(&kept)
+        && let Some(asked) = grant::lookup(&account, &client, &answer)
+    {
+        request(&mut out, "More of the account is asked for", &asked);
+    }
+    kept.extend(values(&provider, Source::Lookup));
     let account = provider.with(&kept);
     if let Some(asked) = grant::introspection(&account, &client, &answer.access_token) {
         request(&mut out, "Its end is asked for", &asked);
@@ -143,11 +161,40 @@ fn story(name: &str) -> String {
             request(&mut out, &format!("A revocation of the {}", kind.as_str().replace('_', " ")), &revocation);
         }
     }
+    if provider.client_certificate {
+        out.push_str("\nThe client's certificate is shown on every connection.\n");
+    }
+    the_api(&mut out, &account);
+    out
+}
+
+/// What the client signs where its statement is the token.
+fn statement(out: &mut String, provider: &Provider) {
+    let terms = &provider.assertion;
+    out.push_str("\n## The client signs its token\n");
+    let texts = [("kid", &terms.key_id), ("iss", &terms.issuer), ("sub", &terms.subject), ("aud", &terms.audience)];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            writeln!(out, "{name}: {text}").unwrap();
+        }
+    }
+    for (name, value) in &terms.claims {
+        writeln!(out, "{name}: {}", serde_json::to_string(value).unwrap()).unwrap();
+    }
+    writeln!(out, "its life: {} s", terms.lifetime.map_or(0, u64::from)).unwrap();
+}
+
+fn the_api(out: &mut String, account: &Provider) {
     out.push_str("\n## The API\n");
     let text = |url: &Option<Url>| url.as_ref().map_or("not known".to_owned(), Url::to_string);
     writeln!(out, "base: {}\nwho: {}", text(&account.api_url), text(&account.userinfo_url)).unwrap();
     writeln!(out, "{}: {}", account.api.header, format!("{} TOKEN", account.api.scheme).trim_start()).unwrap();
-    out
+    for (name, value) in &account.api.headers {
+        writeln!(out, "{name}: {value}").unwrap();
+    }
+    for (name, value) in &account.api.params {
+        writeln!(out, "    ? {name}={value}").unwrap();
+    }
 }
 
 #[test]

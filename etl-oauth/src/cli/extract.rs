@@ -91,6 +91,7 @@ async fn run(source: &Source, state: Option<&Path>) -> Outcome {
         ledger: JobState::new(Arc::new(store), account.keeper().key()),
         outlets: Delivery::new(secrets, None, None).map_err(|why| failed(&JobError::Failed(why)))?,
         progress: Progress::default(),
+        apis: crate::job::Apis::default(),
     };
     let outcome = extract::run(&plan, &context).await.map_err(|err| failed(&err))?;
     keeper.finish(std::time::Duration::from_secs(10)).await;
@@ -126,7 +127,8 @@ fn failed(err: &JobError) -> Failure {
     Failure::new(Exit::Failed, err.code(), err.to_string(), err.next_step())
 }
 
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests {
     use clap::Parser as _;
 

@@ -52,6 +52,8 @@ pub(super) struct Shared<'a> {
     /// Where records live, by name.
     pub(super) store: &'a str,
     pub(super) lease: Duration,
+    /// By what part of a token's life its renewal may come earlier.
+    pub(super) spread: f64,
 }
 
 impl Connection {
@@ -177,7 +179,7 @@ fn connection(
     let mut policy = Policy::of(&provider);
     policy.renew = renew.unwrap_or_default();
     policy.renew_before = renew_before.unwrap_or(policy.renew_before);
-    (policy.token_timeout, policy.lease) = (token_timeout, shared.lease);
+    (policy.token_timeout, policy.lease, policy.spread) = (token_timeout, shared.lease, shared.spread);
     let (name, redirect_url) = (name.to_owned(), redirect_url?);
     Some(Connection { name, provider, policy, concurrency, secrets, key_id, client_secret_expires_at, redirect_url })
 }

@@ -187,8 +187,9 @@ impl Config {
             .choice("enable_auth", &[("operator", EnableAuth::Operator), ("first_visit", EnableAuth::FirstVisit)]);
         let title = strings.text("title").map(|title| crate::format::cut(&title, 60));
         let lease = lease.unwrap_or(Duration::from_secs(30));
-        let shared = Shared { secrets: &secrets, gateway_url: gateway_url.as_ref(), store, lease };
-        let (mut connections, public_url) = connections(strings, &shared);
+        let shared =
+            Shared { secrets: &secrets, gateway_url: gateway_url.as_ref(), store, lease, spread: sweeping.spread };
+        let (connections, public_url) = connections(strings, &shared);
         let job_connection = job_connection(strings, &connections, &job);
         let proxy_allow = proxy_allow(strings, &connections);
         let links_allow = list(&strings.text("links_allow").unwrap_or_default());
@@ -209,7 +210,6 @@ impl Config {
             (Some(public_url), Some(outlets)) if mistakes.is_empty() && !connections.is_empty() => {
                 let mut store_options = store_options;
                 store_options.rotates = connections.iter().any(|connection| connection.provider.rotates);
-                connections.iter_mut().for_each(|connection| connection.policy.spread = sweeping.spread);
                 Ok(Self {
                     title,
                     connections,

@@ -24,6 +24,7 @@ use crate::{
     pages::{Confirm, Page},
 };
 use token_keeper::{
+    grant::also,
     renewal::{Keeper, Kept, Taken},
     store::DEFAULT_ACCOUNT,
     token::{Record, TokenResponse},
@@ -117,9 +118,39 @@ impl App {
         tracing::info!(account = keeper.account(), owner, "authorised");
         let by = if who == Who::Operator { OPERATOR } else { STRANGER };
         self.note(by, Action::Authorise, named, "ok");
+        self.keep_also(who, named, grant).await;
         // The last run's outcome is out of date.
         self.floor.forget();
         Ok(kept)
+    }
+
+    /// Stores the further tokens of a consent, each as an account of its own.
+    async fn keep_also(&self, who: Who, of: &Named, grant: &Record) {
+        let sent_at = grant.tokens.as_ref().map(|tokens| tokens.obtained_at).unwrap_or_default();
+        let by = if who == Who::Operator { OPERATOR } else { STRANGER };
+        for (account, answer) in also(of.connection.provider(), &of.account, grant) {
+            let named = Named { connection: Arc::clone(&of.connection), account };
+            let account = &*named.account;
+            let keeper = match named.connection.keepers.get(account) {
+                Ok(keeper) => keeper,
+                Err(err) => {
+                    tracing::warn!(account, error = %err, "a further token of the consent is not kept");
+                    continue;
+                }
+            };
+            let further = keeper.grant(answer, sent_at);
+            let kept = match who {
+                Who::Operator => Ok(keeper.take(&further).await),
+                Who::Anyone | Who::Caller => keeper.take_where_free(&further).await,
+            };
+            match kept {
+                Ok(_) => {
+                    tracing::info!(account, "authorised");
+                    self.note(by, Action::Authorise, &named, "ok");
+                }
+                Err(Taken) => tracing::warn!(account, "a further token of the consent is not kept: one is there"),
+            }
+        }
     }
 
     fn ask(&self, asked: &Asked, named: &Named, concerns: &[Concern], new: &Record) -> Response {

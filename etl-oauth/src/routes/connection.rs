@@ -27,13 +27,13 @@ use token_keeper::{
     token::Secret,
 };
 
-/// Between two counts of the accounts where nothing is renewed by itself.
-const COUNTS: std::time::Duration = std::time::Duration::from_secs(30);
-
 /// Name connection and account of a call of `/proxy`, whose query belongs to the API. Elsewhere they may repeat what query or
 /// form say, and nothing else.
 pub(super) const CONNECTION: HeaderName = HeaderName::from_static("x-etl-oauth-connection");
 pub(super) const ACCOUNT: HeaderName = HeaderName::from_static("x-etl-oauth-account");
+
+/// Between two counts of the accounts where nothing is renewed by itself.
+const COUNTS: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// One OAuth client at one provider: its authorization server, its accounts and its API.
 pub(super) struct Connection {

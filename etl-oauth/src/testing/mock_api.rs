@@ -14,7 +14,7 @@ use serde_json::json;
 use token_keeper::{
     Definition, Secrets, Store, TokenKeeper,
     api::{Api, ApiOptions, Facts},
-    store::{Key, Memory},
+    store::Memory,
 };
 use tokio::task::AbortHandle;
 use url::Url;

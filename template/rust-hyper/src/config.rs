@@ -93,11 +93,19 @@ impl Config {
         let write_timeout = read.duration("write_timeout");
         let exec_timeout = read.duration("exec_timeout");
         let healthcheck_interval = read.duration("healthcheck_interval");
-        let max_inflight = read.max_inflight();
-        let ready_path = read.ready_path();
+        // Below zero is off, as it is for of-watchdog.
+        let max_inflight = read.whole("max_inflight").and_then(|limit| NonZeroUsize::new(usize::try_from(limit).ok()?));
+        let ready_path = read.value("ready_path", "is not a path", |path| {
+            let slash = if path.starts_with('/') { "" } else { "/" };
+            format!("{slash}{path}").parse().ok()
+        });
         let suppress_lock = read.boolean("suppress_lock");
         let log_callid = read.boolean("log_callid");
-        let log_format = read.log_format();
+        let log_format = read.value("log_format", "is neither text nor json", |value| match value {
+            "text" => Some(LogFormat::Text),
+            "json" => Some(LogFormat::Json),
+            _ => None,
+        });
         let filter = read.filter();
         let auth = read.auth();
         let mut remarks = Vec::new();
@@ -106,9 +114,7 @@ impl Config {
         }
 
         read.boolean("prefix_logs");
-        if read.text("log_buffer_size").is_some_and(|size| size.parse::<i64>().is_err()) {
-            read.mistakes.push("log_buffer_size is not a whole number".into());
-        }
+        read.whole("log_buffer_size");
         for (name, remark) in [
             ("prefix_logs", "prefix_logs has no effect: the function writes its lines itself"),
             ("log_buffer_size", "log_buffer_size has no effect: the function's lines are not read"),
@@ -148,7 +154,7 @@ impl Config {
             suppress_lock,
             lock_file: PathBuf::from(read.text("TMPDIR").unwrap_or_else(|| "/tmp".into())).join(".lock"),
             log_callid,
-            log_format,
+            log_format: log_format.unwrap_or_default(),
             filter,
             function: read.text("OPENFAAS_NAME"),
             auth,
@@ -188,6 +194,17 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         (self.get)(name).filter(|value| !value.is_empty())
     }
 
+    /// A variable as `parse` reads it. Where it cannot, `what` says what it should be.
+    fn value<T>(&mut self, name: &str, what: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let value = self.text(name)?;
+        let parsed = parse(&value);
+        if parsed.is_none() {
+            self.mistakes.push(format!("{name} {what}"));
+        }
+        parsed
+    }
+
+    /// Unlike others, a port that is set to nothing is a mistake.
     fn port(&mut self, name: &str, default: u16) -> u16 {
         let Some(value) = (self.get)(name) else { return default };
         value.parse().unwrap_or_else(|_| {
@@ -197,42 +214,21 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
     }
 
     fn duration(&mut self, name: &str) -> Option<Duration> {
-        let value = self.text(name)?;
-        duration::parse(&value)
-            .map_err(|_| {
-                let message = format!("{name} is not a duration: write seconds (30) or a Go duration (1m30s, 250ms)");
-                self.mistakes.push(message);
-            })
-            .ok()
+        let what = "is not a duration: write seconds (30) or a Go duration (1m30s, 250ms)";
+        self.value(name, what, |value| duration::parse(value).ok())
     }
 
-    /// Below zero is off, as it is for of-watchdog.
-    fn max_inflight(&mut self) -> Option<NonZeroUsize> {
-        let value = self.text("max_inflight")?;
-        match value.parse::<i64>() {
-            Ok(limit) => usize::try_from(limit).ok().and_then(NonZeroUsize::new),
-            Err(_) => {
-                self.mistakes.push("max_inflight is not a whole number".into());
-                None
-            }
-        }
-    }
-
-    fn ready_path(&mut self) -> Option<PathAndQuery> {
-        let value = self.text("ready_path")?;
-        let path = if value.starts_with('/') { value } else { format!("/{value}") };
-        path.parse().map_err(|_| self.mistakes.push("ready_path is not a path".into())).ok()
+    fn whole(&mut self, name: &str) -> Option<i64> {
+        self.value(name, "is not a whole number", |value| value.parse().ok())
     }
 
     fn boolean(&mut self, name: &str) -> bool {
-        match self.text(name).as_deref() {
-            Some("true" | "1") => true,
-            None | Some("false" | "0") => false,
-            Some(_) => {
-                self.mistakes.push(format!("{name} is neither true nor false"));
-                false
-            }
-        }
+        let parse = |value: &str| match value {
+            "true" | "1" => Some(true),
+            "false" | "0" => Some(false),
+            _ => None,
+        };
+        self.value(name, "is neither true nor false", parse).unwrap_or_default()
     }
 
     fn auth(&mut self) -> Option<auth::Settings> {
@@ -269,22 +265,15 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
     /// `RUST_LOG`, else `log_level`: a level, or levels by target, as in `info,hyper=debug`.
     fn filter(&mut self) -> Targets {
         let name = if self.text("RUST_LOG").is_some() { "RUST_LOG" } else { "log_level" };
-        let Some(value) = self.text(name) else { return Targets::new().with_default(LevelFilter::INFO) };
-        value.parse().unwrap_or_else(|_| {
-            self.mistakes.push(format!("{name} is not a list of levels: write info, or warn,my_crate=debug"));
-            Targets::new()
-        })
-    }
-
-    fn log_format(&mut self) -> LogFormat {
-        match self.text("log_format").as_deref() {
-            None | Some("text") => LogFormat::Text,
-            Some("json") => LogFormat::Json,
-            Some(_) => {
-                self.mistakes.push("log_format is neither text nor json".into());
-                LogFormat::Text
-            }
-        }
+        let what =
+            "is not a list of levels: write info, or warn,my_crate=debug; filters by span or field are not supported";
+        let filter = self.value(name, what, |value| {
+            // `Targets` would take these for the names of targets.
+            let directives: Vec<_> =
+                value.split(',').map(str::trim).filter(|directive| !directive.is_empty()).collect();
+            directives.join(",").parse::<Targets>().ok().filter(|_| !value.contains(['[', ']', '{', '}', '"']))
+        });
+        filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
     }
 }
 
@@ -373,6 +362,30 @@ mod tests {
             [("jwt_auth", "1"), ("OPENFAAS_NAMESPACE", "dev"), ("OPENFAAS_NAME", "env"), ("jwt_auth_url", "http://g/")];
         let settings = config(&set).unwrap().auth.unwrap();
         assert_eq!((settings.function.as_str(), settings.url.as_str()), ("dev:env", "http://g"));
+    }
+
+    #[test]
+    fn levels_are_by_target_and_what_is_not_supported_is_a_mistake() {
+        let is_on = |directives: &str, target: &str, level| {
+            config(&[("RUST_LOG", directives)]).unwrap().filter.would_enable(target, &level)
+        };
+        use tracing::Level;
+        for directives in ["warn,mine=debug", " warn , mine=debug,", "2,mine=4", "WARN,mine::inner=trace,mine=debug"] {
+            assert!(is_on(directives, "mine::other", Level::DEBUG), "{directives}");
+            assert!(
+                !is_on(directives, "mine::other", Level::TRACE) && !is_on(directives, "other", Level::INFO),
+                "{directives}"
+            );
+        }
+        assert!(is_on("mine", "mine", Level::TRACE) && !is_on("mine", "other", Level::ERROR));
+        assert!(!is_on("off", "mine", Level::ERROR) && !is_on("info,mine=off", "mine::inner", Level::ERROR));
+        for directives in
+            ["loud", "mine=loud", "[job]=debug", "[{account}]=debug", "mine[job{account=\"a\"}]=debug", "a=b=c"]
+        {
+            let refused = config(&[("RUST_LOG", directives)]).is_err();
+            // A word alone is the name of a target.
+            assert_eq!(refused, directives != "loud", "{directives}");
+        }
     }
 
     #[test]

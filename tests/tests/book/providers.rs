@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use token_keeper::provider::{ClientAuth, Definition, Pkce, Registered, Source};
+use token_keeper::provider::{ClientAuth, Definition, Pkce, Registered, Source, Variable};
 use url::Url;
 
 use crate::source::{current, current_part, files, read, root};
@@ -71,6 +71,20 @@ fn client_auth(auth: ClientAuth) -> &'static str {
     }
 }
 
+/// How the client proves who it is for a definition as a whole.
+fn proof(it: &Definition) -> String {
+    let mut proof = match it.is_self_signed() {
+        true if it.assertion.hmac.is_some() => "its secret signs the API's token itself; nothing is asked for",
+        true => "its private key (the secret `oauth2-private-key`) signs the API's token itself; nothing is asked for",
+        false => client_auth(it.client_auth),
+    }
+    .to_owned();
+    if it.client_certificate {
+        proof.push_str(", and the client's certificate on every connection, to the API, too");
+    }
+    proof
+}
+
 /// Addresses as links, the rest as it is.
 fn linked(text: &str) -> String {
     let word = |word: &str| {
@@ -82,9 +96,11 @@ fn linked(text: &str) -> String {
 
 fn lifetimes(page: &mut String, it: &Definition) {
     page.push_str("\n## Life of the tokens\n\n");
-    let access = it.lifetime.map_or("the answer says how long it lives, or it does not end by itself".to_owned(), span);
+    let life = it.lifetime.or(it.assertion.lifetime.filter(|_| it.is_self_signed()));
+    let access = life.map_or("the answer says how long it lives, or it does not end by itself".to_owned(), span);
     writeln!(page, "- Access token: {access}.").unwrap();
     let refresh = match it.rotates {
+        _ if it.is_self_signed() => "none; the next access token is signed instead",
         _ if it.grant.asks_again() => "none; a new access token is requested instead",
         Some(true) => "good for one renewal; each renewal brings the next one",
         Some(false) => "stays the same over renewals",
@@ -150,7 +166,7 @@ fn registration(page: &mut String, name: &str, it: &Definition, notes: &Notes) {
         field => format!("{shown}. It goes into {}", linked(field)),
     };
     writeln!(page, "- {what}: {redirect}").unwrap();
-    writeln!(page, "- Client authentication: {}.", client_auth(it.client_auth)).unwrap();
+    writeln!(page, "- Client authentication: {}.", proof(it)).unwrap();
     let pkce =
         if it.pkce == Pkce::S256 { "sent (S256)" } else { "not sent: the provider does not support it, or refuses it" };
     if !it.grant.asks_again() {
@@ -158,7 +174,12 @@ fn registration(page: &mut String, name: &str, it: &Definition, notes: &Notes) {
     }
     page.push_str("\n## Configure\n\n```yaml\n");
     writeln!(page, "provider: {name}").unwrap();
-    for (variable, rule) in it.variables.iter().filter(|(_, variable)| variable.from == Source::Configuration) {
+    let set = |variable: &Variable| match variable.from {
+        Source::Configuration => true,
+        Source::Lookup => variable.about.is_some(),
+        _ => false,
+    };
+    for (variable, rule) in it.variables.iter().filter(|(_, variable)| set(variable)) {
         let about = rule.about.as_deref().unwrap_or("a part of the addresses");
         let value = rule.default.as_deref().unwrap_or("…");
         writeln!(
@@ -169,6 +190,11 @@ fn registration(page: &mut String, name: &str, it: &Definition, notes: &Notes) {
         .unwrap();
     }
     page.push_str("```\n");
+    let secret = it.variables.iter().filter(|(_, variable)| variable.from == Source::Secret);
+    let secret: Vec<_> = secret.map(|(variable, rule)| format!("`{}`", rule.at(variable))).collect();
+    if !secret.is_empty() {
+        writeln!(page, "\nMount beside the client's secrets: {}.", secret.join(", ")).unwrap();
+    }
 }
 
 fn page(name: &str) -> String {

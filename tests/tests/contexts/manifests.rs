@@ -154,7 +154,7 @@ fn patches_profiles_and_settings_of_the_function_count() {
     assert!(!step.text.contains("warning"), "{}", step.text);
 
     // What the compiler gets: the function's own option, and the template's where it has none.
-    let options = |context: &Path| {
+    let options = |context: &Path, backtrace: &str| {
         let shim = builder.home().join("shim");
         crate::context::write(
             &shim.join("cargo"),
@@ -162,11 +162,21 @@ fn patches_profiles_and_settings_of_the_function_count() {
         );
         run("chmod", &shim, &["+x", "cargo"]);
         let path = format!("{}:{}", shim.display(), std::env::var("PATH").unwrap());
-        Builder::new().with("PATH", &path).script(context, "build", context).passed().text
+        let builder = Builder::new().with("PATH", &path).with("BACKTRACE", backtrace);
+        builder.script(context, "build", context).passed().text
     };
-    let text = options(&builder.context("options", &files));
+    let text = options(&builder.context("options", &files), "false");
+    assert!(
+        text.contains("CARGO_PROFILE_RELEASE_STRIP=symbols") && !text.contains("CARGO_PROFILE_RELEASE_DEBUG"),
+        "{text}"
+    );
     assert!(text.contains("CARGO_PROFILE_RELEASE_LTO=") && !text.contains("CARGO_PROFILE_RELEASE_OPT_LEVEL"), "{text}");
     assert!(text.contains("RUSTFLAGS= -C target-feature=+crt-static") && !text.contains("relocation-model"), "{text}");
+
+    // Backtraces have functions, files and lines.
+    let text = options(&builder.context("backtrace", &files), "true");
+    assert!(text.contains("CARGO_PROFILE_RELEASE_STRIP=none\n"), "{text}");
+    assert!(text.contains("CARGO_PROFILE_RELEASE_DEBUG=line-tables-only\n"), "{text}");
 
     // A mirror: nothing is asked of crates.io any more.
     let mirror = "[source.crates-io]\nreplace-with = \"mirror\"\n[source.mirror]\nregistry = \"sparse+http://127.0.0.1:1/\"\n[net]\nretry = 0\n";

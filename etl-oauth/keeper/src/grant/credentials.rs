@@ -178,7 +178,7 @@ impl Credentials {
 
     fn private_key(&self) -> Result<SigningKey, Failure> {
         match &self.0 {
-            // One that no server knows: a simulation signs, and nobody looks.
+            // One that no server knows: a simulation signs with it.
             Source::Fixed(_) => SigningKey::generate()
                 .map_err(|err| Failure::new(FailureKind::Config, format!("the private key {err}"))),
             Source::Mounted { secrets, key_id } => {

@@ -3,6 +3,7 @@
 
 pub mod dpop;
 
+mod also;
 mod api_request;
 mod ask;
 mod assertion;
@@ -25,6 +26,7 @@ mod response;
 mod template_vars;
 mod token_request;
 
+pub use also::also;
 pub(crate) use api_request::{ApiExtras, api_extras};
 pub use ask::{client_credentials, jwt_bearer, token_exchange, unattended};
 pub use assertion::{bearer_assertion, client_assertion};

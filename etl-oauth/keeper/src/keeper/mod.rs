@@ -140,7 +140,11 @@ impl TokenKeeper {
         let mut answer = authority.exchange(code, &self.0.redirect_uri, &verifier, &seed, kept, sent_at).await?;
         answer.owner = authority.owner(&answer, sent_at).await?;
         account.is_same_person(answer.owner.as_ref()).await?;
-        match account.keeper().authorise(answer, sent_at).await {
+        let grant = account.keeper().grant(answer, sent_at);
+        for (name, answer) in grant::also(&provider, account.name(), &grant) {
+            self.account(&name)?.keeper().authorise(answer, sent_at).await;
+        }
+        match account.keeper().take(&grant).await {
             Kept::Stored => Ok(account),
             Kept::InMemory(err) => {
                 tracing::error!(account = account.name(), error = %err, "the new tokens live in memory; retrying to store them");

@@ -216,6 +216,17 @@ fn rules(definition: &Definition, found: &mut Vec<Mistake>) {
     if definition.device.page.as_deref().is_some_and(|page| super::checked_url(page).is_err()) {
         wrong("device.page", "must be an address that begins with https://");
     }
+    for (name, token) in &definition.also {
+        if token.access_token.is_empty() {
+            wrong(&format!("also.{name}"), "needs access_token: where the answer has it");
+        }
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
+            wrong(&format!("also.{name}"), "is named by small letters and digits: it ends the name of an account");
+        }
+        if definition.grant.asks_again() {
+            wrong(&format!("also.{name}"), "belongs to a consent of a person");
+        }
+    }
     if definition.renewal_keeps_token && definition.grant.asks_again() {
         wrong("renewal_keeps_token", "belongs to grants with a refresh token: others are asked for a token again");
     }
@@ -248,6 +259,9 @@ fn rules(definition: &Definition, found: &mut Vec<Mistake>) {
     if let Some(sign) = &definition.callback.sign {
         if sign.parameter.is_empty() || sign.key.is_empty() {
             wrong("callback.sign", "needs a parameter and a key");
+        }
+        if sign.header.is_some() || sign.text.is_some() {
+            wrong("callback.sign", "is over all other parameters, in one of them: header and text are for requests");
         }
         if definition.client_auth.proof() != Proof::Secret
             && placeholders(&sign.key).any(|name| name == "client_secret")

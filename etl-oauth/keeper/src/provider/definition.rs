@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    also::AlsoToken,
     api_spec::ApiFacts,
     device::Device,
     grant::{AssertionTerms, ExchangeTerms, Grant},
@@ -115,6 +116,8 @@ pub struct Definition {
     pub revoke_tokens: Vec<TokenKind>,
     /// Where the token answer has its fields, and its signs of errors and limits.
     pub answer: AnswerShape,
+    /// Further tokens of the answer to a consent, each an account of its own.
+    pub also: BTreeMap<String, AlsoToken>,
     /// Error codes, beside `invalid_grant`, that mean that the grant itself is refused.
     pub grant_errors: Vec<String>,
     /// Error codes that mean that a limit is reached.
@@ -206,6 +209,7 @@ impl Default for Definition {
             // The refresh token first: with it goes the grant (RFC 7009 §2.1).
             revoke_tokens: vec![TokenKind::RefreshToken, TokenKind::AccessToken],
             answer: AnswerShape::default(),
+            also: BTreeMap::new(),
             grant_errors: Vec::new(),
             limit_errors: Vec::new(),
             lifetime: None,

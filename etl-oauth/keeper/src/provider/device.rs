@@ -15,7 +15,7 @@ pub struct Device {
     pub request: Call,
     /// Where it is asked whether the person has decided; `token_url` where nothing is said. Its path may hold `{device_code}`.
     pub poll_url: Option<String>,
-    /// That question; what it leaves open is as in `token`.
+    /// That question; what it leaves open is as in `token`, but for the parameters.
     pub poll: Call,
     /// The field of what the device asks with.
     pub device_code: Vec<String>,

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use toml::de::DeTable;
 
-use super::{Definition, check, variable::Variable};
+use super::{AlsoToken, Definition, check, variable::Variable};
 
 // One line for each file in `providers/`, made by build.rs.
 const BUILTIN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/providers.rs"));
@@ -80,9 +80,15 @@ impl Definition {
 fn reference(document: &Value) -> Value {
     // Plain data: nothing of it can fail to serialise.
     let mut all = serde_json::to_value(Definition::default()).unwrap_or_default();
-    if let (Some(variables), Some(Value::Object(named))) = (all.get_mut("variables"), document.get("variables")) {
-        let variable = serde_json::to_value(Variable::default()).unwrap_or_default();
-        *variables = named.keys().map(|name| (name.clone(), variable.clone())).collect();
+    let named = [
+        ("variables", serde_json::to_value(Variable::default())),
+        ("also", serde_json::to_value(AlsoToken::default())),
+    ];
+    for (key, keys) in named {
+        if let (Some(table), Some(Value::Object(named))) = (all.get_mut(key), document.get(key)) {
+            let keys = keys.unwrap_or_default();
+            *table = named.keys().map(|name| (name.clone(), keys.clone())).collect();
+        }
     }
     all
 }

@@ -1,6 +1,7 @@
 //! What a provider is: its endpoints, and where it leaves the RFCs. A provider is data, never code: see the files in
 //! `providers/`, and [`Definition`] for the format.
 
+mod also;
 mod api_spec;
 mod check;
 mod definition;
@@ -20,6 +21,7 @@ mod suggest;
 mod url_template;
 mod variable;
 
+pub use also::AlsoToken;
 pub use api_spec::{ApiFacts, Limits, Paging, ResetUnit};
 pub use definition::{Definition, Pkce, TokenKind};
 pub use device::Device;

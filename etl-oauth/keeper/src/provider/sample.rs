@@ -1,4 +1,4 @@
-//! Values that stand for those of a customer, so that a definition can be tried before anybody uses it.
+//! Values that stand for those of a customer, for a definition that is tried without a customer.
 
 use super::{Definition, Kind, Overrides, Source, Values, Variable};
 

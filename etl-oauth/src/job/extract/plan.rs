@@ -117,7 +117,8 @@ impl Plan {
     pub fn open(path: &Path) -> Result<Self, String> {
         let name = path.display();
         let text = std::fs::read_to_string(path).map_err(|err| format!("names {name}, which can't be read: {err}"))?;
-        Self::read(&text).map_err(|err| format!("names {name}, in which {err}"))
+        let read = Self::read(&text).and_then(|plan| plan.built_in().map(|()| plan));
+        read.map_err(|err| format!("names {name}, in which {err}"))
     }
 
     /// Reads a plan.
@@ -160,12 +161,6 @@ impl Plan {
         if format == Format::Csv && resource.columns.is_empty() {
             return wrong("has no columns, which CSV needs");
         }
-        if format == Format::Parquet && cfg!(not(feature = "parquet")) {
-            return wrong("is to be Parquet, which is not built in: build with the cargo feature parquet");
-        }
-        if is_database && cfg!(not(feature = "postgres")) {
-            return wrong("goes to a database, which is not built in: build with the cargo feature postgres");
-        }
         if is_database && resource.key.is_none() && resource.mode == Mode::Upsert {
             return wrong("has no key, by which a row is replaced: name it, or set mode = \"replace\"");
         }
@@ -200,6 +195,16 @@ impl Plan {
             Some(_) => Ok(()),
             None => wrong(&format!("has the parent {}, and there is no such resource", parent.resource)),
         }
+    }
+
+    /// Whether this program can write what the plan wants.
+    fn built_in(&self) -> Result<(), String> {
+        let missing = match &self.sink {
+            Target::Postgres { .. } if cfg!(not(feature = "postgres")) => "postgres",
+            sink if sink.style().format == Format::Parquet && cfg!(not(feature = "parquet")) => "parquet",
+            _ => return Ok(()),
+        };
+        Err(format!("the sink is not built in: build with the cargo feature {missing}"))
     }
 
     /// Whether the sink itself remembers how far a run got.
@@ -245,10 +250,7 @@ mod tests {
             (format!("{folder}{one}select = ['x']\nrename = {{ y = 'z' }}"), "leaves out"),
             (format!("{folder}{one}key = 'id'\ncursor = {{ field = 'at', lookback = '3d' }}"), "lookback"),
             (format!("{folder}{one}key = 'id'\ncursor = {{ field = 'at', lookback = 'soon' }}"), "no duration"),
-            (
-                format!("[sink]\nkind = 'postgres'\n{one}"),
-                if cfg!(feature = "postgres") { "no key" } else { "feature" },
-            ),
+            (format!("[sink]\nkind = 'postgres'\n{one}"), "no key"),
             (format!("{folder}{one}cursor = {{ field = 'at', parameter = 'since' }}"), "no key"),
             (format!("[sink]\nkind = 'folder'\npath = '/d'\nformat = 'csv'\n{one}"), "columns"),
             (format!("[sink]\nkind = 'tape'\n{one}"), "tape"),

@@ -12,5 +12,7 @@ pub async fn handler() -> Result<Router, Box<dyn std::error::Error + Send + Sync
         Ok(answer) => format!("{}\n", answer.status().as_u16()),
         Err(error) => format!("{error:?}\n"),
     };
-    Ok(Router::new().route("/", get(fetch)))
+    // The folder of static files lies where the program starts.
+    let note = async || std::fs::read_to_string("assets/note.txt").unwrap_or_else(|error| error.to_string());
+    Ok(Router::new().route("/", get(fetch)).route("/note", get(note)))
 }

@@ -49,7 +49,8 @@ impl Stream for Pieces {
 }
 
 fn pieces(pieces: &[&'static str]) -> Pieces {
-    Pieces(pieces.to_vec().into_iter())
+    let pieces: Vec<_> = pieces.to_vec();
+    Pieces(pieces.into_iter())
 }
 
 #[tokio::test]

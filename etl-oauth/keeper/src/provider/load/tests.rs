@@ -8,7 +8,8 @@ fn wrong(text: &str) -> Vec<String> {
 fn every_builtin_definition_reads_without_a_mistake_and_says_where_it_comes_from() {
     for (name, text) in BUILTIN {
         let definition = Definition::read(name, text).unwrap_or_else(|wrong| panic!("{wrong:#?}"));
-        assert!(definition.title.is_some() && definition.token_url.is_some() || definition.issuer.is_some(), "{name}");
+        let token = definition.token_url.is_some() || definition.is_self_signed();
+        assert!(definition.title.is_some() && token || definition.issuer.is_some(), "{name}");
         assert!(text.starts_with("#:schema ./schema.json\n"), "{name}");
         for wanted in ["# Facts: ", "read 2026-", "# Not known: "] {
             assert!(text.contains(wanted), "{name} lacks {wanted:?}");
@@ -119,6 +120,7 @@ fn contradictions_and_unsafe_values_are_told_with_the_key() {
         ("[refresh]\nclient_auth='private_key_jwt'", "refresh.client_auth"),
         ("[token.params]\nclient_secret='{client_assertion}'", "token.params"),
         ("[callback.sign]\nparameter=''", "callback.sign"),
+        ("[callback.sign]\nheader='x'", "callback.sign"),
         ("client_auth='none'\n[callback.sign]\nparameter='hmac'", "callback.sign.key"),
         ("introspect={method='GET'}", "introspect"),
         ("[token.params]\nx='{p}'\n[variables.p]\nfrom='secret'", "variables.p.at"),
@@ -174,6 +176,10 @@ fn contradictions_and_unsafe_values_are_told_with_the_key() {
         ("[token]\nformat='json'\n[token.params]\na=1.5", "token.params"),
         ("[token.sign]\nheader='a b'", "token.sign.header"),
         ("device.lifetime=60", "device"),
+        ("also.user={}", "also.user"),
+        ("also.User={access_token=['a']}", "also.User"),
+        ("also.user={access_tokens=['a']}", "also.user.access_tokens"),
+        ("grant='client_credentials'\nalso.user={access_token=['a']}", "also.user"),
         ("device_url='https://a.example/d'\ndevice.page='http://a.example'", "device.page"),
         ("device_url='https://a.example/d'\n[device]\npending=[{at='x'}]", "device.pending"),
         (

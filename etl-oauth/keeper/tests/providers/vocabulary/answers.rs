@@ -174,3 +174,21 @@ fn a_renewal_that_prolongs_the_token() {
     assert!(grant::judge_token(&it, &raw(r#"{"expires_in":60}"#)).is_err(), "a code brings a token");
     assert!(grant::judge_renewal(&provider("Bodies"), &raw(r#"{"expires_in":60}"#), Some(&old)).is_err());
 }
+
+#[test]
+fn several_tokens_of_one_consent() {
+    let it = provider("Several tokens of one consent");
+    let body = r#"{"access_token":"bot","refresh_token":"rb","expires_in":60,"team":{"id":"T"},
+        "authed_user":{"id":"U","access_token":"person","refresh_token":"rp","expires_in":120,"scope":"chat:write,x"}}"#;
+    let granted = |body: &str| {
+        let answer = grant::judge_token(&it, &raw(body)).unwrap();
+        Record::default().authorised(answer, Timestamp::UNIX_EPOCH, None)
+    };
+    let also = grant::also(&it, "default", &granted(body));
+    let [(name, person)] = &also[..] else { panic!("{also:?}") };
+    assert_eq!((name.as_str(), person.access_token.expose()), ("default-user", "person"));
+    assert_eq!((person.refresh_token.as_ref().unwrap().expose(), person.lifetime.unwrap().as_secs()), ("rp", 120));
+    assert_eq!((person.scope.as_deref(), person.rest.is_empty()), (Some("chat:write x"), true));
+    assert!(grant::also(&it, "default", &granted(r#"{"access_token":"bot","authed_user":{"id":"U"}}"#)).is_empty());
+    assert!(grant::also(&provider("Bodies"), "default", &granted(body)).is_empty());
+}

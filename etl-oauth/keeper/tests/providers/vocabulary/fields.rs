@@ -56,6 +56,7 @@ fn every_field_is_documented() {
              `lookup.prefer`, `device.pending`, `device.slow_down`, `device.denied`, `device.expired`",
             "Mark",
         ),
+        ("`[also.NAME]`", "AlsoToken"),
         ("`[lookup]`", "Lookup"),
         ("`[device]`", "Device"),
         ("`[assertion]`", "AssertionTerms"),

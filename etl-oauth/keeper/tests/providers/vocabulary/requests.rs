@@ -142,7 +142,7 @@ fn the_state_goes_back_with_the_code_where_the_provider_wants_it() {
     let text = "token_url = 'https://a.example/t'\ntoken.params = { state = '{state}' }";
     let it = Provider::new("acme", Definition::read("acme.toml", text).unwrap(), Overrides::default()).unwrap();
     assert_eq!(with_state(&it), "grant_type=authorization_code&code=c&redirect_uri=r&state=st");
-    assert_eq!(with_state(&provider("Bodies")).matches("st\"").count(), 0, "nobody else gets it");
+    assert_eq!(with_state(&provider("Bodies")).matches("st\"").count(), 0, "no other provider gets it");
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn a_tenant_comes_with_the_redirect_and_nothing_is_sent_without_it() {
     let text = "authorize_url = 'https://secure.retail.lightspeed.app/connect'\n\
                 token_url = 'https://{domain_prefix}.retail.lightspeed.app/api/1.0/token'\n\
                 api_url = 'https://{domain_prefix}.retail.lightspeed.app'\n";
-    for variable in ["from = 'redirect'", "from = 'redirect', default = 'nobody'"] {
+    for variable in ["from = 'redirect'", "from = 'redirect', default = 'other'"] {
         let it = ready(&format!("{text}variables.domain_prefix = {{ {variable} }}"), &[]).unwrap();
         assert_eq!(it.redirect_must_bring(), ["domain_prefix"], "{variable}");
         let back = it.with(&[("domain_prefix".to_owned(), "acme".to_owned())].into());
