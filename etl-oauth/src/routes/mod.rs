@@ -20,7 +20,6 @@ mod proxy;
 mod public_record;
 mod respond;
 mod revocation;
-mod run_history;
 mod status;
 mod token;
 
@@ -66,7 +65,7 @@ struct App {
     connections: BTreeMap<String, Arc<Connection>>,
     /// The one that remembers what belongs to the whole function: `default`, or the first one.
     home: Arc<Connection>,
-    /// Where jobs remember, and histories are kept.
+    /// Where jobs remember, and the audit is kept.
     ledgers: Arc<Store>,
     key: Key,
     jar: CookieJar,
@@ -99,8 +98,8 @@ impl Function {
         let (owner, clock) = (owner(), Clock::system());
         let mut connections = BTreeMap::new();
         for connection in &config.connections {
-            let stores = (Arc::clone(&store), Arc::clone(&ledgers));
-            let opened = Connection::open(&config, connection.clone(), stores, &audit, &owner, &clock).await?;
+            let store = Arc::clone(&store);
+            let opened = Connection::open(&config, connection.clone(), store, &audit, &owner, &clock).await?;
             connections.insert(connection.name.clone(), Arc::new(opened));
         }
         let home = connections.get(DEFAULT_CONNECTION).or(connections.values().next()).cloned();
@@ -139,9 +138,9 @@ impl Function {
         for connection in app.connections.values() {
             let follower = Arc::clone(connection);
             tokio::spawn(async move { follower.keepers.follow().await });
-            tokio::spawn(Arc::clone(connection).renew_what_is_due(app.config.sweep));
             let authority = connection.authority.clone();
             tokio::spawn(async move { authority.follow().await });
+            tokio::spawn(Arc::clone(connection).renew_what_is_due(app.config.sweep));
             let (app, connection) = (Arc::clone(&app), Arc::clone(connection));
             tokio::spawn(async move { app.show_last_success(&connection, DEFAULT_ACCOUNT).await });
         }
