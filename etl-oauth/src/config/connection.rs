@@ -32,6 +32,8 @@ pub struct Connection {
     pub provider: Provider,
     /// The rules of renewal.
     pub policy: Policy,
+    /// How many of its renewals a replica has in progress on its own.
+    pub concurrency: usize,
     /// Its own secrets: those of the function, with its name before theirs.
     pub secrets: Secrets,
     /// What the provider calls the private key.
@@ -160,6 +162,7 @@ fn connection(
             "token_timeout must be shorter than lease: a call may not outlast the lease that guards it".into(),
         );
     }
+    let concurrency = strings.parsed("concurrency", super::sweep::count).unwrap_or(8);
     let key_id = strings.text("key_id");
     let client_secret_expires_at = strings.parsed("client_secret_expires_at", date);
     let redirect_url = public_url.and_then(|url| redirect_url(url, name));
@@ -178,7 +181,7 @@ fn connection(
     policy.renew_before = renew_before.unwrap_or(policy.renew_before);
     (policy.token_timeout, policy.lease, policy.spread) = (token_timeout, shared.lease, shared.spread);
     let (name, redirect_url) = (name.to_owned(), redirect_url?);
-    Some(Connection { name, provider, policy, secrets, key_id, client_secret_expires_at, redirect_url })
+    Some(Connection { name, provider, policy, concurrency, secrets, key_id, client_secret_expires_at, redirect_url })
 }
 
 /// The secrets of the connection of that name.

@@ -47,7 +47,7 @@ pub struct Config {
     pub connections: Vec<Connection>,
     /// Whose accounts the job runs for, where that is said.
     pub job_connection: Option<String>,
-    /// How this replica renews by itself; `None` where it does not.
+    /// How this replica renews by itself; `None` where it does not. The concurrency is each connection's own.
     pub sweep: Option<SweepOptions>,
     /// How many accounts of a connection are in memory, and have metrics of their own.
     pub limits: Limits,

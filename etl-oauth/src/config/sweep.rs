@@ -22,11 +22,9 @@ pub(super) fn sweeping(strings: &mut Strings<'_>) -> Sweeping {
         _ => Err("is not a duration of a second or more, such as 30s".to_owned()),
     });
     let spread = strings.parsed("renew_spread", percent);
-    let concurrency = strings.parsed("concurrency", count);
     let (cached, series) = (strings.parsed("cache_accounts", count), strings.parsed("metrics_accounts", any_count));
     let (mut options, mut limits) = (SweepOptions::default(), Limits::default());
     options.interval = interval.unwrap_or(options.interval);
-    options.concurrency = concurrency.unwrap_or(options.concurrency);
     limits.cached = cached.unwrap_or(limits.cached);
     limits.series = series.unwrap_or(limits.series);
     // Without the sweeper a renewal is due when a caller needs it.
@@ -43,7 +41,7 @@ fn percent(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "is not a percentage from 0% to 50%, such as 10%".into())
 }
 
-fn count(text: &str) -> Result<usize, String> {
+pub(super) fn count(text: &str) -> Result<usize, String> {
     any_count(text).ok().filter(|count| *count > 0).ok_or_else(|| "is not a number from 1".into())
 }
 
@@ -70,10 +68,9 @@ mod tests {
         assert_eq!(read_one.limits, Limits { cached: 10_000, series: 100 });
         let (off, _) = read(&[("sweep", "off"), ("renew_spread", "20%")]);
         assert!(off.sweep.is_none() && off.spread == 0.0);
-        let (other, mistakes) =
-            read(&[("sweep_interval", "5s"), ("concurrency", "3"), ("renew_spread", "0%"), ("metrics_accounts", "0")]);
+        let (other, mistakes) = read(&[("sweep_interval", "5s"), ("renew_spread", "0%"), ("metrics_accounts", "0")]);
         let sweep = other.sweep.unwrap();
-        assert_eq!((sweep.interval, sweep.concurrency, other.limits.series), (Duration::from_secs(5), 3, 0));
+        assert_eq!((sweep.interval, other.limits.series), (Duration::from_secs(5), 0));
         assert!(other.spread == 0.0 && mistakes.is_empty());
     }
 
@@ -83,7 +80,6 @@ mod tests {
             ("sweep", "yes"),
             ("sweep_interval", "10ms"),
             ("renew_spread", "60%"),
-            ("concurrency", "0"),
             ("cache_accounts", "-1"),
             ("metrics_accounts", "many"),
         ];

@@ -112,12 +112,13 @@ impl Connection {
 
     /// Renews what is due, for as long as the function runs; without `sweep` it counts the accounts and no more.
     pub(super) async fn renew_what_is_due(self: Arc<Self>, sweep: Option<SweepOptions>) {
-        let Some(options) = sweep else {
+        let Some(mut options) = sweep else {
             loop {
                 self.keepers.show_counts().await;
                 tokio::time::sleep(COUNTS).await;
             }
         };
+        options.concurrency = self.config.concurrency;
         match self.keepers.sweep(options).await {}
     }
 

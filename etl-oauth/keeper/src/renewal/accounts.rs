@@ -256,7 +256,8 @@ impl Keepers {
         let page = self.parts.store.list(&scan).await?;
         let keepers = page.keys.iter().map(|key| self.get(key.name())).collect::<Result<Vec<_>, _>>()?;
         let mut reading: JoinSet<()> = JoinSet::new();
-        for keeper in keepers.iter().cloned() {
+        for keeper in &keepers {
+            let keeper = keeper.clone();
             reading.spawn(async move { keeper.sync().await });
         }
         reading.join_all().await;

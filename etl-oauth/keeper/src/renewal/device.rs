@@ -5,7 +5,10 @@
 //! or compared with serves one replica, and for that one its memory has to do.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -57,7 +60,7 @@ impl Invitation {
 
 /// What is known of devices beside the record.
 #[derive(Default)]
-pub(super) struct Desk {
+struct Desk {
     /// A device authorisation that the store cannot hold for all replicas.
     device: Mutex<Option<Device>>,
     /// Who asks for a code; the last failure, which stands for a moment.
@@ -70,18 +73,27 @@ impl Desk {
     }
 }
 
+/// The device flow of an account in this replica.
+#[derive(Default)]
+pub(super) struct DeviceFlow {
+    /// A task of this replica asks the provider whether a person has typed a code.
+    asking: AtomicBool,
+    /// Made when an account first has need of it.
+    desk: OnceLock<Box<Desk>>,
+}
+
 /// A replica asks in one task at a time, and in none when that has gone, however it went.
 struct Asking(Keeper);
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        self.0.0.asking.store(false, Ordering::Release);
+        self.0.0.devices.asking.store(false, Ordering::Release);
     }
 }
 
 impl Keeper {
     fn desk(&self) -> &Desk {
-        self.0.desk.get_or_init(Box::default)
+        self.0.devices.desk.get_or_init(Box::default)
     }
 
     /// Begins a device authorisation (RFC 8628), or gives the one that is under way: however often this is called, by
@@ -141,7 +153,7 @@ impl Keeper {
         if self.shares_devices() {
             return self.current()?.record.device.as_deref().cloned();
         }
-        self.0.desk.get()?.device().clone()
+        self.0.devices.desk.get()?.device().clone()
     }
 
     fn shares_devices(&self) -> bool {
@@ -196,7 +208,7 @@ impl Keeper {
     pub(super) fn go_on_asking(&self, device: &Device) {
         let now = self.now();
         let is_ours = device.asker == self.0.parts.owner || device.asked_until <= now;
-        if !is_ours || !device.is_open(now) || self.0.asking.swap(true, Ordering::AcqRel) {
+        if !is_ours || !device.is_open(now) || self.0.devices.asking.swap(true, Ordering::AcqRel) {
             return;
         }
         let (asking, device) = (Asking(self.clone()), device.clone());

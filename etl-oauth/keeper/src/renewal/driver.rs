@@ -31,11 +31,7 @@ struct Ending {
 impl Drop for Ending {
     /// Whoever comes from here on begins the next one.
     fn drop(&mut self) {
-        let mut current = self.keeper.0.flight.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &self.flight)) {
-            *current = None;
-        }
-        drop(current);
+        self.keeper.0.flights.end(&self.flight);
         self.flight.end(self.keeper.landed(Err(self.keeper.disabled())));
     }
 }
@@ -74,7 +70,7 @@ impl Keeper {
     }
 
     fn still_wants(&self, need: Reason) -> bool {
-        let Some(current) = &*self.0.current.load() else { return false };
+        let Some(current) = &*self.0.cache.load() else { return false };
         let (stored, policy) = (&current.stored, &self.0.parts.policy);
         match need {
             Reason::Expiry => self.now() >= current.fresh_until,
@@ -88,12 +84,10 @@ impl Keeper {
 
     /// Joins the renewal that is under way, or starts one in a task that no caller's leaving can cancel.
     pub(super) fn board(&self, need: Reason) -> (Arc<Flight>, bool) {
-        let mut current = self.0.flight.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = &*current {
-            return (Arc::clone(flight), false);
+        let (flight, begins) = self.0.flights.join();
+        if !begins {
+            return (flight, false);
         }
-        let flight = Arc::new(Flight::default());
-        *current = Some(Arc::clone(&flight));
         let ending = Ending { keeper: self.clone(), flight: Arc::clone(&flight) };
         let work = self.0.work.token();
         tokio::spawn(crate::trace_context::carry(async move {

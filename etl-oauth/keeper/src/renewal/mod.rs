@@ -12,6 +12,7 @@ mod due;
 mod error;
 mod mark;
 mod notify;
+mod obtain;
 mod pace;
 mod policy;
 mod protocol;
@@ -43,24 +44,25 @@ pub use token_cache::DAMAGED;
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
-use account_store::{StoreHealth, Updated};
+use account_store::StoreHealth;
 use arc_swap::ArcSwapOption;
-use device::Desk;
+use device::DeviceFlow;
 use jiff::Timestamp;
-use single_flight::{Flight, Landing};
-use token_cache::Current;
+use notify::Outbox;
+use single_flight::SingleFlight;
+use token_cache::TokenCache;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     grant::Authority,
     store::{Key, Store, StoreError},
-    token::{Failure, FailureKind, Health, LastRenewal, Record, State},
+    token::{Failure, LastRenewal, State},
 };
 
 /// What a keeper is made of.
@@ -88,12 +90,12 @@ pub struct Keeper(Arc<Inner>);
 struct Inner {
     key: Key,
     parts: Arc<Parts>,
-    current: ArcSwapOption<Current>,
-    flight: Mutex<Option<Arc<Flight>>>,
+    /// The newest record that this replica knows of.
+    cache: TokenCache,
+    /// The renewal under way in this process.
+    flights: SingleFlight,
     /// Renewals and writes under way.
     work: TaskTracker,
-    /// The newest generation that the API has taken.
-    worked: AtomicU64,
     /// The lease is ours.
     leased: AtomicBool,
     /// The tokens of a renewal are in memory alone.
@@ -104,20 +106,16 @@ struct Inner {
     damage: ArcSwapOption<StoreError>,
     /// What is known of the store.
     store: StoreHealth,
-    /// The store trouble that was announced last, see [`notify`].
-    trouble: AtomicU8,
+    /// What is to be announced, and what was.
+    outbox: Outbox,
     /// That a token worked is being written.
     noting: AtomicBool,
-    /// A notification that another replica left behind is being delivered.
-    telling: AtomicBool,
     /// The last renewals, newest first.
     history: Mutex<VecDeque<LastRenewal>>,
     /// The account has metrics of its own.
     shown: AtomicBool,
-    /// A task of this replica asks the provider whether a person has typed a code.
-    asking: AtomicBool,
     /// What only accounts of the device grant have.
-    desk: OnceLock<Box<Desk>>,
+    devices: DeviceFlow,
 }
 
 impl std::fmt::Debug for Keeper {
@@ -143,22 +141,19 @@ impl Keeper {
         Self(Arc::new(Inner {
             key,
             parts,
-            current: ArcSwapOption::empty(),
-            flight: Mutex::new(None),
+            cache: TokenCache::default(),
+            flights: SingleFlight::default(),
             work,
-            worked: AtomicU64::new(0),
             leased: AtomicBool::new(false),
             unsaved: AtomicBool::new(false),
             damage: ArcSwapOption::empty(),
             pending: AtomicU32::new(0),
             store: StoreHealth::default(),
-            trouble: AtomicU8::new(0),
+            outbox: Outbox::default(),
             noting: AtomicBool::new(false),
-            telling: AtomicBool::new(false),
             history: Mutex::default(),
             shown: AtomicBool::new(true),
-            asking: AtomicBool::new(false),
-            desk: OnceLock::new(),
+            devices: DeviceFlow::default(),
         }))
     }
 
@@ -205,7 +200,7 @@ impl Keeper {
 
     /// Whether nothing uses it, and the store has all that it knows.
     fn can_be_forgotten(&self) -> bool {
-        Arc::strong_count(&self.0) == 1 && self.is_saved() && self.0.trouble.load(Ordering::Acquire) == 0
+        Arc::strong_count(&self.0) == 1 && self.is_saved() && self.0.outbox.is_quiet()
     }
 
     /// Whether all that this replica knows is in the store.
@@ -250,171 +245,6 @@ impl Keeper {
     #[must_use]
     pub fn next_renewal_at(&self) -> Option<Timestamp> {
         self.0.parts.policy.next_renewal_at(&self.current()?.record)
-    }
-
-    /// A token that is good for now.
-    ///
-    /// While it is fresh this takes no lock and asks nobody. Else it is renewed first, by one task however many callers
-    /// wait; a caller that goes away cancels nothing. Where the renewal fails and the old token still lives, that one is
-    /// handed out.
-    ///
-    /// # Errors
-    /// [`KeeperError`], with what a person can do about it.
-    pub async fn token(&self) -> Result<Token, KeeperError> {
-        if let Some(token) = self.fresh() {
-            self.keep_alive();
-            return Ok(token);
-        }
-        let result = match self.standing() {
-            Some(err) => Err(err),
-            None => match self.landing_for(Reason::Expiry).await {
-                Landing { fresh: Some(token), .. } => return Ok(token),
-                Landing { result, .. } => result,
-            },
-        };
-        match self.fresh() {
-            Some(token) => Ok(token),
-            None => self.usable(result),
-        }
-    }
-
-    /// Begins the renewal that keeps an idle refresh token alive, where that is due. The caller does not wait for it: its
-    /// access token is fresh.
-    fn keep_alive(&self) {
-        let is_idle = self.0.current.load().as_ref().is_some_and(|current| current.idle_at <= self.now());
-        if is_idle && self.standing().is_none() {
-            drop(self.board(Reason::Idle));
-        }
-    }
-
-    /// A token instead of the one of `generation`, which the API has refused: one renewal for however many callers were
-    /// refused with it.
-    ///
-    /// # Errors
-    /// [`KeeperError`]; also when the tokens of the last renewal were refused like those before, and the next forced
-    /// renewal has to wait.
-    pub async fn token_instead_of(&self, generation: u64) -> Result<Token, KeeperError> {
-        let is_newer = |stored: &Stored| stored.record.generation > generation;
-        if !self.current().is_some_and(|stored| is_newer(&stored)) {
-            let worked = self.0.worked.load(Ordering::Acquire) == generation;
-            self.renew(Reason::Refused { generation, worked }).await?;
-        }
-        self.token_where(|current| is_newer(&current.stored)).ok_or_else(|| self.disabled())
-    }
-
-    /// Takes note that the API has taken a token of `generation`. Where the record says that such tokens were refused, the
-    /// record takes note, too: another process must not take an old refusal for a new one.
-    pub fn worked(&self, generation: u64) {
-        self.0.worked.fetch_max(generation, Ordering::AcqRel);
-        let is_noted = move |record: &Record| record.health.refused.is_none() || record.generation > generation;
-        let current = self.0.current.load();
-        if current.as_ref().is_none_or(|current| is_noted(&current.stored.record))
-            || self.0.store.waits(self.now())
-            || self.0.noting.swap(true, Ordering::AcqRel)
-        {
-            return;
-        }
-        let (keeper, work) = (self.clone(), self.0.work.token());
-        tokio::spawn(crate::trace_context::carry(async move {
-            let _unfinished = work;
-            let cleared = keeper.update(|there| {
-                let mut record = there.filter(|there| !is_noted(there))?.clone();
-                record.health.refused = None;
-                Some(record)
-            });
-            // The store's own log line says why not; the next call that works tries again.
-            if let Ok(Updated::Written(_, stored) | Updated::Left(Some(stored))) = cleared.await {
-                keeper.publish(stored);
-            }
-            keeper.0.noting.store(false, Ordering::Release);
-        }));
-    }
-
-    /// What a run of the job begins with: looks at the store, renews where every run does, and keeps a refresh token alive
-    /// that would lapse of idleness. A failure here is the failure of a later [`Keeper::token`], or of nothing.
-    pub async fn begin_run(&self) {
-        self.sync().await;
-        let Some(stored) = self.current() else { return };
-        let parts = &self.0.parts;
-        let policy = &parts.policy;
-        let outdated = stored.record.tokens.as_ref().is_some_and(|tokens| parts.authority.is_outdated(tokens));
-        let need = if policy.renew == Renew::EachRun || outdated {
-            Reason::Run { generation: stored.record.generation }
-        } else if policy.idle_at(&stored.record).is_some_and(|at| at <= self.now()) {
-            Reason::Idle
-        } else {
-            return;
-        };
-        if self.standing().is_none()
-            && let Err(err) = self.renew(need).await
-        {
-            tracing::warn!(account = self.account(), error = %err, "the renewal before this run failed");
-        }
-    }
-
-    /// Renews now, whatever waits stand, as an operator asks. Where a grant needs nobody, this begins it, too.
-    ///
-    /// # Errors
-    /// [`KeeperError`] when no new token came.
-    pub async fn refresh(&self) -> Result<Token, KeeperError> {
-        self.sync().await;
-        let stored = self.current();
-        // Where the store cannot be read, the renewal says why.
-        if stored.is_none() && !self.0.parts.policy.asks_again && self.is_store_readable() {
-            return Err(self.disabled());
-        }
-        let now = self.now();
-        let tokens = stored.as_ref().and_then(|stored| stored.record.tokens.as_ref());
-        if !self.0.parts.policy.asks_again
-            && tokens.is_some_and(|tokens| tokens.refresh_token.is_none() && tokens.is_alive(now))
-        {
-            return Err(KeeperError::NoRefreshToken { account: self.account().to_owned() });
-        }
-        let generation = stored.map_or(0, |stored| stored.record.generation);
-        self.renew(Reason::Asked { generation }).await?;
-        self.token_where(|_| true).ok_or_else(|| self.disabled())
-    }
-
-    /// What the last failure says of a try now, so that a caller under a backoff costs neither store nor provider a call.
-    fn standing(&self) -> Option<KeeperError> {
-        let now = self.now();
-        let stored = self.current()?;
-        let health = &stored.record.health;
-        let waits = health.next_try_at.is_some_and(|at| now < at);
-        // Only a wait is worth a look at the client's credentials.
-        if health.needs_authorisation || (waits && health.waits(self.client_digest(health).as_deref(), now)) {
-            let unknown = || Failure::new(FailureKind::ProviderUnavailable, "");
-            return Some(self.failed(health.failure().unwrap_or_else(unknown)));
-        }
-        let why = match self.store_problem() {
-            Some(problem) => problem.to_string(),
-            None => "the new tokens are not saved yet; retrying".to_owned(),
-        };
-        (self.0.store.waits(now) || self.is_authorisation_pending())
-            .then(|| self.failed(Failure::new(FailureKind::StoreUnavailable, why)))
-    }
-
-    /// Digest of the client's credentials, where a failure has noted one to compare with.
-    fn client_digest(&self, health: &Health) -> Option<String> {
-        health.client.as_ref().map(|_| self.0.parts.authority.credentials_digest())
-    }
-
-    /// After a renewal: its tokens, or the old ones while they live.
-    fn usable(&self, result: Result<(), KeeperError>) -> Result<Token, KeeperError> {
-        let now = self.now();
-        let alive = |current: &Current| current.stored.record.tokens.as_ref().is_some_and(|it| it.is_alive(now));
-        match (self.token_where(alive), result) {
-            (Some(token), _) => Ok(token),
-            (None, Err(err)) => Err(err),
-            // A renewal whose second exchange failed leaves a refresh token alone.
-            (None, Ok(())) if self.current().is_some_and(|stored| stored.record.tokens.is_some()) => {
-                Err(self.failed(Failure::new(
-                    FailureKind::ProviderUnavailable,
-                    "the renewal brought no access token that is good for now",
-                )))
-            }
-            (None, Ok(())) => Err(self.disabled()),
-        }
     }
 
     fn disabled(&self) -> KeeperError {

@@ -1,7 +1,7 @@
 //! How those who wait for a renewal hear of it.
 
 use std::sync::{
-    OnceLock,
+    Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -15,6 +15,27 @@ pub(super) struct Landing {
     pub(super) result: Result<(), KeeperError>,
     /// The token, if it was fresh then: whoever waited for no more than that asks neither clock nor keeper again.
     pub(super) fresh: Option<Token>,
+}
+
+/// One renewal at a time in this process: who comes meanwhile joins it.
+#[derive(Default)]
+pub(super) struct SingleFlight(Mutex<Option<Arc<Flight>>>);
+
+impl SingleFlight {
+    /// The renewal that is under way, or one that begins now: the second is whether it does.
+    pub(super) fn join(&self) -> (Arc<Flight>, bool) {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let begins = current.is_none();
+        (Arc::clone(current.get_or_insert_default()), begins)
+    }
+
+    /// From here on the next one begins.
+    pub(super) fn end(&self, flight: &Arc<Flight>) {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, flight)) {
+            *current = None;
+        }
+    }
 }
 
 /// A renewal under way, as its waiters see it. Thousands may wait: being woken costs each no lock.

@@ -1,6 +1,11 @@
 //! The newest record that this replica knows of, and how it learns of a newer one.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use arc_swap::{ArcSwapOption, Guard};
 
 use jiff::Timestamp;
 
@@ -20,11 +25,51 @@ pub(super) struct Current {
     pub(super) idle_at: Timestamp,
 }
 
+/// The newest record in memory. Reading it takes no lock.
+#[derive(Debug, Default)]
+pub(super) struct TokenCache {
+    current: ArcSwapOption<Current>,
+    /// The newest generation that the API has taken.
+    worked: AtomicU64,
+}
+
+impl TokenCache {
+    pub(super) fn load(&self) -> Guard<Option<Arc<Current>>> {
+        self.current.load()
+    }
+
+    /// Keeps it, whatever was there.
+    fn replace(&self, new: Current) {
+        self.current.store(Some(Arc::new(new)));
+    }
+
+    /// Keeps it, unless a newer one is there.
+    fn offer(&self, new: Current) {
+        let new = Arc::new(new);
+        self.current.rcu(|current| match current {
+            Some(current) if current.stored.record.generation > new.stored.record.generation => {
+                Some(Arc::clone(current))
+            }
+            _ => Some(Arc::clone(&new)),
+        });
+    }
+
+    /// Takes note that the API has taken a token of `generation`.
+    pub(super) fn worked(&self, generation: u64) {
+        self.worked.fetch_max(generation, Ordering::AcqRel);
+    }
+
+    /// Whether the newest token that the API has taken is of `generation`.
+    pub(super) fn has_worked(&self, generation: u64) -> bool {
+        self.worked.load(Ordering::Acquire) == generation
+    }
+}
+
 impl Keeper {
     /// The newest record that this replica knows of, without asking the store.
     #[must_use]
     pub fn current(&self) -> Option<Arc<Stored>> {
-        self.0.current.load().as_ref().map(|current| Arc::clone(&current.stored))
+        self.0.cache.load().as_ref().map(|current| Arc::clone(&current.stored))
     }
 
     /// The state of the newest record that this replica knows of.
@@ -45,7 +90,7 @@ impl Keeper {
 
     /// The token of the newest record that this replica knows of, if that one is as wanted.
     pub(super) fn token_where(&self, wanted: impl FnOnce(&Current) -> bool) -> Option<Token> {
-        let held = self.0.current.load();
+        let held = self.0.cache.load();
         let is_wanted = held.as_deref().is_some_and(wanted);
         is_wanted.then(|| Token::of(held)).flatten()
     }
@@ -73,7 +118,7 @@ impl Keeper {
 
     /// Makes a record the current one, whatever generation is: the stored one won over tokens that were in memory alone.
     pub(super) fn replace(&self, stored: Stored) {
-        self.0.current.store(Some(Arc::new(self.entry(stored))));
+        self.0.cache.replace(self.entry(stored));
         self.show(self.state());
     }
 
@@ -81,13 +126,7 @@ impl Keeper {
     pub(super) fn publish(&self, stored: Stored) {
         self.tell_for_others(&stored.record);
         let device = stored.record.device.clone();
-        let new = Arc::new(self.entry(stored));
-        self.0.current.rcu(|current| match current {
-            Some(current) if current.stored.record.generation > new.stored.record.generation => {
-                Some(Arc::clone(current))
-            }
-            _ => Some(Arc::clone(&new)),
-        });
+        self.0.cache.offer(self.entry(stored));
         self.show(self.state());
         // After the record is known: the task looks there whether it is still wanted.
         if let Some(device) = device {

@@ -207,7 +207,9 @@ impl Judge {
             return Err("the provider is asked while another holder of the lease waits for it, or stores".into());
         }
         let is_met = match need {
-            Reason::Expiry | Reason::Idle | Reason::Due => is_fresh,
+            Reason::Expiry | Reason::Idle => is_fresh,
+            // A failure is tried again when it says so, however long the access token lives.
+            Reason::Due => is_fresh && self.alone.is_none(),
             Reason::Refused { generation, .. } | Reason::Run { generation } | Reason::Asked { generation } => {
                 self.generation > generation
             }

@@ -6,4 +6,5 @@ mod signature;
 mod webhook;
 
 pub use origin::Origin;
+pub(super) use outbox::Outbox;
 pub use webhook::{AUTHORISED, Announcement, Announcer, Severity};

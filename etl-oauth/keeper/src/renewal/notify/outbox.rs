@@ -3,7 +3,7 @@
 //!
 //! Trouble with the store cannot be written there: each replica announces its own, once until it is over.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use super::Severity;
 use crate::renewal::{Announcement, Keeper, account_store::Updated};
@@ -17,6 +17,22 @@ use crate::{
 const NONE: u8 = 0;
 const UNUSABLE: u8 = 1;
 const UNSAVED: u8 = 2;
+
+/// What this replica has announced of the store, and is delivering for another one.
+#[derive(Debug, Default)]
+pub(in crate::renewal) struct Outbox {
+    /// The store trouble that was announced last.
+    trouble: AtomicU8,
+    /// A notification that another replica left behind is being delivered.
+    telling: AtomicBool,
+}
+
+impl Outbox {
+    /// Whether no trouble stands announced.
+    pub(in crate::renewal) fn is_quiet(&self) -> bool {
+        self.trouble.load(Ordering::Acquire) == NONE
+    }
+}
 
 impl Keeper {
     /// Announces a change that a write of this replica made. Replicas that adopt the change do not announce it.
@@ -60,8 +76,8 @@ impl Keeper {
             return;
         }
         let before = match trouble {
-            NONE => self.0.trouble.swap(NONE, Ordering::AcqRel),
-            _ => self.0.trouble.fetch_max(trouble, Ordering::AcqRel),
+            NONE => self.0.outbox.trouble.swap(NONE, Ordering::AcqRel),
+            _ => self.0.outbox.trouble.fetch_max(trouble, Ordering::AcqRel),
         };
         let is_saved = if self.is_saved() { 0.0 } else { 1.0 };
         let connection = self.connection().to_owned();
@@ -96,7 +112,7 @@ impl Keeper {
     /// Delivers a notification that another replica left behind.
     pub(in crate::renewal) fn tell_for_others(&self, record: &Record) {
         let is_due = record.untold.as_ref().is_some_and(|untold| untold.again_at <= self.now());
-        if !is_due || !self.0.parts.announcer.is_heard() || self.0.telling.swap(true, Ordering::AcqRel) {
+        if !is_due || !self.0.parts.announcer.is_heard() || self.0.outbox.telling.swap(true, Ordering::AcqRel) {
             return;
         }
         let (keeper, work) = (self.clone(), self.0.work.token());
@@ -105,7 +121,7 @@ impl Keeper {
             if let Err(err) = keeper.take_over().await {
                 tracing::debug!(account = keeper.account(), error = %err, "the notification is left to another replica");
             }
-            keeper.0.telling.store(false, Ordering::Release);
+            keeper.0.outbox.telling.store(false, Ordering::Release);
         }));
     }
 
