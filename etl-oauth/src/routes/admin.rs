@@ -89,7 +89,7 @@ pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> 
             Err(_) => "Try again, once the store can be used.",
         };
         let words = ("Not all of it worked", &*message, next);
-        let problem = problem(IN_PART, StatusCode::BAD_GATEWAY, words).with_link("/status", "To the status");
+        let problem = problem("revoked_in_part", StatusCode::BAD_GATEWAY, words).with_link("/status", "To the status");
         return Err(asked.problem(&app, &problem));
     }
     let status = if whole { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
