@@ -119,7 +119,7 @@ async fn a_link_connects_one_account_once_and_its_owner_may_end_it() {
     let csrf = mine.body.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
     let ended = owner.ask(&it, Method::POST, "/mine/disconnect", &[("csrf", csrf)]).await;
     assert_eq!(ended.status, StatusCode::SEE_OTHER, "{}", ended.body);
-    assert_eq!(state(&it, "shop").await, "disabled");
+    assert_eq!(state(&it, "shop").await, "none", "a revoked account is not listed");
     assert!(owner.get(&it, "/mine").await.body.contains("Disconnected"));
     // Somebody else's later grant is not this browser's to end.
     let (path, _) = make(&it, json!({ "account": "shop" })).await;
