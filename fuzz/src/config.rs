@@ -2,7 +2,7 @@ use std::{collections::HashMap, time::Duration};
 
 use etl_oauth::{
     Config,
-    guard::{CookieJar, Key, Pending},
+    guard::{CookieJar, Key, Pending, Wish},
 };
 use jiff::Timestamp;
 use token_keeper::{provider::is_loopback, renewal::Policy, token::Secret};
@@ -36,23 +36,26 @@ pub fn config(data: &[u8]) {
 
 fn works(config: &Config) {
     crate::shows_no_secret(&format!("{config:?}"));
-    let provider = &config.provider;
-    let optional = [&provider.authorize_url, &provider.revoke_url, &provider.api_url].into_iter().flatten();
-    for url in [&provider.token_url, &provider.refresh_url, &config.public_url].into_iter().chain(optional) {
-        assert!(url.scheme() == "https" || is_loopback(url), "{url} is neither https nor loopback");
-    }
-    let redirect: Url = config.redirect_uri().parse().expect("a redirect URI");
-    assert_eq!(redirect.origin(), config.public_url.origin());
-    assert!(config.policy.token_timeout < config.policy.lease);
     let now: Timestamp = "2026-11-21T09:00:00Z".parse().unwrap();
     let key = Key::derive(&Secret::new("secret"), config.public_url.as_str()).unwrap();
     let jar = CookieJar::new(&config.public_url);
-    let (pending, _, cookie) = Pending::begin(&key, &jar, "default", config.state_lifetime, now).unwrap();
-    assert!(cookie.is_some(), "a cookie that is no header");
-    assert!(
-        config.state_lifetime < Duration::from_secs(1) || pending.ends_at() > now,
-        "a state that ends before it begins"
-    );
-    crate::definition::asks(provider);
-    let _ = Policy::of(provider);
+    for connection in &config.connections {
+        let provider = &connection.provider;
+        let optional = [&provider.authorize_url, &provider.revoke_url, &provider.api_url].into_iter().flatten();
+        for url in [&provider.token_url, &provider.refresh_url, &config.public_url].into_iter().chain(optional) {
+            assert!(url.scheme() == "https" || is_loopback(url), "{url} is neither https nor loopback");
+        }
+        let redirect: Url = connection.redirect_uri().parse().expect("a redirect URI");
+        assert_eq!(redirect.origin(), config.public_url.origin());
+        assert!(connection.policy.token_timeout < connection.policy.lease);
+        let wish = Wish { connection: &connection.name, account: "default", link: None };
+        let (pending, _, cookie) = Pending::begin(&key, &jar, wish, config.state_lifetime, now).unwrap();
+        assert!(cookie.is_some(), "a cookie that is no header");
+        assert!(
+            config.state_lifetime < Duration::from_secs(1) || pending.ends_at() > now,
+            "a state that ends before it begins"
+        );
+        crate::definition::asks(provider);
+        let _ = Policy::of(provider);
+    }
 }

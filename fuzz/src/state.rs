@@ -1,6 +1,6 @@
 use std::{sync::LazyLock, time::Duration};
 
-use etl_oauth::guard::{CookieJar, Key, Pending, UsedStates};
+use etl_oauth::guard::{CookieJar, Key, Pending, UsedStates, Wish};
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use token_keeper::{
@@ -24,7 +24,8 @@ struct Begun {
 static BEGUN: LazyLock<Begun> = LazyLock::new(|| {
     let key = Key::derive(&Secret::new("secret"), "fuzz").unwrap();
     let jar = CookieJar::new(&"https://g.example/function/fuzz".parse().unwrap());
-    let (_, state, cookie) = Pending::begin(&key, &jar, "default", Duration::from_secs(600), NOW).unwrap();
+    let wish = Wish { connection: "default", account: "default", link: None };
+    let (_, state, cookie) = Pending::begin(&key, &jar, wish, Duration::from_secs(600), NOW).unwrap();
     let cookie = cookie.unwrap().to_str().unwrap().split(';').next().unwrap().to_owned();
     let ring: KeyRing = RING.parse().unwrap();
     let sealed = seal::seal(&ring, PURPOSE, 1, b"a record");

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -115,7 +115,7 @@ pub struct Invitation {
 }
 
 /// A renewal of the token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RenewalRow {
     /// When.
     #[serde(serialize_with = "second")]
@@ -125,7 +125,7 @@ pub struct RenewalRow {
 }
 
 /// A run of the job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RunRow {
     /// When it started.
     #[serde(serialize_with = "second")]

@@ -1,6 +1,6 @@
 //! A connection in use, and which connection and account a request means.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use axum::response::Response;
 use http::{HeaderName, StatusCode};
@@ -10,7 +10,6 @@ use super::{
     audit::{self, Audit},
     links::Notifier,
     respond::{Asked, Fields, problem},
-    run_history::Histories,
 };
 use crate::{
     BoxError,
@@ -34,14 +33,13 @@ pub(super) const CONNECTION: HeaderName = HeaderName::from_static("x-etl-oauth-c
 pub(super) const ACCOUNT: HeaderName = HeaderName::from_static("x-etl-oauth-account");
 
 /// Between two counts of the accounts where nothing is renewed by itself.
-const COUNTS: std::time::Duration = std::time::Duration::from_secs(30);
+const COUNTS: Duration = Duration::from_secs(30);
 
 /// One OAuth client at one provider: its authorization server, its accounts and its API.
 pub(super) struct Connection {
     pub(super) config: config::Connection,
     pub(super) authority: Authority,
     pub(super) keepers: Keepers,
-    pub(super) histories: Histories,
     /// How far the runs for its accounts have got.
     pub(super) progress: Progress,
     /// What callers may use of its API.
@@ -63,7 +61,7 @@ impl Connection {
     pub(super) async fn open(
         config: &Config,
         connection: config::Connection,
-        (store, ledgers): (Arc<Store>, Arc<Store>),
+        store: Arc<Store>,
         (notifier, audit): (&Arc<Notifier>, &Audit),
         (owner, clock): (&str, &Clock),
     ) -> Result<Self, BoxError> {
@@ -104,7 +102,6 @@ impl Connection {
         let id = secrets.read("oauth2-client-id").ok().flatten();
         let api = Api::of(Arc::new(connection.provider.clone()), id.as_ref().map_or("", Secret::expose), first)?;
         Ok(Self {
-            histories: Histories::new(&connection.name, ledgers),
             allow: config.proxy_allow.get(&connection.name).cloned().unwrap_or_default(),
             progress: Progress::default(),
             config: connection,
@@ -114,7 +111,7 @@ impl Connection {
         })
     }
 
-    /// Renews what is due, for as long as the function runs; with `sweep=off` it counts the accounts and no more.
+    /// Renews what is due, for as long as the function runs; without `sweep` it counts the accounts and no more.
     pub(super) async fn renew_what_is_due(self: Arc<Self>, sweep: Option<SweepOptions>) {
         let Some(options) = sweep else {
             loop {

@@ -23,14 +23,12 @@ use super::{
     connection::{Connection, Named},
     enable::is_taken,
     respond::{self, Asked, Fields, problem},
-    run_history::History,
 };
 use crate::{
     config::duration,
-    format::whole,
     guard::{Endpoint, Identity, Landed, Place, Refusal, Who},
     job::{Apis, Context, JobError, JobState, Outcome},
-    pages::{JobResult, Page, Problem, Ran, RunRow},
+    pages::{JobResult, Page, Problem, Ran},
 };
 use token_keeper::{api::Api, renewal::Keeper, store::DEFAULT_ACCOUNT, trace_context};
 
@@ -217,9 +215,6 @@ impl App {
                 self.tally(&connection, &account, started, &panicked);
                 panicked
             });
-            if !result.as_ref().is_err_and(JobError::wants_an_account) {
-                connection.histories.save(&account).await;
-            }
             runs.push(Run { connection: connection.name().to_owned(), account, result });
         }
         runs.sort_by(|one, other| (&one.connection, &one.account).cmp(&(&other.connection, &other.account)));
@@ -228,8 +223,9 @@ impl App {
 
     /// Shows in the metrics when the job last succeeded, by what the replicas before this one wrote down.
     pub(super) async fn show_last_success(&self, connection: &Connection, account: &str) {
-        let history = connection.histories.of(account).await;
-        if let Some(run) = history.runs.iter().find(|run| run.ok()) {
+        let events = self.audit.history(connection.name(), account).await;
+        let is_success = |event: &&Event| event.action == Action::Run && event.outcome == "ok";
+        if let Some(run) = events.iter().find(is_success) {
             self.show_success(connection, account, run.at);
         }
     }
@@ -282,9 +278,6 @@ impl App {
         }
         let outcome = result.as_ref().map_or_else(JobError::code, |_| "ok");
         let duration_ms = u64::try_from(now.duration_since(started).as_millis()).unwrap_or(0);
-        // The whole second that JSON has: what is read back is what was written.
-        let run = RunRow { at: whole(started), outcome: outcome.to_owned(), duration_ms };
-        connection.histories.add(account, History { runs: vec![run], ..History::default() });
         let actor = trace_context::actor();
         let event = Event::new(actor.as_deref().unwrap_or("job"), Action::Run, started);
         self.audit.note(event.about(connection.name(), account).with_outcome(outcome).took(duration_ms));

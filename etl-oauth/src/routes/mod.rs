@@ -21,7 +21,6 @@ mod proxy;
 mod public_record;
 mod respond;
 mod revocation;
-mod run_history;
 mod status;
 mod token;
 
@@ -67,7 +66,7 @@ struct App {
     connections: BTreeMap<String, Arc<Connection>>,
     /// The one that remembers what belongs to the whole function: `default`, or the first one.
     home: Arc<Connection>,
-    /// Where jobs remember, and histories are kept.
+    /// Where jobs remember, and the audit is kept.
     ledgers: Arc<Store>,
     key: Key,
     jar: CookieJar,
@@ -104,9 +103,8 @@ impl Function {
         let notifier = links::notifier(&config, &store, &clock);
         let mut connections = BTreeMap::new();
         for connection in &config.connections {
-            let stores = (Arc::clone(&store), Arc::clone(&ledgers));
-            let watchers = (&notifier, &audit);
-            let opened = Connection::open(&config, connection.clone(), stores, watchers, (&owner, &clock)).await?;
+            let (store, watchers) = (Arc::clone(&store), (&notifier, &audit));
+            let opened = Connection::open(&config, connection.clone(), store, watchers, (&owner, &clock)).await?;
             connections.insert(connection.name.clone(), Arc::new(opened));
         }
         let home = connections.get(DEFAULT_CONNECTION).or(connections.values().next()).cloned();
@@ -147,9 +145,9 @@ impl Function {
         for connection in app.connections.values() {
             let follower = Arc::clone(connection);
             tokio::spawn(async move { follower.keepers.follow().await });
-            tokio::spawn(Arc::clone(connection).renew_what_is_due(app.config.sweep));
             let authority = connection.authority.clone();
             tokio::spawn(async move { authority.follow().await });
+            tokio::spawn(Arc::clone(connection).renew_what_is_due(app.config.sweep));
             let (app, connection) = (Arc::clone(&app), Arc::clone(connection));
             tokio::spawn(async move { app.show_last_success(&connection, DEFAULT_ACCOUNT).await });
         }

@@ -9,15 +9,15 @@ use serde_json::Value;
 use super::{
     App, State as AppState,
     account_page::Wanted,
+    audit::{Action, Event},
     connection::Connection,
     flash,
     respond::{self, Asked, problem},
-    run_history::History,
 };
 use crate::{
     format::{count, whole},
     guard::{Csrf, Endpoint},
-    pages::{self, Account, Page, RenewalRow, Status, StatusPage, Verdict},
+    pages::{self, Account, Page, RenewalRow, RunRow, Status, StatusPage, Verdict},
 };
 use token_keeper::{
     renewal::{DAMAGED, Keeper, RECORD_DAMAGED},
@@ -64,6 +64,18 @@ pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response,
     });
     let read = flash::forget(&app, &asked.headers, NOTICE);
     Ok(respond::page(page, csrf.cookie.into_iter().chain(read)))
+}
+
+/// The runs and the renewals among the events of an account.
+fn rows(events: &[Event]) -> (Vec<RunRow>, Vec<RenewalRow>) {
+    let of = |action: Action| events.iter().filter(move |event| event.action == action);
+    let run = |event: &Event| RunRow {
+        at: whole(event.at),
+        outcome: event.outcome.clone(),
+        duration_ms: event.duration_ms.unwrap_or(0),
+    };
+    let renewal = |event: &Event| RenewalRow { at: whole(event.at), outcome: event.outcome.clone() };
+    (of(Action::Run).map(run).collect(), of(Action::Renew).map(renewal).collect())
 }
 
 impl App {
@@ -125,9 +137,7 @@ impl App {
         let health = record.map(|record| &record.health);
         let renewal = health.and_then(|health| health.last_renewal.as_ref());
         let renewal_of = |last: &token::LastRenewal| RenewalRow { at: whole(last.at), outcome: last.outcome.clone() };
-        let renewals = keeper.history().iter().map(renewal_of).collect();
-        connection.histories.add(keeper.account(), History { renewals, ..History::default() });
-        let History { runs, renewals } = connection.histories.of(keeper.account()).await;
+        let (runs, renewals) = rows(&self.audit.history(connection.name(), keeper.account()).await);
         let wanted = connection.provider().scope.join(" ");
         let error = health.and_then(|health| {
             let class = health.class?;

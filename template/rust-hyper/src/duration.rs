@@ -81,37 +81,20 @@ impl fmt::Display for Go {
         match nanos {
             0 => f.write_str("0s"),
             1..1_000 => write!(f, "{nanos}ns"),
-            1_000..1_000_000 => decimal(f, nanos, 1_000).and_then(|()| f.write_str("µs")),
-            1_000_000..1_000_000_000 => decimal(f, nanos, 1_000_000).and_then(|()| f.write_str("ms")),
+            1_000..1_000_000 => write!(f, "{}µs", nanos as f64 / 1e3),
+            1_000_000..1_000_000_000 => write!(f, "{}ms", nanos as f64 / 1e6),
             _ => {
-                let seconds = self.0.as_secs();
-                let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-                if hours > 0 {
-                    write!(f, "{hours}h")?;
+                let minutes = nanos / 60_000_000_000;
+                if minutes >= 60 {
+                    write!(f, "{}h", minutes / 60)?;
                 }
-                if hours > 0 || minutes > 0 {
-                    write!(f, "{minutes}m")?;
+                if minutes > 0 {
+                    write!(f, "{}m", minutes % 60)?;
                 }
-                decimal(f, nanos % 60_000_000_000, 1_000_000_000)?;
-                f.write_str("s")
+                write!(f, "{}s", (nanos % 60_000_000_000) as f64 / 1e9)
             }
         }
     }
-}
-
-fn decimal(f: &mut fmt::Formatter<'_>, nanos: u128, unit: u128) -> fmt::Result {
-    write!(f, "{}", nanos / unit)?;
-    let mut rest = nanos % unit;
-    if rest > 0 {
-        f.write_str(".")?;
-    }
-    let mut place = unit;
-    while rest > 0 {
-        place /= 10;
-        write!(f, "{}", rest / place)?;
-        rest %= place;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -169,6 +152,8 @@ mod tests {
             (1_500_000_000, "1.5s"),
             (90_000_000_000, "1m30s"),
             (3_600_000_000_000, "1h0m0s"),
+            (1_234_567, "1.234567ms"),
+            (59_999_999_999, "59.999999999s"),
             (61_000_000_001, "1m1.000000001s"),
         ] {
             assert_eq!(Go(Duration::from_nanos(nanos)).to_string(), text);

@@ -51,7 +51,7 @@ use std::future::{Future, Ready, ready};
 pub use body::Body;
 pub use config::{Config, ConfigError};
 pub use process::main;
-pub use server::{BindError, Watchdog};
+pub use server::Watchdog;
 pub use testing::{Running, Tested, start, test};
 
 /// Any error: what a handler's constructor and its service may fail with.

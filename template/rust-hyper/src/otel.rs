@@ -32,7 +32,7 @@ pub(crate) const TARGET: &str = "otel_call";
 /// Sends what is left when it is shut down.
 pub(crate) struct Otel(SdkTracerProvider);
 
-/// The layer that makes spans. `None` where `OTEL_SDK_DISABLED` is `true`.
+/// The layer that makes spans. `None` where no collector is named, or `OTEL_SDK_DISABLED` is `true`.
 pub(crate) type Spans = Option<Box<dyn Layer<Registry> + Send + Sync>>;
 
 /// Begins to send spans to where `OTEL_EXPORTER_OTLP_ENDPOINT` says, from tasks of `runtime`.
@@ -40,13 +40,17 @@ pub(crate) type Spans = Option<Box<dyn Layer<Registry> + Send + Sync>>;
 /// # Errors
 /// A variable `OTEL_*` is malformed, or there is no TLS.
 pub(crate) fn start(config: &Config, runtime: &Handle) -> Result<(Spans, Option<Otel>), BoxError> {
-    if std::env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true")) {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let endpoint = variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
+    let is_off = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    // The standard's default, this container's own port 4318, would have every export fail.
+    if endpoint.is_none() || is_off {
         return Ok((None, None));
     }
     let client = Client { client: reqwest::Client::builder().no_proxy().build()?, runtime: runtime.clone() };
     let exporter = SpanExporter::builder().with_http().with_http_client(client).build()?;
-    let is_named = std::env::var_os("OTEL_SERVICE_NAME").is_some()
-        || std::env::var("OTEL_RESOURCE_ATTRIBUTES").is_ok_and(|attributes| attributes.contains("service.name="));
+    let is_named = variable("OTEL_SERVICE_NAME").is_some()
+        || variable("OTEL_RESOURCE_ATTRIBUTES").is_some_and(|attributes| attributes.contains("service.name="));
     let resource = match &config.function {
         Some(function) if !is_named => Resource::builder().with_service_name(function.clone()),
         _ => Resource::builder(),

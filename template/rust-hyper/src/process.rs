@@ -132,7 +132,7 @@ where
         auth = Watchdog::auth(&config) => auth,
         () = stop() => return Ok(()),
     };
-    let watchdog = Watchdog::bind_with(config, |config| Context::new(config, out, metrics, auth))?;
+    let watchdog = Watchdog::bind_with(config, |config| Context::new(config, out, metrics, auth)).await?;
     let (draining, drain) = tokio::sync::oneshot::channel();
     let signals = async {
         stop().await;

@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future,
     io::{self, ErrorKind},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +14,7 @@ use std::{
 
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
     task::JoinSet,
 };
 use tracing::{info, warn};
@@ -114,11 +114,11 @@ impl Watchdog {
     ///
     /// # Errors
     /// A port is taken, or this user may not take it.
-    pub async fn bind(config: Config) -> Result<Self, BindError> {
+    pub async fn bind(config: Config) -> io::Result<Self> {
         let (out, guard) = log_writer(io::stderr());
         let auth = Self::auth(&config).await;
         let metrics = Metrics::new(out.clone());
-        let mut watchdog = Self::bind_with(config, |config| Context::new(config, out, metrics, auth))?;
+        let mut watchdog = Self::bind_with(config, |config| Context::new(config, out, metrics, auth)).await?;
         watchdog.writing = Some(guard);
         Ok(watchdog)
     }
@@ -130,9 +130,12 @@ impl Watchdog {
         Some(auth)
     }
 
-    pub(crate) fn bind_with(config: Config, context: impl FnOnce(Config) -> Context) -> Result<Self, BindError> {
-        let listener = Listener::bind("port", config.address)?;
-        let metrics = config.metrics_address.map(|address| Listener::bind("metrics_port", address)).transpose()?;
+    pub(crate) async fn bind_with(config: Config, context: impl FnOnce(Config) -> Context) -> io::Result<Self> {
+        let listener = Listener::bind("port", config.address).await?;
+        let metrics = match config.metrics_address {
+            Some(address) => Some(Listener::bind("metrics_port", address).await?),
+            None => None,
+        };
         let context = context(config);
         let (config, lock) = (&context.config, &context.lock);
         if config.suppress_lock {
@@ -268,25 +271,6 @@ impl<F: Function> Connections<F> {
     }
 }
 
-/// A port that could not be listened on.
-#[derive(Debug)]
-pub struct BindError {
-    what: String,
-    source: io::Error,
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl std::error::Error for BindError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
-
 /// A listening socket.
 pub(crate) struct Listener {
     socket: TcpListener,
@@ -295,18 +279,16 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Binds the port that is called `name` in the configuration.
-    fn bind(name: &str, address: SocketAddr) -> Result<Self, BindError> {
-        let error = |source| BindError { what: format!("cannot listen on {address} ({name})"), source };
-        let socket = match listen(address) {
+    async fn bind(name: &str, address: SocketAddr) -> io::Result<Self> {
+        let bound = match TcpListener::bind(address).await {
             // A machine without IPv6 has no dual-stack wildcard.
             Err(_) if address.is_ipv6() && address.ip().is_unspecified() => {
-                listen(SocketAddr::from(([0, 0, 0, 0], address.port())))
+                TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
             }
             bound => bound,
-        }
-        .map_err(error)?;
-        let address = socket.local_addr().map_err(error)?;
-        Ok(Self { socket, address })
+        };
+        let bound = bound.and_then(|socket| Ok(Self { address: socket.local_addr()?, socket }));
+        bound.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address} ({name}): {error}")))
     }
 
     /// Waits for the next connection.
@@ -328,11 +310,4 @@ impl Listener {
             }
         }
     }
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(1024)
 }

@@ -4,6 +4,7 @@ use std::{future::ready, sync::Arc};
 
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 
 #[cfg(not(feature = "otel"))]
 use crate::invocation::invoke;
@@ -191,25 +192,13 @@ fn endpoint(path: &str) -> Option<Endpoint> {
         _ if !path.contains('%') => return None,
         _ => {}
     }
-    let mut segments = path.strip_prefix('/')?.split('/').map(|segment| percent_decode(segment.as_bytes()));
+    let mut segments =
+        path.strip_prefix('/')?.split('/').map(|segment| percent_decode_str(segment).collect::<Vec<_>>());
     match (segments.next()?.as_slice(), segments.next()?.as_slice(), segments.next()) {
         (b"_", b"health", None) => Some(Endpoint::Health),
         (b"_", b"ready", None) => Some(Endpoint::Ready),
         _ => None,
     }
-}
-
-/// A broken escape stays as it is: it is no part of the two paths that matter.
-fn percent_decode(segment: &[u8]) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(segment.len());
-    let mut rest = segment;
-    while let [byte, tail @ ..] = rest {
-        let digit = |at: usize| char::from(*tail.get(at)?).to_digit(16);
-        let escaped = (*byte == b'%').then(|| Some((digit(0)? << 4 | digit(1)?) as u8)).flatten();
-        decoded.push(escaped.unwrap_or(*byte));
-        rest = if escaped.is_some() { &tail[2..] } else { tail };
-    }
-    decoded
 }
 
 #[cfg(test)]

@@ -138,7 +138,8 @@ impl Credentials {
             Source::Fixed(client) => return Ok(client.clone()),
             Source::Mounted { secrets, .. } => secrets,
         };
-        let auth = if provider.is_self_signed() { ClientAuth::None } else { provider.client_auth };
+        // Where no token endpoint is asked, no client proves itself there.
+        let auth = if provider.asks_token_endpoint() { provider.client_auth } else { ClientAuth::None };
         let id = if Self::needed_by(provider, Some(auth)).contains(&ID) {
             require(secrets, ID)?
         } else {
@@ -239,6 +240,22 @@ mod tests {
         assert_eq!(Credentials::needed_by(&named, Some(ClientAuth::None)), ["oauth2-client-id"]);
         let kept = read(&text.replace("client_id = '', ", ""));
         assert_eq!(Credentials::needed_by(&kept, Some(ClientAuth::None)), ["oauth2-client-id"]);
+    }
+
+    #[test]
+    fn a_token_made_by_hand_needs_no_client_beside_the_secrets_that_its_api_wants() {
+        let text = "grant = 'static'\napi_url = 'https://api.p.example'\napi.headers = { X-Key = '{key}' }\n\
+                    variables.key = { from = 'secret', at = 'api-key' }";
+        let definition = Definition::read("acme.toml", text).unwrap();
+        let provider = Provider::new("acme", definition, provider::Overrides::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("api-key"), "k").unwrap();
+        let credentials = Credentials::mounted(Secrets::new(folder.path(), ""), None);
+        let client = credentials.client(&provider, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!((client.secrets["key"].expose(), client.secret.is_none()), ("k", true));
+        let secret = text.replace("{key}", "{key}{client_secret}");
+        let wrong = Definition::read("acme.toml", &secret).unwrap_err().join("\n");
+        assert!(wrong.contains("api.headers: {client_secret} is not there"), "{wrong}");
     }
 
     #[test]

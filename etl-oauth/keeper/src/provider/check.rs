@@ -340,7 +340,7 @@ fn api(definition: &Definition, wrong: &mut impl FnMut(&str, &str)) {
     }
     let texts = || api.headers.values().chain(api.params.values()).chain(definition.lookup.headers.values());
     let client_secret = texts().any(|text| placeholders(text).any(|name| name == "client_secret"));
-    if client_secret && definition.client_auth.proof() != Proof::Secret {
+    if client_secret && (definition.client_auth.proof() != Proof::Secret || !definition.asks_token_endpoint()) {
         wrong(
             "api.headers",
             "{client_secret} is not there: client_auth must be post, basic, basic_raw or basic_secret",

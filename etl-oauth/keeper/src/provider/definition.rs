@@ -259,12 +259,19 @@ impl Definition {
         self.grant == Grant::JwtBearer && self.token_url.is_none() && self.issuer.is_none()
     }
 
-    /// Whether the signed statement names the client, so that its id is needed.
+    /// Whether a token endpoint is asked at all: else the credentials are the token, or a statement is.
+    #[must_use]
+    pub fn asks_token_endpoint(&self) -> bool {
+        self.grant.uses_token_endpoint() && !self.is_self_signed()
+    }
+
+    /// Whether the signed statement or a header of the API names the client, so that its id is needed.
     #[must_use]
     pub fn names_client_in_statement(&self) -> bool {
         let terms = &self.assertion;
         let own_issuer = terms.issuer.is_some() || terms.claims.get("iss").is_some_and(Param::is_empty);
-        let texts = self.templates().into_iter().filter(|(key, _)| key.starts_with("assertion."));
+        let texts =
+            self.templates().into_iter().filter(|(key, _)| key.starts_with("assertion.") || key.starts_with("api."));
         !own_issuer || texts.into_iter().any(|(_, text)| placeholders(text).any(|name| name == "client_id"))
     }
 

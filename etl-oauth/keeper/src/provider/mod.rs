@@ -189,7 +189,7 @@ impl Provider {
                 Grant::DeviceCode => device_url.is_some(),
                 _ => true,
             };
-        let needed = definition.grant.uses_token_endpoint() && !definition.is_self_signed();
+        let needed = definition.asks_token_endpoint();
         let discovers = needed && (asked || (definition.issuer.is_some() && !whole));
         if needed && token_url.is_none() && !late && !discovers && wrong.is_empty() {
             wrong.push(format!("provider {name} has no token endpoint: set the variable token_url, or issuer"));

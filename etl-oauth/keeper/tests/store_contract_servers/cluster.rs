@@ -54,14 +54,18 @@ impl Cluster {
         let mut it = Self { setting, admin, namespace, config };
         let own = |text: String| text.replace("etl-oauth", function);
         for account in accounts {
-            let of_account = |text: String| own(text).replace("token-default", &format!("token-{account}"));
+            // The lease of all accounts is there once.
+            let all = if *account == "default" { "" } else { account };
+            let of_account = |text: String| {
+                let text = own(text).replace("token-revoke-all", &format!("token-revoke-all{all}"));
+                text.replace("token-default", &format!("token-{account}"))
+            };
             it.create::<Secret>("Secret", of_account).await;
             it.create::<Lease>("Lease", of_account).await;
         }
         let both = |account: &&str| [format!("{function}-token-{account}"), format!("{function}.job-token-{account}")];
         let names: Vec<_> = accounts.iter().flat_map(both).collect();
-        let default = format!("resourceNames: [{}]", both(&"default").join(", "));
-        let named = format!("resourceNames: [{}]", names.join(", "));
+        let (default, named) = (both(&"default").join(", "), names.join(", "));
         it.create::<Role>("Role", |text| {
             let text = own(text);
             assert!(text.contains(&default), "the Role names both");

@@ -8,6 +8,11 @@
 //!
 //! Memory holds two pages and two parts, however many records there are.
 
+#![cfg_attr(
+    not(all(feature = "postgres", feature = "parquet")),
+    allow(dead_code, reason = "what tables and files with types alone need")
+)]
+
 #[cfg(any(feature = "parquet", feature = "postgres"))]
 mod batch;
 mod bucket;

@@ -174,6 +174,18 @@ impl Audit {
         add(self.kept_back().entry(shelf).or_default(), events, room);
     }
 
+    /// The events of an account, newest first; of a store that cannot be read this process's part.
+    pub(in crate::routes) async fn history(&self, connection: &str, account: &str) -> Vec<Event> {
+        let subject = Subject { connection: connection.to_owned(), account: account.to_owned() };
+        match self.events(Some(subject.clone())).await {
+            Ok(events) => events,
+            Err(err) => {
+                tracing::debug!(connection, account, error = %err, "failed to read the history of an account");
+                self.kept_back().get(&Shelf::Account(subject)).cloned().unwrap_or_default()
+            }
+        }
+    }
+
     /// The events of an account, or of the whole function and what was refused; newest first.
     ///
     /// # Errors
