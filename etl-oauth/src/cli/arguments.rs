@@ -42,6 +42,9 @@ pub(super) enum Command {
     /// Revokes an account's tokens at the provider, and deletes them; or those of all accounts
     #[command(after_help = EXIT_CODES)]
     Revoke(Revoke),
+    /// Prints a link by which one person authorises one account, once
+    #[command(after_help = EXIT_CODES)]
+    Link(MakeLink),
     /// Lists the providers that are built in
     Providers(Shape),
     /// Shows a provider's definition, or checks one of your own
@@ -63,6 +66,7 @@ impl Command {
             Self::Status(target) | Self::Refresh(target) => target.shape.json,
             Self::Revoke(wish) => wish.target.shape.json,
             Self::Authorize(wish) => wish.target.shape.json,
+            Self::Link(wish) => wish.target.shape.json,
             Self::Providers(shape) => shape.json,
             Self::Provider(Which { task: Some(Task::New(wish)), .. }) => wish.shape.json,
             Self::Provider(which) => which.shape.json,
@@ -90,6 +94,9 @@ pub(super) struct Target {
     /// A file that holds the operator's secret
     #[arg(long, env = "ETL_OAUTH_OPERATOR_FILE", value_name = "FILE")]
     pub(super) operator_file: Option<PathBuf>,
+    /// The connection [default: default, or the only one; of status: all]
+    #[arg(long, value_name = "NAME")]
+    pub(super) connection: Option<String>,
     /// The account [default: default; of status: all]
     #[arg(long, value_name = "NAME")]
     pub(super) account: Option<String>,
@@ -100,6 +107,12 @@ pub(super) struct Target {
 impl Target {
     pub(super) fn account(&self) -> &str {
         self.account.as_deref().unwrap_or(DEFAULT_ACCOUNT)
+    }
+
+    /// The fields that name connection and account; the function knows which connection is meant by none.
+    pub(super) fn fields(&self) -> Vec<(&'static str, &str)> {
+        let connection = self.connection.as_deref().map(|name| ("connection", name));
+        connection.into_iter().chain([("account", self.account())]).collect()
     }
 }
 
@@ -116,6 +129,24 @@ pub(super) struct Revoke {
     /// With --all: how long to follow, such as 2h
     #[arg(long, value_name = "DURATION", default_value = "70m", value_parser = duration)]
     pub(super) timeout: std::time::Duration,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MakeLink {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// How long the link is good, such as 72h; 168h at most
+    #[arg(long, value_name = "DURATION", default_value = "72h")]
+    pub(super) expires: String,
+    /// The expected person: an address that the provider has verified, or the identifier there
+    #[arg(long, value_name = "PERSON")]
+    pub(super) expect: Option<String>,
+    /// Where the owner gets a fresh link when the account needs one: mailto:… or https://…
+    #[arg(long, value_name = "URL")]
+    pub(super) notify: Option<String>,
+    /// Where the last page leads: below an entry of links_return
+    #[arg(long, value_name = "URL")]
+    pub(super) return_url: Option<String>,
 }
 
 #[derive(Debug, Args)]

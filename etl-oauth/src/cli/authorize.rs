@@ -2,9 +2,14 @@ use std::{io::IsTerminal as _, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
-use url::form_urlencoded::byte_serialize;
 
-use super::{Exit, Failure, Outcome, arguments::Authorize, print, print_json, qr, remote::Remote, status};
+use super::{
+    Exit, Failure, Outcome,
+    arguments::{Authorize, Target},
+    print, print_json, qr,
+    remote::Remote,
+    status,
+};
 use token_keeper::store::DEFAULT_ACCOUNT;
 
 /// How often the function is asked whether the account is authorised.
@@ -14,19 +19,19 @@ const PAUSE: Duration = Duration::from_secs(2);
 pub(super) async fn authorize(wish: &Authorize) -> Outcome {
     let (target, account) = (&wish.target, wish.target.account());
     let remote = Remote::new(target)?;
-    let before = status::account(&remote, account).await?;
+    let before = status::account(&remote, target).await?;
     if !wish.again && is_authorised(&before) {
         return Ok(report(wish, &before, "is authorised already; --again replaces its tokens"));
     }
     // What the provider is asked by depends on its grant: a code for any device, a browser, or no person at all.
-    match remote.begin(account).await? {
+    match remote.begin(target).await? {
         Some(answer) if answer["user_code"].is_string() => invite(target.shape.json, &answer),
         Some(_) => {
-            return Ok(report(wish, &status::account(&remote, account).await?, "is authorised; no person was needed"));
+            return Ok(report(wish, &status::account(&remote, target).await?, "is authorised; no person was needed"));
         }
-        None => lead(target.shape.json, account, &link(&remote, account)),
+        None => lead(target.shape.json, account, &link(&remote, target)),
     }
-    let after = wait(&remote, account, &before, wish.timeout).await?;
+    let after = wait(&remote, target, &before, wish.timeout).await?;
     Ok(report(wish, &after, "is authorised"))
 }
 
@@ -59,12 +64,13 @@ fn picture(link: &str) {
     }
 }
 
-fn link(remote: &Remote, account: &str) -> String {
+fn link(remote: &Remote, target: &Target) -> String {
     let enable = remote.page("/enable");
-    if account == DEFAULT_ACCOUNT {
+    if target.account() == DEFAULT_ACCOUNT && target.connection.is_none() {
         return enable;
     }
-    format!("{enable}?account={}", byte_serialize(account.as_bytes()).collect::<String>())
+    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(target.fields()).finish();
+    format!("{enable}?{query}")
 }
 
 /// Has tokens that work.
@@ -74,14 +80,14 @@ fn is_authorised(account: &Value) -> bool {
 
 /// Until the account has been authorised once more than before. A renewal in between is none; a function that does not count
 /// authorisations is known by newer tokens.
-async fn wait(remote: &Remote, account: &str, before: &Value, timeout: Duration) -> Result<Value, Failure> {
+async fn wait(remote: &Remote, target: &Target, before: &Value, timeout: Duration) -> Result<Value, Failure> {
     let deadline = Instant::now() + timeout;
     let counted = |account: &Value| {
         ["authorisations", "generation"].iter().find_map(|count| account[count].as_u64()).unwrap_or(0)
     };
     while Instant::now() < deadline {
         sleep(PAUSE.min(timeout)).await;
-        match status::account(remote, account).await {
+        match status::account(remote, target).await {
             Ok(now) if is_authorised(&now) && counted(&now) > counted(before) => return Ok(now),
             Ok(now) if now["device"]["failure"].is_string() => {
                 let why = now["device"]["failure"].as_str().unwrap_or_default();
@@ -97,7 +103,7 @@ async fn wait(remote: &Remote, account: &str, before: &Value, timeout: Duration)
             Err(failure) => return Err(failure),
         }
     }
-    let message = format!("account {account} was not authorised in time");
+    let message = format!("account {} was not authorised in time", target.account());
     Err(Failure::new(
         Exit::InVain,
         "timeout",

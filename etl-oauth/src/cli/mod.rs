@@ -10,6 +10,7 @@ mod authorize;
 mod definitions;
 mod double;
 mod extract;
+mod link;
 mod new;
 mod qr;
 mod remote;
@@ -92,6 +93,7 @@ async fn run(command: Command) -> Outcome {
     match command {
         Command::Status(target) => status::show(&target).await,
         Command::Authorize(wish) => authorize::authorize(&wish).await,
+        Command::Link(wish) => link::make(&wish).await,
         Command::Refresh(target) => refresh(&target).await,
         Command::Revoke(wish) => revoke::revoke(&wish).await,
         Command::Providers(shape) => definitions::list(&shape),
@@ -105,7 +107,7 @@ async fn run(command: Command) -> Outcome {
 }
 
 async fn refresh(target: &Target) -> Outcome {
-    let answer = Remote::new(target)?.post("/refresh", target.account()).await?;
+    let answer = Remote::new(target)?.post("/refresh", target).await?;
     if target.shape.json {
         print_json(&answer);
         return Ok(Exit::Done);

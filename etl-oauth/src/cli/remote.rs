@@ -39,9 +39,14 @@ impl Remote {
         self.send(self.http.get(self.page(path)), path).await
     }
 
-    /// As a form with the account's name.
-    pub(super) async fn post(&self, path: &str, account: &str) -> Result<Value, Failure> {
-        self.send(self.http.post(self.page(path)).form(&[("account", account)]), path).await
+    /// As a form with the names of connection and account.
+    pub(super) async fn post(&self, path: &str, target: &Target) -> Result<Value, Failure> {
+        self.send(self.http.post(self.page(path)).form(&target.fields()), path).await
+    }
+
+    /// As JSON.
+    pub(super) async fn post_json(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.send(self.http.post(self.page(path)).json(body), path).await
     }
 
     /// For all accounts.
@@ -50,8 +55,8 @@ impl Remote {
     }
 
     /// Begins an authorisation: what the function answers, or nothing where a person begins it in a browser.
-    pub(super) async fn begin(&self, account: &str) -> Result<Option<Value>, Failure> {
-        let request = self.http.post(self.page("/enable")).form(&[("account", account)]);
+    pub(super) async fn begin(&self, target: &Target) -> Result<Option<Value>, Failure> {
+        let request = self.http.post(self.page("/enable")).form(&target.fields());
         let answer = self.ask(request).await?;
         if answer.status().is_redirection() {
             return Ok(None);

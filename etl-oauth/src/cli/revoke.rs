@@ -14,7 +14,7 @@ pub(super) async fn revoke(wish: &Revoke) -> Outcome {
 
 async fn one(wish: &Revoke) -> Outcome {
     let target = &wish.target;
-    let answer = Remote::new(target)?.post("/revoke", target.account()).await?;
+    let answer = Remote::new(target)?.post("/revoke", target).await?;
     let (provider, store) = (&answer["provider"], &answer["store"]);
     // The function answers both halves, whichever failed.
     let whole = store == "deleted" && (provider == "revoked" || provider == "not_supported");

@@ -6,7 +6,7 @@ use crate::format::{moment, relative};
 
 /// `status`: every account, or the one that is asked for.
 pub(super) async fn show(target: &Target) -> Outcome {
-    let mut status = Remote::new(target)?.get("/status").await?;
+    let mut status = Remote::new(target)?.get(&path(target)).await?;
     if let (Some(name), Some(accounts)) = (&target.account, status["accounts"].as_array_mut()) {
         accounts.retain(|account| account["account"] == **name);
         if accounts.is_empty() {
@@ -22,10 +22,21 @@ pub(super) async fn show(target: &Target) -> Outcome {
     Ok(worst(&status))
 }
 
+/// The route, for one connection or all.
+fn path(target: &Target) -> String {
+    match &target.connection {
+        None => "/status".to_owned(),
+        Some(name) => {
+            let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("connection", name).finish();
+            format!("/status?{query}")
+        }
+    }
+}
+
 /// One account of the answer.
-pub(super) async fn account(remote: &Remote, name: &str) -> Result<Value, Failure> {
-    let status = remote.get("/status").await?;
-    Ok(accounts(&status).find(|account| account["account"] == name).cloned().unwrap_or(Value::Null))
+pub(super) async fn account(remote: &Remote, target: &Target) -> Result<Value, Failure> {
+    let status = remote.get(&path(target)).await?;
+    Ok(accounts(&status).find(|account| account["account"] == target.account()).cloned().unwrap_or(Value::Null))
 }
 
 /// What an account's state means for the exit code. One that is not listed has never been authorised.
@@ -76,9 +87,14 @@ fn words(status: &Value, now: Timestamp) -> String {
     if status["verdict"]["message"].is_string() {
         lines.push(word(&status["verdict"]["message"]));
     }
-    lines.push(format!("{}, tokens kept in {} ({health})", word(&status["provider"]), word(&store["kind"])));
+    let provider = status["provider"].as_str().map_or("several connections".to_owned(), |_| word(&status["provider"]));
+    lines.push(format!("{provider}, tokens kept in {} ({health})", word(&store["kind"])));
     for account in accounts(status) {
-        lines.push(format!("\n{}: {}", word(&account["account"]), word(&account["state"]).replace('_', " ")));
+        let place = account["connection"]
+            .as_str()
+            .filter(|name| *name != "default")
+            .map_or(String::new(), |name| format!("{name} / "));
+        lines.push(format!("\n{place}{}: {}", word(&account["account"]), word(&account["state"]).replace('_', " ")));
         let mut fact = |name: &str, value: String| lines.push(format!("  {name:<14} {value}"));
         if account["who"].is_string() {
             fact("signed in as", word(&account["who"]));

@@ -31,6 +31,8 @@ pub struct Delivery {
     secrets: Secrets,
     http: reqwest::Client,
     mailer: Option<Mailer>,
+    /// The sender of mail.
+    from: Option<String>,
 }
 
 impl Delivery {
@@ -46,7 +48,22 @@ impl Delivery {
             .build()
             .map_err(|_| "the TLS library does not start".to_owned())?;
         let mailer = report_to.map(|to| Mailer::new(secrets.clone(), to, report_from)).transpose()?;
-        Ok(Self { secrets, http, mailer })
+        Ok(Self { secrets, http, mailer, from: report_from.map(str::to_owned) })
+    }
+
+    /// Sends one mail to an address, by the server of the secret `etl-oauth-smtp-url`.
+    ///
+    /// # Errors
+    /// When it is no address, mail is not built in or set up, or the server does not take it.
+    pub async fn mail_to(&self, address: &str, message: &Message) -> Result<(), JobError> {
+        let mailer = Mailer::new(self.secrets.clone(), address, self.from.as_deref()).map_err(JobError::Sink)?;
+        mailer.send(message).await
+    }
+
+    /// Why no mail can be sent to that address.
+    #[must_use]
+    pub fn mail_mistake(&self, address: &str) -> Option<String> {
+        Mailer::new(self.secrets.clone(), address, self.from.as_deref()).err()
     }
 
     pub(super) fn secrets(&self) -> &Secrets {

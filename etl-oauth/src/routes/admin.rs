@@ -16,7 +16,7 @@ use crate::{
     guard::Endpoint,
     pages::Problem,
 };
-use token_keeper::{api::ApiError, renewal::Keeper, trace_context};
+use token_keeper::{api::ApiError, renewal::Keeper, store::StoreError, trace_context};
 
 /// The code of a revocation of which one half failed.
 const IN_PART: &str = "revoked_in_part";
@@ -56,6 +56,7 @@ pub(super) async fn refresh(State(app): AppState, asked: Asked, form: Posted) ->
 pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
     let (named, keeper) = app.may_operate(&asked, form).await?;
     let revoked = keeper.revoke().await;
+    app.end_links(&named).await;
     // What the last run has read is not for those who come after it.
     app.floor.forget();
     let provider = match &revoked.provider {
@@ -103,7 +104,7 @@ pub(super) async fn reseal(State(app): AppState, asked: Asked, form: Posted) -> 
     let (fields, wrong) = respond::fields(form);
     app.admit_operator(Endpoint::Operate, &asked, &fields.csrf).await?;
     asked.refuse_body(&app, wrong)?;
-    let resealed = app.home().keepers.reseal().await;
+    let resealed = app.reseal().await;
     app.note_of_all(OPERATOR, Action::Reseal, if resealed.is_ok() { "ok" } else { "store_unavailable" });
     match resealed {
         Ok(written) if asked.wants_html() => {
@@ -127,6 +128,12 @@ pub(super) async fn reseal(State(app): AppState, asked: Asked, form: Posted) -> 
 }
 
 impl App {
+    /// Writes all that is sealed anew; gives how many records.
+    async fn reseal(&self) -> Result<usize, StoreError> {
+        self.links.reseal().await?;
+        self.home().keepers.reseal().await
+    }
+
     /// The problem of an account whose token works, and that has no refresh token.
     async fn nothing_to_renew_with(&self, named: &Named, keeper: &Keeper) -> Option<Problem> {
         keeper.sync().await;

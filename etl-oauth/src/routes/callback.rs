@@ -6,13 +6,14 @@ use axum::{
     extract::{Path, RawQuery, State},
     response::{IntoResponse, Response},
 };
-use http::StatusCode;
+use http::{StatusCode, header};
 use jiff::Timestamp;
 
 use super::{
     App, State as AppState,
     connection::Named,
     done,
+    links::{Link, Settled},
     respond::{self, Asked, problem},
 };
 use crate::{
@@ -23,7 +24,6 @@ use crate::{
 use token_keeper::{
     grant::{Code, is_signed, judge_redirect_error},
     provider::{Definition, Source, Values},
-    renewal::Kept,
     token::{Failure, FailureKind, Secret},
 };
 
@@ -109,23 +109,23 @@ pub(super) async fn arrive_at(
         );
     }
     let named = Named { connection: Arc::clone(connection), account: pending.account().to_owned() };
-    let who = app.admit(Endpoint::Callback, &asked, &named, "").await?;
+    let link = app.link_of(&asked, &pending).await?;
+    // A link is the admission of the person who has it, and of what it names alone.
+    let who = match &link {
+        Some(_) => app.admit(Endpoint::Connect, &asked, &named, "").await?,
+        None => app.admit(Endpoint::Callback, &asked, &named, "").await?,
+    };
     app.use_up(&named, &pending, who, state, now).await.map_err(|err| app.stale(&asked, err))?;
     if app.is_revoked_since(&named, pending.begun_at(app.config.state_lifetime)).await {
         return Err(app.stale(&asked, StateError::Revoked));
     }
     let forget = Pending::forget(&app.jar, state);
-    let result = app.complete(&asked, &named, who, (&query, &arrival), &pending).await;
-    Ok(match result {
-        Ok(kept) => {
-            let told = done::flash(&app, &named, &kept);
-            respond::see_other(&app.config.page("/done"), forget.into_iter().chain(told))
-        }
-        Err(mut response) => {
-            response.headers_mut().extend(forget.map(|cookie| (http::header::SET_COOKIE, cookie)));
-            response
-        }
-    })
+    let result = app.complete(&asked, &named, (who, link.as_ref()), (&query, &arrival), &pending).await;
+    let mut response = result.unwrap_or_else(|refused| refused);
+    if let Some(cookie) = forget {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    Ok(response)
 }
 
 /// Browsers and proxies that fetch ahead say so; a code fetched ahead would be lost to the person.
@@ -165,10 +165,10 @@ impl App {
         &self,
         asked: &Asked,
         named: &Named,
-        who: Who,
+        (who, link): (Who, Option<&Link>),
         (query, arrival): (&str, &Arrival),
         pending: &Pending,
-    ) -> Result<Kept, Response> {
+    ) -> Result<Response, Response> {
         let connection = &named.connection;
         let (provider, authority) = (connection.provider(), &connection.authority);
         if provider.callback.sign.is_some() {
@@ -206,7 +206,14 @@ impl App {
         let mut answer = answer.map_err(|failure| self.not_exchanged(asked, &failure))?;
         let owner = authority.owner(&answer, sent_at).await;
         answer.owner = owner.map_err(|failure| self.not_exchanged(asked, &failure))?;
-        self.settle(asked, named, who, &keeper, answer, sent_at).await
+        let Some(link) = link else {
+            let kept = self.settle(asked, named, who, &keeper, answer, sent_at).await?;
+            return Ok(respond::see_other(&self.config.page("/done"), done::flash(self, named, &kept)));
+        };
+        match self.settle_link(asked, named, link, answer, sent_at).await? {
+            Settled::Kept => Ok(self.led_home(named, link)),
+            Settled::Held(waits) => Ok(waits),
+        }
     }
 
     fn bad(&self, asked: &Asked, message: &str) -> Response {

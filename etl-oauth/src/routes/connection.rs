@@ -8,6 +8,7 @@ use http::{HeaderName, StatusCode};
 use super::{
     App,
     audit::{self, Audit},
+    links::Notifier,
     respond::{Asked, Fields, problem},
 };
 use crate::{
@@ -61,9 +62,8 @@ impl Connection {
         config: &Config,
         connection: config::Connection,
         store: Arc<Store>,
-        audit: &Audit,
-        owner: &str,
-        clock: &Clock,
+        (notifier, audit): (&Arc<Notifier>, &Audit),
+        (owner, clock): (&str, &Clock),
     ) -> Result<Self, BoxError> {
         let secrets = connection.secrets.clone();
         let credentials = Credentials::mounted(secrets.clone(), connection.key_id.clone());
@@ -78,8 +78,9 @@ impl Connection {
                 provider: connection.provider.name.clone(),
                 url: config.page("/status"),
             };
+            let owners = notifier.announcer(origin.clone());
             let url = move || read(&url, "etl-oauth-notify-url");
-            Announcer::signed_webhook(origin, url, move || read(&key, "etl-oauth-notify-key"))?
+            Announcer::signed_webhook(origin, url, move || read(&key, "etl-oauth-notify-key"))?.and(owners)
         };
         let announcer = announcer.observed_by(audit::renewals(audit.clone(), connection.name.clone()));
         // A store of one record has no names in it.

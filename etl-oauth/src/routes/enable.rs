@@ -101,14 +101,14 @@ impl App {
     }
 
     /// The provider cannot be asked now.
-    fn not_ready(&self, asked: &Asked, failure: &Failure) -> Response {
+    pub(super) fn not_ready(&self, asked: &Asked, failure: &Failure) -> Response {
         let words = ("The provider cannot be asked", &*failure.to_string(), failure.class().next_step());
         let error = failure.code().unwrap_or(failure.class().as_str()).to_owned();
         let problem = problem(&error, StatusCode::BAD_GATEWAY, words).with_reason(failure.reason());
         asked.problem(self, &problem.with_link("/enable", "Try again"))
     }
 
-    fn no_authorize_url(&self, asked: &Asked) -> Response {
+    pub(super) fn no_authorize_url(&self, asked: &Asked) -> Response {
         let words =
             ("This provider cannot be asked", "it has no authorization endpoint", "Set the variable authorize_url.");
         asked.problem(self, &problem("config", StatusCode::INTERNAL_SERVER_ERROR, words))

@@ -14,6 +14,7 @@ mod enable;
 mod expiry;
 mod flash;
 mod job;
+mod links;
 mod login;
 mod openapi;
 mod proxy;
@@ -35,7 +36,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     config::{Config, DEFAULT_CONNECTION},
-    guard::{Callers, Coalesce, CookieJar, EnableAuth, Key, Operator, ReplayCache, UsedStates, random},
+    guard::{Callers, Coalesce, CookieJar, EnableAuth, Key, Operator, ReplayCache, Throttle, UsedStates, random},
     job::check_ledgers,
     pages::Base,
 };
@@ -76,6 +77,9 @@ struct App {
     callers: Callers,
     audit: audit::Audit,
     bell: revocation::Bell,
+    links: links::Links,
+    /// Wrong tokens of links.
+    guesses: Throttle,
     floor: Coalesce<Vec<job::Run>>,
     description: OnceLock<openapi::Description>,
     /// Places for callers who wait for a run of others.
@@ -96,10 +100,11 @@ impl Function {
         let ledgers = ledgers(&store, &config)?;
         let audit = audit::Audit::new(Arc::clone(&ledgers));
         let (owner, clock) = (owner(), Clock::system());
+        let notifier = links::notifier(&config, &store, &clock);
         let mut connections = BTreeMap::new();
         for connection in &config.connections {
-            let store = Arc::clone(&store);
-            let opened = Connection::open(&config, connection.clone(), store, &audit, &owner, &clock).await?;
+            let (store, watchers) = (Arc::clone(&store), (&notifier, &audit));
+            let opened = Connection::open(&config, connection.clone(), store, watchers, (&owner, &clock)).await?;
             connections.insert(connection.name.clone(), Arc::new(opened));
         }
         let home = connections.get(DEFAULT_CONNECTION).or(connections.values().next()).cloned();
@@ -125,6 +130,8 @@ impl Function {
             callers,
             audit,
             bell: revocation::Bell::default(),
+            links: links::Links::new(&store),
+            guesses: Throttle::default(),
             floor: Coalesce::new(config.min_run_interval),
             description: OnceLock::new(),
             waiting: Semaphore::new(config.max_waiting),
@@ -182,6 +189,12 @@ impl Function {
             .route("/refresh", routing::post(admin::refresh))
             .route("/revoke", routing::get(revocation::progress).post(revocation::begin))
             .route("/reseal", routing::post(admin::reseal))
+            .route("/links", routing::get(links::list).post(links::make))
+            .route("/links/{id}", routing::delete(links::end))
+            .route("/connect/{token}", routing::get(links::open).post(links::start))
+            .route("/held", routing::post(links::decide))
+            .route("/mine", routing::get(links::mine))
+            .route("/mine/disconnect", routing::post(links::disconnect))
             .route("/token", routing::get(token::show))
             .route("/proxy/{*path}", proxy::methods())
             .route("/openapi.json", routing::get(openapi::describe))

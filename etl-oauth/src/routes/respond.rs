@@ -41,7 +41,7 @@ pub(super) struct Fields {
     #[serde(default)]
     pub(super) account: String,
     #[serde(default)]
-    wait: String,
+    pub(super) wait: String,
 }
 
 impl Fields {

@@ -209,6 +209,7 @@ impl App {
             (part.total, part.left) = (part.total + 1, part.left + 1);
         }
         self.change_plan(|plan| *plan = begun.clone()).await?;
+        self.links.end_every(begun.connection.as_deref(), now).await?;
         let total = begun.parts.values().map(|part| part.total).sum();
         tracing::warn!(accounts = total, force, "the operator revokes all accounts");
         self.note_of_all(OPERATOR, Action::Revoke, "ok");

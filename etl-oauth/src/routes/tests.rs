@@ -3,6 +3,7 @@
 mod admission;
 mod audit;
 mod connections;
+mod links;
 mod operation;
 mod revocation;
 mod session;

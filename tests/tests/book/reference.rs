@@ -51,7 +51,7 @@ fn every_variable_is_in_the_configuration_and_no_other() {
 #[test]
 fn every_secret_is_in_the_reference_and_no_other() {
     let code = code();
-    let cookies = ["etl-oauth-form", "etl-oauth-done", "etl-oauth-notice", "etl-oauth-session"];
+    let cookies = ["etl-oauth-form", "etl-oauth-done", "etl-oauth-notice", "etl-oauth-session", "etl-oauth-mine"];
     let is_name =
         |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     let begins = |text: &str| {

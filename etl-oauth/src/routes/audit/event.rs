@@ -27,6 +27,14 @@ pub(in crate::routes) enum Action {
     Refuse,
     /// The records were sealed anew.
     Reseal,
+    /// A connect link was made.
+    LinkCreate,
+    /// A person came by a connect link.
+    LinkUse,
+    /// The operator ended a connect link.
+    LinkDelete,
+    /// A grant of another person than expected waits, or was decided over.
+    Held,
 }
 
 impl Action {
@@ -43,6 +51,10 @@ impl Action {
             Self::SignOut => "sign_out",
             Self::Refuse => "refuse",
             Self::Reseal => "reseal",
+            Self::LinkCreate => "link_create",
+            Self::LinkUse => "link_use",
+            Self::LinkDelete => "link_delete",
+            Self::Held => "held",
         }
     }
 

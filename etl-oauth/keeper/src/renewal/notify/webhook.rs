@@ -236,6 +236,26 @@ impl Announcer {
         }))
     }
 
+    /// Both: a change has arrived once each has taken it that listens.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let (one, two) = (self.clone(), other.clone());
+        Self::with(
+            move || self.is_heard() || other.is_heard(),
+            move |news| {
+                let deliveries: Vec<_> =
+                    [&one, &two].into_iter().filter(|it| it.is_heard()).map(|it| it.deliver(news.clone())).collect();
+                async move {
+                    let mut arrived = true;
+                    for delivery in deliveries {
+                        arrived &= delivery.await;
+                    }
+                    arrived
+                }
+            },
+        )
+    }
+
     /// Whether there is a receiver.
     pub(in crate::renewal) fn is_heard(&self) -> bool {
         self.ear.as_ref().is_some_and(|ear| (ear.is_open)())
