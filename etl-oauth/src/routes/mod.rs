@@ -191,7 +191,10 @@ impl Function {
             .route("/reseal", routing::post(admin::reseal))
             .route("/links", routing::get(links::list).post(links::make))
             .route("/links/{id}", routing::delete(links::end))
-            .route("/connect/{token}", routing::get(links::open).post(links::start))
+            .route(
+                "/connect/{token}",
+                routing::get(links::open).post(links::start).layer(axum::middleware::map_response(links::hide)),
+            )
             .route("/held", routing::post(links::decide))
             .route("/mine", routing::get(links::mine))
             .route("/mine/disconnect", routing::post(links::disconnect))

@@ -129,6 +129,13 @@ impl AccessRecord {
         self.started
     }
 
+    /// The log shows this path in place of the request's, which holds a secret.
+    pub(crate) fn set_path(&mut self, shown: PathAndQuery) {
+        if let Some(entry) = &mut self.entry {
+            entry.target = Some(shown);
+        }
+    }
+
     pub(crate) fn set_status(&mut self, status: StatusCode) {
         self.status = status;
     }

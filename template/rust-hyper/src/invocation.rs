@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use crate::{
@@ -106,6 +106,9 @@ fn answered<B: http_body::Body<Error: Into<BoxError>>>(
     deadline: Deadline,
     record: &mut AccessRecord,
 ) -> Response<ResponseBody<B>> {
+    if let Some(shown) = response.extensions_mut().remove::<PathAndQuery>() {
+        record.set_path(shown);
+    }
     prepare_response(&mut response);
     let status = response.status();
     if status == StatusCode::SWITCHING_PROTOCOLS {

@@ -10,7 +10,7 @@ use std::{
     process::{Child, Command, ExitCode, Stdio},
 };
 
-use axum::{Router, routing::get};
+use axum::{Extension, Router, http::uri::PathAndQuery, routing::get};
 use libtest_mimic::{Arguments, Trial};
 use watchdog::BoxError;
 
@@ -30,7 +30,11 @@ async fn handler() -> Result<Router, BoxError> {
         log::warn!(target: "library", "a record of log");
         "logged\n"
     };
-    Ok(Router::new().route("/", get(async || "hello\n")).route("/events", get(events)))
+    let hidden = async || (Extension(PathAndQuery::from_static("/links/-")), "hidden\n");
+    Ok(Router::new()
+        .route("/", get(async || "hello\n"))
+        .route("/events", get(events))
+        .route("/links/{token}", get(hidden)))
 }
 
 fn main() -> ExitCode {
@@ -49,6 +53,10 @@ fn main() -> ExitCode {
             limits_that_contradict_each_other_are_reported_at_start,
         ),
         ("an_access_log_can_be_turned_off", an_access_log_can_be_turned_off),
+        (
+            "the_access_log_shows_the_path_that_the_function_names",
+            the_access_log_shows_the_path_that_the_function_names,
+        ),
     ];
     let trials = trials.map(|(name, test)| {
         Trial::test(name, move || {
@@ -198,6 +206,13 @@ fn limits_that_contradict_each_other_are_reported_at_start() {
     let mut process = Process::start("any", &[("exec_timeout", "1m")]);
     process.line("exec_timeout is longer than write_timeout");
     process.end();
+}
+
+fn the_access_log_shows_the_path_that_the_function_names() {
+    let mut process = Process::start("any", &[]);
+    assert!(process.get("/links/s3cret").ends_with("hidden\n"));
+    let (_, log) = process.end();
+    assert!(log.contains("GET /links/- - 200 OK") && !log.contains("s3cret"), "{log}");
 }
 
 fn an_access_log_can_be_turned_off() {

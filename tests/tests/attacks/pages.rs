@@ -6,8 +6,10 @@ use super::*;
 async fn reflected_xss() {
     let stage = open().await;
     let browser = Browser::new();
+    // The one script that there is, by its hash in the policy: whatever was asked for, it is the same.
+    let own = script(&browser.open(&stage.url("/enable")).await).to_owned();
     let harmless = |page: &Page| {
-        let low = page.body.to_lowercase();
+        let low = page.body.replacen(&own, "", 1).to_lowercase();
         assert!(!low.contains("<script") && !low.contains("<img") && !low.contains("javascript:"), "{}", page.body);
         let kind = page.headers.get("content-type").map(|kind| kind.to_str().unwrap()).unwrap_or_default();
         assert!(page.status.is_redirection() || kind.starts_with("text/html"), "{} {kind}", page.url);
@@ -195,4 +197,11 @@ async fn clickjacking() {
         }
     }
     stage.stop().await;
+}
+
+/// The first script of a page, with its tags.
+fn script(page: &Page) -> &str {
+    let start = page.body.find("<script>").expect("the page has a script");
+    let end = page.body[start..].find("</script>").expect("which ends");
+    &page.body[start..start + end + "</script>".len()]
 }

@@ -117,7 +117,10 @@ async fn the_command_line_looks_after_a_function_and_its_exit_code_tells_how_it_
 
     let revoked = ran(operator, &["revoke", "--url", url, "--json"]).await;
     assert_eq!(revoked.exit, 0, "{revoked:?}");
-    assert_eq!(revoked.json(), json!({"account": "default", "provider": "revoked", "store": "deleted"}));
+    assert_eq!(
+        revoked.json(),
+        json!({"account": "default", "connection": "default", "provider": "revoked", "store": "deleted"})
+    );
     assert_eq!(ran(operator, &["status", "--url", url]).await.exit, 3);
     stage.stop().await;
 }

@@ -10,7 +10,7 @@ use tests::Stage;
 
 use crate::PROGRAM;
 
-/// A scrape: the value of each series, by its name and labels as they stand there.
+/// A scrape: the value of each series, by its name and some of its labels.
 struct Scrape(String);
 
 impl Scrape {
@@ -19,8 +19,13 @@ impl Scrape {
     }
 
     fn get(&self, series: &str) -> Option<f64> {
-        let line = self.0.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
-        Some(line.parse().unwrap())
+        let (name, labels) = labels(series);
+        let found = self.0.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+            let (found, value) = line.rsplit_once(' ')?;
+            let (of, with) = self::labels(found);
+            (of == name && labels.is_subset(&with)).then_some(value)
+        });
+        found.map(|value| value.parse().unwrap())
     }
 
     fn at_least(&self, series: &str, least: f64) {
@@ -60,7 +65,7 @@ async fn the_metrics_tell_what_happened_and_the_dashboard_and_the_alerts_ask_for
     now.is(&state("disabled"), 0.0);
     now.is(&state("degraded"), 1.0);
     now.is("etl_oauth_state_changes_total{account=\"default\",to=\"degraded\"}", 1.0);
-    now.is("etl_oauth_renewals_total{outcome=\"renewed\"}", 1.0);
+    now.is("etl_oauth_renewals_total{connection=\"default\",outcome=\"renewed\"}", 1.0);
     now.is("etl_oauth_renewals_total{outcome=\"provider_unavailable\"}", 1.0);
     now.is("etl_oauth_renewals_total{outcome=\"invalid_grant\"}", 0.0);
     now.is("etl_oauth_renewal_duration_seconds_count", 2.0);
@@ -89,6 +94,12 @@ async fn the_metrics_tell_what_happened_and_the_dashboard_and_the_alerts_ask_for
         }
     }
     stage.stop().await;
+}
+
+/// The name of a series, and its labels.
+fn labels(series: &str) -> (&str, BTreeSet<&str>) {
+    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+    (name, labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty()).collect())
 }
 
 /// The names of metrics in a text.

@@ -14,7 +14,7 @@ use axum::{
     extract::{Path, Request, State},
     response::{IntoResponse, Response},
 };
-use http::{StatusCode, header};
+use http::{StatusCode, header, uri::PathAndQuery};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -63,6 +63,12 @@ pub(super) struct Wanted {
     expect: String,
     notify: String,
     return_url: String,
+}
+
+/// The path that the access log shows of a call to a link: the link's own holds its token.
+pub(super) async fn hide(mut response: Response) -> Response {
+    response.extensions_mut().insert(PathAndQuery::from_static("/connect/-"));
+    response
 }
 
 /// `POST /links`: makes one. Its URL is in this answer alone.

@@ -94,6 +94,20 @@ async fn scene() -> Scene {
 }
 
 #[tokio::test]
+async fn no_log_has_the_token_of_a_link() {
+    let it = scene().await;
+    let (path, _) = make(&it, json!({ "account": "shop" })).await;
+    for path in [&*path, "/connect/unknown"] {
+        for method in [Method::GET, Method::POST] {
+            let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+            let answer = it.router.clone().oneshot(request).await.unwrap();
+            let shown = answer.extensions().get::<http::uri::PathAndQuery>().map(|path| path.as_str());
+            assert_eq!(shown, Some("/connect/-"));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_link_connects_one_account_once_and_its_owner_may_end_it() {
     let it = scene().await;
     let wanted = json!({ "account": "shop", "expect": "3", "return_url": "https://app.example/done/ada" });
