@@ -59,7 +59,7 @@ impl Store {
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
     /// let options = StoreOptions::new("etl-oauth", Secrets::new("/var/openfaas/secrets", ""));
     /// let Err(StoreError::Config(why)) = Store::open("redis", &options).await else { panic!() };
-    /// assert_eq!(why, "store=redis is not known: choose gateway, kubernetes, nats, postgres or file");
+    /// assert_eq!(why.to_string(), "store=redis is not known: choose gateway, kubernetes, nats, postgres or file");
     /// # });
     /// ```
     ///
