@@ -6,6 +6,7 @@ mod callback;
 mod config;
 mod definition;
 mod header_list;
+mod link_token;
 mod session;
 mod signature;
 mod state;
@@ -20,18 +21,20 @@ pub use callback::callback;
 pub use config::config;
 pub use definition::definition;
 pub use header_list::header_list;
+pub use link_token::link_token;
 pub use session::session;
 pub use signature::signature;
 pub use state::state;
 pub use token_answer::token_answer;
 
 /// Every reader by the name of its target.
-pub const ALL: [(&str, fn(&[u8])); 9] = [
+pub const ALL: [(&str, fn(&[u8])); 10] = [
     ("callback", callback),
     ("config", config),
     ("definition", definition),
     ("duration", duration),
     ("header_list", header_list),
+    ("link_token", link_token),
     ("session", session),
     ("signature", signature),
     ("state", state),
