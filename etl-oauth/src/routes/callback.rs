@@ -75,6 +75,18 @@ pub(super) async fn head() -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
+/// The same at the redirect URI of a connection.
+pub(super) async fn head_at(
+    State(app): AppState,
+    Path(name): Path<String>,
+    asked: Asked,
+) -> Result<StatusCode, Response> {
+    if name != DEFAULT_CONNECTION && app.connections.contains_key(&name) {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(super::not_found(State(app), asked).await)
+}
+
 /// `GET`: the person is back, at the redirect URI of the connection without a name.
 pub(super) async fn arrive(app: AppState, asked: Asked, query: RawQuery) -> Result<Response, Response> {
     arrive_at(app, Path(DEFAULT_CONNECTION.to_owned()), asked, query).await

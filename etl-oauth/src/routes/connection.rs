@@ -229,6 +229,11 @@ impl App {
         })
     }
 
+    /// The connection of that name, which an empty one is not.
+    pub(super) fn connection_named(&self, asked: &Asked, name: &str) -> Result<&Arc<Connection>, Response> {
+        self.connection(asked, if name.is_empty() { "-" } else { name })
+    }
+
     fn contradiction(&self, asked: &Asked) -> Response {
         let words = (
             "That contradicts itself",

@@ -179,7 +179,7 @@ impl Function {
             .route("/", routing::get(job::run).post(job::run).head(job::head))
             .route("/enable", routing::get(enable::page).post(enable::start))
             .route("/oauth2/callback", routing::get(callback::arrive).head(callback::head))
-            .route("/oauth2/callback/{connection}", routing::get(callback::arrive_at).head(callback::head))
+            .route("/oauth2/callback/{connection}", routing::get(callback::arrive_at).head(callback::head_at))
             .route("/oauth2/confirm", routing::post(confirm::confirm))
             .route("/done", routing::get(done::page))
             .route("/login", routing::get(login::page).post(login::sign_in))

@@ -145,20 +145,30 @@ pub(super) struct Bell(Notify);
 /// `POST /revoke`: one account, or with `all=true` in the query all of them.
 pub(super) async fn begin(state: AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
     let query = |name: &str| {
-        let mut all = url::form_urlencoded::parse(asked.uri.query().unwrap_or_default().as_bytes());
-        all.find(|(field, _)| field == name).map(|(_, value)| value.into_owned())
+        let all = url::form_urlencoded::parse(asked.uri.query().unwrap_or_default().as_bytes());
+        all.filter(|(field, _)| field == name).map(|(_, value)| value.into_owned()).collect::<Vec<_>>()
     };
-    if query("all").is_none_or(|all| all != "true") {
+    // What cannot be read must not be taken for less than it is meant.
+    let flag = |name: &str| match query(name).as_slice() {
+        [] => Some(false),
+        [value] => value.parse::<bool>().ok(),
+        _ => None,
+    };
+    let flags = flag("all").zip(flag("force"));
+    let connection = query("connection").into_iter().next();
+    if matches!(flags, Some((false, _))) && connection.as_ref().is_none_or(|name| !name.is_empty()) {
         return admin::revoke(state, asked, form).await;
     }
     let State(app) = state;
     let (fields, wrong) = respond::fields(form);
     app.admit_operator(Endpoint::Operate, &asked, &fields.csrf).await?;
     asked.refuse_body(&app, wrong)?;
-    let force = query("force").is_some_and(|force| force == "true");
-    let connection = query("connection");
+    let Some((_, force)) = flags else {
+        let words = ("Nothing was revoked", "all and force are true or false, once each", "Correct the query.");
+        return Err(asked.problem(&app, &problem("bad_request", StatusCode::BAD_REQUEST, words)));
+    };
     if let Some(name) = &connection {
-        app.connection(&asked, name)?;
+        app.connection_named(&asked, name)?;
     }
     let begun = app.begin_revocation(connection, force).await;
     let number = begun.map_err(|err| {

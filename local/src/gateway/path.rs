@@ -1,7 +1,7 @@
 //! The path of a request to a function. The community edition decodes it at the gateway, joins it to a URL as text,
 //! parses that again, and decodes once more at the provider.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// The characters that Go escapes in a path.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
@@ -18,6 +18,9 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b';')
     .remove(b'=')
     .remove(b'@');
+
+/// What hyper does not send in a query. Go sends a part of the path that its decoding has turned into one as it is.
+const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'`').add(b'{').add(b'}');
 
 /// A request for a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +70,8 @@ pub(super) fn route(path: &str, query: Option<&str>) -> Route {
         return Route::Moved(with_query(&encode(&cleaned), query));
     }
     let Some((_, name, rest)) = split(&decoded) else { return Route::NotFound };
-    let target = with_query(&format!("/{}", encode(rest)), query);
+    let query = query.map(|query| utf8_percent_encode(query, QUERY).to_string());
+    let target = with_query(&format!("/{}", encode(rest)), query.as_deref());
     Route::Call(Call { asynchronous, name: name.to_owned(), target })
 }
 

@@ -61,6 +61,9 @@ pub(super) async fn show(
         None => None,
         Some(cursor) => Some(Cursor::read(cursor).ok_or_else(|| bad("the cursor is none of an earlier answer"))?),
     };
+    if let Some(connection) = &wanted.connection {
+        app.connection_named(&asked, connection)?;
+    }
     let subject = match wanted.account {
         None => None,
         Some(account) => {

@@ -146,6 +146,9 @@ pub(super) async fn list(State(app): AppState, asked: Asked) -> Result<Response,
         pairs.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
     };
     let (after, only) = (value("cursor").unwrap_or_default(), value("connection"));
+    if let Some(only) = &only {
+        app.connection_named(&asked, only)?;
+    }
     let mut open = app.open_links(&asked).await?;
     open.retain(|link| link.id > after && only.as_ref().is_none_or(|only| *only == link.connection));
     let more = open.len() > PAGE;

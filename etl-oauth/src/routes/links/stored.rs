@@ -14,6 +14,8 @@ use token_keeper::store::{
 
 /// Of a link's token: as many bits as an AES key has.
 const BYTES: usize = 16;
+/// How long an id is, which is the beginning of the token's digest in hexadecimal digits.
+const ID: usize = 32;
 /// The kind of what is stored here.
 const LINK: Kind = Kind::named("link");
 /// How many links are read at a time.
@@ -95,7 +97,7 @@ impl Link {
         let token = URL_SAFE_NO_PAD.encode(bytes);
         let digest = hash(&token);
         let link = Self {
-            id: digest[..32].to_owned(),
+            id: digest[..ID].to_owned(),
             digest,
             connection: connection.to_owned(),
             account: account.to_owned(),
@@ -211,6 +213,10 @@ impl Links {
 
     /// Ends an open link.
     pub(super) async fn end(&self, id: &str, now: Timestamp) -> Result<bool, StoreError> {
+        // Anything else is no name of a record either.
+        if id.len() != ID || !id.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase()) {
+            return Ok(false);
+        }
         let ended = |link: Option<Link>| {
             let link = link.filter(|link| link.state == LinkState::Open)?;
             Some(Some(Link { state: LinkState::Ended { at: now }, ..link }))
