@@ -87,7 +87,8 @@ async fn the_functions_build_in_release_mode_and_serve_whatever_their_folders_lo
     let executables: BTreeMap<String, PathBuf> = names.into_iter().zip(programs).collect();
     for (name, program) in &executables {
         let program = fs::read(program).unwrap();
-        assert!(program.len() < 40 << 20, "{name}: {} bytes", program.len());
+        // Without link-time optimisation, which would cost minutes of every build: bench/results/profiles.md.
+        assert!(program.len() < 48 << 20, "{name}: {} bytes", program.len());
         assert!(!program.windows(9).any(|bytes| bytes == b"\0.symtab\0"), "{name} is not stripped");
     }
 
