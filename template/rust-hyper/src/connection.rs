@@ -251,7 +251,8 @@ impl AsyncWrite for Io {
         if timer.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        let mut forgotten = [0; 4096];
+        // Large, since a refused body of megabytes is to cost few calls of the kernel.
+        let mut forgotten = [0; 32 << 10];
         loop {
             let mut buffer = ReadBuf::new(&mut forgotten);
             match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buffer)) {
