@@ -62,7 +62,8 @@ fn project(folder: &Path) {
     let orders = etl_oauth
         .replace("./etl-oauth", "./orders")
         .replace("/function/etl-oauth", "/function/orders")
-        .replace("min_run_interval: 10s", "min_run_interval: 0s");
+        // The results are looked at without credentials.
+        .replace("min_run_interval: 10s", "min_run_interval: 0s\n      show_result: \"true\"");
     let hello = "    lang: rust-hyper\n    handler: ./hello\n    image: hello:latest\n";
     let all = format!("{head}  etl-oauth:\n{etl_oauth}\n  messy:\n{messy}\n  orders:\n{orders}\n  hello:\n{hello}");
     write(&folder.join("stack.yaml"), &all);
