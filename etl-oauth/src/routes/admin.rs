@@ -101,9 +101,7 @@ pub(super) async fn revoke(State(app): AppState, asked: Asked, form: Posted) -> 
 
 /// `POST /reseal`: every record written anew, sealed with the key that is now the first.
 pub(super) async fn reseal(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
-    let (fields, wrong) = respond::fields(form);
-    app.admit_operator(Endpoint::Operate, &asked, &fields.csrf).await?;
-    asked.refuse_body(&app, wrong)?;
+    app.admit_form(Endpoint::Operate, &asked, form).await?;
     let resealed = app.reseal().await;
     app.note_of_all(OPERATOR, Action::Reseal, if resealed.is_ok() { "ok" } else { "store_unavailable" });
     match resealed {
@@ -158,9 +156,7 @@ impl App {
 
     /// Lets the operator pass, and gives the keeper of the account that the form names.
     async fn may_operate(&self, asked: &Asked, form: Posted) -> Result<(Named, Keeper), Response> {
-        let (fields, wrong) = respond::fields(form);
-        self.admit_operator(Endpoint::Operate, asked, &fields.csrf).await?;
-        asked.refuse_body(self, wrong)?;
+        let fields = self.admit_form(Endpoint::Operate, asked, form).await?;
         let named = self.named(asked, &fields)?;
         let keeper = self.keeper(asked, &named)?;
         Ok((named, keeper))

@@ -15,7 +15,7 @@ use super::{
     audit::{Action, STRANGER, actor},
     connection::Named,
     enable::is_taken,
-    respond::{self, Asked, problem},
+    respond::{self, Asked, Fields, Posted, problem},
 };
 use crate::{
     guard::{
@@ -55,6 +55,14 @@ impl App {
     pub(super) async fn admit_operator(&self, door: Endpoint, asked: &Asked, csrf: &str) -> Result<Who, Response> {
         let whole = Named { connection: Arc::clone(self.home()), account: DEFAULT_ACCOUNT.to_owned() };
         self.admit(door, asked, &whole, csrf).await
+    }
+
+    /// Admits a form that concerns the whole function, and returns its fields.
+    pub(super) async fn admit_form(&self, door: Endpoint, asked: &Asked, form: Posted) -> Result<Fields, Response> {
+        let (fields, wrong) = respond::fields(form);
+        self.admit_operator(door, asked, &fields.csrf).await?;
+        asked.refuse_body(self, wrong)?;
+        Ok(fields)
     }
 
     /// Admits a request for an account in a role, or returns its answer. `csrf` is the token that its form holds.

@@ -118,16 +118,16 @@ impl App {
         tracing::info!(account = keeper.account(), owner, "authorised");
         let by = if who == Who::Operator { OPERATOR } else { STRANGER };
         self.note(by, Action::Authorise, named, "ok");
-        self.keep_also(who, named, grant).await;
+        self.keep_also((who, by), named, grant).await;
         // The last run's outcome is out of date.
         self.floor.forget();
         Ok(kept)
     }
 
-    /// Stores the further tokens of a consent, each as an account of its own.
-    async fn keep_also(&self, who: Who, of: &Named, grant: &Record) {
+    /// Stores the further tokens of a consent, each as an account of its own; where `who` is not the operator, only accounts
+    /// that are free. `by` is the actor of the audit.
+    pub(super) async fn keep_also(&self, (who, by): (Who, &str), of: &Named, grant: &Record) {
         let sent_at = grant.tokens.as_ref().map(|tokens| tokens.obtained_at).unwrap_or_default();
-        let by = if who == Who::Operator { OPERATOR } else { STRANGER };
         for (account, answer) in also(of.connection.provider(), &of.account, grant) {
             let named = Named { connection: Arc::clone(&of.connection), account };
             let account = &*named.account;

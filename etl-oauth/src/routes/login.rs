@@ -83,9 +83,7 @@ pub(super) async fn sign_in(State(app): AppState, asked: Asked, form: Posted<Sig
 
 /// `POST /logout`: ends the session, for every replica where the store can be read back.
 pub(super) async fn sign_out(State(app): AppState, asked: Asked, form: Posted) -> Result<Response, Response> {
-    let (fields, wrong) = respond::fields(form);
-    app.admit_operator(Endpoint::Operate, &asked, &fields.csrf).await?;
-    asked.refuse_body(&app, wrong)?;
+    app.admit_form(Endpoint::Operate, &asked, form).await?;
     if let Some(session) = app.sealed_session(&asked) {
         let (name, until) = (session.name(), session.ends_at());
         app.ended.consume(&name, until, app.clock.now());

@@ -160,9 +160,7 @@ pub(super) async fn begin(state: AppState, asked: Asked, form: Posted) -> Result
         return admin::revoke(state, asked, form).await;
     }
     let State(app) = state;
-    let (fields, wrong) = respond::fields(form);
-    app.admit_operator(Endpoint::Operate, &asked, &fields.csrf).await?;
-    asked.refuse_body(&app, wrong)?;
+    app.admit_form(Endpoint::Operate, &asked, form).await?;
     let Some((_, force)) = flags else {
         let words = ("Nothing was revoked", "all and force are true or false, once each", "Correct the query.");
         return Err(asked.problem(&app, &problem("bad_request", StatusCode::BAD_REQUEST, words)));

@@ -99,16 +99,9 @@ impl Sandbox {
         F: Future<Output = Result<O, E>> + Send + 'static,
     {
         let (api, folder) = (MockApi::start().await, Folder::new());
-        for (name, value) in [
-            ("oauth2-client-id", "client"),
-            ("oauth2-client-secret", "secret"),
-            ("etl-oauth-operator", OPERATOR),
-            ("etl-oauth-seal-keys", "1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
-        ] {
-            folder.write(name, value);
-        }
-        let path = folder.path().display();
-        let config = Config::read(|name| {
+        folder.write("oauth2-client-id", "client");
+        folder.write("oauth2-client-secret", "secret");
+        let variable = |name: &str| {
             if let Some((_, value)) = variables.iter().find(|(known, _)| *known == name) {
                 return Some((*value).to_owned());
             }
@@ -117,21 +110,11 @@ impl Sandbox {
                 "authorize_url" => api.url("/oauth/authorize"),
                 "token_url" => api.url("/oauth/token"),
                 "api_url" => api.url(""),
-                "public_url" => PUBLIC_URL.to_owned(),
-                "store" => "file".to_owned(),
-                "store_path" => format!("{path}/store"),
-                "allow_ephemeral_store" | "show_result" => "true".to_owned(),
-                "min_run_interval" => "0s".to_owned(),
-                // A test counts the calls of its job alone.
-                "sweep" => "off".to_owned(),
-                "secret_mount_path" => path.to_string(),
                 _ => return None,
             })
-        });
-        let mut config = config.unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        config.job = Job::Own(Own::new(job));
-        let function = Function::new(config).await.unwrap_or_else(|err| panic!("the function does not start: {err}"));
-        Self { api, apis: BTreeMap::new(), router: function.router(), _folder: folder }
+        };
+        let router = started(Own::new(job), &folder, variable).await;
+        Self { api, apis: BTreeMap::new(), router, _folder: folder }
     }
 
     /// The function with that job and several connections, each of which has a provider and an API of its own. The job runs
@@ -151,8 +134,6 @@ impl Sandbox {
         F: Future<Output = Result<O, E>> + Send + 'static,
     {
         let (folder, mut apis, mut file) = (Folder::new(), BTreeMap::new(), String::new());
-        folder.write("etl-oauth-operator", OPERATOR);
-        folder.write("etl-oauth-seal-keys", "1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
         for name in connections {
             folder.write(&format!("{name}-oauth2-client-id"), "client");
             folder.write(&format!("{name}-oauth2-client-secret"), "secret");
@@ -165,26 +146,15 @@ impl Sandbox {
             apis.insert((*name).to_owned(), api);
         }
         folder.write("connections.toml", &file);
-        let path = folder.path().display();
-        let config = Config::read(|name| {
-            Some(match name {
-                "connections_file" => "connections.toml".to_owned(),
-                "job" => "none".to_owned(),
-                "job_connection" => connections.first().expect("a connection").to_string(),
-                "public_url" => PUBLIC_URL.to_owned(),
-                "store" => "file".to_owned(),
-                "store_path" => format!("{path}/store"),
-                "allow_ephemeral_store" | "show_result" => "true".to_owned(),
-                "min_run_interval" => "0s".to_owned(),
-                "secret_mount_path" => path.to_string(),
-                _ => return None,
-            })
-        });
-        let mut config = config.unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        config.job = Job::Own(Own::new(job));
-        let function = Function::new(config).await.unwrap_or_else(|err| panic!("the function does not start: {err}"));
-        let api = apis.values().next().expect("a connection").clone();
-        Self { api, apis, router: function.router(), _folder: folder }
+        let first = *connections.first().expect("a connection");
+        let variable = |name: &str| match name {
+            "connections_file" => Some("connections.toml".to_owned()),
+            "job" => Some("none".to_owned()),
+            "job_connection" => Some(first.to_owned()),
+            _ => None,
+        };
+        let router = started(Own::new(job), &folder, variable).await;
+        Self { api: apis[first].clone(), apis, router, _folder: folder }
     }
 
     /// The API of a connection, and the provider of its tokens.
@@ -264,4 +234,33 @@ impl Sandbox {
         let body = axum::body::to_bytes(body, usize::MAX).await.expect("a whole answer");
         Answer { status: head.status, headers: head.headers, body }
     }
+}
+
+/// The function with that job, over a file store in `folder`. `variable` gives what is not the same for every sandbox.
+///
+/// # Panics
+/// When the variables are wrong; the message lists each mistake.
+async fn started(job: Own, folder: &Folder, variable: impl Fn(&str) -> Option<String>) -> Router {
+    folder.write("etl-oauth-operator", OPERATOR);
+    folder.write("etl-oauth-seal-keys", "1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
+    let path = folder.path().display();
+    let config = Config::read(|name| {
+        variable(name).or_else(|| {
+            Some(match name {
+                "public_url" => PUBLIC_URL.to_owned(),
+                "store" => "file".to_owned(),
+                "store_path" => format!("{path}/store"),
+                "allow_ephemeral_store" | "show_result" => "true".to_owned(),
+                "min_run_interval" => "0s".to_owned(),
+                // A test counts the calls of its job alone.
+                "sweep" => "off".to_owned(),
+                "secret_mount_path" => path.to_string(),
+                _ => return None,
+            })
+        })
+    });
+    let mut config = config.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    config.job = Job::Own(job);
+    let function = Function::new(config).await.unwrap_or_else(|err| panic!("the function does not start: {err}"));
+    function.router()
 }

@@ -136,6 +136,12 @@ impl AccessRecord {
         }
     }
 
+    /// The path that the log shows.
+    #[cfg(feature = "otel")]
+    pub(crate) fn path(&self) -> &str {
+        self.entry.as_ref().map_or("", Entry::path)
+    }
+
     pub(crate) fn set_status(&mut self, status: StatusCode) {
         self.status = status;
     }

@@ -84,6 +84,8 @@ pub(crate) async fn invoke<F: Function>(
     let span = span(&request);
     record.span = Some(span.clone());
     let response = invocation::invoke(function, request, progress, marks, record).instrument(span.clone()).await;
+    // Known now: a function may name another one in its place, as for the access log.
+    span.record("url.path", record.path());
     span.record("http.response.status_code", response.status().as_u16());
     if response.status().is_server_error() {
         span.record("otel.status_code", "ERROR");
@@ -102,7 +104,7 @@ fn span<B>(request: &Request<B>) -> Span {
         otel.status_code = Empty,
         http.request.method = method,
         http.response.status_code = Empty,
-        url.path = request.uri().path(),
+        url.path = Empty,
         faas.trigger = "http",
         faas.invocation_id = request.headers().get(CALL_ID).and_then(|id| id.to_str().ok()),
     );

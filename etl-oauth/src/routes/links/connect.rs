@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     format::moment,
-    guard::{Csrf, Endpoint, Guess, Pending},
+    guard::{Csrf, Endpoint, Guess, Pending, Who},
     pages::{ConnectPage, Page},
 };
 use token_keeper::token::{Record, TokenResponse};
@@ -62,9 +62,7 @@ pub(in crate::routes) async fn start(
     asked: Asked,
     form: Posted,
 ) -> Result<Response, Response> {
-    let (fields, wrong) = respond::fields(form);
-    app.admit_operator(Endpoint::Connect, &asked, &fields.csrf).await?;
-    asked.refuse_body(&app, wrong)?;
+    app.admit_form(Endpoint::Connect, &asked, form).await?;
     let (link, named) = app.link(&asked, &token).await?;
     app.lead_to_provider(&asked, &named, Some(&link.id), true).await
 }
@@ -162,8 +160,11 @@ impl App {
             link = link.id,
             "authorised by a connect link"
         );
+        let by = format!("link:{}", link.id);
+        // The same person's, or where none was: that is decided for all that came with the consent.
+        self.keep_also((Who::Operator, &by), named, &grant).await;
         self.floor.forget();
-        self.note(&format!("link:{}", link.id), Action::LinkUse, named, "ok");
+        self.note(&by, Action::LinkUse, named, "ok");
         let owner = Owner { terms: link.terms.clone(), told: None };
         if let Err(err) = self.links.set_owner(&link.connection, &link.account, Some(&owner)).await {
             tracing::warn!(error = %err, "failed to store where the account's owner is told of trouble");

