@@ -317,7 +317,7 @@ fn proxy_allow(strings: &mut Strings<'_>, connections: &[Connection]) -> BTreeMa
     read.unwrap_or_default()
 }
 
-/// Which connection's accounts the job runs for; a built-in one has to be told, where there are several.
+/// Which connection's accounts the job runs for; required for a built-in job where there are several connections.
 fn job_connection(strings: &mut Strings<'_>, connections: &[Connection], job: &Job) -> Option<String> {
     let names = || connections.iter().map(|connection| connection.name.as_str());
     let named = strings.text("job_connection");

@@ -55,7 +55,7 @@ pub struct HeldRow<'a> {
     pub at: Timestamp,
 }
 
-/// What the owner of an account is asked for, by whom, and one button: a form that posts `csrf` to the link.
+/// The page of a connect link: what is requested, who requests it, and a form that posts `csrf` to the link.
 #[derive(Debug, Template)]
 #[template(path = "connect.html")]
 pub struct ConnectPage<'a> {

@@ -248,8 +248,8 @@ impl App {
         named.connection.keepers.get(&named.account).map_err(|err| self.no_account(asked, &err))
     }
 
-    /// The keeper of an account that a request only uses: one that nobody has begun is an answer, and costs nothing that
-    /// lasts. Accounts with a name begin by the operator or a person alone.
+    /// The keeper of an account that a request only uses. Makes no account: only the operator or a person begins one with a
+    /// name.
     pub(super) async fn existing(&self, asked: &Asked, named: &Named) -> Result<Keeper, Response> {
         let found = named.connection.keepers.existing(&named.account).await;
         found.map_err(|err| self.no_account(asked, &err))?.ok_or_else(|| {

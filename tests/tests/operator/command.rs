@@ -220,7 +220,7 @@ async fn revoke_all_ends_with_a_report_and_an_exit_code() {
     assert_eq!(status.json()["accounts"][0]["state"], "disabled");
     stage.stop().await;
 
-    // Nobody answers there: the tokens stay until they are deleted by force.
+    // No server answers there: the tokens stay until they are deleted by force.
     let away = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let revoke_url = format!("http://{}/revoke", away.local_addr().unwrap());
     drop(away);

@@ -41,7 +41,7 @@ pub enum ApiError {
         method: Method,
         /// The path that was asked for.
         path: String,
-        /// Why, in the API's own words, of which secrets are cut out; up to 2 KiB.
+        /// The reason in the API's own words, up to 2 KiB, without secrets.
         message: Option<Box<str>>,
         /// How long the API wants to be left alone.
         retry_after: Option<Duration>,

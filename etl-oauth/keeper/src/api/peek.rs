@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Response, header};
 use http_body::{Body, Frame, SizeHint};
 
-/// The longest body that is held back: an error or a limit is told in less.
+/// The longest body that is held back: errors and limits are shorter.
 const HELD: usize = 16 << 10;
 
 /// The body of an answer, where it is JSON and short enough; the answer keeps it. A longer body, and one of another type, is

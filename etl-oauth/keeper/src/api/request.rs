@@ -41,7 +41,7 @@ pub struct Request {
     fault: Option<String>,
 }
 
-/// An answer, of which the body may be still to come.
+/// An answer of the API. Its body may not have arrived yet.
 struct Answer {
     head: Response,
     open: Option<(reqwest::Response, Option<OwnedSemaphorePermit>)>,

@@ -1,4 +1,4 @@
-//! Further tokens of one consent, each of which becomes an account of its own.
+//! Further tokens of one consent. Each becomes an account of its own.
 
 use crate::{
     provider::Provider,

@@ -16,8 +16,8 @@ const SHOWN: usize = 20;
 /// Reads the answer to [`super::lookup`].
 ///
 /// # Errors
-/// The [`Failure`]: an answer that is none, no entry, several of which none is chosen, or a value that may not stand where its
-/// variable does.
+/// The [`Failure`], where the answer is malformed or has no entry, where it has several and the configuration chooses none, and
+/// where a value breaks the rule of its variable.
 pub fn judge_lookup(provider: &Provider, raw: &HttpResponse) -> Result<Values, Failure> {
     let status = raw.status.as_u16();
     if !raw.status.is_success() {

@@ -321,8 +321,8 @@ impl Provider {
         &self.definition
     }
 
-    /// Whether an account of which these values are known is to be looked up: one of them is missing, or the configuration
-    /// has chosen another one since.
+    /// Whether the lookup is needed for an account with these values: one of them is missing, or the configuration has
+    /// chosen another one since.
     #[must_use]
     pub fn wants_lookup(&self, known: &Values) -> bool {
         self.variables.iter().filter(|(_, variable)| variable.from == Source::Lookup).any(|(name, _)| {

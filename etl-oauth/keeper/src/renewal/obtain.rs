@@ -11,9 +11,9 @@ use crate::token::{Failure, FailureKind, Health, Record};
 impl Keeper {
     /// A token that is good for now.
     ///
-    /// While it is fresh this takes no lock and asks nobody. Else it is renewed first, by one task however many callers
-    /// wait; a caller that goes away cancels nothing. Where the renewal fails and the old token still lives, that one is
-    /// handed out.
+    /// A fresh token is returned without a lock or a request. Otherwise one task renews it, however many callers wait; a
+    /// caller that goes away cancels nothing. Where the renewal fails and the old token is still valid, this returns the
+    /// old one.
     ///
     /// # Errors
     /// [`KeeperError`], with what a person can do about it.
@@ -109,7 +109,7 @@ impl Keeper {
         }
     }
 
-    /// Renews now, whatever waits stand, as an operator asks. Where a grant needs nobody, this begins it, too.
+    /// Renews now and ignores waits, as an operator requests. Begins a grant that needs no person, too.
     ///
     /// # Errors
     /// [`KeeperError`] when no new token came.

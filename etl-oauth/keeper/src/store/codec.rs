@@ -19,7 +19,7 @@ const KEYS: &str = "etl-oauth-seal-keys";
 pub struct Codec {
     function: String,
     secrets: Secrets,
-    /// Plain values are neither written nor read: whoever can write to the store could else plant one.
+    /// Plain values are neither written nor read: a writer of the store could plant one.
     always: bool,
     known: Mutex<Option<(String, Arc<KeyRing>)>>,
 }

@@ -63,7 +63,7 @@ pub struct Meta {
 pub struct Capabilities {
     /// What is written can be read back from the store itself.
     pub read_back: bool,
-    /// A write that names an old version is refused, whoever wrote in between.
+    /// A write that names an old version is refused.
     pub compare_and_swap: bool,
     /// A lease holds between replicas.
     pub lease: bool,

@@ -70,7 +70,7 @@ impl Claims {
         Ok(())
     }
 
-    /// Whom the token identifies, and what the claim of that name lets it use: every account where it is missing.
+    /// The caller that the token identifies, and the accounts that its claim allows: every account without the claim.
     pub(super) fn caller(&self, claim: &str) -> Result<Identity, Caller> {
         let wrong = Caller::Wrong("the claim of the caller's accounts is no list such as `google/*,slack/ada`");
         let rights = match self.rest.get(claim) {

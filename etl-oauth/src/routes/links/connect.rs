@@ -27,7 +27,7 @@ use crate::{
 };
 use token_keeper::token::{Record, TokenResponse};
 
-/// `GET`: what is asked for, and by whom. Nothing is used up: previews and scanners come here.
+/// `GET`: the page of the link. Uses nothing up: previews and scanners open it, too.
 pub(in crate::routes) async fn open(
     State(app): AppState,
     Path(token): Path<String>,
@@ -127,8 +127,8 @@ impl App {
         if link.state == LinkState::Open && same { Ok(Some(link)) } else { Err(self.no_link(asked, &ended(&link))) }
     }
 
-    /// Takes the grant of a person who came by a link: theirs where it is the expected one's and replaces nobody else's, else
-    /// it is held for the operator. Uses the link up, once.
+    /// Stores the grant of a person who came by a link, where that is the expected person and the grant replaces that of no
+    /// other one; otherwise holds it for the operator. Uses the link up.
     pub(in crate::routes) async fn settle_link(
         &self,
         asked: &Asked,
@@ -187,7 +187,7 @@ impl App {
     }
 }
 
-/// Whether an account that works would be replaced by another person's grant, or by one of whom the provider says nothing.
+/// Whether the grant would replace that of another person, or of an unknown one, at an account that works.
 fn replaces_anothers(keeper: &token_keeper::renewal::Keeper, grant: &Record) -> bool {
     if !is_taken(keeper) {
         return false;
@@ -196,7 +196,7 @@ fn replaces_anothers(keeper: &token_keeper::renewal::Keeper, grant: &Record) -> 
     let known = stored.as_ref().and_then(|stored| stored.record.owner.as_ref());
     let same = known.zip(grant.owner.as_ref()).is_some_and(|(old, new)| old.id == new.id);
     let works = stored.as_ref().is_some_and(|stored| !stored.record.health.needs_authorisation);
-    // A grant that is gone is nobody's to lose, unless its owner is known to be another person.
+    // An account that does not work may be taken, unless its owner is known to be another person.
     if works { !same } else { known.is_some() && !same }
 }
 

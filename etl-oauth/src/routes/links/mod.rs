@@ -1,4 +1,4 @@
-//! Connect links: one lets one person authorise one account once. The operator makes them, or a caller whom `links_allow`
+//! Connect links. Each lets one person authorise one account once. The operator makes them, or a caller that `links_allow`
 //! names.
 
 mod connect;

@@ -60,7 +60,7 @@ pub(in crate::routes) fn notifier(config: &Config, store: &Arc<Store>, clock: &C
 }
 
 impl Notifier {
-    /// The announcer of a connection: tells owners beside whoever else is told.
+    /// The announcer of a connection, which notifies the owners of its accounts.
     pub(in crate::routes) fn announcer(self: &Arc<Self>, origin: Origin) -> Announcer {
         let this = Arc::clone(self);
         Announcer::new(move |news| {
@@ -92,7 +92,7 @@ impl Notifier {
                     "sent the owner a fresh link"
                 );
                 let told = Owner { told: Some(news.at), ..owner };
-                // Where that fails the owner may be told once more.
+                // If that fails, the owner may be notified once more.
                 let _ = self.links.set_owner(&origin.connection, &news.account, Some(&told)).await;
                 true
             }
@@ -123,7 +123,7 @@ impl Notifier {
             self.post(to, &self.body(origin, news, &url, ends_at), news.at).await
         };
         if sent.is_err() {
-            // The next try makes another: nobody has this one.
+            // The next try makes another link: this one was not delivered.
             let _ = self.links.end(&link.id, now).await;
         }
         sent.map(|()| link.id)
@@ -226,7 +226,7 @@ impl Notifier {
 }
 
 impl App {
-    /// What is wrong with where an owner is to be told; nothing where it is right.
+    /// The mistake in the address for notifications; `None` where there is none.
     pub(super) fn notify_mistake(&self, to: &str) -> Option<String> {
         if let Some(address) = to.strip_prefix("mailto:") {
             return self.config.outlets.mail_mistake(address);

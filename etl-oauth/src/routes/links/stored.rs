@@ -66,7 +66,7 @@ pub(super) enum LinkState {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Owner {
     pub(super) terms: Terms,
-    /// The change of state of which the owner was told last.
+    /// The change of state that the owner was notified of last.
     pub(super) told: Option<Timestamp>,
 }
 

@@ -135,7 +135,7 @@ async fn a_link_connects_one_account_once_and_its_owner_may_end_it() {
     assert_eq!(ended.status, StatusCode::SEE_OTHER, "{}", ended.body);
     assert_eq!(state(&it, "shop").await, "none", "a revoked account is not listed");
     assert!(owner.get(&it, "/mine").await.body.contains("Disconnected"));
-    // Somebody else's later grant is not this browser's to end.
+    // This browser must not end a later grant of another person.
     let (path, _) = make(&it, json!({ "account": "shop" })).await;
     assert_eq!(Visitor::default().follow(&it, &path, "grace:read").await.status, StatusCode::SEE_OTHER);
     assert_eq!(owner.get(&it, "/mine").await.status, StatusCode::NOT_FOUND);
@@ -327,7 +327,7 @@ async fn attack_wishes_that_lead_elsewhere_or_promise_what_cannot_be_kept_are_re
     let silent = Scene::new("authorize_url = 'URL/authorize'\ntoken_url = 'URL/token'\napi_url = 'URL'").await;
     let (status, body) = post(&silent, json!({ "account": "a", "expect": "ada" })).await;
     assert_eq!((status, body["error"].as_str()), (400, Some("bad_link")));
-    // Nobody but the operator makes, lists or ends them.
+    // Only the operator makes, lists and ends them.
     for (method, path) in
         [(Method::POST, "/links"), (Method::GET, "/links"), (Method::DELETE, "/links/x"), (Method::POST, "/held")]
     {
