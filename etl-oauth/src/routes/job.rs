@@ -1,6 +1,6 @@
-//! `/`: runs the job, for every authorised account.
+//! `/`: a call that runs the job, and its answer.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -11,29 +11,23 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::{
-    sync::{Semaphore, watch},
-    task::JoinSet,
-};
+use tokio::sync::watch;
 
 use super::{
     App, State as AppState,
-    audit::{Action, Event},
     authorize::Admitted,
     connection::{Connection, Named},
     enable::is_taken,
     respond::{self, Asked, Fields, problem},
+    runs::Run,
 };
 use crate::{
-    config::duration,
-    guard::{Endpoint, Identity, Landed, Place, Refusal, Who},
-    job::{Apis, Context, JobError, JobState, Outcome},
+    guard::{Endpoint, Landed, Place, Refusal, Who},
+    job::JobError,
     pages::{JobResult, Page, Problem, Ran},
 };
-use token_keeper::{api::Api, renewal::Keeper, store::DEFAULT_ACCOUNT, trace_context};
+use token_keeper::{renewal::Keeper, store::DEFAULT_ACCOUNT, trace_context};
 
-/// How many accounts are served at a time.
-const AT_A_TIME: usize = 4;
 /// For how long callers share the news that no account is authorised.
 const UNAUTHORISED: Duration = Duration::from_secs(1);
 /// After how many seconds a caller who may not wait asks again.
@@ -102,24 +96,10 @@ pub(super) async fn head(State(app): AppState, asked: Asked) -> Result<StatusCod
     Ok(if app.job_connections().iter().any(first) { StatusCode::OK } else { StatusCode::CONFLICT })
 }
 
-/// What came of one account's run.
-#[derive(Debug)]
-pub(super) struct Run {
-    connection: String,
-    account: String,
-    result: Result<Outcome, JobError>,
-}
-
 /// What came of a run of all accounts, for all who share it.
 type Shared = Landed<Vec<Run>>;
 
 impl App {
-    /// The connections whose accounts the job runs for.
-    fn job_connections(&self) -> Vec<Arc<Connection>> {
-        let wanted = self.config.job_connections();
-        wanted.iter().filter_map(|connection| self.connections.get(&connection.name).cloned()).collect()
-    }
-
     /// A call that failed may be sent once more: webhooks are, until they succeed.
     fn settle_call(&self, once: Option<&str>, outcome: &[Run]) {
         match once {
@@ -154,148 +134,6 @@ impl App {
         Err(asked.problem(self, &problem("bad_connection", StatusCode::BAD_REQUEST, words)))
     }
 
-    /// Runs the job for every authorised account, a few at a time; one that fails stops no other; a caller's
-    /// call runs those that it may use. Where there is none, that is the failure of the account `default`. In the order of the accounts' names.
-    async fn run_all(self: &Arc<Self>, caller: &Identity, input: &Bytes, limit: Option<Duration>) -> Vec<Run> {
-        let connections = self.job_connections();
-        let mut keepers = Vec::new();
-        for connection in &connections {
-            let rights = caller.rights();
-            let allowed = |keeper: &Keeper| is_taken(keeper) && rights.allow(connection.name(), keeper.account());
-            let authorised = connection.keepers.all().await.into_iter().filter(allowed);
-            keepers.extend(authorised.map(|keeper| (Arc::clone(connection), keeper)));
-        }
-        if keepers.is_empty() {
-            let first = connections.first().unwrap_or(self.home());
-            let allowed = caller.rights().allow(first.name(), DEFAULT_ACCOUNT);
-            keepers.extend(
-                first.keepers.get(DEFAULT_ACCOUNT).ok().filter(|_| allowed).map(|keeper| (Arc::clone(first), keeper)),
-            );
-        }
-        self.run_these(keepers, input, limit).await
-    }
-
-    async fn run_these(
-        self: &Arc<Self>,
-        keepers: Vec<(Arc<Connection>, Keeper)>,
-        input: &Bytes,
-        limit: Option<Duration>,
-    ) -> Vec<Run> {
-        let places = Arc::new(Semaphore::new(AT_A_TIME));
-        let (mut tasks, mut accounts) = (JoinSet::new(), HashMap::new());
-        for (connection, keeper) in keepers {
-            let (app, places, input) = (Arc::clone(self), Arc::clone(&places), input.clone());
-            let of = (Arc::clone(&connection), keeper.account().to_owned());
-            let task = tasks.spawn(trace_context::carry(async move {
-                let (account, begun) = (keeper.account().to_owned(), app.clock.now());
-                let run = async {
-                    // The semaphore is never closed.
-                    let _place = places.acquire_owned().await;
-                    app.run_one(&connection, keeper, input).await
-                };
-                let Some(limit) = limit else { return run.await };
-                // The watchdog would cut the whole call off, without an answer, an event or an entry.
-                match tokio::time::timeout(limit, run).await {
-                    Ok(result) => result,
-                    Err(_) => {
-                        let late = Err(JobError::TimedOut { limit });
-                        app.tally(&connection, &account, begun, &late);
-                        late
-                    }
-                }
-            }));
-            accounts.insert(task.id(), of);
-        }
-        let (mut runs, started) = (Vec::with_capacity(accounts.len()), self.clock.now());
-        while let Some(ended) = tasks.join_next_with_id().await {
-            let (id, result) = ended.map_or_else(|err| (err.id(), None), |(id, result)| (id, Some(result)));
-            let Some((connection, account)) = accounts.remove(&id) else { continue };
-            let result = result.unwrap_or_else(|| {
-                let panicked = Err(JobError::Panicked);
-                self.tally(&connection, &account, started, &panicked);
-                panicked
-            });
-            runs.push(Run { connection: connection.name().to_owned(), account, result });
-        }
-        runs.sort_by(|one, other| (&one.connection, &one.account).cmp(&(&other.connection, &other.account)));
-        runs
-    }
-
-    /// Shows in the metrics when the job last succeeded, by what the replicas before this one wrote down.
-    pub(super) async fn show_last_success(&self, connection: &Connection, account: &str) {
-        let events = self.audit.history(connection.name(), account).await;
-        let is_success = |event: &&Event| event.action == Action::Run && event.outcome == "ok";
-        if let Some(run) = events.iter().find(is_success) {
-            self.show_success(connection, account, run.at);
-        }
-    }
-
-    fn show_success(&self, connection: &Connection, account: &str, at: Timestamp) {
-        let (job, connection, account) = (self.config.job.name(), connection.name().to_owned(), account.to_owned());
-        #[expect(clippy::cast_precision_loss, reason = "seconds of the calendar are exact in a double")]
-        let at = at.as_second() as f64;
-        metrics::gauge!(
-            "etl_oauth_job_last_success_timestamp_seconds",
-            "job" => job, "connection" => connection, "account" => account
-        )
-        .set(at);
-    }
-
-    async fn run_one(
-        self: &Arc<Self>,
-        connection: &Connection,
-        keeper: Keeper,
-        input: Bytes,
-    ) -> Result<Outcome, JobError> {
-        let started = self.clock.now();
-        keeper.begin_run().await;
-        let account = keeper.account().to_owned();
-        let result = self.config.job.run(self.context(connection, keeper, started, input)).await;
-        self.tally(connection, &account, started, &result);
-        result
-    }
-
-    /// How long the runs of a call have: a little less than the watchdog lets the call last, for their outcome has to be
-    /// written and answered. A caller's `X-Timeout` shortens the watchdog's limit.
-    fn time_for(&self, asked: &Asked) -> Option<Duration> {
-        let limit = self.config.exec_timeout?;
-        let asked = asked.headers.get("x-timeout").and_then(|value| value.to_str().ok());
-        // A bare number is no Go duration, and the watchdog passes it over.
-        let asked = asked.filter(|text| !text.ends_with(|c: char| c.is_ascii_digit())).and_then(duration::parse);
-        let limit = asked.filter(|asked| !asked.is_zero() && *asked <= limit).unwrap_or(limit);
-        let rest = (limit / 20).clamp(Duration::from_millis(100), Duration::from_secs(1)).min(limit / 2);
-        Some(limit - rest)
-    }
-
-    /// Puts what came of a run into the picture of runs, the metrics and the log.
-    fn tally(&self, connection: &Connection, account: &str, started: Timestamp, result: &Result<Outcome, JobError>) {
-        let (now, job) = (self.clock.now(), self.config.job.name());
-        if let Err(err) = result
-            && err.wants_an_account()
-        {
-            tracing::info!(job, connection = connection.name(), account, error = %err, "the job did not run");
-            return;
-        }
-        let outcome = result.as_ref().map_or_else(JobError::code, |_| "ok");
-        let duration_ms = u64::try_from(now.duration_since(started).as_millis()).unwrap_or(0);
-        let actor = trace_context::actor();
-        let event = Event::new(actor.as_deref().unwrap_or("job"), Action::Run, started);
-        self.audit.note(event.about(connection.name(), account).with_outcome(outcome).took(duration_ms));
-        if result.is_ok() {
-            self.show_success(connection, account, now);
-        }
-        metrics::counter!("etl_oauth_job_runs_total", "job" => job, "connection" => connection.name().to_owned(), "outcome" => outcome)
-            .increment(1);
-        metrics::histogram!("etl_oauth_job_duration_seconds", "job" => job, "connection" => connection.name().to_owned())
-            .record(now.duration_since(started).as_secs_f64());
-        match result {
-            Ok(_) => tracing::info!(job, connection = connection.name(), account, duration_ms, "the job ran"),
-            Err(err) => {
-                tracing::warn!(job, connection = connection.name(), account, duration_ms, error = %err, "the job failed")
-            }
-        }
-    }
-
     fn tell_runs(&self, asked: &Asked, see: bool, run: &Landed<Vec<Run>>) -> Response {
         match &run.outcome[..] {
             [] => self.not_permitted(asked),
@@ -304,30 +142,6 @@ impl App {
             [Run { result: Err(err), .. }] => self.job_failed(asked, see, err),
             runs => self.all_ran(asked, see, run.started_at, runs),
         }
-    }
-
-    fn context(self: &Arc<Self>, connection: &Connection, keeper: Keeper, now: Timestamp, input: Bytes) -> Context {
-        let ledger = JobState::new(Arc::clone(&self.ledgers), keeper.key());
-        let app = Arc::clone(self);
-        Context {
-            api: connection.api(keeper),
-            now,
-            input,
-            ledger,
-            outlets: self.config.outlets.clone(),
-            progress: connection.progress.clone(),
-            apis: Apis::new(move |connection, account| Arc::clone(&app).api_of(connection, account)),
-        }
-    }
-
-    /// The API of an account at another connection, for a job.
-    async fn api_of(self: Arc<Self>, name: String, account: String) -> Result<Api, JobError> {
-        let names = || self.connections.keys().cloned().collect::<Vec<_>>().join(", ");
-        let none = || JobError::Failed(format!("there is no connection {name}; there are {}", names()));
-        let connection = self.connections.get(&name).ok_or_else(none)?;
-        let keeper = connection.keepers.get(&account).map_err(|err| JobError::Failed(err.to_string()))?;
-        keeper.begin_run().await;
-        Ok(connection.api(keeper))
     }
 
     fn no_input(&self, asked: &Asked) -> Response {

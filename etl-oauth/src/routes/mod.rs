@@ -21,6 +21,7 @@ mod proxy;
 mod public_record;
 mod respond;
 mod revocation;
+mod runs;
 mod status;
 mod token;
 
@@ -80,7 +81,7 @@ struct App {
     links: links::Links,
     /// Wrong tokens of links.
     guesses: Throttle,
-    floor: Coalesce<Vec<job::Run>>,
+    floor: Coalesce<Vec<runs::Run>>,
     description: OnceLock<openapi::Description>,
     /// Places for callers who wait for a run of others.
     waiting: Semaphore,
