@@ -38,11 +38,15 @@ impl File {
     /// That it cannot be read, or is no TOML.
     pub(super) fn open(name: &str, path: &Path) -> Result<Self, Vec<String>> {
         let failed = |why: String| vec![format!("connections_file={name} {why}")];
-        let meta = fs::metadata(path).map_err(|err| failed(format!("cannot be read: {err}")))?;
+        let unread = |err: std::io::Error| {
+            let next = "list the secret that holds it under `secrets`, or name an absolute path";
+            failed(format!("cannot be read at {}: {err}; {next}", path.display()))
+        };
+        let meta = fs::metadata(path).map_err(unread)?;
         if !meta.is_file() || meta.len() > FILE_LIMIT {
             return Err(failed("is not a TOML file of connections".into()));
         }
-        let text = fs::read_to_string(path).map_err(|err| failed(format!("cannot be read: {err}")))?;
+        let text = fs::read_to_string(path).map_err(unread)?;
         Self::read(name, &text)
     }
 
@@ -145,11 +149,16 @@ impl Table {
 /// Which of `names` is meant, as far as that can be guessed.
 pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
-    let near = names.iter().map(|other| (strsim::osa_distance(name, other), *other)).min();
-    match near.filter(|(distance, other)| *distance <= SLIP && *distance < other.len()) {
-        Some((_, other)) => format!("is it {other} that is meant?"),
+    match meant(name, names.iter().copied()) {
+        Some(other) => format!("is it {other} that is meant?"),
         None => format!("there are {}", names.join(", ")),
     }
+}
+
+/// The one of `names` that differs from `name` by a slip.
+pub(super) fn meant<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = names.into_iter().map(|other| (strsim::osa_distance(name, other), other)).min();
+    near.filter(|(distance, other)| *distance <= SLIP && *distance < other.len()).map(|(_, other)| other)
 }
 
 fn line_at(text: &str, position: usize) -> usize {

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use url::Url;
 
-use super::{default_gateway, endpoint, parse::Strings};
+use super::{connections::meant, default_gateway, endpoint, parse::Strings};
 use token_keeper::{
     provider::{AssertionTerms, ClientAuth, Definition, Grant, Overrides, Provider, Values, checked_beside},
     secrets::Secrets,
@@ -12,6 +12,9 @@ use token_keeper::{
 
 /// A definition is a few kilobytes; a file that is larger is another one.
 const FILE_LIMIT: u64 = 256 << 10;
+
+/// More than a message can list.
+const LISTED: &str = "`etl-oauth providers` lists those that are built in";
 
 /// What is known of a provider before its variables are read.
 #[derive(Debug)]
@@ -125,16 +128,18 @@ fn definition(strings: &mut Strings<'_>) -> Option<(String, Definition)> {
             }
         };
     }
-    let names = || Definition::names().collect::<Vec<_>>().join(", ");
     let Some(name) = wanted else {
-        strings.mistake(format!("provider is not set: it names who issues the tokens, one of {}", names()));
+        strings.mistake(format!(
+            "provider is not set: name the service that issues the tokens, such as gumroad, or custom; {LISTED}"
+        ));
         return None;
     };
     let Some(definition) = Definition::builtin(&name) else {
-        let names = names();
-        strings.mistake(format!(
-            "provider={name} is not known: it is one of {names}; provider_file reads one of your own"
-        ));
+        let next = match meant(&name, Definition::names()) {
+            Some(other) => format!("is it {other} that is meant?"),
+            None => format!("{LISTED}, and provider_file reads one of your own"),
+        };
+        strings.mistake(format!("provider={name} is not known: {next}"));
         return None;
     };
     Some((name, definition))

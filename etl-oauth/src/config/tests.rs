@@ -75,7 +75,7 @@ fn every_mistake_is_told_at_once_and_names_its_variable_or_secret() {
     it.unmount("oauth2-refresh-token");
     let text = it.mistakes().join("\n");
     for wanted in [
-        "provider=nobody is not known",
+        "provider=nobody is not known: `etl-oauth providers` lists",
         "public_url must begin with https://",
         "token_url is not an absolute URL",
         "lease is not a duration such as 10s, 1m30s or 90, but `5 parsecs`",
@@ -353,6 +353,15 @@ fn a_file_holds_named_connections_each_with_secrets_rules_and_a_redirect_uri_of_
 }
 
 #[test]
+fn a_mistake_is_a_line_that_can_be_read_however_many_providers_there_are() {
+    for it in [several("[connections.slack]\n"), several("[connections.slack]\nprovider = 'qqqqqqqq'\n")] {
+        let mistakes = it.mistakes();
+        assert!(mistakes.iter().all(|line| line.len() < 250), "{mistakes:?}");
+        assert!(mistakes.iter().any(|line| line.contains("`etl-oauth providers` lists")), "{mistakes:?}");
+    }
+}
+
+#[test]
 fn a_table_called_default_uses_the_nameless_secrets_and_is_meant_where_none_is_named() {
     let config = several(&format!("{TWO}[connections.default]\nprovider = 'gumroad'\n")).read().unwrap();
     let default = config.implied_connection().unwrap();
@@ -372,7 +381,7 @@ fn mistakes_of_the_file_come_all_at_once_with_line_and_nearest_name() {
     let mistakes = it.mistakes();
     let wanted = [
         "connections.toml:1: connections.slak: secret slak-oauth2-client-secret is missing in ",
-        "connections.toml:2: connections.slak.provider: provider=slak is not known",
+        "connections.toml:2: connections.slak.provider: provider=slak is not known: is it slack that is meant?",
         "connections.toml:4: connections.google.provder: is not known: is it provider that is meant?",
         "connections.toml:6: connections.google.renew: must be one of before_expiry, each_run, on_401",
         "connections.toml:7: connections.google.scope: must be a string",
@@ -387,7 +396,11 @@ fn mistakes_of_the_file_come_all_at_once_with_line_and_nearest_name() {
     assert!(several("[connections").mistakes()[0].starts_with("connections.toml:1: "));
     assert!(several("").mistakes()[0].starts_with("connections.toml:1: connections: is missing"));
     let gone = several(TWO).set("connections_file", "/no/such/file");
-    assert!(gone.mistakes()[0].starts_with("connections_file=/no/such/file cannot be read"), "{:?}", gone.mistakes());
+    assert!(
+        gone.mistakes()[0].starts_with("connections_file=/no/such/file cannot be read at /no/such/file: "),
+        "{:?}",
+        gone.mistakes()
+    );
 }
 
 #[test]
