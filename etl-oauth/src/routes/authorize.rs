@@ -52,7 +52,7 @@ impl Admitted {
 
 impl App {
     /// Admits a request that concerns the whole function, as [`App::admit`].
-    pub(super) async fn admit_operator(&self, door: Endpoint, asked: &Asked, csrf: &str) -> Result<Who, Response> {
+    pub(super) async fn admit_to_function(&self, door: Endpoint, asked: &Asked, csrf: &str) -> Result<Who, Response> {
         let whole = Named { connection: Arc::clone(self.home()), account: DEFAULT_ACCOUNT.to_owned() };
         self.admit(door, asked, &whole, csrf).await
     }
@@ -60,7 +60,7 @@ impl App {
     /// Admits a form that concerns the whole function, and returns its fields.
     pub(super) async fn admit_form(&self, door: Endpoint, asked: &Asked, form: Posted) -> Result<Fields, Response> {
         let (fields, wrong) = respond::fields(form);
-        self.admit_operator(door, asked, &fields.csrf).await?;
+        self.admit_to_function(door, asked, &fields.csrf).await?;
         asked.refuse_body(self, wrong)?;
         Ok(fields)
     }

@@ -37,14 +37,14 @@ pub(super) async fn page(
     asked: Asked,
     query: Result<Query<SignIn>, QueryRejection>,
 ) -> Result<Response, Response> {
-    app.admit_operator(Endpoint::Login, &asked, "").await?;
+    app.admit_to_function(Endpoint::Login, &asked, "").await?;
     let next = query.map(|Query(fields)| fields.next).unwrap_or_default();
     Ok(app.login_page(&next, None).into_response())
 }
 
 /// `POST /login`: the operator's secret for a session.
 pub(super) async fn sign_in(State(app): AppState, asked: Asked, form: Posted<SignIn>) -> Result<Response, Response> {
-    app.admit_operator(Endpoint::Login, &asked, "").await?;
+    app.admit_to_function(Endpoint::Login, &asked, "").await?;
     let (SignIn { password, next }, wrong) = respond::fields(form);
     asked.refuse_body(&app, wrong)?;
     let now = app.clock.now();

@@ -186,7 +186,7 @@ pub(super) async fn begin(state: AppState, asked: Asked, form: Posted) -> Result
 
 /// `GET /revoke`: how far the last revocation of all accounts has got.
 pub(super) async fn progress(State(app): AppState, asked: Asked) -> Result<Response, Response> {
-    app.admit_operator(Endpoint::Status, &asked, "").await?;
+    app.admit_to_function(Endpoint::Status, &asked, "").await?;
     let plan = app.plan().await.map_err(|err| {
         let words = ("That cannot be read", &*err.to_string(), "Try again once the store can be used.");
         asked.problem(&app, &problem("store_unavailable", StatusCode::SERVICE_UNAVAILABLE, words))

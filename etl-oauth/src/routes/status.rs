@@ -34,7 +34,7 @@ pub(super) fn lead_back(app: &App, notice: &str) -> Response {
 
 /// `GET`: as a page or as JSON.
 pub(super) async fn show(State(app): AppState, asked: Asked) -> Result<Response, Response> {
-    app.admit_operator(Endpoint::Status, &asked, "").await?;
+    app.admit_to_function(Endpoint::Status, &asked, "").await?;
     let only = app.only(&asked)?;
     let wanted = app.wanted_accounts(&asked)?;
     let status = app.status(only, &wanted).await;

@@ -51,7 +51,7 @@ pub(super) async fn show(
     asked: Asked,
     query: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, Response> {
-    app.admit_operator(Endpoint::Status, &asked, "").await?;
+    app.admit_to_function(Endpoint::Status, &asked, "").await?;
     let bad = |what: &str| {
         let words = ("That cannot be read", what, "Name connection, account and cursor once each, or not at all.");
         asked.problem(&app, &problem("bad_request", StatusCode::BAD_REQUEST, words))

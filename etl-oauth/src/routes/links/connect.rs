@@ -33,7 +33,7 @@ pub(in crate::routes) async fn open(
     Path(token): Path<String>,
     asked: Asked,
 ) -> Result<Response, Response> {
-    app.admit_operator(Endpoint::Connect, &asked, "").await?;
+    app.admit_to_function(Endpoint::Connect, &asked, "").await?;
     let (link, named) = app.link(&asked, &token).await?;
     let csrf = Csrf::issue(&app.key, &app.jar, &asked.headers).ok_or_else(|| app.no_randomness(&asked))?;
     let authority = &named.connection.authority;

@@ -40,7 +40,7 @@ pub(in crate::routes) async fn decide(
     form: Posted<Decided>,
 ) -> Result<Response, Response> {
     let (decided, wrong) = respond::fields(form);
-    app.admit_operator(Endpoint::Operate, &asked, &decided.csrf).await?;
+    app.admit_to_function(Endpoint::Operate, &asked, &decided.csrf).await?;
     asked.refuse_body(&app, wrong)?;
     let fields = Fields { connection: decided.connection, account: decided.account, ..Fields::default() };
     let named = app.named(&asked, &fields)?;

@@ -88,7 +88,7 @@ pub(super) async fn make(State(app): AppState, asked: Asked, request: Request) -
     let wanted = read(&app, &asked, body).await;
     if operator {
         let csrf = wanted.as_ref().map_or("", |wanted| &wanted.csrf);
-        app.admit_operator(Endpoint::Operate, &asked, csrf).await?;
+        app.admit_to_function(Endpoint::Operate, &asked, csrf).await?;
     }
     let wanted = wanted?;
     let fields = Fields { connection: wanted.connection.clone(), account: wanted.account.clone(), ..Fields::default() };
@@ -136,7 +136,7 @@ async fn read(app: &App, asked: &Asked, body: Body) -> Result<Wanted, Response> 
 
 /// `GET /links` (operator): the open ones, without their URLs.
 pub(super) async fn list(State(app): AppState, asked: Asked) -> Result<Response, Response> {
-    app.admit_operator(Endpoint::Status, &asked, "").await?;
+    app.admit_to_function(Endpoint::Status, &asked, "").await?;
     if asked.wants_html() {
         return app.links_page(&asked, None).await;
     }
@@ -160,7 +160,7 @@ pub(super) async fn list(State(app): AppState, asked: Asked) -> Result<Response,
 
 /// `DELETE /links/ID`: the link no longer works, and neither does what was begun by it.
 pub(super) async fn end(State(app): AppState, Path(id): Path<String>, asked: Asked) -> Result<Response, Response> {
-    app.admit_operator(Endpoint::Operate, &asked, "").await?;
+    app.admit_to_function(Endpoint::Operate, &asked, "").await?;
     let ended = app.links.end(&id, app.clock.now()).await;
     if ended.map_err(|err| app.no_store(&asked, &err))? {
         app.note_of_all(OPERATOR, Action::LinkDelete, "ok");

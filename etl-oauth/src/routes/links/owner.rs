@@ -42,7 +42,7 @@ pub(super) fn remember(app: &App, seen: Seen) -> Option<HeaderValue> {
 
 /// `GET /mine`: that it worked, what happens next, and how to disconnect.
 pub(in crate::routes) async fn mine(State(app): AppState, asked: Asked) -> Result<Response, Response> {
-    app.admit_operator(Endpoint::Connect, &asked, "").await?;
+    app.admit_to_function(Endpoint::Connect, &asked, "").await?;
     let (named, seen) = app.own_account(&asked).await?;
     let csrf = Csrf::issue(&app.key, &app.jar, &asked.headers).ok_or_else(|| app.no_randomness(&asked))?;
     let keeper = app.keeper(&asked, &named)?;
