@@ -90,6 +90,13 @@ struct Failed {
 }
 
 impl Plan {
+    /// Whether the account has tokens from before the revocation.
+    fn means(&self, keeper: &Keeper) -> bool {
+        let decided_at = keeper.current().and_then(|current| current.record.decided_at);
+        let is_newer = decided_at.zip(self.begun_at).is_some_and(|(at, begun)| at > begun);
+        is_taken(keeper) && !is_newer
+    }
+
     /// Takes in what a try came to.
     fn note(&mut self, tried: &[(Place, Result<(), String>)], now: Timestamp) {
         for ((connection, account), result) in tried {
@@ -262,26 +269,34 @@ impl App {
         let turn = JobState::new(Arc::clone(&self.ledgers), &Key::account(LEASE)?)
             .turn(self.home().config.policy.lease)
             .await?;
-        self.recount().await?;
+        let (mut listed, mut left) = (None, Vec::new());
         loop {
             turn.check()?;
             let plan = self.plan().await?;
-            let (left, now) = (self.left(&plan).await, self.clock.now());
-            let due = |(connection, keeper): &&(Arc<Connection>, Keeper)| {
-                let failed = plan.failed.iter().find(|failed| failed.is(connection.name(), keeper.account()));
-                failed.is_none_or(|failed| failed.next_at <= now)
+            // All accounts are read once a plan, and each again before it is revoked.
+            if listed != plan.begun_at {
+                left = self.recount(&plan).await?;
+                listed = plan.begun_at;
+            }
+            let waits: BTreeMap<(&str, &str), Timestamp> =
+                plan.failed.iter().map(|failed| ((&*failed.connection, &*failed.account), failed.next_at)).collect();
+            let due_at = |(connection, keeper): &(Arc<Connection>, Keeper)| {
+                waits.get(&(connection.name(), keeper.account())).copied().unwrap_or(Timestamp::MIN)
             };
-            let batch: Vec<_> = left.iter().filter(due).take(AT_A_TIME).cloned().collect();
+            let now = self.clock.now();
+            let batch: Vec<_> = left.extract_if(.., |one| due_at(one) <= now).take(AT_A_TIME).collect();
             if batch.is_empty() {
-                let next = plan.failed.iter().filter(|failed| !failed.given_up).map(|failed| failed.next_at).min();
-                let Some(next) = next.filter(|_| !left.is_empty()) else { break };
+                let Some(next) = left.iter().map(due_at).min() else { break };
                 let pause = Duration::try_from(next.duration_since(now)).unwrap_or_default();
                 tokio::time::sleep(pause.max(Duration::from_millis(50))).await;
                 continue;
             }
-            let tried = self.revoke_batch(batch, plan.force).await;
+            let tried = self.revoke_batch(&plan, &batch).await;
             let now = self.clock.now();
-            self.change_plan(|plan| plan.note(&tried, now)).await?;
+            let plan = self.change_plan(|plan| plan.note(&tried, now)).await?;
+            left.extend(batch.into_iter().filter(|(connection, keeper)| {
+                plan.failed.iter().any(|failed| !failed.given_up && failed.is(connection.name(), keeper.account()))
+            }));
         }
         let plan = self.change_plan(|plan| plan.done = true).await?;
         tracing::warn!(failed = plan.failed.len(), "all accounts are revoked, but for those that failed");
@@ -290,7 +305,6 @@ impl App {
 
     /// The accounts that are still to be revoked: those with tokens from before, which were not given up.
     async fn left(&self, plan: &Plan) -> Vec<(Arc<Connection>, Keeper)> {
-        let begun = plan.begun_at.unwrap_or(Timestamp::MIN);
         let given_up: BTreeSet<(&str, &str)> = plan
             .failed
             .iter()
@@ -303,19 +317,16 @@ impl App {
                 continue;
             }
             let mut keepers = connection.keepers.all().await;
-            keepers.retain(|keeper| {
-                let decided_at = keeper.current().and_then(|current| current.record.decided_at);
-                let is_newer = decided_at.is_some_and(|at| at > begun);
-                is_taken(keeper) && !is_newer && !given_up.contains(&(connection.name(), keeper.account()))
-            });
+            keepers.retain(|keeper| plan.means(keeper) && !given_up.contains(&(connection.name(), keeper.account())));
             left.extend(keepers.into_iter().map(|keeper| (Arc::clone(connection), keeper)));
         }
         left
     }
 
-    /// What was done before a process died is seen by the accounts themselves.
-    async fn recount(&self) -> Result<(), StoreError> {
-        let left = self.left(&self.plan().await?).await;
+    /// The accounts that are still to be revoked, and their number in the plan: what was done before a process died is seen by
+    /// the accounts themselves.
+    async fn recount(&self, plan: &Plan) -> Result<Vec<(Arc<Connection>, Keeper)>, StoreError> {
+        let left = self.left(plan).await;
         let mut impossible = BTreeMap::new();
         for connection in self.connections.values() {
             let cannot = match connection.authority.ready().await {
@@ -324,31 +335,34 @@ impl App {
             };
             impossible.insert(connection.name().to_owned(), cannot);
         }
-        let is_left = |connection: &str, account: &str| {
-            left.iter().any(|(of, keeper)| of.name() == connection && keeper.account() == account)
-        };
+        let places: BTreeSet<(&str, &str)> =
+            left.iter().map(|(connection, keeper)| (connection.name(), keeper.account())).collect();
         self.change_plan(|plan| {
             for (name, part) in &mut plan.parts {
                 part.left = left.iter().filter(|(connection, _)| connection.name() == name).count() as u64;
                 part.impossible = impossible.get(name).copied().unwrap_or(false);
             }
-            plan.failed.retain(|failed| failed.given_up || is_left(&failed.connection, &failed.account));
+            plan.failed.retain(|failed| failed.given_up || places.contains(&(&*failed.connection, &*failed.account)));
         })
         .await?;
-        Ok(())
+        Ok(left)
     }
 
     async fn revoke_batch(
         self: &Arc<Self>,
-        batch: Vec<(Arc<Connection>, Keeper)>,
-        force: bool,
+        plan: &Plan,
+        batch: &[(Arc<Connection>, Keeper)],
     ) -> Vec<(Place, Result<(), String>)> {
-        let mut tasks = JoinSet::new();
-        for (connection, keeper) in batch {
-            let app = Arc::clone(self);
+        let (mut tasks, plan) = (JoinSet::new(), Arc::new(plan.clone()));
+        for (connection, keeper) in batch.iter().cloned() {
+            let (app, plan) = (Arc::clone(self), Arc::clone(&plan));
             tasks.spawn(trace_context::carry(async move {
                 let named = Named { connection, account: keeper.account().to_owned() };
-                let result = if force {
+                keeper.sync().await;
+                if !plan.means(&keeper) {
+                    return ((named.connection.name().to_owned(), named.account), Ok(()));
+                }
+                let result = if plan.force {
                     keeper.revoke().await.store.map_err(|err| err.to_string())
                 } else {
                     keeper.revoke_or_keep().await.map_err(|err| err.to_string())

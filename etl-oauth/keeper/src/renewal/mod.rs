@@ -31,7 +31,7 @@ pub use clock::Clock;
 pub use device::Invitation;
 pub(crate) use driver::jitter;
 pub use error::{KeeperError, RECORD_DAMAGED};
-pub use notify::{AUTHORISED, Announcement, Announcer, Origin, Severity};
+pub use notify::{AUTHORISED, Announcement, Announcer, Origin, Severity, WebhookKey, post_webhook};
 pub use policy::{Policy, Renew};
 pub use protocol::{Action, Event, Outcome, Reason};
 pub use records::{RecordStore, Stored};

@@ -6,8 +6,6 @@ use std::{
     time::Duration,
 };
 
-use aws_lc_rs::hmac;
-use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use url::{Host, Url};
@@ -25,14 +23,11 @@ use crate::{
 };
 use token_keeper::{
     provider::{checked_url, is_loopback},
-    renewal::{Announcement, Announcer, Clock, Origin},
+    renewal::{Announcement, Announcer, Clock, Origin, WebhookKey, post_webhook},
     secrets::Secrets,
     store::Store,
     token::State,
 };
-
-/// Between the tries of one delivery, in seconds.
-const PAUSES: [u64; 3] = [0, 1, 5];
 
 /// Sends owners their links.
 #[derive(Debug)]
@@ -176,39 +171,8 @@ impl Notifier {
             // The name is not resolved again: it could be another address by then.
             .resolve_to_addrs(&host, &addresses)
             .build()?;
-        let bytes = serde_json::to_vec(body)?;
         let id = format!("link_{}", at.as_millisecond());
-        let mut why = String::new();
-        for pause in PAUSES {
-            tokio::time::sleep(Duration::from_secs(pause)).await;
-            let second = self.clock.now().as_second();
-            let mut request = client.post(url.clone()).header("content-type", "application/json").body(bytes.clone());
-            if let Some(signature) = self.signature(&id, second, &bytes) {
-                let headers = [
-                    ("webhook-id", &id),
-                    ("webhook-timestamp", &second.to_string()),
-                    ("webhook-signature", &signature),
-                ];
-                request = headers.into_iter().fold(request, |request, (name, value)| request.header(name, value));
-            }
-            why = match request.send().await {
-                Ok(answer) if answer.status().is_success() => return Ok(()),
-                Ok(answer) => format!("the webhook answers {}", answer.status()),
-                Err(err) => err.without_url().to_string(),
-            };
-        }
-        Err(why.into())
-    }
-
-    /// The signature of Standard Webhooks, where the secret `etl-oauth-notify-key` is mounted.
-    fn signature(&self, id: &str, second: i64, body: &[u8]) -> Option<String> {
-        let key = self.secrets.read("etl-oauth-notify-key").ok().flatten()?;
-        let key = STANDARD.decode(key.expose().strip_prefix("whsec_")?).ok()?;
-        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &key));
-        for part in [format!("{id}.{second}.").as_bytes(), body] {
-            context.update(part);
-        }
-        Some(format!("v1,{}", STANDARD.encode(context.sign())))
+        Ok(post_webhook(&client, &url, &id, &body.to_string(), key(&self.secrets)?.as_ref()).await?)
     }
 
     /// The addresses of a webhook, all of which may be reached from here: a caller could else name services of the cluster.
@@ -248,6 +212,14 @@ impl App {
     }
 }
 
+/// The key of signed notifications, where one is mounted. With one that cannot be read nothing is sent: a receiver would take
+/// it for a forgery.
+fn key(secrets: &Secrets) -> Result<Option<WebhookKey>, BoxError> {
+    let Some(key) = secrets.read("etl-oauth-notify-key")? else { return Ok(None) };
+    let why = "the secret etl-oauth-notify-key is not `whsec_` and base64 of 24 to 64 bytes";
+    WebhookKey::read(&key).map(Some).ok_or_else(|| why.into())
+}
+
 /// Whether a webhook may be at this address: a public one, or this machine for a function that is there itself.
 fn may_reach(ip: IpAddr, local: bool) -> bool {
     let ip = ip.to_canonical();
@@ -275,6 +247,17 @@ fn may_reach(ip: IpAddr, local: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn with_a_key_that_cannot_be_read_nothing_is_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = Secrets::new(folder.path(), "");
+        assert!(key(&secrets).unwrap().is_none());
+        std::fs::write(folder.path().join("etl-oauth-notify-key"), "whsec_c2hvcnQ=").unwrap();
+        assert!(key(&secrets).unwrap_err().to_string().contains("etl-oauth-notify-key"));
+        std::fs::write(folder.path().join("etl-oauth-notify-key"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        assert!(key(&secrets).unwrap().is_some());
+    }
 
     #[test]
     fn a_webhook_of_an_owner_is_at_a_public_address() {

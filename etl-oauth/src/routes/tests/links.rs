@@ -375,3 +375,34 @@ async fn every_token_of_a_consent_is_kept_whichever_way_it_came() {
     assert_eq!(operator(&it, Method::POST, "/held", kind, "account=club&action=accept".into()).await.0, 200);
     assert_eq!(state(&it, "club-all").await, "enabled", "by the operator's decision");
 }
+
+#[tokio::test]
+async fn when_the_provider_refuses_the_owner_gets_one_fresh_link_which_is_signed_and_works() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = format!("http://{}/hook", listener.local_addr().unwrap());
+    let (sender, mut news) = tokio::sync::mpsc::unbounded_channel();
+    let hook =
+        |headers: http::HeaderMap, body: String| async move { sender.send((headers, body)).map_err(|_| ()).unwrap() };
+    let receiver = Router::new().route("/hook", routing::post(hook));
+    tokio::spawn(async { axum::serve(listener, receiver).await });
+
+    let it = Scene::with(&format!("{BY_USERINFO}refresh_url = 'URL/refuse'\n"), &[]).await;
+    std::fs::write(it.folder.path().join("etl-oauth-notify-key"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+    let (path, _) = make(&it, json!({ "account": "shop", "expect": "3", "notify": to })).await;
+    assert_eq!(Visitor::default().follow(&it, &path, "ada:read").await.status, StatusCode::SEE_OTHER);
+    for _ in 0..2 {
+        let kind = "application/x-www-form-urlencoded";
+        operator(&it, Method::POST, "/refresh", kind, "account=shop".into()).await;
+    }
+    assert_eq!(state(&it, "shop").await, "needs_authorisation");
+    let arrived = tokio::time::timeout(std::time::Duration::from_secs(30), news.recv()).await;
+    let (headers, body) = arrived.expect("the owner is notified").unwrap();
+    assert!(headers["webhook-signature"].to_str().unwrap().starts_with("v1,"), "{headers:?}");
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&body["account"], &body["state"]), (&json!("shop"), &json!("needs_authorisation")), "{body}");
+    let fresh = body["link"].as_str().unwrap().strip_prefix("http://127.0.0.1/function/f").unwrap();
+    // The new link has the terms of the first one.
+    assert_eq!(Visitor::default().follow(&it, fresh, "ada:read").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(state(&it, "shop").await, "enabled");
+    assert!(news.try_recv().is_err(), "once");
+}

@@ -7,4 +7,5 @@ mod webhook;
 
 pub use origin::Origin;
 pub(super) use outbox::Outbox;
-pub use webhook::{AUTHORISED, Announcement, Announcer, Severity};
+pub use signature::WebhookKey;
+pub use webhook::{AUTHORISED, Announcement, Announcer, Severity, post_webhook};

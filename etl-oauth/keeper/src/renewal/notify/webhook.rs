@@ -7,7 +7,7 @@ use http::header;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Origin, signature::SigningKey};
+use super::{Origin, signature::WebhookKey};
 use crate::{
     provider::checked_url,
     token::{Failure, LastRenewal, Secret, State},
@@ -213,7 +213,7 @@ impl Announcer {
             let id = origin.id(&news);
             let body = origin.sign(news.to_json()).to_string();
             async move {
-                let key = match key.map(|key| SigningKey::read(&key).ok_or(())) {
+                let key = match key.map(|key| WebhookKey::read(&key).ok_or(())) {
                     None => None,
                     Some(Ok(key)) => Some(key),
                     Some(Err(())) => {
@@ -225,7 +225,16 @@ impl Announcer {
                 };
                 // The path of such a URL is a password: no part of it is ever logged.
                 match secret.map(|secret| checked_url(secret.expose())) {
-                    Some(Ok(url)) => post(client, url, &id, &body, key.as_ref()).await,
+                    Some(Ok(url)) => match post_webhook(&client, &url, &id, &body, key.as_ref()).await {
+                        Ok(()) => true,
+                        Err(reason) => {
+                            tracing::warn!(
+                                reason,
+                                "the webhook of etl-oauth-notify-url did not take the notification; retrying later"
+                            );
+                            false
+                        }
+                    },
                     Some(Err(err)) => {
                         tracing::warn!("the secret etl-oauth-notify-url {err}; no notification is sent");
                         false
@@ -270,7 +279,18 @@ impl Announcer {
     }
 }
 
-async fn post(client: reqwest::Client, url: url::Url, id: &str, body: &str, key: Option<&SigningKey>) -> bool {
+/// Posts a notification as JSON, up to three times within six seconds, and signs it where there is a key. Tries of one
+/// notification have the same `id`.
+///
+/// # Errors
+/// Why the receiver did not take it. The URL, whose path may be a password, is not part of the text.
+pub async fn post_webhook(
+    client: &reqwest::Client,
+    url: &url::Url,
+    id: &str,
+    body: &str,
+    key: Option<&WebhookKey>,
+) -> Result<(), String> {
     let mut why = String::new();
     for pause in [0, 1, 5] {
         tokio::time::sleep(Duration::from_secs(pause)).await;
@@ -282,13 +302,12 @@ async fn post(client: reqwest::Client, url: url::Url, id: &str, body: &str, key:
             request = request.header("webhook-signature", key.sign(id, at, body));
         }
         why = match request.body(body.to_owned()).send().await {
-            Ok(answer) if answer.status().is_success() => return true,
+            Ok(answer) if answer.status().is_success() => return Ok(()),
             Ok(answer) => format!("it answers {}", answer.status()),
             Err(err) => err.without_url().to_string(),
         };
     }
-    tracing::warn!(reason = why, "the webhook of etl-oauth-notify-url did not take the notification; retrying later");
-    false
+    Err(why)
 }
 
 #[cfg(test)]
